@@ -1,0 +1,75 @@
+"""What every part of the package knows of a frozen vision-language model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class Backbone(ABC):
+    """A frozen image tower and text tower with a joint space of width E.
+
+    Attributes:
+        name: the name that loads it ("mini", "biomedclip") or the folder's name.
+        fingerprint: hash of the tensors in use, the preprocessing and the tokenizer; hex.
+        image_size: side S of the square input, px.
+        mean, std: per-channel normalisation of pixels in [0, 1].
+        context_length: most tokens a text may have.
+        embed_dim: width E of the joint space.
+        token_dim: width D of a token embedding (and so of a learned context vector).
+        logit_scale: factor s of the cosine similarities (the exponential is already taken).
+        device, dtype: where and in what precision the towers run.
+    """
+
+    name: str
+    fingerprint: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    context_length: int
+    embed_dim: int
+    token_dim: int
+    logit_scale: float
+    device: torch.device
+    dtype: torch.dtype
+
+    @abstractmethod
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels [B, 3, S, S] -> raw (not unit-norm) features [B, E]."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
+
+    @abstractmethod
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Token ids [B, L] -> word embeddings [B, L, D], without positions."""
+
+    @abstractmethod
+    def encode_text_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Word embeddings [B, L, D] and mask [B, L] (True = real token) -> raw features [B, E]; differentiable."""
+
+    @abstractmethod
+    def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Raw features [B, E] and the output of the named layer of the image tower, part of one autograd graph."""
+
+    @abstractmethod
+    def attention_maps(self, pixels: Tensor) -> Tensor:
+        """Attention probabilities of every block: [B, layers, heads, T, T]."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> raw features [B, E]."""
+        ids = self.tokenize(texts).to(self.device)
+        return self.encode_text_embeddings(self.embed_tokens(ids), ids != 0)
+
+    def normalize(self, crops: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 crops [B, S, S, 3] -> normalised pixels [B, 3, S, S] on this backbone's device."""
+        x = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        mean = torch.tensor(self.mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.std, device=self.device)[:, None, None]
+        return ((x - mean) / std).to(self.dtype).contiguous()

@@ -1,0 +1,128 @@
+"""BERT encoder (Devlin et al. 2019, arXiv 1810.04805) with the tensor names of transformers' ``BertModel``.
+
+Plain torch for the same reason as the image tower: importing transformers alone takes longer than a whole prediction.
+The tower starts from token *embeddings*, because learned context vectors replace word embeddings; position and token-type
+embeddings and the embedding LayerNorm still apply to them. No dropout: the tower is frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes of the tower. ``width`` must be a multiple of ``heads``."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    positions: int
+    token_types: int
+    norm_eps: float = 1e-12
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
+        self.position_embeddings = nn.Embedding(config.positions, config.width)
+        self.token_type_embeddings = nn.Embedding(config.token_types, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, embeddings: Tensor) -> Tensor:  # word embeddings [B, L, W] -> [B, L, W]
+        length = embeddings.shape[1]
+        # the order of the sum is the one of transformers, so that results agree to the last bits
+        x = embeddings + self.token_type_embeddings.weight[0] + self.position_embeddings.weight[:length]
+        return self.LayerNorm(x)  # type: ignore[no-any-return]
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        b, length, w = x.shape
+        q, k, v = (
+            f(x).view(b, length, self.heads, w // self.heads).transpose(1, 2)  # [B, H, L, W/H]
+            for f in (self.query, self.key, self.value)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return out.transpose(1, 2).flatten(2)
+
+
+class AddNorm(nn.Module):
+    """Dense layer, residual sum, LayerNorm (post-norm)."""
+
+    def __init__(self, inputs: int, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inputs, config.width)
+        self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dense(x) + residual)  # type: ignore[no-any-return]
+
+
+class AttentionLayer(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = AddNorm(config.width, config)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.output(self.self(x, mask), x)  # type: ignore[no-any-return]
+
+
+class Intermediate(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.width, config.mlp_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.dense(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = AttentionLayer(config)
+        self.intermediate = Intermediate(config)
+        self.output = AddNorm(config.mlp_width, config)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.attention(x, mask)
+        return self.output(self.intermediate(x), x)  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.layers))
+
+
+class Bert(nn.Module):
+    """Text tower: word embeddings [B, L, W] and mask [B, L] -> CLS of the last hidden state [B, W]."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = Encoder(config)
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        x = self.embeddings(embeddings)
+        # True where a key may be attended to; padding changes nothing for the real tokens
+        keys = mask.to(torch.bool)[:, None, None, :]
+        for layer in self.encoder.layer:
+            x = layer(x, keys)
+        return x[:, 0]  # type: ignore[no-any-return]

@@ -1,0 +1,132 @@
+"""Names of backbones and where their files are: in the package, in a folder of the user's, or fetched from the Hugging Face hub.
+
+A backbone of a known kind is one entry of ``BACKBONES``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biomedcoop.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from biomedcoop.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named backbone.
+
+    Attributes:
+        title: what it is, in a few words.
+        hub: repository on the Hugging Face hub, None for the one in the package.
+        files: what is fetched from there.
+    """
+
+    title: str
+    hub: str | None = None
+    files: tuple[str, ...] = ()
+
+
+BACKBONES = {
+    "mini": Entry("small ViT + BERT trained for this package on 15,500 images; runs offline, no substitute for BiomedCLIP"),
+    "biomedclip": Entry(
+        "BiomedCLIP: ViT-B/16 + PubMedBERT trained on 15 million figure-caption pairs (784 MB)",
+        hub="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        files=(
+            "open_clip_config.json",
+            "open_clip_pytorch_model.bin",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "vocab.txt",
+        ),
+    ),
+}
+
+
+def locate(name: str) -> Path | None:
+    """Folder that holds the named backbone's files, None if it has to be fetched first."""
+    entry = BACKBONES[name]
+    if entry.hub is None:
+        return Path(__file__).parent / name
+    folder = weights_root() / name
+    return folder if (folder / "open_clip_config.json").is_file() else None
+
+
+def weights_root() -> Path:
+    """``$BIOMEDCOOP_CACHE/backbones``, by default below the user's cache folder."""
+    from biomedcoop.features.store import cache_root
+
+    return cache_root() / "backbones"
+
+
+def load_backbone(
+    name_or_path: str | os.PathLike[str], *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Backbone:
+    """Load a frozen vision-language model.
+
+    Args:
+        name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip layout.
+        device: a torch device, e.g. "cpu" or "cuda".
+        dtype: precision of the towers; float32 by default.
+
+    Raises:
+        UserError: unknown name (near matches are offered), files missing or damaged.
+    """
+    name = os.fspath(name_or_path)
+    if name in BACKBONES:
+        folder = locate(name)
+        if folder is None:
+            raise UserError(
+                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' where there is internet"
+            )
+    else:
+        folder = Path(name)
+        if not folder.is_dir():
+            near = difflib.get_close_matches(name, BACKBONES, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(BACKBONES)}"
+            raise UserError(f"no backbone '{name}': neither a known name nor a folder; {hint}")
+    import torch
+
+    from biomedcoop.backbones.open_clip import load_open_clip
+
+    try:
+        target = torch.device(device)
+        if target.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("no CUDA device is available")
+    except RuntimeError as error:
+        raise UserError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}; try cpu") from error
+    return load_open_clip(
+        folder, name=name if name in BACKBONES else folder.resolve().name, device=target, dtype=dtype or torch.float32
+    )
+
+
+def download(name: str) -> Path:
+    """Fetch a named backbone from the Hugging Face hub into the cache folder and return that folder.
+
+    Raises:
+        UserError: unknown name, nothing to fetch, no connection.
+    """
+    entry = BACKBONES.get(name)
+    if entry is None or entry.hub is None:
+        have = ", ".join(n for n, e in BACKBONES.items() if e.hub)
+        raise UserError(f"nothing to download for '{name}'; can be downloaded: {have}")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    folder = weights_root() / name
+    try:
+        # the configuration comes last: a folder that has it is complete
+        for file in sorted(entry.files, key=lambda f: f == "open_clip_config.json"):
+            hf_hub_download(entry.hub, file, local_dir=folder)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"'{name}' could not be fetched from {entry.hub}: {reason}; try again, what arrived is kept") from error
+    return folder

@@ -1,0 +1,108 @@
+"""Vision transformer (Dosovitskiy et al. 2021, arXiv 2010.11929) with the tensor names of timm.
+
+Plain torch, so that a checkpoint trained with timm (BiomedCLIP's image tower is ``vit_base_patch16_224``) loads by name without
+timm or torchvision and a process that only predicts starts quickly. Pre-norm blocks, CLS pooling after the final norm, exact GELU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Sizes of the tower. ``width`` must be a multiple of ``heads``; ``image_size`` of ``patch_size``."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, t, w = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)  # [B, H, T, W/H] each
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, T, W] -> [B, T, W]
+        q, k, v = self.split_heads(x)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Attention probabilities [B, H, T, T]; the fused product of ``forward`` never forms them."""
+        q, k, _ = self.split_heads(x)
+        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attn = Attention(config.width, config.heads)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = MLP(config.width, config.mlp_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:  # [B, 3, S, S] -> [B, (S/P)^2, W]
+        return self.proj(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class VisionTransformer(nn.Module):
+    """Image tower: normalised pixels [B, 3, S, S] -> CLS output [B, W]."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        tokens = (config.image_size // config.patch_size) ** 2 + 1
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, config.width))
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Tokens before the first block: [B, T, W], CLS first."""
+        patches = self.patch_embed(pixels)
+        cls = self.cls_token.expand(len(patches), -1, -1)
+        return torch.cat([cls, patches], dim=1) + self.pos_embed
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.embed(pixels)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 0]  # type: ignore[no-any-return]

@@ -1,0 +1,97 @@
+"""Which images a few-shot run sees, drawn as the published code draws them, and the base/novel halves of the classes.
+
+The draw repeats the sampler of CoOp and BiomedCoOp (Zhou et al., IJCV 2022; Koleilat et al., CVPR 2025) number for number:
+Python's own generator, seeded with the run's seed, first used for the training images.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.errors import UserError
+
+MAX_VAL_SHOTS = 4
+"""The published protocol validates on min(shots, 4) images per class."""
+
+
+def sample_few_shot(
+    data: Dataset, shots: int, seed: int, repeat: bool = False
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draw ``shots`` training images per class, then min(shots, 4) validation images per class.
+
+    Classes are visited in the order of their first image in the split, images are drawn from each in file order, so the
+    result equals the published one only if ``data`` keeps the order of the published split file.
+
+    Args:
+        data: the dataset; its "train" and "val" images are sampled, "test" is never looked at.
+        shots: images per class, at least 1.
+        seed: of a generator of our own; the global one is left alone.
+        repeat: sample a class with fewer than ``shots`` training images with repetition, as the published sampler does.
+            (Validation classes that are short are always sampled so.)
+
+    Returns:
+        Positions in ``data`` of the training images [≤ C·shots] and of the validation images (empty without a val split).
+
+    Raises:
+        UserError: ``shots`` below 1, or a class has too few training images and ``repeat`` is off.
+    """
+    if shots < 1:
+        raise UserError(f"shots={shots}, but at least 1 image per class is needed")
+    train, val = _by_class(data, "train"), _by_class(data, "val")
+    if not train:
+        raise UserError(f"{data.name}: there are no training images to sample from")
+    for label, items in train.items():
+        if len(items) < shots and not repeat:
+            raise UserError(
+                f"class {data.class_names[label]!r} has {len(items)} image{'s' * (len(items) != 1)} in train "
+                f"but shots={shots}; lower --shots or add images, or pass --repeat-shots"
+            )
+    generator = random.Random(int(seed))
+    return _draw(generator, train, shots), _draw(generator, val, min(shots, MAX_VAL_SHOTS))
+
+
+def base_novel_classes(n_classes: int) -> tuple[list[int], list[int]]:
+    """Labels of the base classes (the first half, rounded up) and of the novel classes (the rest).
+
+    Raises:
+        UserError: fewer than two classes.
+    """
+    if n_classes < 2:
+        raise UserError(f"{n_classes} class cannot be divided into base and novel classes; at least 2 are needed")
+    first_novel = (n_classes + 1) // 2
+    return list(range(first_novel)), list(range(first_novel, n_classes))
+
+
+def select_classes(data: Dataset, labels: Sequence[int]) -> Dataset:
+    """Only the images of the classes ``labels``; class ``labels[i]`` becomes class ``i``.
+
+    Raises:
+        UserError: no label, a repeated one, or one that the dataset does not have.
+    """
+    if not labels or len(set(labels)) != len(labels) or not set(labels) <= set(range(len(data.class_names))):
+        raise UserError(f"cannot select classes {list(labels)}: give distinct labels from 0 to {len(data.class_names) - 1}")
+    new_label = np.full(len(data.class_names), -1, dtype=np.int64)
+    new_label[list(labels)] = np.arange(len(labels))
+    kept = data.select(np.flatnonzero(new_label[data.labels] >= 0))
+    return replace(kept, labels=new_label[kept.labels], class_names=tuple(data.class_names[label] for label in labels))
+
+
+def _by_class(data: Dataset, split: str) -> dict[int, list[int]]:
+    """Positions of the images of each class, classes in the order of their first image."""
+    found: dict[int, list[int]] = {}
+    for position in data.indices(split).tolist():
+        found.setdefault(int(data.labels[position]), []).append(position)
+    return found
+
+
+def _draw(generator: random.Random, classes: dict[int, list[int]], count: int) -> npt.NDArray[np.int64]:
+    drawn: list[int] = []
+    for items in classes.values():
+        drawn += generator.sample(items, count) if len(items) >= count else generator.choices(items, k=count)
+    return np.array(drawn, dtype=np.int64)

@@ -1,0 +1,148 @@
+"""Random fields and outlines that both simulators draw with: Gaussian fields by FFT, star-shaped organs and lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+SIZE = 224
+"""Height and width of every simulated image, px."""
+
+_ANGLES = 720  # entries of an outline's radius table; half a degree is below a pixel for all our shapes
+
+
+@cache
+def grid() -> tuple[Array, Array]:
+    """Pixel coordinates (rows [SIZE, 1], columns [1, SIZE]), ready to broadcast."""
+    axis = np.arange(SIZE, dtype=np.float32)
+    return axis[:, None], axis[None, :]
+
+
+@cache
+def frequencies() -> tuple[Array, Array]:
+    """Cycles per pixel of a real 2-D FFT: rows [SIZE, 1], columns [1, SIZE // 2 + 1]."""
+    return np.fft.fftfreq(SIZE).astype(np.float32)[:, None], np.fft.rfftfreq(SIZE).astype(np.float32)[None, :]
+
+
+def gaussian_response(frequency: Array, sigma: float) -> Array:
+    """Frequency response of a unit-area Gaussian of width ``sigma`` px."""
+    return np.exp(np.float32(-2 * np.pi**2 * sigma**2) * frequency**2, dtype=np.float32)
+
+
+def filter_image(image: Array, response: Array) -> Array:
+    """``image`` [SIZE, SIZE] filtered by a real response [SIZE, SIZE // 2 + 1] (periodic borders)."""
+    return np.fft.irfft2(np.fft.rfft2(image) * response, s=(SIZE, SIZE)).astype(np.float32)
+
+
+def blur(image: Array, sigma_rows: float, sigma_columns: float) -> Array:
+    """Gaussian blur, widths in px."""
+    rows, columns = frequencies()
+    return filter_image(image, gaussian_response(rows, sigma_rows) * gaussian_response(columns, sigma_columns))
+
+
+def shaped_noise(rng: np.random.Generator, response: Array) -> Array:
+    """Gaussian noise [SIZE, SIZE] of unit variance whose amplitude spectrum is ``response``."""
+    # Drawn in Fourier space, which saves the forward transform.
+    spectrum = rng.standard_normal((2, SIZE, SIZE // 2 + 1), dtype=np.float32)
+    field = np.fft.irfft2((spectrum[0] + 1j * spectrum[1]) * response, s=(SIZE, SIZE)).astype(np.float32)
+    field /= field.std() + np.float32(1e-12)
+    return field
+
+
+def smooth_field(rng: np.random.Generator, sigma_rows: float, sigma_columns: float) -> Array:
+    """Gaussian random field [SIZE, SIZE] of mean 0 and variance 1 with the given correlation widths in px."""
+    rows, columns = frequencies()
+    response = gaussian_response(rows, sigma_rows) * gaussian_response(columns, sigma_columns)
+    response[0, 0] = 0
+    return shaped_noise(rng, response)
+
+
+def smooth_curve(rng: np.random.Generator, length: float, waves: int = 7) -> Array:
+    """Smooth random curve [SIZE] of about unit variance whose shortest wave is ``length`` px."""
+    frequency = rng.uniform(0.15, 1.0, waves) / length
+    phase = rng.uniform(0, 2 * np.pi, waves)
+    angle = 2 * np.pi * np.arange(SIZE)[:, None] * frequency + phase  # [SIZE, waves]
+    return (np.sin(angle).sum(axis=1) * np.sqrt(2 / waves)).astype(np.float32)
+
+
+def soft_step(distance: Array, width: float) -> Array:
+    """0 → 1 over ``width`` px around distance 0: the share of a pixel that lies on the positive side."""
+    return np.clip(np.float32(0.5) + distance / np.float32(max(width, 1e-3)), 0, 1)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A star-shaped outline: centre and a table of the radius over the angle.
+
+    Attributes:
+        x: centre, column direction.
+        y: centre, row direction.
+        radii: float32 [720], radius at angle 2π·i/720, measured from +x towards +y.
+    """
+
+    x: float
+    y: float
+    radii: Array
+
+    @property
+    def reach(self) -> float:
+        """Largest radius."""
+        return float(self.radii.max())
+
+    def scaled(self, factor: float, grow: float = 0.0) -> Outline:
+        """Same centre, radius · ``factor`` + ``grow``."""
+        return Outline(self.x, self.y, (self.radii * factor + grow).astype(np.float32))
+
+    def locate(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
+        """Where the points (x, y) lie.
+
+        Returns:
+            Relative radius (below 1 inside), signed distance to the outline (negative inside), and angle index.
+        """
+        dx, dy = x - np.float32(self.x), y - np.float32(self.y)
+        index = (np.arctan2(dy, dx) * np.float32(_ANGLES / (2 * np.pi))).astype(np.int32) % _ANGLES
+        radius = np.sqrt(dx * dx + dy * dy)
+        slope = np.gradient(np.concatenate([self.radii[-1:], self.radii, self.radii[:1]]))[1:-1] * (
+            _ANGLES / (2 * np.pi)
+        )
+        # A radial gap is longer than the true distance where the outline runs obliquely.
+        obliqueness = (1 / np.sqrt(1 + (slope / self.radii) ** 2)).astype(np.float32)
+        edge = self.radii[index]
+        return radius / edge, (radius - edge) * obliqueness[index], index
+
+
+def outline_angles() -> Array:
+    """The angles of an outline's radius table: float32 [720], radians."""
+    return (np.arange(_ANGLES) * (2 * np.pi / _ANGLES)).astype(np.float32)
+
+
+def ellipse(half_width: float, half_height: float, tilt: float = 0.0, exponent: float = 2.0) -> Array:
+    """Radius table of a (super-)ellipse tilted by ``tilt`` radians."""
+    angle = outline_angles() - tilt
+    sides = np.abs(np.cos(angle) / half_width) ** exponent + np.abs(np.sin(angle) / half_height) ** exponent
+    return (sides ** (-1 / exponent)).astype(np.float32)
+
+
+def lobes(rng: np.random.Generator, orders: tuple[int, int], strength: float) -> Array:
+    """Factor around 1 that bulges a radius table: waves of the orders lo..hi, standard deviation ``strength``."""
+    order = np.arange(orders[0], orders[1] + 1)
+    weight = rng.standard_normal(len(order)) / np.sqrt(len(order)) * np.sqrt(2)
+    phase = rng.uniform(0, 2 * np.pi, len(order))
+    wave = (np.cos(outline_angles()[:, None] * order + phase) * weight).sum(axis=1)
+    return np.maximum(0.4, 1 + strength * wave).astype(np.float32)
+
+
+def spikes(rng: np.random.Generator, count: int, length: float, width: float) -> Array:
+    """Factor of 1 or more with ``count`` narrow spikes, up to ``length`` high and about ``width`` radians wide."""
+    angle = outline_angles()[:, None]
+    centre = rng.uniform(0, 2 * np.pi, count)
+    gap = np.abs((angle - centre + np.pi) % (2 * np.pi) - np.pi)
+    height = length * rng.uniform(0.4, 1.0, count)
+    return (1 + (height * np.exp(-gap / (width * rng.uniform(0.6, 1.4, count)))).max(axis=1, initial=0)).astype(
+        np.float32
+    )

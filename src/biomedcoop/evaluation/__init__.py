@@ -1,0 +1,1 @@
+"""Metrics with bootstrap intervals: ``bootstrap`` resamples images, ``metrics`` scores predictions."""

@@ -1,0 +1,118 @@
+"""Percentile bootstrap over test images, or over groups of them (patients).
+
+Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. A resampled test set is kept as weights (how
+often each image was drawn), so that every metric is a weighted sum and all resamples are computed at once. Of the
+cluster bootstrap only the drawing differs: whole groups are drawn, since images of one patient are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Groups = Sequence[str] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
+
+LEVEL = 0.95
+_BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; all three are None where the value is not defined (a class without images)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, value: float, samples: Floats) -> Estimate:
+        """``value`` with the percentile interval of its resampled values.
+
+        Resamples in which the value is not defined (NaN) are left out. The interval is widened to hold the value where
+        needed, which happens to the calibration error: repeating images adds noise, and noise only adds to it.
+
+        Args:
+            value: the value on the images as they are, or NaN.
+            samples: float [n_bootstrap], the value on each resample, or NaN.
+        """
+        defined = samples[~np.isnan(samples)]
+        if np.isnan(value) or not len(defined):
+            return cls(None, None, None)
+        low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(value), min(float(low), float(value)), max(float(high), float(value)))
+
+
+def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:
+    """Draw ``n_bootstrap`` test sets with replacement, in blocks that bound the memory.
+
+    Args:
+        n: images N.
+        n_bootstrap: resamples to draw.
+        seed: of a generator local to this call.
+        groups: [N] group of each image; with it, as many groups as there are are drawn instead of images.
+
+    Yields:
+        float64 [N, b], how often each image is in each of b resamples; the b sum to ``n_bootstrap``.
+
+    Raises:
+        UserError: ``n_bootstrap`` below 1, or not one group per image.
+    """
+    if n_bootstrap < 1:
+        raise UserError(f"n_bootstrap={n_bootstrap}: at least 1 resample is needed (1000 is usual)")
+    unit = np.arange(n)
+    if groups is not None:
+        if len(groups) != n:
+            raise UserError(f"{len(groups)} groups for {n} images; give one group per image")
+        unit = np.unique(np.asarray(groups), return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK_BYTES // (8 * max(n, units)))
+    for start in range(0, n_bootstrap, block):
+        b = min(block, n_bootstrap - start)
+        drawn = rng.integers(units, size=(b, units))
+        cells = drawn * b + np.arange(b)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=units * b).reshape(units, b)  # [units, b]
+        yield counts[unit].astype(np.float64)
+
+
+def paired_difference(
+    correct_a: npt.ArrayLike,
+    correct_b: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    n_bootstrap: int = 1000,
+    groups: Groups | None = None,
+) -> Estimate:
+    """Accuracy of method a minus that of method b on the same images, resampled together.
+
+    Images are hard or easy for both methods alike, so this interval is narrower, and fairer, than comparing the two
+    methods' own intervals.
+
+    Args:
+        correct_a: bool [N], which images method a answers correctly.
+        correct_b: bool [N], the same for method b, in the same order.
+        seed: of the resampling.
+        n_bootstrap: resamples.
+        groups: [N] group of each image, for a cluster bootstrap.
+
+    Returns:
+        The difference, -1..1, positive where a is better.
+
+    Raises:
+        UserError: no images, or the two differ in length.
+    """
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if a.ndim != 1 or a.shape != b.shape or not len(a):
+        raise UserError(f"cannot pair answers of shapes {a.shape} and {b.shape}; give one per image, in the same order")
+    difference = a.astype(np.float64) - b.astype(np.float64)
+    samples = [
+        (weights * difference[:, None]).sum(axis=0) / weights.sum(axis=0)
+        for weights in resampled_weights(len(a), n_bootstrap, seed, groups)
+    ]
+    return Estimate.of(float(difference.mean()), np.concatenate(samples))
