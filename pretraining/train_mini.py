@@ -19,7 +19,6 @@ import csv
 import io
 import json
 import math
-import os
 import tarfile
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ import torch
 from captions import SYNONYMS, captions, vocabulary_texts
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as to_bytes
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
@@ -62,7 +62,9 @@ def read_pool(pool: Path) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
                 assert data is not None
                 image = Image.open(io.BytesIO(data.read())).convert("RGB")
                 scale = STORED / min(image.size)
-                image = image.resize((max(STORED, round(image.width * scale)), max(STORED, round(image.height * scale))), 3)
+                image = image.resize(
+                    (max(STORED, round(image.width * scale)), max(STORED, round(image.height * scale))), 3
+                )
                 left, top = (image.width - STORED) // 2, (image.height - STORED) // 2
                 images.append(np.asarray(image.crop((left, top, left + STORED, top + STORED))))
                 labels.append(label[member.name])
@@ -131,7 +133,10 @@ def augment(images: Tensor, rng: torch.Generator) -> Tensor:
 
 def centre(images: Tensor) -> Tensor:
     """The test view: SIZE pixels from the stored STORED by antialiased resize."""
-    x = F.interpolate(images.permute(0, 3, 1, 2).float(), (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 255) / 255
+    x = (
+        F.interpolate(images.permute(0, 3, 1, 2).float(), (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 255)
+        / 255
+    )
     return (x - MEAN) / STD
 
 
@@ -177,7 +182,9 @@ class Pretraining:
         decay = [p for p in self.towers.parameters() if p.ndim >= 2]
         rest = [p for p in self.towers.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98)
+            [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
+            lr=args.lr,
+            betas=(0.9, 0.98),
         )
         self.epoch, self.seconds = 0, 0.0
         self.restore()
@@ -192,7 +199,7 @@ class Pretraining:
                     tensors[f"adam.{key}.{name}"] = self.optimizer.state[p][key].contiguous()
         temporary = self.work / "checkpoint.tmp"
         save_file(tensors, temporary, metadata={"state": json.dumps({"epoch": self.epoch, "seconds": self.seconds})})
-        os.replace(temporary, self.work / "checkpoint.safetensors")
+        temporary.replace(self.work / "checkpoint.safetensors")
 
     def restore(self) -> None:
         path = self.work / "checkpoint.safetensors"
@@ -236,7 +243,9 @@ class Pretraining:
             picks = torch.multinomial(weight, steps * args.batch, replacement=True, generator=rng)
             for step in range(steps):
                 done = self.progress(step / steps, time.monotonic() - start)
-                rate = args.lr * (min(1.0, done / 0.04) if done < 0.04 else 0.5 * (1 + math.cos(math.pi * (done - 0.04) / 0.96)))
+                rate = args.lr * (
+                    min(1.0, done / 0.04) if done < 0.04 else 0.5 * (1 + math.cos(math.pi * (done - 0.04) / 0.96))
+                )
                 for group in self.optimizer.param_groups:
                     group["lr"] = max(rate, 1e-6)
                 batch = train[picks[step * args.batch : (step + 1) * args.batch]]
@@ -293,7 +302,8 @@ class Pretraining:
     def export(self, folder: Path) -> None:
         """Write the averaged weights in open_clip layout, half precision."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.half().contiguous() for k, v in self.average.items()}, folder / "open_clip_model.safetensors")
+        weights = to_bytes({k: v.half().contiguous() for k, v in self.average.items()})
+        (folder / "open_clip_model.safetensors").write_bytes(weights)
         (folder / "tokenizer.json").write_bytes(self.vocabulary.read_bytes())
         config = {
             "model_cfg": {

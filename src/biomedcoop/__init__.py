@@ -1,0 +1,64 @@
+"""Few-shot classification of biomedical images on frozen vision-language models. Not a medical device.
+
+import biomedcoop as bc
+data = bc.load_dataset("path/to/images")
+clf = bc.fit(data, method="biomedcoop", backbone="mini", shots=16, seed=1)
+clf.predict_proba(["scan1.png"])
+bc.evaluate(clf, data)
+clf.save("model"); bc.load("model")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from biomedcoop.api import evaluate, fit, fit_runs, run
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.classifier import Classifier, load
+    from biomedcoop.data.dataset import Dataset
+    from biomedcoop.data.readers import load_dataset
+    from biomedcoop.errors import ImageError, UserError
+
+# Loaded on first use: torch alone takes a second, and ``--help`` needs none of it.
+_WHERE = {
+    "Classifier": "biomedcoop.classifier",
+    "Dataset": "biomedcoop.data.dataset",
+    "ImageError": "biomedcoop.errors",
+    "UserError": "biomedcoop.errors",
+    "evaluate": "biomedcoop.api",
+    "fit": "biomedcoop.api",
+    "fit_runs": "biomedcoop.api",
+    "load": "biomedcoop.classifier",
+    "load_backbone": "biomedcoop.backbones",
+    "load_dataset": "biomedcoop.data.readers",
+    "run": "biomedcoop.api",
+}
+
+__all__ = [
+    "Classifier",
+    "Dataset",
+    "ImageError",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "fit",
+    "fit_runs",
+    "load",
+    "load_backbone",
+    "load_dataset",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'biomedcoop' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.bert import Bert, BertConfig
 from biomedcoop.backbones.tokenizer import Tokenizer
-from biomedcoop.backbones.vit import VisionTransformer, ViTConfig
+from biomedcoop.backbones.vit import Block, VisionTransformer, ViTConfig
 from biomedcoop.errors import UserError
 
 CONFIG = "open_clip_config.json"
@@ -96,7 +96,9 @@ class OpenClipBackbone(Backbone):
         trunk = self.towers.visual.trunk
         layers = {name: module for name, module in trunk.named_modules() if name}
         if layer not in layers:
-            raise UserError(f"{self.name} has no image layer '{layer}'; for instance 'blocks.{len(trunk.blocks) - 1}.norm1'")
+            raise UserError(
+                f"{self.name} has no image layer '{layer}'; for instance 'blocks.{len(trunk.blocks) - 1}.norm1'"
+            )
         kept: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -117,7 +119,8 @@ class OpenClipBackbone(Backbone):
         with torch.no_grad():
             x = trunk.embed(pixels)
             for block in trunk.blocks:
-                maps.append(block.attn.weights(block.norm1(x)))
+                assert isinstance(block, Block)
+                maps.append(block.attention_weights(x))
                 x = block(x)
         return torch.stack(maps, dim=1)
 
@@ -142,7 +145,9 @@ def load_open_clip(
     tokenizer = Tokenizer.from_directory(folder, int(config["model_cfg"]["text_cfg"].get("context_length", 256)))
     rows, words = towers.text.transformer.config.vocab_size, tokenizer.rust.get_vocab_size()
     if words > rows:
-        raise UserError(f"{folder}: the tokenizer knows {words} tokens, the weights {rows}; the files are of two models")
+        raise UserError(
+            f"{folder}: the tokenizer knows {words} tokens, the weights {rows}; the files are of two models"
+        )
     digest = fingerprint(state, preprocess, tokenizer)
     towers.load_state_dict(state, assign=True)
     towers.requires_grad_(False).eval().to(device=device, dtype=dtype)
@@ -154,14 +159,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["model_cfg"]["vision_cfg"], config["model_cfg"]["text_cfg"]  # noqa: B018
+        config["model_cfg"]["vision_cfg"], config["model_cfg"]["text_cfg"]
         bert = folder / "config.json"
         config["bert"] = json.loads(bert.read_text(encoding="utf-8")) if bert.is_file() else {}
     except FileNotFoundError as error:
         raise UserError(f"{folder} is no backbone: {CONFIG} is missing; give a folder in open_clip layout") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not an open_clip configuration ({error}); fetch it again") from error
-    if "timm_model_name" not in config["model_cfg"]["vision_cfg"] or "hf_model_name" not in config["model_cfg"]["text_cfg"]:
+    if (
+        "timm_model_name" not in config["model_cfg"]["vision_cfg"]
+        or "hf_model_name" not in config["model_cfg"]["text_cfg"]
+    ):
         raise UserError(f"{path}: only a timm ViT with a BERT text tower (BiomedCLIP's kind) can be loaded this way")
     return dict(config)
 
@@ -182,7 +190,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             return {key.removeprefix("module."): value for key, value in state.items()}
         # torch reports a damaged archive by any of these
         except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, AttributeError, KeyError) as error:
-            raise UserError(f"{path}: the weights cannot be read ({first_line(error)}); fetch the file again") from error
+            raise UserError(
+                f"{path}: the weights cannot be read ({first_line(error)}); fetch the file again"
+            ) from error
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":
                 raise
@@ -242,7 +252,10 @@ def build_towers(
     if int(vision.get("image_size", image.image_size)) != image.image_size:
         raise UserError(f"{folder}: image_size {vision['image_size']} in {CONFIG}, {image.image_size} in the weights")
     preprocess = config.get("preprocess_cfg", {})
-    if preprocess.get("interpolation", "bicubic") != "bicubic" or preprocess.get("resize_mode", "shortest") != "shortest":
+    if (
+        preprocess.get("interpolation", "bicubic") != "bicubic"
+        or preprocess.get("resize_mode", "shortest") != "shortest"
+    ):
         raise UserError(f"{folder}: {CONFIG} asks for a preprocessing other than bicubic, shortest edge, centre crop")
     # OpenAI's constants are open_clip's default and the values of BiomedCLIP
     mean = list(preprocess.get("mean", (0.48145466, 0.4578275, 0.40821073)))
@@ -254,7 +267,9 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
     """Refuse missing, unexpected, misshapen and non-finite tensors, by name."""
     for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
         if keys:
-            names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
+                f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            )
             raise UserError(f"{folder}: the checkpoint {what} {names}; it is damaged or of another architecture")
     for key, want in expected.items():
         if state[key].shape != want:
@@ -269,5 +284,5 @@ def fingerprint(state: Mapping[str, Tensor], preprocess: Mapping[str, Any], toke
     for key in sorted(state):
         value = state[key].detach().contiguous()
         digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -35,7 +35,9 @@ class Entry:
 
 
 BACKBONES = {
-    "mini": Entry("small ViT + BERT trained for this package on 15,500 images; runs offline, no substitute for BiomedCLIP"),
+    "mini": Entry(
+        "small ViT + BERT trained for this package on 15,500 images; runs offline, no substitute for BiomedCLIP"
+    ),
     "biomedclip": Entry(
         "BiomedCLIP: ViT-B/16 + PubMedBERT trained on 15 million figure-caption pairs (784 MB)",
         hub="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
@@ -62,9 +64,9 @@ def locate(name: str) -> Path | None:
 
 def weights_root() -> Path:
     """``$BIOMEDCOOP_CACHE/backbones``, by default below the user's cache folder."""
-    from biomedcoop.features.store import cache_root
+    from biomedcoop.features.store import default_root
 
-    return cache_root() / "backbones"
+    return default_root().parent / "backbones"
 
 
 def load_backbone(
@@ -128,5 +130,7 @@ def download(name: str) -> Path:
             hf_hub_download(entry.hub, file, local_dir=folder)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'{name}' could not be fetched from {entry.hub}: {reason}; try again, what arrived is kept") from error
+        raise UserError(
+            f"'{name}' could not be fetched from {entry.hub}: {reason}; try again, what arrived is kept"
+        ) from error
     return folder

@@ -44,7 +44,7 @@ class Tokenizer:
             UserError: neither file is there, or it cannot be read.
         """
         from tokenizers import Tokenizer as RustTokenizer
-        from tokenizers.implementations import BertWordPieceTokenizer
+        from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
         ready, vocab, settings = (folder / n for n in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"))
         try:

@@ -47,7 +47,8 @@ class Attention(nn.Module):
     def weights(self, x: Tensor) -> Tensor:
         """Attention probabilities [B, H, T, T]; the fused product of ``forward`` never forms them."""
         q, k, _ = self.split_heads(x)
-        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        return scores.softmax(-1)
 
 
 class MLP(nn.Module):
@@ -71,6 +72,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """What this block would attend to, [B, H, T, T]."""
+        return self.attn.weights(self.norm1(x))
 
 
 class PatchEmbed(nn.Module):

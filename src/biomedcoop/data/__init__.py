@@ -1,1 +1,1 @@
-"""Data in: readers, splits, few-shot sampling, image decoding, the catalogue and the audit. Nothing here needs torch."""
+"""Data in: readers, splits, few-shot sampling, image decoding, the catalogue and the audit. No torch here."""

@@ -1,7 +1,8 @@
 """The eleven datasets of the BiomedCoOp benchmark: names, label order, published split files, published weights.
 
-Everything is data (`catalogue.json`); a dataset is one entry there. The weights are those of the published configuration
-files (BiomedCoOp, CVPR 2025). MedMNIST class names follow MedMNIST v2 (Scientific Data 2023), in the words of a prompt.
+Everything is data (`catalogue.json`); a dataset is one entry there. The weights are those of the published
+configuration files (BiomedCoOp, CVPR 2025). MedMNIST class names follow MedMNIST v2 (Scientific Data 2023), in the
+words of a prompt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which images a few-shot run sees, drawn as the published code draws them, and the base/novel halves of the classes.
 
-The draw repeats the sampler of CoOp and BiomedCoOp (Zhou et al., IJCV 2022; Koleilat et al., CVPR 2025) number for number:
-Python's own generator, seeded with the run's seed, first used for the training images.
+The draw repeats the sampler of CoOp and BiomedCoOp (Zhou et al., IJCV 2022; Koleilat et al., CVPR 2025) number for
+number: Python's own generator, seeded with the run's seed, first used for the training images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sample_few_shot(
             (Validation classes that are short are always sampled so.)
 
     Returns:
-        Positions in ``data`` of the training images [≤ C·shots] and of the validation images (empty without a val split).
+        Positions in ``data`` of the training images [C·shots] and of the validation images (empty without a val split).
 
     Raises:
         UserError: ``shots`` below 1, or a class has too few training images and ``repeat`` is off.
@@ -75,7 +75,9 @@ def select_classes(data: Dataset, labels: Sequence[int]) -> Dataset:
         UserError: no label, a repeated one, or one that the dataset does not have.
     """
     if not labels or len(set(labels)) != len(labels) or not set(labels) <= set(range(len(data.class_names))):
-        raise UserError(f"cannot select classes {list(labels)}: give distinct labels from 0 to {len(data.class_names) - 1}")
+        raise UserError(
+            f"cannot select classes {list(labels)}: give distinct labels from 0 to {len(data.class_names) - 1}"
+        )
     new_label = np.full(len(data.class_names), -1, dtype=np.int64)
     new_label[list(labels)] = np.arange(len(labels))
     kept = data.select(np.flatnonzero(new_label[data.labels] >= 0))

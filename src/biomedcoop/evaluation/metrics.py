@@ -72,8 +72,8 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, floats rounded to 6 digits."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        values: dict[str, Any] = plain(asdict(self))
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Metrics:
@@ -257,9 +257,10 @@ def _mean(values: Floats) -> Floats:
     return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Nested dicts, lists and tuples as JSON values, floats rounded to 6 digits."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return round(value, 6) if isinstance(value, float) else value

@@ -57,7 +57,7 @@ class Shard:
     def verify(self) -> None:
         """Read the whole file and compare its content with the checksum.
 
-        Costs 0.6 GB/s (BLAKE2b on one 2024 server core; 300,000 vectors of 512 values per second).
+        Speed: 0.5 GB/s with reading from the page cache, BLAKE2b alone 0.6 GB/s (one core of a 2.8 GHz Xeon).
 
         Raises:
             ShardError: if the content is not what was written, or cannot be read.

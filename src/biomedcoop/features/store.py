@@ -6,8 +6,10 @@ added, one shard per ``put``, so any number of processes (and machines that shar
 without locks: each shard appears whole, under a name made from its content, or not at all. Whatever is not provably
 what was written counts as missing and is encoded again.
 
-Speed (one core, local disk, 512 values per vector): opening reads keys and sizes only, 1 s for 10,000 shards of 8
-vectors; a shard's checksum is verified once per process, when one of its vectors is first asked for, at 0.6 GB/s.
+Cost (processor time of one 2.8 GHz Xeon core, files in the page cache, 512 values per vector): opening reads only sizes
+and keys, 0.1 s for 200 shards of 512 vectors; a shard's checksum is verified once per process, when one of its vectors
+is first asked for, at 0.5 GB/s (250,000 vectors per second). There is no compaction: 80,000 vectors in 10,000 shards take
+0.9 s to open and 2 s to read where one shard takes 0.05 s and 0.2 s, and shards that small come only from tiny calls.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class FeatureStore:
         canonical = json.dumps(self.description, sort_keys=True, separators=(",", ":"))
         self._space = hashlib.blake2b(canonical.encode("ascii"), digest_size=8).hexdigest()
         self.folder = root / self._space
-        self._rows_by_key: dict[bytes, int] = {}  # rows are numbered through all shards: 200 bytes per vector
+        self._rows_by_key: dict[bytes, int] = {}  # rows are numbered through all shards: 140-250 bytes per vector
         self._shards: list[Shard] = []
         self._starts: list[int] = []  # number of each shard's first row
         self._listed: frozenset[str] = frozenset()
@@ -167,13 +169,14 @@ class FeatureStore:
     def refresh(self) -> None:
         """See what other processes added or removed; ``missing``, ``get`` and ``len`` do it by themselves.
 
-        Costs one folder listing when nothing changed: 5 ms at 10,000 shards.
+        Costs one folder listing when nothing changed: 20 ms at 10,000 shards.
 
         Raises:
             UserError: if the folder exists but cannot be listed.
         """
         names = _shard_names(self.folder)
         self._ignored &= names
+        self._verified &= names
         if self._listed - names:
             self._forget()
         for name in sorted(names - self._listed - self._ignored):
@@ -221,7 +224,6 @@ class FeatureStore:
         self._rows_by_key.clear()
         self._shards.clear()
         self._starts.clear()
-        self._verified &= self._listed
         self._listed = frozenset()
 
     def _check_description(self) -> bool:
@@ -277,7 +279,11 @@ def default_root() -> Path:
 
 
 def summary(root: Path) -> list[SpaceSummary]:
-    """What the store in ``root`` holds, a row per space; [] if there is none."""
+    """What the store in ``root`` holds, a row per space; [] if there is none.
+
+    Raises:
+        UserError: if the folder cannot be listed.
+    """
     rows = []
     for folder in _space_folders(root):
         try:
@@ -291,7 +297,10 @@ def summary(root: Path) -> list[SpaceSummary]:
             with contextlib.suppress(ShardError):
                 shard, held_keys = open_shard(folder / name, folder.name, width)
                 keys.update(held_keys[i : i + KEY_BYTES] for i in range(0, shard.rows * KEY_BYTES, KEY_BYTES))
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        size = 0
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a temporary file that got its name meanwhile
+                size += path.stat().st_size
         rows.append(SpaceSummary(description, len(keys), size))
     return rows
 
@@ -300,7 +309,7 @@ def clear(root: Path) -> int:
     """Delete all spaces in ``root``, and nothing that the store did not write. Returns the bytes set free.
 
     Raises:
-        UserError: if a file cannot be deleted.
+        UserError: if the folder cannot be listed, or a file cannot be deleted.
     """
     freed = 0
     for folder in _space_folders(root):
@@ -322,9 +331,12 @@ def clear(root: Path) -> int:
 
 
 def _space_folders(root: Path) -> list[Path]:
-    if not root.is_dir():
+    try:
+        return sorted(path for path in root.iterdir() if _SPACE_NAME.fullmatch(path.name) and path.is_dir())
+    except FileNotFoundError:
         return []
-    return sorted(path for path in root.iterdir() if _SPACE_NAME.fullmatch(path.name) and path.is_dir())
+    except OSError as error:
+        raise _unreadable(root, error) from error
 
 
 def _shard_names(folder: Path) -> frozenset[str]:

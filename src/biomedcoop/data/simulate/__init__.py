@@ -1,0 +1,16 @@
+"""Simulated imaging tasks: drawn by a program, with the lesions' masks, in place of images that may not be shipped."""
+
+from biomedcoop.data.simulate.load import SimulatedSpec, load_simulated, parse_spec
+from biomedcoop.data.simulate.scan import TASKS, SimulatedTask, draw_scan
+from biomedcoop.data.simulate.write import MARKER, write_simulated
+
+__all__ = [
+    "MARKER",
+    "TASKS",
+    "SimulatedSpec",
+    "SimulatedTask",
+    "draw_scan",
+    "load_simulated",
+    "parse_spec",
+    "write_simulated",
+]

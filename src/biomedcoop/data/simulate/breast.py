@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.simulate.fields import (
+    ANGLES,
     SIZE,
     Array,
     Outline,
@@ -67,36 +68,38 @@ def _normal_breast(rng: np.random.Generator, difficulty: float) -> Tissue:
 
     in_fat = below(skin, 0.6, 90, 1.5)
     # Cooper's ligaments pull the gland up into crests, hence the pointed interface.
-    crest = -np.abs(smooth_curve(rng, rng.uniform(60, 110))) * rng.uniform(5, 14)
+    crest: Array = -np.abs(smooth_curve(rng, rng.uniform(60, 110))) * np.float32(rng.uniform(5, 14))
     in_gland = soft_step(depth - gland_top - tilt - crest, rng.uniform(2, 6))
     in_deep_fat = below(gland_end, rng.uniform(3, 7), 90, 3)
     in_muscle = below(gland_end + rng.uniform(4, 16), rng.uniform(2, 5), 110, 2)
     behind = below(muscle_end, rng.uniform(2, 6), 120, 3)
 
     # Folding the random textures with the layers makes strands run along them.
-    fold = (tilt[0] + rng.uniform(3, 10) * smooth_curve(rng, 90)).astype(np.int32)
+    fold = (tilt[0] + rng.uniform(4, 12) * smooth_curve(rng, 80)).astype(np.int64)
     rows = (np.arange(SIZE)[:, None] - fold) % SIZE
-    strand = smooth_field(rng, rng.uniform(2.0, 3.2), rng.uniform(12, 24))[rows, np.arange(SIZE)]
-    fibre = smooth_field(rng, 1.5, 34)[rows, np.arange(SIZE)]
-    patch = smooth_field(rng, 14, 26)
-    septa = _septa(rng, rng.uniform(9, 14), rng.uniform(16, 26), rows)
-    fine = _septa(rng, rng.uniform(4, 6.5), rng.uniform(9, 15), rows)
+    strand = _folded(smooth_field(rng, rng.uniform(1.6, 2.6), rng.uniform(9, 20)), rows)
+    fibre = _folded(smooth_field(rng, 1.3, 34), rows)
+    patch = smooth_field(rng, 12, 22)
+    wisp = np.clip(0.35 + 0.6 * smooth_field(rng, 5, 11), 0, 2)
+    septa = _septa(_folded(smooth_field(rng, rng.uniform(8, 13), rng.uniform(16, 28)), rows))
+    fine = _septa(_folded(smooth_field(rng, rng.uniform(2.6, 4.5), rng.uniform(8, 16)), rows))
 
     echo = np.full((SIZE, SIZE), 6, dtype=np.float32)  # skin
     for share, level in (
         (in_fat, fat_echo + 0.8 * strand),
-        (in_gland, gland_echo + 2.2 * strand + 2.5 * patch),
+        (in_gland, gland_echo + 3.2 * strand + 3.0 * patch),
         (in_deep_fat, fat_echo + strand),
-        (in_muscle, fat_echo + rng.uniform(-3, 2) + 3.0 * fibre),
+        (in_muscle, fat_echo + rng.uniform(-3, 2) + 4.0 * fibre),
         (behind, fat_echo - rng.uniform(3, 8) + 2 * fibre),
     ):
         echo = echo + share * (level - echo)
-    wispy = np.clip(0.55 + 0.5 * patch, 0, 1.5)
     superficial = in_fat * (1 - 0.6 * in_gland)
-    echo += 9 * septa * wispy * superficial * (1 - in_muscle) + 7 * fine * wispy * in_gland * (1 - in_deep_fat)
-    mirror = 0.5 * septa * wispy * superficial + 1.2 * fine * wispy * in_gland * (1 - behind)
+    glandular = in_gland * (1 - in_deep_fat)
+    echo += wisp * (11 * septa * superficial + 9 * fine * glandular)
+    mirror = wisp * (0.5 * septa * superficial + 0.7 * fine * glandular)
+    mirror = mirror + 0.8 * np.clip(fibre - 1.2, 0, 2) * wisp * in_muscle
     for edge in (in_fat, in_muscle, behind):  # skin line and fasciae
-        mirror = mirror + 5.0 * edge * (1 - edge) * np.clip(0.7 + 0.5 * strand, 0, 2)
+        mirror = mirror + 3.5 * edge * (1 - edge) * wisp
     loss = np.full((SIZE, SIZE), 0.0, dtype=np.float32)
     loss += 0.03 * in_gland * patch + 0.10 * septa * np.clip(patch, 0, 2)  # ligaments steep to the beam shadow
     tissue = Tissue(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
@@ -104,13 +107,18 @@ def _normal_breast(rng: np.random.Generator, difficulty: float) -> Tissue:
     return tissue
 
 
-def _septa(rng: np.random.Generator, sigma_depth: float, sigma_lateral: float, rows: npt.NDArray[np.int64]) -> Array:
+def _folded(field: Array, rows: npt.NDArray[np.int64]) -> Array:
+    """``field`` with each column shifted, rows [SIZE, SIZE] saying where each pixel comes from."""
+    shifted: Array = np.take_along_axis(field, rows, axis=0)
+    return shifted
+
+
+def _septa(field: Array) -> Array:
     """Thin curved sheets, 0..1 [SIZE, SIZE]: the zero lines of a random field; brightest where they face the probe."""
-    field = smooth_field(rng, sigma_depth, sigma_lateral)[rows, np.arange(SIZE)]
     along, across = np.gradient(field)
-    steep = np.sqrt(along**2 + across**2) + np.float32(1e-4)
-    line = np.exp(-((field / steep / np.float32(1.1)) ** 2))
-    sheet: Array = (line * (0.25 + 0.75 * (along / steep) ** 2)).astype(np.float32)
+    steep2 = along * along + across * across + np.float32(1e-6)
+    line = np.exp(field * field / steep2 * np.float32(-0.8))
+    sheet: Array = line * (np.float32(0.25) + np.float32(0.75) * along * along / steep2)
     return sheet
 
 
@@ -125,7 +133,7 @@ def _add_distractors(
         shape = ellipse(radius * aspect**0.5, radius / aspect**0.5, rng.uniform(-0.5, 0.5)) * lobes(rng, (2, 4), 0.08)
         spot = Outline(rng.uniform(0, SIZE), rng.uniform(gland_top, 0.75 * SIZE), shape)
         _, distance, _ = spot.locate(lateral, depth)
-        tissue.cover(0.75 * soft_step(-distance, rng.uniform(3, 8)), fat_echo + rng.uniform(-3, 2))
+        tissue.cover(0.75 * soft_step(-distance, rng.uniform(3, 8)), fat_echo + rng.uniform(-7, 1))
         tissue.mirror += 0.35 * np.exp(-((distance / 1.3) ** 2)) * (rng.random() < 0.5)
     for _ in range(rng.integers(0, 3)):  # ducts: thin dark tubes
         path = rng.uniform(gland_top, 0.7 * SIZE) + rng.uniform(5, 14) * smooth_curve(rng, 80)
@@ -170,11 +178,11 @@ def _benign_mass(rng: np.random.Generator, tissue: Tissue, difficulty: float) ->
     _, distance, index = outline.locate(lateral, depth)
     inside = soft_step(-distance, rng.uniform(1.5, 2.5))
     tissue.cover(inside, _interior_level(rng, tissue, inside, difficulty) + 0.7 * smooth_field(rng, 4, 6))
-    facing = np.abs(np.sin(index * np.float32(np.pi / 360)))  # the capsule mirrors where it faces the probe
+    facing = np.abs(np.sin(index * np.float32(2 * np.pi / ANGLES)))  # the capsule mirrors where it faces the probe
     capsule = np.exp(-(((distance - 1.5) / 1.1) ** 2))
-    tissue.mirror += (1.6 - 0.9 * difficulty) * capsule * (0.15 + facing**3)
+    tissue.mirror += (1.6 - 0.9 * difficulty) * rng.uniform(0.3, 1) * capsule * (0.15 + facing * facing * facing)
     if present():  # fluid-rich tissue attenuates less than the compensation expects
-        tissue.loss -= inside * rng.uniform(4, 9) / (2 * outline.radii[180])
+        tissue.loss -= inside * rng.uniform(5, 11) / (2 * outline.radii[ANGLES // 4])
     # Refraction at the two tangents of the beam throws thin edge shadows.
     tissue.loss += rng.uniform(0.1, 0.3) * np.exp(-((distance / 1.5) ** 2)) * (1 - facing) ** 2
     mask: npt.NDArray[np.bool_] = distance < 0
@@ -191,7 +199,7 @@ def _malignant_mass(rng: np.random.Generator, tissue: Tissue, difficulty: float)
         radii = radii * spikes(rng, int(rng.integers(6, 14)), 0.55 * rough, 0.10)
     outline = _place(rng, radii.astype(np.float32), difficulty)
     _, distance, _ = outline.locate(lateral, depth)
-    inside = soft_step(-distance, rng.uniform(3, 6))
+    inside = soft_step(-distance, rng.uniform(3, 9))
     blotches = smooth_field(rng, rng.uniform(3, 6), rng.uniform(4, 8))
     halo = np.exp(-((np.clip(distance - 3, 0, None) / rng.uniform(5, 9)) ** 2)) * (1 - inside)
     if present():
@@ -199,7 +207,9 @@ def _malignant_mass(rng: np.random.Generator, tissue: Tissue, difficulty: float)
     level = _interior_level(rng, tissue, inside, difficulty)
     tissue.cover(0.95 * inside, level + (3.6 - 1.2 * difficulty) * blotches)
     if present():
-        tissue.loss += inside * rng.uniform(6, 14) / (2 * outline.radii[180]) * np.clip(1 + 0.4 * blotches, 0, 2)
+        tissue.loss += (
+            inside * rng.uniform(9, 22) / (2 * outline.radii[ANGLES // 4]) * np.clip(1 + 0.4 * blotches, 0, 2)
+        )
     if rng.random() < 0.4:  # microcalcifications: points too small to shadow
         for _ in range(rng.integers(4, 12)):
             angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.6) * float(outline.radii.min())

@@ -1,0 +1,348 @@
+"""The public functions: load data, fit, evaluate, and the whole run in one call. They compose the parts and hold no arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.classifier.artefact import write_into
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.catalogue import find
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.fewshot import sample_few_shot
+from biomedcoop.data.images import content_hash
+from biomedcoop.data.readers import load_dataset
+from biomedcoop.data.split import write_split
+from biomedcoop.errors import UserError
+from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.output import check_new_folder, new_folder, write_atomically
+from biomedcoop.prompts import sentences_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from biomedcoop.backbones.base import Backbone
+    from biomedcoop.report.run import DatasetSummary, RunReport
+
+_log = logging.getLogger("biomedcoop")
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, units done, units in all)."""
+
+RECIPES = ("paper",)
+
+
+def fit(
+    data: Dataset,
+    method: str = "biomedcoop",
+    backbone: Backbone | str | os.PathLike[str] = "mini",
+    shots: int = 16,
+    seed: int = 1,
+    **options: Any,
+) -> Classifier:
+    """Train a classifier on ``shots`` images per class. Options and errors are those of :func:`fit_runs`."""
+    return fit_runs(data, method, backbone, shots, [seed], **options)[0]
+
+
+def fit_runs(
+    data: Dataset,
+    method: str = "biomedcoop",
+    backbone: Backbone | str | os.PathLike[str] = "mini",
+    shots: int = 16,
+    seeds: Sequence[int] = (1, 2, 3),
+    *,
+    recipe: str = "paper",
+    settings: Mapping[str, Any] | None = None,
+    prompts: str | Path = "auto",
+    repeat_shots: bool = False,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> list[Classifier]:
+    """Train one classifier per seed, all in one pass of the text encoder.
+
+    Only images of the training split are read. The seed decides which of them are drawn and the order of the batches.
+
+    Args:
+        data: see :func:`load_dataset`.
+        method: name of an adaptation method.
+        backbone: a loaded backbone, or the name or folder of one.
+        shots: images per class.
+        seeds: one run each.
+        recipe: "paper": the published settings, with those published for the dataset if it is one of the benchmark's.
+        settings: single settings of the method, over the recipe's.
+        prompts: "auto", "library", "templates" or a JSON file; see :func:`biomedcoop.prompts.sentences_for`.
+        repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
+        device: where the backbone runs, when it is given by name.
+        progress: told how far the work is.
+
+    Raises:
+        UserError: anything that cannot be used, before long work starts.
+        ImageError: a training image cannot be read.
+    """
+    import torch
+
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.features.encode import encode_images, encode_texts
+    from biomedcoop.methods import Task, get_method
+
+    if recipe not in RECIPES:
+        raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
+    chosen = get_method(method)
+    entry = find(data.name, data.class_names)
+    values = chosen.settings(settings or {}, entry.recipe if entry else None)
+    sentences = None
+    if chosen.abilities.uses_sentences:
+        sentences = sentences_for(data.class_names, entry.name if entry else data.name, prompts)
+    nothing = np.zeros(0, dtype=np.int64)
+    trains = chosen.abilities.trains
+    draws = [sample_few_shot(data, shots, seed, repeat_shots)[0] if trains else nothing for seed in seeds]
+    if isinstance(backbone, (str, os.PathLike)):
+        backbone = load_backbone(backbone, device=device)
+
+    used = np.unique(np.concatenate(draws))
+    drawn = data.select(used)
+    features = torch.from_numpy(
+        encode_images(backbone, drawn, progress=_counting(progress, "encoding training images"))
+    )
+    rows = np.stack([np.searchsorted(used, draw) for draw in draws])
+    index = torch.from_numpy(rows)  # [R, N]
+    teacher = None
+    if sentences is not None:
+        p = len(sentences.by_class[0])
+        flat = encode_texts(backbone, [text for texts in sentences.by_class for text in texts])
+        teacher = torch.from_numpy(flat).view(len(data.class_names), p, -1).to(backbone.device)
+    task = Task(
+        backbone,
+        data.class_names,
+        features[index].to(backbone.device),
+        torch.from_numpy(drawn.labels)[index].to(backbone.device),
+        teacher,
+    )
+    training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
+    states = chosen.fit(task, values, seeds, training)
+    classifiers = []
+    for seed, state, draw in zip(seeds, states, draws, strict=True):
+        support = data.select(draw)
+        facts = {
+            "dataset": data.name,
+            "simulated": data.simulated,
+            "shots": shots if trains else None,
+            "seed": seed,
+            "recipe": recipe,
+            "benchmark_dataset": entry.name if entry else None,
+            "sentences": sentences.source if sentences else None,
+            "notes": list(sentences.notes if sentences else ()),
+            # lets a later evaluation say that it saw these very images; half a hash of the file, no more
+            "training_images": sorted({_digest(image) for image in support.images}),
+        }
+        classifiers.append(Classifier(data.class_names, method, state, backbone, dataclasses.asdict(values), facts))
+    return classifiers
+
+
+def predict_dataset(classifier: Classifier, data: Dataset, progress: Progress | None = None) -> npt.NDArray[np.float32]:
+    """Probabilities float32 [N, C] for a dataset's images, with features from the store."""
+    from biomedcoop.features.encode import encode_images
+
+    count = _counting(progress, "encoding test images")
+    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count))
+
+
+def evaluate(
+    classifier: Classifier,
+    data: Dataset,
+    split: str = "test",
+    *,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Metrics:
+    """Metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
+
+    A line is logged if some of the images were used to train it.
+
+    Args:
+        split: "train", "val", "test" or "all".
+        n_bootstrap, seed: of the bootstrap.
+
+    Raises:
+        UserError: the split is empty, or the dataset has a class that the classifier does not know.
+    """
+    part, labels = _test_part(classifier, data, split)
+    known = set(classifier.facts.get("training_images", ()))
+    if seen := sum(_digest(image) in known for image in part.images):
+        _log.warning(
+            "%d of the %d images evaluated were used to train this classifier; the numbers flatter it", seen, len(part)
+        )
+    probabilities = predict_dataset(classifier, part, progress)
+    return score(probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups)
+
+
+def run(
+    source: str | Path,
+    out: str | os.PathLike[str],
+    *,
+    method: str = "biomedcoop",
+    backbone: Backbone | str | os.PathLike[str] = "mini",
+    shots: int = 16,
+    seed: int = 1,
+    compare: Sequence[str] = ("zero-shot",),
+    split_file: str | Path | None = None,
+    overwrite: bool = False,
+    n_bootstrap: int = 1000,
+    progress: Progress | None = None,
+    **options: Any,
+) -> RunReport:
+    """The main job: read the data, train, test, compare, and write the run folder.
+
+    The folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images by
+    split) and ``few_shot.json`` (the training images that were drawn). It appears whole, at the end, or not at all.
+
+    Args:
+        source: see :func:`load_dataset`.
+        out: the run folder.
+        compare: methods that are tested beside ``method`` on the same images, with the same draw and seed.
+        split_file: a split JSON to be used in place of the source's own split.
+        overwrite: replace an earlier run folder.
+        options: further arguments of :func:`fit_runs`.
+
+    Raises:
+        UserError, ImageError: see :func:`fit_runs`.
+    """
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.methods import get_method
+    from biomedcoop.report.markdown import write_report
+    from biomedcoop.report.run import RunReport
+
+    out = Path(out)
+    check_new_folder(out, overwrite, "metrics.json")
+    methods = [get_method(name).name for name in dict.fromkeys((method, *compare))]
+    data = load_dataset(source, split_file=split_file)
+    if isinstance(backbone, (str, os.PathLike)):
+        backbone = load_backbone(backbone, device=options.get("device", "cpu"))
+    given = dict(options.pop("settings", None) or {})
+    fitted = {}
+    for name in methods:
+        own = given if name == method else None
+        fitted[name] = fit(data, name, backbone, shots, seed, settings=own, progress=progress, **options)
+    rows, correct = {}, {}
+    for name, classifier in fitted.items():
+        part, labels = _test_part(classifier, data, "test")
+        probabilities = predict_dataset(classifier, part, progress)
+        rows[name] = score(probabilities, labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
+        correct[name] = probabilities.argmax(1) == labels
+    majority = majority_probabilities(labels, len(data.class_names))
+    rows["majority class"] = score(majority, labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
+    tested = {key: value for key, value in rows[method].to_dict().items() if not isinstance(value, list)}
+    trained = dataclasses.replace(fitted[method], facts={**fitted[method].facts, "test": tested})
+    report = RunReport(
+        title=f"{method} on {data.name}",
+        dataset=summarise(data),
+        method=method,
+        settings=trained.settings,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        shots=trained.facts["shots"],
+        seed=seed,
+        versions=versions(),
+        rows=rows,
+        differences={
+            name: paired_difference(correct[method], correct[name], n_bootstrap=n_bootstrap) for name in methods[1:]
+        },
+        notes=tuple(_recipe_note(trained) + list(trained.facts["notes"])),
+        command=f"biomedcoop train --data {_as_word(data.name)} --method {method} --backbone {_as_word(backbone.name)} "
+        f"--shots {shots} --seed {seed} --out run",
+    )
+    with new_folder(out, overwrite=overwrite, mark="metrics.json") as folder:
+        write_report(report, folder)
+        (folder / "model").mkdir()
+        write_into(trained, folder / "model")
+        write_split(data, folder / "split.json")
+        _write_draw(data, shots, seed, folder / "few_shot.json", options.get("repeat_shots", False))
+    return report
+
+
+def summarise(data: Dataset) -> DatasetSummary:
+    """What a report says about a dataset."""
+    from biomedcoop.data.simulate import TASKS
+    from biomedcoop.report.run import DatasetSummary
+
+    about = find(data.name, data.class_names) or TASKS.get(data.name.removeprefix("simulated:"))
+    return DatasetSummary(
+        name=data.name,
+        class_names=data.class_names,
+        counts={split: data.counts(split).tolist() for split in ("train", "val", "test") if data.counts(split).any()},
+        simulated=data.simulated,
+        modality=about.modality if about else None,
+        organ=about.organ if about else None,
+        notes=data.notes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers, and the number of CPU threads, which decides their last bits."""
+    import torch
+
+    from biomedcoop import __version__
+
+    return {
+        "biomedcoop": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "CPU threads": str(torch.get_num_threads()),
+    }
+
+
+def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Dataset, npt.NDArray[np.int64]]:
+    """The images of a split, and their labels in the classifier's numbering."""
+    if split not in ("train", "val", "test", "all"):
+        raise UserError(f"no split '{split}'; choose train, val, test or all")
+    part = data if split == "all" else data.part(split)
+    if not len(part):
+        raise UserError(f"{data.name} has no images in its {split} split; choose another --split")
+    number = {name: i for i, name in enumerate(classifier.class_names)}
+    if unknown := [name for name in data.class_names if name not in number]:
+        raise UserError(
+            f"{data.name} has the class '{unknown[0]}', the classifier knows: {', '.join(classifier.class_names)}; "
+            "rename the class or train on this dataset"
+        )
+    return part, np.array([number[name] for name in data.class_names], dtype=np.int64)[part.labels]
+
+
+def _digest(image: Any) -> str:
+    return content_hash(image)[:8].hex()
+
+
+def _recipe_note(classifier: Classifier) -> list[str]:
+    """Which sentences and published settings were used; methods without either need no word."""
+    notes = []
+    if classifier.facts["sentences"]:
+        notes.append(f"Sentences: {classifier.facts['sentences']}.")
+    if classifier.facts["benchmark_dataset"]:
+        notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}, where a method has any.")
+    return notes
+
+
+def _write_draw(data: Dataset, shots: int, seed: int, path: Path, repeat: bool) -> None:
+    train, _ = sample_few_shot(data, shots, seed, repeat)
+    drawn = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in train]
+    text = json.dumps({"shots": shots, "seed": seed, "train": drawn}, indent=1, ensure_ascii=False)
+    write_atomically(path, text.encode() + b"\n")
+
+
+def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+def _as_word(text: str) -> str:
+    return text if text.replace("-", "").replace("_", "").replace(":", "").isalnum() else f'"{text}"'

@@ -1,0 +1,163 @@
+"""The artefact: a folder with ``classifier.json``, ``model.safetensors`` and a model card ``README.md``.
+
+A few kB for text-based methods. It holds no image, no path and no pickle. Reading refuses what it cannot be sure of: a newer
+format, another backbone, a changed or cut file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biomedcoop.classifier.model_card import model_card
+from biomedcoop.errors import UserError
+from biomedcoop.output import new_folder
+
+if TYPE_CHECKING:
+    from biomedcoop.backbones.base import Backbone
+    from biomedcoop.classifier.classifier import Classifier
+
+FORMAT_VERSION = 1
+DESCRIPTION, TENSORS, CARD = "classifier.json", "model.safetensors", "README.md"
+
+
+def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a classifier to a new folder, whole or not at all.
+
+    Raises:
+        UserError: the folder exists (unless ``overwrite`` and it holds an artefact), or cannot be written.
+    """
+    with new_folder(folder, overwrite=overwrite, mark=DESCRIPTION) as new:
+        write_into(classifier, new)
+
+
+def write_into(classifier: Classifier, folder: Path) -> None:
+    """Write the artefact's three files into an existing folder."""
+    from safetensors.torch import save as to_bytes
+
+    tensors = to_bytes({key: value.contiguous() for key, value in classifier.state.items()})
+    backbone = classifier.backbone
+    description = {
+        "format_version": FORMAT_VERSION,
+        "method": classifier.method,
+        "class_names": list(classifier.class_names),
+        "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
+        "preprocessing": {
+            "resize": "short edge, bicubic",
+            "crop": "centre",
+            "image_size": backbone.image_size,
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+        },
+        "settings": dict(classifier.settings),
+        "facts": dict(classifier.facts),
+        "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    (folder / TENSORS).write_bytes(tensors)
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(description), encoding="utf-8")
+
+
+def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[str] | None = None) -> Classifier:
+    """Read a classifier and the backbone it belongs to.
+
+    Args:
+        folder: an artefact, or a run folder that holds one as ``model``.
+        backbone: a loaded backbone, or a name or folder; by default the name in the artefact.
+
+    Raises:
+        UserError: not an artefact, damaged, of a newer format, or of another backbone.
+    """
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.classifier.classifier import Classifier
+
+    path = Path(folder)
+    if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
+        path = path / "model"
+    description = _description(path)
+    state = _tensors(path, description)
+    wanted = description["backbone"]
+    if backbone is None or isinstance(backbone, (str, os.PathLike)):
+        try:
+            backbone = load_backbone(backbone if backbone is not None else wanted["name"])
+        except UserError as error:
+            raise UserError(
+                f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"
+            ) from error
+    if backbone.fingerprint != wanted["fingerprint"]:
+        raise UserError(
+            f"{path} was trained on another backbone: '{wanted['name']}' {wanted['fingerprint'][:8]}, "
+            f"this one is '{backbone.name}' {backbone.fingerprint[:8]}; name the right one with --backbone, or train again"
+        )
+    return Classifier(
+        tuple(description["class_names"]),
+        description["method"],
+        state,
+        backbone,
+        description["settings"],
+        description["facts"],
+    )
+
+
+def _description(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        version = description["format_version"]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is no saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({type(error).__name__}); copy or train the classifier again") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise UserError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop")
+    want = {
+        "method": str,
+        "class_names": list,
+        "backbone": dict,
+        "settings": dict,
+        "facts": dict,
+        "tensors_sha256": str,
+    }
+    for key, kind in want.items():
+        if not isinstance(description.get(key), kind):
+            raise UserError(f"{file}: damaged ('{key}' is missing or wrong); copy or train the classifier again")
+    if not all(isinstance(description["backbone"].get(key), str) for key in ("name", "fingerprint")):
+        raise UserError(f"{file}: damaged ('backbone' is incomplete); copy or train the classifier again")
+    return dict(description)
+
+
+def _tensors(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
+    from biomedcoop.methods import get_method
+
+    file = path / TENSORS
+    again = "copy or train the classifier again"
+    try:
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != description["tensors_sha256"]:
+            raise UserError(f"{file}: damaged (its checksum is not the one in {DESCRIPTION}); {again}")
+        state = from_bytes(content)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; {again}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except SafetensorError as error:
+        raise UserError(f"{file}: not a safetensors file; {again}") from error
+    get_method(description["method"])
+    for name, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{file}: '{name}' holds values that are not finite; {again}")
+    classes = len(description["class_names"])
+    embeddings = state.get("class_embeddings")
+    if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != classes):
+        raise UserError(f"{file}: {list(embeddings.shape)} class embeddings for {classes} class names; {again}")
+    return state

@@ -1,0 +1,62 @@
+"""The model card of an artefact, generated from what it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(description: Mapping[str, Any]) -> str:
+    """Markdown for ``README.md`` beside the tensors.
+
+    Args:
+        description: the content of ``classifier.json``.
+    """
+    facts, backbone = description["facts"], description["backbone"]
+    names = ", ".join(description["class_names"])
+    shots = facts.get("shots")
+    lines = [
+        f"# {description['method']} classifier: {facts.get('dataset', 'unnamed dataset')}",
+        "",
+        "**Not a medical device.** For research; not for diagnosis or treatment.",
+        "",
+    ]
+    if facts.get("simulated"):
+        lines += ["**Trained on simulated images**: drawn by a program, of no patient.", ""]
+    lines += [
+        f"- Classes: {names}",
+        f"- Method: {description['method']}",
+        f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
+        f"- Training images: {f'{shots} per class' if shots else 'none'}; seed {facts.get('seed')}",
+        f"- Sentences: {facts.get('sentences') or 'none'}",
+        f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
+        "",
+    ]
+    if results := facts.get("test"):
+        lines += [
+            f"## Test results ({results['n_images']} images, 95 % bootstrap interval)",
+            "",
+            "| measure | value | interval |",
+        ]
+        lines += ["|---|--:|--:|"]
+        for key, name in (
+            ("accuracy", "accuracy"),
+            ("balanced_accuracy", "balanced accuracy"),
+            ("macro_f1", "macro-F1"),
+            ("auroc", "AUROC"),
+        ):
+            if (e := results.get(key)) is not None and e["value"] is not None:
+                lines += [f"| {name} | {100 * e['value']:.1f} % | {100 * e['low']:.1f}–{100 * e['high']:.1f} % |"]
+        lines += [""]
+    lines += ["## Use", "", "```python", "import biomedcoop as bc", "", 'clf = bc.load("this/folder")']
+    lines += ['clf.predict_proba(["image.png"])  # columns: ' + names, "```", ""]
+    lines += ["## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in description["settings"].items()]
+    lines += [""]
+    for note in facts.get("notes", ()):
+        lines += [f"- {note}"]
+    lines += [
+        "",
+        "Probabilities are not calibrated beyond what training gives; check the expected calibration error in the report.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,210 @@
+"""Predictions for files, folders or a table, written to CSV, JSON or Parquet as they come: memory does not grow with the number
+of images, and the output appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.images import IMAGE_SUFFIXES
+from biomedcoop.errors import ImageError, UserError
+from biomedcoop.output import explain
+
+Row = dict[str, Any]
+
+PARQUET_ROWS = 1000
+
+
+def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Images named by files, folders (searched recursively, sorted) and tables (CSV or Parquet with a column ``path``).
+
+    Raises:
+        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column.
+    """
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            found = False
+            for image in _walk(path):
+                found = True
+                yield image
+            if not found:
+                raise UserError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder that does")
+        elif not path.exists():
+            raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
+        elif path.suffix.lower() in (".csv", ".parquet"):
+            yield from _table_paths(path)
+        else:
+            yield path
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for file in sorted(files):
+            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith("."):
+                yield Path(root, file)
+
+
+def _table_paths(table: Path) -> Iterator[Path]:
+    if table.suffix.lower() == ".csv":
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if "path" not in (reader.fieldnames or ()):
+                raise UserError(
+                    f"{table} has no column 'path'; it has: {', '.join(reader.fieldnames or ()) or 'nothing'}"
+                )
+            for row in reader:
+                yield table.parent / row["path"]
+        return
+    parquet = _pyarrow("read")
+    try:
+        file = parquet.ParquetFile(table)
+        if "path" not in file.schema_arrow.names:
+            raise UserError(f"{table} has no column 'path'; it has: {', '.join(file.schema_arrow.names)}")
+        for batch in file.iter_batches(columns=["path"]):
+            yield from (table.parent / str(value) for value in batch.column(0).to_pylist())
+    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{table} cannot be read as Parquet: {error}") from error
+
+
+def predict_rows(
+    classifier: Classifier,
+    images: Iterable[Path],
+    *,
+    skip_bad: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Iterator[Row]:
+    """One row per image: ``path``, ``prediction`` and ``p_<class name>`` for every class.
+
+    Args:
+        skip_bad: leave out images that cannot be read and tell ``report``, in place of an error.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    for source, probabilities in classifier.predict_stream(images):
+        if isinstance(probabilities, ImageError):
+            if not skip_bad:
+                raise UserError(f"{probabilities}; mend or remove it, or pass --skip-bad") from probabilities
+            if report is not None:
+                report(f"skipped {probabilities}")
+            continue
+        row: Row = {"path": str(source), "prediction": classifier.class_names[int(probabilities.argmax())]}
+        row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
+        yield row
+
+
+def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *, overwrite: bool = False) -> int:
+    """Write rows to a file whose ending says the format: ``.csv``, ``.json`` or ``.parquet``.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: unknown ending, existing file (unless ``overwrite``), or the file cannot be written.
+    """
+    writer = check_output(out, overwrite)
+    temporary = out.absolute().with_name(f".{out.name}.new-{uuid.uuid4().hex[:8]}")
+    try:
+        count = writer(rows, columns, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        raise explain(out, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return count
+
+
+class _Writer(Protocol):
+    def __call__(self, rows: Iterable[Row], columns: Sequence[str], path: Path) -> int: ...
+
+
+def check_output(out: Path, overwrite: bool) -> _Writer:
+    """The writer for a file name; refuses early what could not be written after long work."""
+    writers: dict[str, _Writer] = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+    if out.suffix.lower() not in writers:
+        raise UserError(f"{out}: predictions are written to {', '.join(writers)}; choose one of these endings")
+    if out.suffix.lower() == ".parquet":
+        _pyarrow("write")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name a file")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists already; choose another name or pass --overwrite")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"the folder {out.parent} does not exist; make it first")
+    return writers[out.suffix.lower()]
+
+
+def _write_csv(rows: Iterable[Row], columns: Sequence[str], path: Path) -> int:
+    with path.open("x", newline="", encoding="utf-8") as file:
+        return csv_lines(rows, columns, file)
+
+
+def csv_lines(rows: Iterable[Row], columns: Sequence[str], file: IO[str]) -> int:
+    """Write rows as CSV to an open file."""
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def _write_json(rows: Iterable[Row], columns: Sequence[str], path: Path) -> int:
+    with path.open("x", encoding="utf-8") as file:
+        return json_lines(rows, file)
+
+
+def json_lines(rows: Iterable[Row], file: IO[str]) -> int:
+    """Write rows as one JSON array, a row per line, to an open file."""
+    count = 0
+    file.write("[")
+    for count, row in enumerate(rows, start=1):
+        file.write(("," if count > 1 else "") + "\n " + json.dumps(row, ensure_ascii=False))
+    file.write("\n]\n")
+    return count
+
+
+def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path) -> int:
+    parquet = _pyarrow("write")
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string() if name in ("path", "prediction") else pa.float64()) for name in columns])
+    count = 0
+    block: list[Row] = []
+    with parquet.ParquetWriter(path, schema) as writer:
+        for row in rows:
+            block.append(row)
+            count += 1
+            if len(block) == PARQUET_ROWS:
+                writer.write_table(pa.Table.from_pylist(block, schema))
+                block = []
+        writer.write_table(pa.Table.from_pylist(block, schema))
+    return count
+
+
+def _pyarrow(verb: str) -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(
+            f"to {verb} Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use CSV"
+        ) from error
+    return parquet
+
+
+def columns_of(classifier: Classifier) -> list[str]:
+    """Column names of the rows of :func:`predict_rows`."""
+    return ["path", "prediction", *(f"p_{name}" for name in classifier.class_names)]

@@ -1,0 +1,39 @@
+"""``biomedcoop backbones``: what there is, and fetching it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import print_json, print_table
+from biomedcoop.cli.options import Json
+
+app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_backbones(json: Json = False) -> None:
+    """Names of the backbones and whether they are on this machine."""
+    from biomedcoop.backbones.registry import BACKBONES, locate
+
+    status = {name: "ready" if locate(name) else f"biomedcoop backbones download {name}" for name in BACKBONES}
+    if json:
+        print_json(
+            [{"name": n, "title": e.title, "ready": status[n] == "ready", "hub": e.hub} for n, e in BACKBONES.items()]
+        )
+        return
+    from rich.table import Table
+
+    table = Table("name", "what it is", "on this machine")
+    for name, entry in BACKBONES.items():
+        table.add_row(name, entry.title, status[name])
+    print_table(table)
+
+
+@app.command("download")
+def download_backbone(name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)]) -> None:
+    """Fetch a backbone from the Hugging Face hub (the only command that uses the network)."""
+    from biomedcoop.backbones.registry import download
+
+    print(f"{name} is in {download(name)}")

@@ -1,0 +1,75 @@
+"""What the commands share: messages on stderr, results on stdout, one progress bar, machine-readable output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal; stdout stays free for results."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """A result for a machine."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def show_log() -> None:
+    """Warnings of the package as one line each on stderr."""
+    log = logging.getLogger("biomedcoop")
+    if not log.handlers:
+        log.addHandler(_Lines())
+        log.propagate = False
+
+
+@contextlib.contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr with a line per stage, fed by the API's ``progress``; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        rows: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            stage = what.split(" (")[0]
+            if total == 0:
+                return
+            if stage not in rows or bar.tasks[rows[stage]].total != total:
+                rows[stage] = bar.add_task(what, total=total)
+            bar.update(rows[stage], completed=done, description=what)
+
+        yield report
+
+
+def print_table(table: Any) -> None:
+    """A rich table on stdout."""
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,72 @@
+"""``biomedcoop datasets``: check a dataset before training, draw the simulated ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.options import Json, Overwrite, SplitFile
+
+app = typer.Typer(help="Look at datasets, draw simulated ones.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    path: Annotated[str, typer.Argument(help="What 'train --data' takes.", show_default=False)],
+    shots: Annotated[int, typer.Option("--shots", help="Training images per class that will be asked for.")] = 16,
+    split_file: SplitFile = None,
+    json: Json = False,
+) -> None:
+    """Read every image once and report what is wrong. Exit status 1 if training would be wrong."""
+    from biomedcoop.data.audit import check_dataset
+
+    with progress_bar(quiet=json) as progress:
+        report = check_dataset(path, shots, split_file, lambda done, total: progress("reading images", done, total))
+    if json:
+        print_json(report.to_dict())
+    else:
+        from rich.table import Table
+
+        splits = [split for split, counts in report.counts.items() if any(counts.values())]
+        table = Table("class", *splits, title=report.name)
+        for name in report.counts["train"]:
+            table.add_row(name, *(str(report.counts[split][name]) for split in splits))
+        print_table(table)
+        for where, reason in report.unreadable:
+            print(f"unreadable: {where}: {reason}")
+        for found in report.duplicates:
+            print(f"same image: {', '.join(found.keys)}")
+        for group, crossed in report.crossing_groups.items():
+            print(f"group {group} is in: {', '.join(crossed)}")
+        for note in report.notes:
+            print(f"note: {note}")
+        for warning in report.warnings:
+            print(f"warning: {warning}")
+        for problem in report.problems:
+            print(f"problem: {problem}")
+        if not report.problems:
+            print("no problem found")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command("simulate")
+def simulate(
+    task: Annotated[str, typer.Argument(help="breast-ultrasound or kidney-ct.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
+    train: Annotated[int, typer.Option("--train", help="Images per class.")] = 32,
+    val: Annotated[int, typer.Option("--val", help="Images per class.")] = 8,
+    test: Annotated[int, typer.Option("--test", help="Images per class.")] = 60,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    difficulty: Annotated[float, typer.Option("--difficulty", help="0 (clear) to 1 (hard).")] = 0.5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a simulated dataset with masks of the lesions. No patient, not for medical use."""
+    from biomedcoop.data.simulate import write_simulated
+
+    name = f"simulated:{task}?difficulty={difficulty}&seed={seed}&train={train}&val={val}&test={test}"
+    data = write_simulated(name, out, overwrite=overwrite)
+    say(f"{len(data)} simulated images in {out}")

@@ -1,0 +1,67 @@
+"""``biomedcoop doctor``: is this installation able to do its work?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from biomedcoop.cli.console import print_json, print_table
+from biomedcoop.cli.options import Json
+
+
+def doctor(json: Json = False) -> None:
+    """Check the installation: versions, hardware, cache folder, the shipped backbone. Exit status 1 if something is wrong."""
+    checks = examine()
+    if json:
+        print_json(checks)
+    else:
+        from rich.table import Table
+
+        table = Table("check", "result", "")
+        for name, check in checks.items():
+            table.add_row(name, str(check["result"]), "" if check["ok"] else "[red]wrong[/red]")
+        print_table(table)
+    if not all(check["ok"] for check in checks.values()):
+        raise typer.Exit(1)
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """Name of each check -> {"ok", "result"}."""
+    import os
+    import shutil
+
+    import numpy as np
+    import torch
+
+    from biomedcoop.api import versions
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.errors import UserError
+    from biomedcoop.features.encode import encode_crops
+    from biomedcoop.features.store import default_root, summary
+    from biomedcoop.output import check_new_folder
+
+    checks: dict[str, dict[str, Any]] = {name: {"ok": True, "result": value} for name, value in versions().items()}
+    checks["CPU cores"] = {"ok": True, "result": os.cpu_count()}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
+    checks["GPU"] = {"ok": True, "result": gpu}
+    root = default_root()
+    try:
+        check_new_folder(root / "doctor", False, "")
+        held = summary(root)
+        size, vectors = sum(s.bytes for s in held) / 2**20, sum(s.vectors for s in held)
+        free = shutil.disk_usage(root).free / 2**30
+        checks["feature store"] = {
+            "ok": free > 0.2,
+            "result": f"{root}: {vectors} vectors, {size:.1f} MiB; {free:.1f} GiB free",
+        }
+    except UserError as error:
+        checks["feature store"] = {"ok": False, "result": str(error)}
+    try:
+        backbone = load_backbone("mini")
+        shape = (backbone.image_size, backbone.image_size, 3)
+        finite = bool(np.isfinite(encode_crops(backbone, [np.zeros(shape, dtype=np.uint8)])).all())
+        checks["mini backbone"] = {"ok": finite, "result": f"loads and encodes, fingerprint {backbone.fingerprint[:8]}"}
+    except UserError as error:
+        checks["mini backbone"] = {"ok": False, "result": str(error)}
+    return checks

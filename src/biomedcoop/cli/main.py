@@ -1,0 +1,73 @@
+"""The root command: options that all commands share, and what an error looks like."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from biomedcoop import __version__
+from biomedcoop.cli import backbones, datasets, doctor, evaluate, predict, train
+from biomedcoop.cli.console import say, show_log
+from biomedcoop.errors import UserError
+
+app = typer.Typer(
+    name="biomedcoop",
+    help="Few-shot classification of biomedical images on frozen vision-language models.\n\nNot a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(backbones.app, name="backbones")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"biomedcoop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Few-shot classification of biomedical images on frozen vision-language models. Not a medical device."""
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line on stderr and exit status 2."""
+    show_log()
+    # the pixel limit is checked by the package itself, with a message of its own
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    try:
+        app()
+    except UserError as error:
+        fail(str(error), error)
+    except KeyboardInterrupt:
+        say("interrupted; features encoded so far are kept, nothing else was written")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+            raise
+        fail(f"{error.filename or 'output'}: {error.strerror}; make room or choose another place", error)
+
+
+def fail(message: str, error: BaseException) -> None:
+    if "--debug" in sys.argv[1:]:
+        raise error
+    say(f"error: {' '.join(message.split())}")
+    sys.exit(2)

@@ -1,0 +1,53 @@
+"""``biomedcoop predict``: probabilities for new images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import say
+from biomedcoop.cli.options import Json, Model, OtherBackbone
+
+
+def predict(
+    model: Model,
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
+    ] = False,
+    backbone: OtherBackbone = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    json: Json = False,
+) -> None:
+    """Predict new images: a probability for every class. Without --out, CSV on the terminal.
+
+    Not a medical device.
+    """
+    from biomedcoop.classifier import load
+    from biomedcoop.classifier.predictions import (
+        check_output,
+        columns_of,
+        csv_lines,
+        find_images,
+        json_lines,
+        predict_rows,
+        write_predictions,
+    )
+
+    if out is not None:
+        check_output(out, overwrite)
+    classifier = load(model, backbone)
+    rows = predict_rows(classifier, find_images(images), skip_bad=skip_bad, report=say)
+    if out is not None:
+        count = write_predictions(rows, columns_of(classifier), out, overwrite=overwrite)
+        say(f"{count} predictions in {out}")
+    elif json:
+        json_lines(rows, sys.stdout)
+    else:
+        csv_lines(rows, columns_of(classifier), sys.stdout)

@@ -1,0 +1,72 @@
+"""``biomedcoop train``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, SplitFile, parse_settings
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
+    method: Annotated[str, typer.Option("--method", help="Adaptation method.")] = "biomedcoop",
+    backbone: Backbone = "mini",
+    shots: Annotated[int, typer.Option("--shots", help="Training images per class.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the training images and orders the batches.")] = 1,
+    compare: Annotated[
+        str, typer.Option("--compare", help="Methods to test beside it, separated by commas; 'none' for none.")
+    ] = "zero-shot",
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="auto, library, templates, or a JSON file of sentences.")
+    ] = "auto",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method, e.g. --set epochs=50; may be repeated.")
+    ] = None,
+    split_file: SplitFile = None,
+    repeat_shots: Annotated[bool, typer.Option("--repeat-shots", help="Draw small classes with repetition.")] = False,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier on a few images per class, test it, and write model, metrics and report.
+
+    The test images are those of the data's test split, or a 30 % split drawn by class. Not a medical device.
+    """
+    settings = parse_settings(setting or [])
+    from biomedcoop.api import run
+
+    with progress_bar(quiet=json) as progress:
+        report = run(
+            data,
+            out,
+            method=method,
+            backbone=backbone,
+            shots=shots,
+            seed=seed,
+            compare=[] if compare == "none" else [name.strip() for name in compare.split(",")],
+            split_file=split_file,
+            overwrite=overwrite,
+            prompts=prompts,
+            settings=settings,
+            repeat_shots=repeat_shots,
+            device=device,
+            progress=progress,
+        )
+    for note in (*report.dataset.notes, *report.notes):
+        say(f"note: {note}")
+    if json:
+        print_json(report.to_dict())
+        return
+    from biomedcoop.report.terminal import class_table, comparison_table
+
+    simulated = " (simulated images)" if report.dataset.simulated else ""
+    print_table(
+        comparison_table(report.rows, f"{report.dataset.name}{simulated}: {report.metrics.n_images} test images")
+    )
+    print_table(class_table(report.metrics, f"{report.method}, by class"))
+    print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")

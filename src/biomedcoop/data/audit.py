@@ -1,0 +1,238 @@
+"""Reads every image of a dataset once and reports what would make training wrong, and what is worth knowing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.images import open_image
+from biomedcoop.data.readers import load_dataset
+from biomedcoop.errors import ImageError
+
+SMALL_EDGE = 32
+"""Images with a shorter edge (pixels) hold little that a 224-pixel encoder could see."""
+
+LONG_RATIO = 4
+"""Beyond this aspect ratio the centre crop sees less than a quarter of the image."""
+
+_BLOCK = 256  # images in flight: keeps memory constant in the number of images
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images with the same content: their keys, and the splits and class names they appear under."""
+
+    keys: tuple[str, ...]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@dataclass
+class AuditReport:
+    """What `check_dataset` found.
+
+    Attributes:
+        counts: images per class in each split, ``counts[split][class name]``.
+        unreadable: (key, reason) of each image that cannot be used: missing, truncated, oversized, not an image.
+        duplicates: sets of images with the same content.
+        crossing_groups: group -> the splits that it appears in, where it is more than one.
+        short_classes: class -> training images, where they are fewer than the shots asked for.
+        modes: images per stored pixel mode ("L", "RGB", "I;16", …).
+        smallest, largest: size (width, height) in pixels of the images with the fewest and the most pixels.
+        problems: a sentence for each thing that makes training wrong; ``warnings``: for what is only worth knowing.
+    """
+
+    name: str
+    shots: int
+    counts: dict[str, dict[str, int]]
+    notes: tuple[str, ...] = ()
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: list[Duplicates] = field(default_factory=list)
+    crossing_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    short_classes: dict[str, int] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    smallest: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
+    small_images: int = 0
+    elongated_images: int = 0
+    several_frames: int = 0
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain lists, dicts, numbers and text, ready for JSON."""
+        content = dict(vars(self))
+        content["duplicates"] = [vars(found) for found in self.duplicates]
+        return _plain(content)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    digest: bytes = b""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    several_frames: bool = False
+    error: str = ""
+
+
+def check_dataset(
+    source: str | Path,
+    shots: int = 16,
+    split_file: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> AuditReport:
+    """Read a dataset and decode every image in it once.
+
+    Args:
+        source, split_file: as for `load_dataset`.
+        shots: training images per class that a run will ask for.
+        progress: called with (images done, images in all).
+
+    Raises:
+        UserError: the dataset cannot be read at all (see `load_dataset`); what concerns single images is in the report.
+    """
+    data = load_dataset(source, split_file=split_file)
+    report = AuditReport(
+        name=data.name,
+        shots=shots,
+        counts={split: dict(zip(data.class_names, data.counts(split).tolist(), strict=True)) for split in SPLITS},
+        notes=data.notes,
+    )
+    same_content: defaultdict[bytes, list[int]] = defaultdict(list)
+    modes: Counter[str] = Counter()
+    for index, facts in enumerate(_facts(data, progress)):
+        if facts.error:
+            report.unreadable.append((data.keys[index], facts.error))
+            continue
+        same_content[facts.digest].append(index)
+        modes[facts.mode] += 1
+        _note_size(report, facts.size)
+        report.several_frames += facts.several_frames
+    report.modes = dict(modes.most_common())
+    report.duplicates = [_duplicates(data, found) for found in same_content.values() if len(found) > 1]
+    report.crossing_groups = _crossing_groups(data)
+    train = report.counts["train"]
+    report.short_classes = {name: count for name, count in train.items() if count < shots}
+    _judge(report)
+    return report
+
+
+def _facts(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Facts]:
+    """The facts of each image in order, decoded in a few threads (Pillow decodes outside the interpreter lock)."""
+
+    def look(index: int) -> _Facts:
+        try:
+            opened = open_image(data.images[index], data.keys[index])
+        except ImageError as error:
+            return _Facts(error=error.reason)
+        return _Facts(opened.digest, opened.mode, opened.image.size, opened.several_frames)
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(data), _BLOCK):
+            block = range(start, min(start + _BLOCK, len(data)))
+            for index, facts in zip(block, pool.map(look, block), strict=True):
+                yield facts
+                if progress is not None:
+                    progress(index + 1, len(data))
+
+
+def _note_size(report: AuditReport, size: tuple[int, int]) -> None:
+    report.smallest = min(report.smallest or size, size, key=_area)
+    report.largest = max(report.largest or size, size, key=_area)
+    report.small_images += min(size) < SMALL_EDGE
+    report.elongated_images += max(size) > LONG_RATIO * min(size)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _duplicates(data: Dataset, indices: list[int]) -> Duplicates:
+    return Duplicates(
+        keys=tuple(data.keys[index] for index in indices),
+        splits=tuple(split for split in SPLITS if split in set(data.splits[indices].tolist())),
+        classes=tuple(data.class_names[label] for label in sorted(set(data.labels[indices].tolist()))),
+    )
+
+
+def _crossing_groups(data: Dataset) -> dict[str, tuple[str, ...]]:
+    if data.groups is None:
+        return {}
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for group, split in zip(data.groups.tolist(), data.splits.tolist(), strict=True):
+        if group:
+            found[group].add(split)
+    return {
+        group: tuple(split for split in SPLITS if split in splits) for group, splits in found.items() if len(splits) > 1
+    }
+
+
+def _judge(report: AuditReport) -> None:
+    """Fill ``problems`` and ``warnings``: leakage into test, contradictions and lack of images are problems."""
+    problems, warnings = report.problems, report.warnings
+    if report.unreadable:
+        key, reason = report.unreadable[0]
+        problems.append(f"unreadable images: {len(report.unreadable)}, first {key}: {reason}")
+    contradicting = [found for found in report.duplicates if len(found.classes) > 1]
+    if contradicting:
+        first = contradicting[0]
+        problems.append(
+            f"same image under different classes: {len(contradicting)}, first {_pair(first)} "
+            f"({', '.join(first.classes)}); keep the right one"
+        )
+    for reaches_test, target in ((True, problems), (False, warnings)):
+        across = [found for found in report.duplicates if _crosses(found.splits, reaches_test)]
+        if across:
+            target.append(
+                f"same image in more than one split: {len(across)}, first {_pair(across[0])} "
+                f"({', '.join(across[0].splits)}); remove it from one side"
+            )
+        groups = [name for name, splits in report.crossing_groups.items() if _crosses(splits, reaches_test)]
+        if groups:
+            splits = ", ".join(report.crossing_groups[groups[0]])
+            target.append(
+                f"groups in more than one split: {len(groups)}, first {groups[0]!r} ({splits}); keep each on one side"
+            )
+    for name, count in report.short_classes.items():
+        problems.append(
+            f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={report.shots}; "
+            "lower --shots or add images, or pass --repeat-shots"
+        )
+    within = [found for found in report.duplicates if len(found.splits) == 1 and len(found.classes) == 1]
+    if within:
+        warnings.append(f"same image repeated within a split: {len(within)}, first {_pair(within[0])}")
+    if report.small_images:
+        warnings.append(f"images with an edge below {SMALL_EDGE} pixels: {report.small_images}")
+    if report.elongated_images:
+        warnings.append(
+            f"images more than {LONG_RATIO} times as long as wide: {report.elongated_images}; "
+            "only their centre square is used"
+        )
+    if report.several_frames:
+        warnings.append(f"files with several frames: {report.several_frames}; only the first frame is used")
+    for split in ("val", "test"):
+        empty = [name for name, count in report.counts[split].items() if not count]
+        if empty and any(report.counts[split].values()):
+            warnings.append(f"classes without an image in {split}: {', '.join(empty)}")
+
+
+def _crosses(splits: tuple[str, ...], reaches_test: bool) -> bool:
+    return len(splits) > 1 and ("test" in splits) == reaches_test
+
+
+def _pair(found: Duplicates) -> str:
+    return f"{found.keys[0]} and {found.keys[1]}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,136 @@
+"""`load_dataset`: one function for every source of labelled images, which recognises the format by itself."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from biomedcoop.data.catalogue import entries, find
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.read_folder import read_folder
+from biomedcoop.data.read_npz import read_npz
+from biomedcoop.data.read_split import apply_split, find_split_file, read_split
+from biomedcoop.data.read_table import read_table
+from biomedcoop.data.split import draw_split
+from biomedcoop.errors import UserError
+
+DATA_VARIABLE = "BIOMEDCOOP_DATA"
+"""Environment variable that names the folder in which datasets are looked up by name."""
+
+TEST_FRACTION = 0.3
+
+_FILE_READERS: dict[str, Callable[[Path], Dataset]] = {
+    ".json": read_split,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".parquet": read_table,
+    ".npz": read_npz,
+}
+
+
+def load_dataset(source: str | Path, *, split_file: str | Path | None = None, seed: int = 0) -> Dataset:
+    """Read a dataset.
+
+    Args:
+        source: a folder of class folders (with or without train/val/test above), a folder with a split file, a CSV or
+            Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
+            ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
+        split_file: CoOp JSON with the splits to use instead of the source's own.
+        seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
+
+    Returns:
+        The dataset; ``notes`` say what was drawn, ignored or assumed.
+
+    Raises:
+        UserError: one clear line: what is wrong, where, and how to mend it.
+    """
+    split_path = None if split_file is None else Path(split_file).expanduser()
+    if str(source).startswith("simulated:"):
+        from biomedcoop.data.simulate import load_simulated
+
+        data = load_simulated(str(source))
+    else:
+        path = _locate(source)
+        if path.is_dir():
+            own_split = split_path or find_split_file(path)
+            data = read_folder(path) if own_split is None else read_split(own_split, path)
+            split_path = None
+        elif path.suffix.lower() in _FILE_READERS:
+            data = _FILE_READERS[path.suffix.lower()](path)
+        else:
+            kinds = ", ".join(_FILE_READERS)
+            raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
+        if not Path(str(source)).expanduser().exists() and path.stem.casefold() != str(source).casefold():
+            data = replace(
+                data, notes=(*data.notes, f"{source} was read from {path.name}, which goes by that name too")
+            )
+    if split_path is not None:
+        data = apply_split(data, split_path)
+    return data if data.counts("test").any() else _with_test_split(data, seed)
+
+
+def _with_test_split(data: Dataset, seed: int) -> Dataset:
+    """``data`` with 30 % of its training images moved to test; groups that are also in val stay in train."""
+    train = data.indices("train")
+    groups = data.groups
+    if groups is not None:
+        in_val = set(groups[data.splits == "val"].tolist()) - {""}
+        train = train[[group not in in_val for group in groups[train].tolist()]]
+    drawn = draw_split(data.labels[train], None if groups is None else groups[train], TEST_FRACTION, seed)
+    splits = data.splits.astype("<U5")
+    splits[train] = drawn
+    together = "" if groups is None else ", groups kept together"
+    notes = [
+        *data.notes,
+        f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
+        f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})",
+    ]
+    data = replace(data, splits=splits)
+    without = [name for name, count in zip(data.class_names, data.counts("test"), strict=True) if not count]
+    if without:
+        notes.append(f"no test image could be drawn for {', '.join(without)}: too few images or groups")
+    return replace(data, notes=tuple(notes))
+
+
+def _locate(source: str | Path) -> Path:
+    """The path that ``source`` is or, for a plain name, the dataset of that name in the data folder."""
+    text = str(source)
+    if not text.strip():
+        raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
+    path = Path(text).expanduser()
+    if path.exists():
+        return path.resolve() if path.name in ("", "..") else path.absolute()
+    if isinstance(source, Path) or path.name != text or path.suffix.lower() in _FILE_READERS:
+        raise UserError(f"{path}: there is no such folder or file; check the path")
+    return _look_up(text)
+
+
+def _look_up(name: str) -> Path:
+    variable = os.environ.get(DATA_VARIABLE)
+    there: dict[str, Path] = {}
+    if variable:
+        folder = Path(variable).expanduser()
+        if not folder.is_dir():
+            raise UserError(
+                f"{DATA_VARIABLE} names {folder}, which is no folder; set it to the folder of your datasets"
+            )
+        children = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        there = {path.stem.casefold(): path for path in children if path.suffix.lower() in _FILE_READERS}
+        there |= {path.name.casefold(): path for path in children if path.is_dir()}
+    entry = find(name)
+    for candidate in (name, *(entry.all_names if entry else ())):
+        if candidate.casefold() in there:
+            return there[candidate.casefold()].absolute()
+    looked = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
+    if entry is not None:
+        raise UserError(
+            f"dataset {name!r} is not here {looked}: unpack {entry.archive} from the Hugging Face dataset "
+            f"{entry.hub_dataset} and set {DATA_VARIABLE} to the folder that holds {entry.folder}/, or give a path"
+        )
+    known = {path.name if path.is_dir() else path.stem for path in there.values()} | {entry.name for entry in entries()}
+    near = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
+    meant = f"; did you mean {' or '.join(near)}?" if near else "; give the path of a folder or file"
+    raise UserError(f"there is no folder, file or dataset named {name!r} {looked}{meant}")

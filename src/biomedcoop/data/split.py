@@ -1,0 +1,124 @@
+"""Drawing a test split where a dataset has none, and writing splits as JSON in the CoOp form.
+
+A draw is stratified by class and keeps the images of one group (patient, lesion, slide) together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.errors import UserError
+
+
+def draw_split(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_] | None, test_fraction: float, seed: int
+) -> npt.NDArray[np.str_]:
+    """Put about ``test_fraction`` of each class into "test" and leave the rest in "train".
+
+    Groups are visited in random order; one moves to test if that brings the class shares in test nearer to the
+    fraction. Every class keeps a training image, and has a test image wherever its groups allow. Without groups the
+    shares are exact to the nearest image.
+
+    Args:
+        labels: int64 [N].
+        groups: str [N], no group is divided; an empty string is a group of one. None: every image for itself.
+        test_fraction: between 0 and 1, both excluded.
+        seed: of a generator of our own.
+
+    Returns:
+        "train" or "test" for each image: str [N].
+
+    Raises:
+        UserError: a fraction out of range, or no image can go to test (one image per class, or one group in all).
+    """
+    if not 0 < test_fraction < 1:
+        raise UserError(f"test fraction {test_fraction} is not between 0 and 1")
+    members: dict[object, list[int]] = {}
+    for position in range(len(labels)):
+        group = "" if groups is None else str(groups[position])
+        members.setdefault(group or position, []).append(position)
+    units = list(members.values())
+    random.Random(int(seed)).shuffle(units)
+    contents = [Counter(labels[unit].tolist()) for unit in units]
+
+    total = Counter(labels.tolist())
+    wanted = {label: test_fraction * count for label, count in total.items()}
+    taken: Counter[int] = Counter()
+    in_test: set[int] = set()
+
+    def leaves_training_images(content: Counter[int]) -> bool:
+        return all(taken[label] + count < total[label] for label, count in content.items())
+
+    def improvement(content: Counter[int]) -> float:
+        """By how much the squared errors of the classes' shares shrink if the unit moves to test."""
+        error = {label: (taken[label] - wanted[label]) / total[label] for label in content}
+        return -sum(
+            (count / total[label]) * (2 * error[label] + count / total[label]) for label, count in content.items()
+        )
+
+    def move(unit: int) -> None:
+        in_test.add(unit)
+        taken.update(contents[unit])
+
+    for unit, content in enumerate(contents):
+        if improvement(content) > 0 and leaves_training_images(content):
+            move(unit)
+    for label in sorted(total):  # a class that got nothing takes its smallest unit
+        if not taken[label]:
+            candidates = [
+                unit
+                for unit, content in enumerate(contents)
+                if unit not in in_test and content[label] and leaves_training_images(content)
+            ]
+            if candidates:
+                move(min(candidates, key=lambda unit: contents[unit].total()))
+
+    if not in_test:
+        kind = "images" if groups is None else "groups"
+        raise UserError(
+            f"no test split can be drawn from {len(labels)} images in {len(units)} {kind}: every class must keep a "
+            f"training image; add {kind} or give a test split"
+        )
+    splits = np.full(len(labels), "train", dtype="<U5")
+    for unit in in_test:
+        splits[units[unit]] = "test"
+    return splits
+
+
+def write_split(data: Dataset, path: str | Path) -> None:
+    """Write the splits as CoOp JSON: ``{"train": [[key, label, class name], …], "val": …, "test": …}``.
+
+    The file appears whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    lists = []
+    for split in SPLITS:
+        entries = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in data.indices(split)]
+        lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
+        lists.append(f'"{split}": [\n{lines}\n]' if entries else f'"{split}": []')
+    text = "{\n" + ",\n".join(lists) + "\n}\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(
+            f"{path}: the split cannot be written ({error.strerror or error}); choose another folder"
+        ) from error

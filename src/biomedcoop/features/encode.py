@@ -1,0 +1,204 @@
+"""Images and sentences to features, each encoded once and kept in the feature store.
+
+Batches have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
+encoded with it. Decoding runs ahead in threads: Pillow releases the interpreter while it decodes and resizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.dataset import Dataset, ImageSource
+from biomedcoop.data.images import content_hash, read_and_hash, resize_and_crop
+from biomedcoop.errors import ImageError, UserError
+from biomedcoop.features.store import FeatureStore, default_root
+
+IMAGE_VIEW = "centre: short edge bicubic, centre crop, 1"
+"""Name and version of the transform in the store's description; a change of pixels needs a new version."""
+
+TEXT_BATCH, TEXT_STEP = 16, 16
+SHARD_ROWS = 512
+
+Crop = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Count = Callable[[int, int], None]
+"""Called with (done, in all)."""
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def image_batch(backbone: Backbone) -> int:
+    """Images per pass: enough to fill the hardware, few enough that filling up the last batch costs little."""
+    return 64 if backbone.device.type == "cuda" else 8
+
+
+def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:
+    """uint8 crops [S, S, 3] -> raw features float32 [n, E], in passes of fixed shape."""
+    size = image_batch(backbone)
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(crops), size):
+            batch = np.stack(crops[start : start + size])
+            filled = np.zeros((size, *batch.shape[1:]), dtype=np.uint8)
+            filled[: len(batch)] = batch
+            rows.append(backbone.encode_image(backbone.normalize(filled))[: len(batch)].float().cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, backbone.embed_dim), dtype=np.float32)
+
+
+def encode_images(
+    backbone: Backbone, data: Dataset, *, store_root: Path | None = None, progress: Count | None = None
+) -> Floats:
+    """Raw image features of a dataset, float32 [N, E], from the store where it has them.
+
+    Args:
+        store_root: folder of the store; the user's cache folder by default.
+        progress: told of the images to be encoded.
+
+    Raises:
+        ImageError: an image cannot be read; what was encoded before is kept.
+        UserError: the store cannot be written.
+    """
+    store = FeatureStore(store_root or default_root(), image_space(backbone))
+    items = list(zip(data.images, data.keys, strict=True))
+    keys = list(run_ahead(lambda item: content_hash(item[0], item[1]), items))
+    todo = store.missing(keys)
+    hashes: list[bytes] = []
+    crops: list[Crop] = []
+    rows: list[Floats] = []
+
+    def flush() -> None:
+        if crops:
+            rows.append(encode_crops(backbone, crops))
+            crops.clear()
+        if rows:
+            features = np.concatenate(rows)
+            store.put(hashes[: len(features)], features)
+            del hashes[: len(features)]
+            rows.clear()
+
+    try:
+        for done, (crop, digest) in enumerate(run_ahead(lambda i: read_crop(backbone, *items[i]), todo), start=1):
+            crops.append(crop)
+            hashes.append(digest)
+            if len(crops) == image_batch(backbone):
+                rows.append(encode_crops(backbone, crops))
+                crops.clear()
+                if progress is not None:
+                    progress(done, len(todo))
+            if len(hashes) >= SHARD_ROWS and not crops:
+                flush()
+    finally:
+        flush()
+    if progress is not None:
+        progress(len(todo), len(todo))
+    features, found = store.get(keys)
+    if not found.all():
+        name = items[int(np.flatnonzero(~found)[0])][1]
+        raise UserError(f"{name} changed while it was being read; start again when nothing writes to the images")
+    return features
+
+
+def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
+    """Raw text features float32 [n, E]; equal texts are encoded once, and kept in the store."""
+    store = FeatureStore(store_root or default_root(), space(backbone, "text", f"{TEXT_BATCH} x {TEXT_STEP}"))
+    keys = [hashlib.blake2b(text.encode(), digest_size=32).digest() for text in texts]
+    todo = store.missing(keys)
+    ids = [backbone.tokenize([texts[i]])[0] for i in todo]
+    # the padded length follows from the text alone, not from its neighbours
+    by_length: dict[int, list[int]] = {}
+    for position, row in enumerate(ids):
+        by_length.setdefault(-(-len(row) // TEXT_STEP) * TEXT_STEP, []).append(position)
+    features = np.empty((len(todo), backbone.embed_dim), dtype=np.float32)
+    with torch.inference_mode():
+        for length, positions in by_length.items():
+            length = min(length, backbone.context_length)
+            for start in range(0, len(positions), TEXT_BATCH):
+                part = positions[start : start + TEXT_BATCH]
+                batch = torch.zeros(TEXT_BATCH, length, dtype=torch.int64)
+                # rows that only fill up repeat the first: a row of padding alone has nothing to attend to
+                for slot, position in enumerate(part + [part[0]] * (TEXT_BATCH - len(part))):
+                    batch[slot, : len(ids[position])] = ids[position]
+                batch = batch.to(backbone.device)
+                out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), batch != 0)
+                features[part] = out[: len(part)].float().cpu().numpy()
+    store.put([keys[i] for i in todo], features)
+    return store.get(keys)[0]
+
+
+def stream_features(
+    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 32
+) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
+    """Features of any number of images in order, with bounded memory and without the store.
+
+    Yields:
+        The source and its raw feature [E], or the error that says why it has none.
+    """
+
+    def read(source: ImageSource) -> tuple[ImageSource, Crop | ImageError]:
+        try:
+            return source, read_crop(backbone, source)[0]
+        except ImageError as error:
+            return source, error
+
+    def encoded(
+        batch: list[tuple[ImageSource, Crop | ImageError]],
+    ) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
+        features = iter(encode_crops(backbone, [crop for _, crop in batch if not isinstance(crop, ImageError)]))
+        for source, crop in batch:
+            yield source, (crop if isinstance(crop, ImageError) else next(features))
+
+    batch: list[tuple[ImageSource, Crop | ImageError]] = []
+    for item in run_ahead(read, sources, max_ahead):
+        batch.append(item)
+        if len(batch) == image_batch(backbone):
+            yield from encoded(batch)
+            batch = []
+    yield from encoded(batch)
+
+
+def image_space(backbone: Backbone) -> dict[str, str | int]:
+    """Description of the store's space that holds a backbone's image features."""
+    return space(backbone, IMAGE_VIEW, str(image_batch(backbone)))
+
+
+def space(backbone: Backbone, view: str, batch: str) -> dict[str, str | int]:
+    return {
+        "fingerprint": backbone.fingerprint,
+        "view": view,
+        "batch": batch,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "width": backbone.embed_dim,
+    }
+
+
+def read_crop(backbone: Backbone, source: ImageSource, where: str | None = None) -> tuple[Crop, bytes]:
+    """The uint8 crop that the backbone sees, and the content hash."""
+    image, digest = read_and_hash(source, where)
+    return resize_and_crop(image, backbone.image_size), digest
+
+
+def run_ahead(function: Callable[[In], Out], items: Iterable[In], ahead: int = 32) -> Iterator[Out]:
+    """``map`` in two threads, at most ``ahead`` results in advance, in order."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[Future[Out]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,87 @@
+"""The published optimisation: SGD with momentum and weight decay, cosine per epoch after one constant warm-up epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from biomedcoop.errors import UserError
+from biomedcoop.methods.base import Progress
+
+WARMUP_LR = 1e-5
+
+
+def learning_rate(epoch: int, epochs: int, peak: float) -> float:
+    """Rate of a whole epoch (0-based): 1e-5 in the first, then ½·peak·(1 + cos(π (epoch − 1) / epochs)); never quite zero."""
+    if epoch == 0:
+        return WARMUP_LR
+    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+
+
+def batches(n: int, size: int, epochs: int, peak: float, seeds: Sequence[int]) -> Iterator[tuple[Tensor, float]]:
+    """Shuffled batches of R runs in step, each run in the order of its own seed.
+
+    An incomplete last batch is dropped, unless it is the only one.
+
+    Yields:
+        Indices int64 [R, B] into the N support images and the learning rate.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    for epoch in range(epochs):
+        order = torch.stack([torch.randperm(n, generator=g) for g in generators])  # [R, N]
+        for start in range(0, max(n - size, 0) + 1, size):
+            yield order[:, start : start + size], learning_rate(epoch, epochs, peak)
+
+
+def steps_in(n: int, size: int, epochs: int) -> int:
+    """How many batches :func:`batches` yields."""
+    return epochs * max(n // size, 1)
+
+
+def sgd(
+    parameters: Sequence[Tensor],
+    losses: Callable[[Tensor], Tensor],
+    schedule: Iterable[tuple[Tensor, float]],
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> None:
+    """Train in place. The runs share nothing, so the gradient of their sum is each run's own gradient.
+
+    Args:
+        parameters: trainable tensors, each [R, ...].
+        losses: batch indices [R, B] -> losses by run and term [R, terms]; their sum is differentiated.
+        schedule: batch indices and learning rate of every step.
+        on_step: called after each step with its number and the losses.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    optimizer = torch.optim.SGD(parameters, lr=WARMUP_LR, momentum=momentum, weight_decay=weight_decay)
+    for step, (index, rate) in enumerate(schedule):
+        optimizer.param_groups[0]["lr"] = rate
+        terms = losses(index)
+        optimizer.zero_grad(set_to_none=True)
+        terms.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if on_step is not None:
+            on_step(step, terms.detach())
+    if not all(bool(torch.isfinite(p).all()) for p in parameters):
+        raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
+
+
+def reporter(progress: Progress | None, total: int) -> Callable[[int, Tensor], None] | None:
+    """An ``on_step`` that tells ``progress`` the mean loss, at most 100 times (reading it waits for the device)."""
+    if progress is None:
+        return None
+    every = max(1, total // 100)
+
+    def on_step(step: int, terms: Tensor) -> None:
+        if (step + 1) % every == 0 or step + 1 == total:
+            progress(step + 1, total, f"loss {float(terms.sum(-1).mean()):.3f}")
+
+    return on_step

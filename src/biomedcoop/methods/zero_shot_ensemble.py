@@ -1,0 +1,45 @@
+"""Zero-shot classification with an ensemble of sentences per class (prompt ensembling, Radford et al. 2021, arXiv 2103.00020).
+
+t_c = n(mean_i n(enc(sentence_{c,i}))); logits = s · f · tᵀ. Nothing is trained and no labelled image is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require, text_state
+
+
+@dataclass(frozen=True)
+class ZeroShotEnsembleSettings:
+    """
+    Attributes:
+        n_sentences: sentences used per class, the first ones.
+    """
+
+    n_sentences: int = 50
+
+
+@register
+class ZeroShotEnsemble(Method):
+    name = "zero-shot-ensemble"
+    title = "Zero-shot, sentence ensemble"
+    paper = "Radford et al. 2021, arXiv 2103.00020"
+    settings_type = ZeroShotEnsembleSettings
+    abilities = Abilities(trains=False, uses_sentences=True, retargets=True)
+
+    def check(self, settings: ZeroShotEnsembleSettings) -> None:
+        require(settings.n_sentences >= 1, self.name, "n_sentences", settings.n_sentences, "at least 1")
+
+    @torch.no_grad()
+    def fit(
+        self, task: Task, settings: ZeroShotEnsembleSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        assert task.sentence_features is not None
+        unit = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
+        state = text_state(task.backbone, unit.mean(1))
+        return [dict(state) for _ in seeds]

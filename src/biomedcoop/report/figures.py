@@ -1,0 +1,86 @@
+"""The confusion matrix as a picture: colours show shares of each true class, cells show images and percent."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.report.atomic import write_atomically
+
+DPI = 150
+_LABEL_WIDTH, _LABEL_LINES = 20, 3
+
+
+def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
+    """Draw the confusion matrix to a PNG file; equal metrics give equal bytes.
+
+    Args:
+        metrics: of one method on C classes.
+        path: of the PNG file, replaced if it exists.
+        title: above the matrix.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    import matplotlib
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = np.array(metrics.confusion)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, support, out=np.full(counts.shape, np.nan), where=support > 0)
+    c = len(counts)
+    names = [_short(name) for name in metrics.class_names]
+    cell, font = (0.95, 9.0) if c <= 5 else (0.75, 7.5) if c <= 10 else (0.6, 7.0)
+
+    # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(max(3.0, c * cell) + 2.6, max(2.2, c * cell) + 1.9), layout="compressed")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_facecolor("0.9")  # rows without test images
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.argwhere(~np.isnan(shares)):
+            share = shares[row, column]
+            text = f"{counts[row, column]}\n{100 * share:.0f} %" if counts[row, column] else "0"
+            colour = "white" if share > 0.62 else "black" if counts[row, column] else "0.6"
+            axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
+        crowded = max(len(line) for name in names for line in name.splitlines()) * font / 120 > cell
+        # Names are not mathematics: a class may be called "$5".
+        axes.set_xticks(
+            range(c),
+            names,
+            rotation=45 if crowded else 0,
+            ha="right" if crowded else "center",
+            rotation_mode="anchor" if crowded else "default",
+            fontsize=font,
+            parse_math=False,
+        )
+        axes.set_yticks(range(c), names, fontsize=font, parse_math=False)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.set_xticks(np.arange(c + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(c + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        if title:
+            axes.set_title(textwrap.fill(title, max(40, int(c * cell * 11))), fontsize=11, parse_math=False, pad=10)
+        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4 / (c * cell)), aspect=20)
+        bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+        bar.set_label("% of the true class")
+        bar.outline.set_visible(False)
+        content = io.BytesIO()
+        # Without the software's name the bytes do not change with matplotlib's version number alone.
+        figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    write_atomically(Path(path), content.getvalue())
+
+
+def _short(name: str) -> str:
+    """Wrap a class name; what passes three lines is cut."""
+    return "\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=_LABEL_LINES, placeholder=" …", break_long_words=True))

@@ -1,0 +1,210 @@
+"""``report.md``: what was trained and tested, how good it is and how sure that is, in words and tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from biomedcoop.errors import UserError
+from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.report.atomic import write_atomically
+from biomedcoop.report.figures import confusion_figure
+from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.tables import Cells, class_cells, comparison_cells
+
+FEW_TEST_IMAGES = 10
+
+SIMULATED = (
+    "> **Simulated images.** A program drew these images; no patient was imaged. "
+    "The numbers show that the software works and say nothing about real examinations."
+)
+
+
+NUMBERS = (
+    "Percent, with 95 % bootstrap intervals in brackets. Calibration error: how far the stated probability of the "
+    "answers is from how often they are right (expected calibration error, 15 equal-width bins). Lower is better; it "
+    "says nothing about how many are right, and on few images it comes out too high."
+)
+
+
+def render(report: RunReport) -> str:
+    """The report as Markdown: equal reports give equal text."""
+    data, metrics = report.dataset, report.metrics
+    sections = [
+        f"# {escape(report.title)}",
+        *([SIMULATED] if data.simulated else []),
+        " ".join(_summary(report)),
+        "Not a medical device.",
+        "## Results",
+        NUMBERS,
+        _table(comparison_cells(report.rows)),
+        f"## Each class ({escape(report.method)})",
+        _table(class_cells(metrics)),
+        f"![Confusion matrix of {escape(report.method)}]({report.figure})",
+        "Test images by true class (rows) and predicted class (columns):",
+        _table(_confusion_cells(metrics)),
+        "## How to read the numbers",
+        _bullets(_cautions(report)),
+        "## Data",
+        _data(data),
+        "## Settings",
+        _table((["setting", "value"], _settings(report)), numbers=False),
+        "## How to reproduce",
+        *([f"```\n{report.command}\n```"] if report.command else []),
+        "The same images, settings, seed, software versions and CPU thread count give the same numbers, bit for bit.",
+        _table((["software", "version"], [[name, v] for name, v in report.versions.items()]), numbers=False),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def write_report(report: RunReport, folder: str | Path) -> Path:
+    """Write ``report.md``, ``metrics.json`` and the confusion figure; returns the path of ``report.md``.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+    title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
+    content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    confusion_figure(report.metrics, folder / report.figure, title)
+    write_atomically(folder / "metrics.json", content.encode())
+    write_atomically(folder / "report.md", render(report).encode())
+    return folder / "report.md"
+
+
+def escape(text: str) -> str:
+    """Show a name as it is: Markdown's signs lose their meaning, line breaks become blanks."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+
+
+def _summary(report: RunReport) -> Iterator[str]:
+    metrics, data, method = report.metrics, report.dataset, escape(report.method)
+    c, task = len(data.class_names), f"{len(data.class_names)} classes"
+    what = " ".join(w for w in (data.organ, data.modality) if w)
+    images = f"{escape(what)} images ({escape(data.name)})" if what else f"images of {escape(data.name)}"
+    learned = {None: "needed no training images", 0: "was trained on all training images"}.get(
+        report.shots, f"was trained on {_count(report.shots or 0, 'image')} per class"
+    )
+    if report.shots:
+        learned += f" ({report.shots * c} in total)"
+    yield f"**{method}** {learned}, on the frozen backbone {escape(report.backbone)}, to tell {task} of {images} apart."
+    yield f"On {_count(metrics.n_images, 'test image')} it is right for **{_words(metrics.accuracy)}**."
+    compared = []
+    for name, other in list(report.rows.items())[1:]:
+        words = f"{escape(name)} for {_words(other.accuracy)}"
+        if (difference := report.differences.get(name)) is not None:
+            words += f", {_difference(difference)}"
+        compared.append(words)
+    if compared:
+        yield f"For comparison, on the same images: {'; '.join(compared)}."
+    yield _confused(metrics)
+
+
+def _words(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "an unknown share"
+    return f"{100 * estimate.value:.1f} % (95 % interval {100 * estimate.low:.1f}–{100 * estimate.high:.1f} %)"
+
+
+def _difference(d: Estimate) -> str:
+    if d.value is None or d.low is None or d.high is None:
+        return "by an unknown difference"
+    sure = "" if d.low > 0 or d.high < 0 else ", so these test images cannot tell the two apart"
+    return f"a difference of {100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}){sure}"
+
+
+def _confused(metrics: Metrics) -> str:
+    counts = np.array(metrics.confusion)
+    errors = np.triu(counts + counts.T, k=1)
+    if not errors.any():
+        return "No test image was misclassified."
+    i, j = (int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
+    if counts[j, i] > counts[i, j]:
+        i, j = j, i
+    a, b = (f"“{escape(metrics.class_names[k])}”" for k in (i, j))
+    return (
+        f"The two classes confused most often are {a} and {b}: {counts[i, j]} of {counts[i].sum()} {a} images were "
+        f"taken for {b}, {counts[j, i]} of {counts[j].sum()} {b} images for {a}."
+    )
+
+
+def _cautions(report: RunReport) -> Iterator[str]:
+    metrics = report.metrics
+    if metrics.n_groups is None:
+        unit = "images; if several show one patient, the true uncertainty is larger"
+    else:
+        unit = f"{metrics.n_groups} groups (such as patients) that the test images come from"
+    yield f"The intervals come from {metrics.n_bootstrap} resamples of the test {unit}."
+    if report.shots is not None:
+        yield (
+            f"They cover the choice of test images only. Other training images (seed {report.seed} here) give other "
+            "numbers; train with several seeds to see how much."
+        )
+    few = [c for c in metrics.classes if 0 < c.support < FEW_TEST_IMAGES]
+    for c in few:
+        yield f"“{escape(c.name)}” has only {_count(c.support, 'test image')}: its numbers say little."
+    for c in metrics.classes:
+        if not c.support:
+            yield f"“{escape(c.name)}” has no test image: it has no sensitivity and no AUROC, and no part in the means."
+    cells = [metrics.accuracy, *(e for c in metrics.classes for e in (c.sensitivity, c.specificity, c.precision))]
+    if any(e.value in (0.0, 1.0) and e.low == e.high for e in cells):
+        yield "An interval such as 100.0–100.0 means that no error occurred among these images, not that none can."
+    if "majority class" in report.rows:
+        yield (
+            "The row “majority class” always answers the largest class of the test split: the accuracy that looking "
+            "at no image reaches."
+        )
+    yield from (escape(note) for note in report.notes)
+
+
+def _data(data: DatasetSummary) -> str:
+    splits = list(data.counts)
+    rows = [[name, *(str(data.counts[s][k]) for s in splits)] for k, name in enumerate(data.class_names)]
+    rows.append(["all", *(str(sum(data.counts[s])) for s in splits)])
+    facts = [f"Dataset: {escape(data.name)}{' (simulated)' if data.simulated else ''}"]
+    facts += [f"{what}: {escape(v)}" for what, v in (("Modality", data.modality), ("Organ", data.organ)) if v]
+    facts += [escape(note) for note in data.notes]
+    return _bullets(facts) + "\n\nImages per class and split:\n\n" + _table((["class", *splits], rows))
+
+
+def _settings(report: RunReport) -> list[list[str]]:
+    shots = {None: "none", 0: "all training images"}.get(report.shots, str(report.shots))
+    first = [["method", report.method], ["backbone", report.backbone], ["backbone fingerprint", report.fingerprint]]
+    return [
+        *first,
+        ["shots", shots],
+        ["seed", str(report.seed)],
+        *(
+            [name, json.dumps(value) if not isinstance(value, str) else value]
+            for name, value in report.settings.items()
+        ),
+    ]
+
+
+def _confusion_cells(metrics: Metrics) -> Cells:
+    rows = [[name, *map(str, row)] for name, row in zip(metrics.class_names, metrics.confusion, strict=True)]
+    return ["true \\ predicted", *metrics.class_names], rows
+
+
+def _table(cells: Cells, numbers: bool = True) -> str:
+    header, rows = cells
+    rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
+    lines: Sequence[Sequence[str]] = [[escape(cell) for cell in header], rule, *([escape(c) for c in r] for r in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bullets(sentences: Iterator[str] | list[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

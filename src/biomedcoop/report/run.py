@@ -1,0 +1,94 @@
+"""Everything that a report of one run says, as a value: no path, date or timing, so that equal runs report equally."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.metrics import Metrics, plain
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """The data of a run.
+
+    Attributes:
+        name: the dataset's.
+        class_names: C names.
+        counts: images per class in each split: {"train": [C], "val": [C], "test": [C]}; absent splits may be left out.
+        simulated: True if a program drew the images.
+        modality: e.g. "ultrasound", or None.
+        organ: e.g. "breast", or None.
+        notes: what a reader should know about how the data were read, a sentence each.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    counts: Mapping[str, Sequence[int]]
+    simulated: bool = False
+    modality: str | None = None
+    organ: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One trained method, tested and compared.
+
+    Attributes:
+        title: headline of the report.
+        dataset: what it was trained and tested on.
+        method: name of the method.
+        settings: the method's settings, JSON values.
+        backbone: name of the frozen model.
+        fingerprint: the backbone's.
+        shots: training images per class; None for a method that needs none, 0 for all training images.
+        seed: of the draw of the training images and of the training.
+        versions: software versions, e.g. {"torch": "2.4.0"}.
+        rows: metrics of each method on the same test images; the reported one first, then those it is compared with.
+        differences: paired accuracy difference (reported method minus that row), by the name of the row; optional.
+        notes: further sentences for the reader.
+        command: the command that repeats the run, without paths of this machine; optional.
+        figure: file name of the confusion matrix beside the report.
+    """
+
+    title: str
+    dataset: DatasetSummary
+    method: str
+    settings: Mapping[str, Any]
+    backbone: str
+    fingerprint: str
+    shots: int | None
+    seed: int
+    versions: Mapping[str, str]
+    rows: Mapping[str, Metrics]
+    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    command: str = ""
+    figure: str = "confusion.png"
+
+    @property
+    def metrics(self) -> Metrics:
+        """Those of the reported method, the first row."""
+        return next(iter(self.rows.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``metrics.json``: plain JSON values."""
+        return {
+            "format": 1,
+            "dataset": self.dataset.name,
+            "simulated": self.dataset.simulated,
+            "class_names": list(self.dataset.class_names),
+            "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
+            "method": self.method,
+            "settings": dict(self.settings),
+            "backbone": self.backbone,
+            "fingerprint": self.fingerprint,
+            "shots": self.shots,
+            "seed": self.seed,
+            "versions": dict(self.versions),
+            "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
+            "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
+        }

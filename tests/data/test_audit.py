@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biomedcoop.data.audit import AuditReport, check_dataset
+from biomedcoop.data.images import MAX_PIXELS
+from biomedcoop.errors import UserError
+
+Draw = Callable[[Path], Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw: Draw) -> Path:
+    """`d/` with 4 train, 2 val and 2 test images of each of two classes."""
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+        for name in ("cyst", "normal"):
+            for number in range(count):
+                draw(tmp_path / "d" / split / name / f"{number}.png")
+    return tmp_path / "d"
+
+
+def check(folder: Path) -> AuditReport:
+    report = check_dataset(folder, shots=4)
+    json.dumps(report.to_dict())
+    return report
+
+
+def test_a_clean_dataset(folder: Path) -> None:
+    report = check(folder)
+    assert report.problems == []
+    assert report.warnings == []
+    assert report.counts["train"] == {"cyst": 4, "normal": 4}
+    assert report.modes == {"RGB": 16}
+    assert (report.smallest, report.largest) == ((40, 40), (40, 40))
+
+
+def test_unreadable_files_are_problems_with_their_reason(folder: Path) -> None:
+    whole = (folder / "train/cyst/0.png").read_bytes()
+    (folder / "train/cyst/0.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "train/cyst/1.png").write_bytes(b"")
+    (folder / "test/normal/0.png").write_text("text")
+    report = check(folder)
+    assert [key for key, _ in report.unreadable] == ["train/cyst/0.png", "train/cyst/1.png", "test/normal/0.png"]
+    assert "truncated" in report.unreadable[0][1]
+    assert "empty" in report.unreadable[1][1]
+    assert report.problems[0].startswith("unreadable images: 3, first train/cyst/0.png: ")
+
+
+def test_oversized_files_are_problems(folder: Path) -> None:
+    Image.new("1", (MAX_PIXELS // 1000 + 1, 1000)).save(folder / "train/cyst/0.png")
+    assert "more than the limit" in check(folder).unreadable[0][1]
+
+
+def test_a_copy_in_test_is_a_problem_a_copy_in_val_or_train_a_warning(folder: Path) -> None:
+    shutil.copy(folder / "train/cyst/0.png", folder / "test/cyst/0.png")
+    shutil.copy(folder / "train/cyst/1.png", folder / "val/cyst/1.png")
+    shutil.copy(folder / "train/cyst/2.png", folder / "train/cyst/3.png")
+    report = check(folder)
+    assert report.problems == [
+        "same image in more than one split: 1, first train/cyst/0.png and test/cyst/0.png (train, test); "
+        "remove it from one side"
+    ]
+    assert any("(train, val)" in warning for warning in report.warnings)
+    assert any("repeated within a split: 1, first train/cyst/2.png" in warning for warning in report.warnings)
+    assert len(report.duplicates) == 3
+
+
+def test_one_image_under_two_classes_is_a_problem(folder: Path) -> None:
+    shutil.copy(folder / "train/cyst/0.png", folder / "train/normal/0.png")
+    assert "same image under different classes: 1" in check(folder).problems[0]
+    assert check(folder).duplicates[0].classes == ("cyst", "normal")
+
+
+def test_groups_that_cross_splits(folder: Path) -> None:
+    splits = {"0": ("train", "p0"), "1": ("train", "p1"), "2": ("val", "p1"), "3": ("test", "p0")}
+    lines = [
+        f"train/{name}/{number}.png,{name},{split},{group}"
+        for name in ("cyst", "normal")
+        for number, (split, group) in splits.items()
+    ]
+    (folder / "labels.csv").write_text("\n".join(["path,label,split,group", *lines]))
+    report = check_dataset(folder / "labels.csv", shots=1)
+    assert report.crossing_groups == {"p0": ("train", "test"), "p1": ("train", "val")}
+    assert any(problem.startswith("groups in more than one split: 1, first 'p0'") for problem in report.problems)
+    assert any(warning.startswith("groups in more than one split: 1, first 'p1'") for warning in report.warnings)
+
+
+def test_classes_shorter_than_the_shots(folder: Path) -> None:
+    report = check_dataset(folder, shots=5)
+    assert report.short_classes == {"cyst": 4, "normal": 4}
+    assert "class 'cyst' has 4 images in train but shots=5" in report.problems[0]
+
+
+def test_small_long_and_animated_images_are_warnings(folder: Path) -> None:
+    Image.new("L", (20, 20)).save(folder / "train/cyst/0.png")
+    Image.new("L", (400, 40)).save(folder / "train/cyst/1.png")
+    frames = [Image.new("L", (50, 50), value) for value in (0, 255)]
+    frames[0].save(folder / "train/cyst/9.gif", save_all=True, append_images=frames[1:])
+    report = check(folder)
+    assert report.problems == []
+    assert (report.small_images, report.elongated_images, report.several_frames) == (1, 1, 1)
+    assert len(report.warnings) == 3
+    assert (report.smallest, report.largest) == ((20, 20), (400, 40))
+
+
+def test_arrays_and_progress(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 40, 40), dtype=np.uint8)
+    images[11] = images[0]
+    labels = np.array([0, 1] * 6)
+    np.savez(
+        tmp_path / "scans.npz",
+        train_images=images[:8],
+        train_labels=labels[:8],
+        test_images=images[8:],
+        test_labels=labels[8:],
+    )
+    seen: list[tuple[int, int]] = []
+    report = check_dataset(tmp_path / "scans.npz", shots=4, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 12) for number in range(1, 13)]
+    assert report.duplicates[0].keys == ("train[0]", "test[3]")
+
+
+def test_what_is_no_dataset_is_refused_as_when_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no image in it"):
+        check_dataset(tmp_path)

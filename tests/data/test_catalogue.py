@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from biomedcoop.data.catalogue import BiomedCoOpWeights, entries, find, medmnist_class_names, medmnist_name
+
+PARITY = Path(__file__).parents[1] / "parity_a"
+
+
+def test_the_eleven_datasets_are_there_once() -> None:
+    names = [name.casefold() for entry in entries() for name in dict.fromkeys(map(str.casefold, entry.all_names))]
+    assert len(entries()) == 11
+    assert len(names) == len(set(names))
+
+
+def test_class_names_equal_those_of_the_published_split_files() -> None:
+    published = json.loads((PARITY / "base_new_classes.json").read_text())
+    for entry in entries():
+        if entry.folder in published:
+            assert list(entry.class_names) == published[entry.folder]["all"]
+    assert len(published) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("busi", "busi"),
+        ("BUSI", "busi"),
+        ("HAM10000", "dermamnist"),
+        ("covid-cxr3", "covid"),
+        ("COVID_19", "covid"),
+        ("lc25000", "lungcolon"),
+    ],
+)
+def test_finds_by_name_folder_or_alias(name: str, expected: str) -> None:
+    entry = find(name)
+    assert entry is not None
+    assert entry.name == expected
+
+
+def test_a_dataset_of_the_same_name_but_other_classes_is_not_the_benchmark() -> None:
+    assert find("retina", ["healthy", "sick"]) is None
+    assert find("no such dataset") is None
+    covid = find("covid_radiography", ["covid lungs", "normal lungs"])
+    assert covid is not None
+    assert covid.name == "covid"
+
+
+def test_published_weights() -> None:
+    kneexray, busi = find("kneexray"), find("busi")
+    assert kneexray is not None
+    assert busi is not None
+    assert kneexray.recipe.few_shot == BiomedCoOpWeights(sccm=5.0, kdsp=20.0, threshold=1.75)
+    assert kneexray.recipe.base_to_novel == BiomedCoOpWeights(sccm=0.25, kdsp=3.0, threshold=1.25)
+    assert busi.recipe.base_to_novel is None
+    assert (busi.recipe.kgcoop_weight, busi.recipe.prograd_temperature) == (10.0, 0.25)
+
+
+def test_medmnist_names() -> None:
+    assert medmnist_name("OctMNIST_224") == "octmnist"
+    assert medmnist_name("my_scans_64") == "my_scans_64"
+    assert medmnist_class_names("octmnist_64") == find("octmnist").class_names  # type: ignore[union-attr]
+    assert medmnist_class_names("pneumoniamnist") == ("normal", "pneumonia")
+    assert medmnist_class_names("scans") is None
