@@ -79,6 +79,17 @@ def captions(classes: list[tuple[str, str]]) -> tuple[list[list[Caption]], list[
     return per_class, [Caption(text, frozenset(pairs)) for text, pairs in shared.items()]
 
 
+def library_captions() -> list[list[str]]:
+    """Texts of every class of the library, the training half of its sentences and the templates."""
+    per_class = []
+    for path in sorted(LIBRARY.glob("*.json")):
+        library = json.loads(path.read_text(encoding="utf-8"))
+        for name, sentences in library["classes"].items():
+            words = {"name": name, "modality": library["modality"], "organ": library["organ"]}
+            per_class.append(sentences[::2] + [template.format(**words) for template in CLASS_TEMPLATES])
+    return per_class
+
+
 def vocabulary_texts() -> list[str]:
     """Everything the WordPiece vocabulary is learned from."""
     texts: list[str] = []

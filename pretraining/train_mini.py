@@ -6,8 +6,15 @@
 POOL holds ``manifest.csv`` (file, shard, dataset, class_name) and the tar shards. Every epoch ends with a checkpoint in WORK
 (safetensors + JSON, written by replacement), so a killed run goes on from there with the same numbers.
 
-Each step draws a class-balanced batch and a few captions per class; an image's positives are all captions that are true of its
-class, a caption's positives all images of its classes (InfoNCE with several positives, as in SupCon, Khosla et al. 2020).
+Three losses share each step:
+
+- image-text: a class-balanced batch and captions of every class; an image's positives are all captions that are true of its
+  class, a caption's positives all images of its classes (InfoNCE with several positives, as in SupCon, Khosla et al. 2020);
+- text-text: two captions each of some classes of the whole library, those without images too, find each other among the
+  rest, so that words the images never taught still lie apart;
+- image-descriptor: a linear layer on the unit-norm image feature predicts what the eye would measure first (a 12 x 12
+  thumbnail, gradient directions and fine texture on a 4 x 4 grid), so that a feature keeps more of an image than its class.
+
 A random half of the patches is dropped while training (FLIP, Li et al. 2023), which halves the cost and regularises.
 The exported weights are an exponential moving average.
 """
@@ -25,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions import SYNONYMS, captions, vocabulary_texts
+from captions import SYNONYMS, captions, library_captions, vocabulary_texts
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as to_bytes
@@ -43,7 +50,7 @@ SIZE, STORED, CONTEXT = 96, 112, 64
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))[:, None, None]
 IMAGE = ViTConfig(image_size=SIZE, patch_size=12, width=192, layers=6, heads=3, mlp_width=768)
-WIDTH, TEXT_LAYERS, EMBED = 192, 3, 192
+WIDTH, TEXT_LAYERS, EMBED = 192, 3, 256
 
 
 def read_pool(pool: Path) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
@@ -89,7 +96,7 @@ def train_tokenizer() -> RustTokenizer:
 
 def new_towers(vocab_size: int) -> Towers:
     text = BertConfig(vocab_size, WIDTH, TEXT_LAYERS, 3, 768, CONTEXT, 2)
-    towers = Towers(IMAGE, text, 192, EMBED)
+    towers = Towers(IMAGE, text, 224, EMBED)
     for name, p in towers.named_parameters():
         if p.ndim >= 2:
             torch.nn.init.trunc_normal_(p, std=0.02)
@@ -158,6 +165,25 @@ def text_features(towers: Towers, tokenizer: Tokenizer, texts: list[str]) -> Ten
     return F.normalize(towers.text(towers.text.transformer.embeddings.word_embeddings(ids), ids != 0), dim=-1)
 
 
+def descriptors(pixels: Tensor) -> Tensor:
+    """What the image feature must tell, [B, 592]: a thumbnail, gradient directions and fine texture on a grid, about unit size.
+
+    Args:
+        pixels: normalised views [B, 3, SIZE, SIZE].
+    """
+    thumbnail = F.adaptive_avg_pool2d(pixels, 12)
+    grey = pixels.mean(1, keepdim=True)
+    dx, dy = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2], grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    size, angle = (dx.square() + dy.square() + 1e-8).sqrt(), torch.atan2(dy, dx) * 2
+    waves = [size * angle.cos(), size * angle.sin(), size * (2 * angle).cos(), size * (2 * angle).sin(), size]
+    fine = (grey - F.avg_pool2d(grey, 3, 1, 1)).abs()[..., 1:-1, 1:-1]
+    coarse = (F.avg_pool2d(grey, 3, 1, 1) - F.avg_pool2d(grey, 9, 1, 4)).abs()[..., 1:-1, 1:-1]
+    maps = F.adaptive_avg_pool2d(torch.cat([*waves, fine, coarse], 1), 4)
+    spread = (F.adaptive_avg_pool2d(pixels.square(), 4) - F.adaptive_avg_pool2d(pixels, 4).square()).clamp(min=0).sqrt()
+    gains = torch.tensor([6.0, 6.0, 6.0, 6.0, 4.0, 12.0, 6.0])[:, None, None]
+    return torch.cat([thumbnail.flatten(1), (maps * gains).flatten(1), spread.flatten(1)], 1)
+
+
 def contrastive(logits: Tensor, positive: Tensor, ignore: Tensor) -> Tensor:
     """Mean over rows of the mean negative log-probability of the row's positives; rows without one do not count."""
     log_p = logits.masked_fill(ignore, -1e4).log_softmax(1)
@@ -178,9 +204,10 @@ class Pretraining:
         self.tokenizer = Tokenizer(RustTokenizer.from_file(str(self.vocabulary)), CONTEXT)
         torch.manual_seed(args.seed)
         self.towers = new_towers(self.tokenizer.rust.get_vocab_size())
+        self.describe = torch.nn.Linear(EMBED, descriptors(torch.zeros(1, 3, SIZE, SIZE)).shape[1])
         self.average = {k: v.detach().clone() for k, v in self.towers.state_dict().items()}
-        decay = [p for p in self.towers.parameters() if p.ndim >= 2]
-        rest = [p for p in self.towers.parameters() if p.ndim < 2]
+        decay = [p for _, p in self.parameters() if p.ndim >= 2]
+        rest = [p for _, p in self.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
             lr=args.lr,
@@ -189,9 +216,13 @@ class Pretraining:
         self.epoch, self.seconds = 0, 0.0
         self.restore()
 
+    def parameters(self) -> list[tuple[str, Tensor]]:
+        """All that is trained, by name."""
+        return [*self.towers.named_parameters(), *self.describe.named_parameters(prefix="describe")]
+
     def save(self) -> None:
-        params = dict(self.towers.named_parameters())
-        tensors = {f"model.{k}": v.detach().contiguous() for k, v in self.towers.state_dict().items()}
+        params = dict(self.parameters())
+        tensors = {f"model.{k}": v.detach().contiguous() for k, v in params.items()}
         tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.items()}
         for name, p in params.items():
             for key in ("exp_avg", "exp_avg_sq", "step"):
@@ -210,9 +241,11 @@ class Pretraining:
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
         tensors = load_file(path)
-        self.towers.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        with torch.no_grad():
+            for name, p in self.parameters():
+                p.copy_(tensors[f"model.{name}"])
         self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
-        for name, p in self.towers.named_parameters():
+        for name, p in self.parameters():
             if f"adam.step.{name}" in tensors:
                 self.optimizer.state[p] = {k: tensors[f"adam.{k}.{name}"] for k in ("exp_avg", "exp_avg_sq", "step")}
         self.epoch, self.seconds = state["epoch"], state["seconds"]
@@ -232,6 +265,7 @@ class Pretraining:
             order = order[: args.limit]
         held, train = order[: len(order) // 25], order[len(order) // 25 :]
         per_class, shared = captions(classes)
+        library = library_captions()
         index = {pair: i for i, pair in enumerate(classes)}
         ignore_pairs = [(index[a], index[b]) for a, b in SYNONYMS] + [(index[b], index[a]) for a, b in SYNONYMS]
         weight = 1 / torch.bincount(labels[train], minlength=len(classes)).clamp(min=1).float().sqrt()[labels[train]]
@@ -266,18 +300,27 @@ class Pretraining:
                 positive, ignore = truth[:, y].T, (blind & ~truth)[:, y].T  # [images, captions]
                 # the last sixth of the schedule sees whole images, as the test will
                 keep = args.keep if done < 0.84 else 1.0
-                f = image_features(self.towers, augment(images[batch], rng), keep, rng)
-                t = text_features(self.towers, self.tokenizer, [c.text for c in chosen])
-                logits = self.towers.logit_scale.exp() * f @ t.T
+                pixels = augment(images[batch], rng)
+                f = image_features(self.towers, pixels, keep, rng)
+                some = torch.randperm(len(library), generator=rng)[: args.library_classes].tolist()
+                pairs = [library[c][int(i)] for c in some for i in torch.randperm(len(library[c]), generator=rng)[:2]]
+                both = text_features(self.towers, self.tokenizer, [c.text for c in chosen] + pairs)
+                t, words = both[: len(chosen)], both[len(chosen) :]
+                scale = self.towers.logit_scale.exp()
+                logits = scale * f @ t.T
                 loss = 0.5 * contrastive(logits, positive, ignore) + 0.5 * contrastive(logits.T, positive.T, ignore.T)
+                itself = torch.eye(len(pairs), dtype=torch.bool)
+                partner = itself.view(-1, 2, len(pairs)).flip(1).reshape(len(pairs), -1)
+                loss = loss + 0.25 * contrastive(10 * words @ words.T, partner, itself)
+                loss = loss + 0.5 * F.mse_loss(self.describe(f * EMBED**0.5), descriptors(pixels))
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.towers.parameters(), 1.0)
+                torch.nn.utils.clip_grad_norm_([p for _, p in self.parameters()], 1.0)
                 self.optimizer.step()
                 with torch.no_grad():
                     self.towers.logit_scale.clamp_(max=math.log(100))
                     for k, v in self.towers.state_dict().items():
-                        self.average[k].lerp_(v, 0.01)
+                        self.average[k].lerp_(v, args.average)
                 total += loss.item()
             self.epoch += 1
             self.seconds += time.monotonic() - start
@@ -357,8 +400,12 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="length of the schedule in training time")
     length.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--captions", type=int, default=2, help="captions per class and step")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--captions", type=int, default=1, help="captions per class and step")
+    parser.add_argument(
+        "--library-classes", type=int, default=12, help="classes of the library whose captions meet each step"
+    )
+    parser.add_argument("--average", type=float, default=0.005, help="step of the moving average of the weights")
     parser.add_argument("--keep", type=float, default=0.5, help="share of patches kept")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -102,11 +102,7 @@ def encode_images(
         flush()
     if progress is not None:
         progress(len(todo), len(todo))
-    features, found = store.get(keys)
-    if not found.all():
-        name = items[int(np.flatnonzero(~found)[0])][1]
-        raise UserError(f"{name} changed while it was being read; start again when nothing writes to the images")
-    return features
+    return _all_of(store, keys, [key for _, key in items])
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
@@ -133,7 +129,16 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
                 out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), batch != 0)
                 features[part] = out[: len(part)].float().cpu().numpy()
     store.put([keys[i] for i in todo], features)
-    return store.get(keys)[0]
+    return _all_of(store, keys, texts)
+
+
+def _all_of(store: FeatureStore, keys: Sequence[bytes], names: Sequence[str]) -> Floats:
+    """Every vector, or an error that names the first that is not there although it has just been put."""
+    features, found = store.get(keys)
+    if not found.all():
+        name = names[int(np.flatnonzero(~found)[0])]
+        raise UserError(f"{name!r} or the feature store {store.folder} changed meanwhile; start again when nothing writes to it")
+    return features
 
 
 def stream_features(

@@ -76,10 +76,13 @@ def draw_abdomen(rng: np.random.Generator, difficulty: float) -> Abdomen:
     outline = Outline(0, 0, ellipse(half_width, half_depth, 0, 2.3) * lobes(rng, (2, 5), 0.012))
     full = (slice(None), slice(None))
     _, distance, index = scan.locate(outline, full)
-    fat = rng.uniform(6, 32) * (1 + 0.3 * np.abs(np.cos(outline_angles()))) * lobes(rng, (1, 4), 0.12)
+    # Thickness in mm of the fat under the skin and of the wall's muscle, one per direction.
+    fat: Array = (
+        np.float32(rng.uniform(6, 32)) * (1 + 0.3 * np.abs(np.cos(outline_angles()))) * lobes(rng, (1, 4), 0.12)
+    )
     wall = rng.uniform(9, 15) * lobes(rng, (2, 6), 0.15)
-    to_muscle = distance + fat[index].astype(np.float32)
-    to_cavity = to_muscle + wall[index].astype(np.float32)
+    to_muscle = distance + fat[index]
+    to_cavity = to_muscle + wall[index]
     body, cavity = soft_step(-distance, scan.pixel), soft_step(-to_cavity, scan.pixel)
     haze = smooth_field(rng, 3, 3)
     scan.hu += body * 1040  # skin, 40 HU
@@ -144,12 +147,13 @@ def _draw_bowel(
     scan, contrast = abdomen.scan, abdomen.contrast
     mottle = smooth_field(rng, 1.2, 1.2)
     oral = rng.uniform(150, 420) if rng.random() < 0.25 else None  # contrast agent that was drunk
-    places = [
-        (-0.68 * half_width, 0.05 * half_depth, 20.0),
-        (0.70 * half_width, 0.0, 15.0),
-    ]  # ascending, descending colon
-    if level < 0.6:
-        places.append((rng.uniform(0.15, 0.45) * half_width, -0.50 * half_depth, rng.uniform(26, 38)))  # stomach
+    places: list[tuple[float, float, float]] = []
+    if level < 0.6:  # stomach
+        places.append((rng.uniform(0.15, 0.45) * half_width, -0.50 * half_depth, rng.uniform(26, 38)))
+    else:  # descending colon, below the spleen
+        places.append((0.70 * half_width, rng.uniform(-0.1, 0.1) * half_depth, 15.0))
+    if level > 0.7:  # ascending colon, below the liver
+        places.append((-0.68 * half_width, rng.uniform(-0.1, 0.1) * half_depth, 20.0))
     for _ in range(rng.integers(8, 16) + round(6 * level)):
         place = rng.uniform(-0.45 if level > 0.7 else -0.05, 0.58) * half_width, rng.uniform(-0.68, 0.08) * half_depth
         places.append((*place, rng.uniform(7, 15)))

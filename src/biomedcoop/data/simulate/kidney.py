@@ -86,7 +86,7 @@ def _stone(rng: np.random.Generator, abdomen: Abdomen, which: int, difficulty: f
 def _tumor(rng: np.random.Generator, abdomen: Abdomen, which: int, difficulty: float) -> npt.NDArray[np.bool_]:
     """Lobulated, growing out of the kidney, uneven: enhancing rim, necrotic centre, indistinct border."""
     radius = rng.uniform(17, 38) * (1.15 - 0.4 * difficulty)  # mm
-    x, y = _on_border(rng, abdomen, which, rng.uniform(0.6, 1.1))
+    x, y = _on_border(rng, abdomen, which, rng.uniform(0.75, 1.15))
     shape = ellipse(radius * rng.uniform(1.0, 1.2), radius * rng.uniform(0.8, 1.0), rng.uniform(0, np.pi))
     tumor = Outline(x, y, shape * lobes(rng, (2, 6), 0.10))
     scan = abdomen.scan

@@ -78,7 +78,7 @@ def _speckle(rng: np.random.Generator, tissue: Tissue, coarse: float, looks: int
     focus = rng.uniform(0.25, 0.55) * SIZE
     width = coarse * rng.uniform(1.1, 1.6) * np.sqrt(1 + ((depth[:, 0] - focus) / (0.55 * SIZE)) ** 2)
     lateral = gaussian_taps(width, 5).T[:, :, None]  # [11, SIZE, 1]
-    power = np.zeros((SIZE, SIZE), dtype=np.float32)
+    power: Array = np.zeros((SIZE, SIZE), dtype=np.float32)
     for look in range(2 * looks):  # real and imaginary part of each view; reflectors are in phase: real
         echo = rng.standard_normal((SIZE, SIZE), dtype=np.float32) * amplitude
         if look % 2 == 0:
@@ -87,7 +87,8 @@ def _speckle(rng: np.random.Generator, tissue: Tissue, coarse: float, looks: int
         echo = _weigh(np.pad(echo, ((0, 0), (5, 5)), mode="edge"), lateral, rows=False)
         echo *= echo
         power += echo
-    return power / np.float32(2 * looks)
+    power /= 2 * looks
+    return power
 
 
 def _weigh(padded: Array, taps: Array, rows: bool) -> Array:

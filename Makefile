@@ -1,0 +1,38 @@
+# make demo: set up, draw a simulated example, train, compare, predict.   make test: set up, run every check.
+PYTHON ?= python3
+VENV ?= .venv
+# One known version, so that pip does not fetch a CUDA build where a CPU build of it is on offer.
+TORCH ?= torch==2.13.0
+DEMO ?= demo
+BIN := $(VENV)/bin
+
+.PHONY: demo test setup clean
+
+demo: $(VENV)/.installed
+	$(BIN)/biomedcoop datasets simulate breast-ultrasound --out $(DEMO)/data --overwrite
+	$(BIN)/biomedcoop train --data $(DEMO)/data --shots 16 --seed 1 --out $(DEMO)/run --overwrite
+	$(BIN)/biomedcoop predict $(DEMO)/run $(DEMO)/data/test/benign_tumor/0000.png $(DEMO)/data/test/malignant_tumor/0000.png
+	@echo
+	@echo "The images above are simulated. Open $(DEMO)/run/report.md, or train on your own folder of class folders:"
+	@echo "  $(BIN)/biomedcoop train --data YOUR_FOLDER --shots 16 --seed 1 --out YOUR_RUN"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+setup: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,63 @@
+"""The main job on real datasets, three seeds each: the table of ``docs/results/first.md``.
+
+    BIOMEDCOOP_DATA=FOLDER python benchmarks/first.py --runs RUNS > table.md
+
+For every dataset and seed it is the command ``biomedcoop train --data D --shots 16 --seed S --compare zero-shot,zero-shot-ensemble``;
+finished runs in RUNS are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from biomedcoop import api
+
+DATASETS = {"seen": ("btmri", "kneexray"), "unseen": ("busi", "ham10000", "retina")}
+METHODS = ("biomedcoop", "zero-shot", "zero-shot-ensemble")
+
+
+def percent(estimate: dict[str, float]) -> str:
+    return f"{100 * estimate['value']:.1f} ({100 * estimate['low']:.1f}–{100 * estimate['high']:.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--backbone", default="mini")
+    args = parser.parse_args()
+    results: dict[tuple[str, int], dict[str, Any]] = {}
+    seconds: dict[tuple[str, int], float] = {}
+    for name in (n for names in DATASETS.values() for n in names):
+        for seed in args.seeds:
+            out = args.runs / f"{name}-{seed}"
+            if not (out / "metrics.json").is_file():
+                start = time.monotonic()
+                api.run(name, out, shots=args.shots, seed=seed, backbone=args.backbone, compare=METHODS[1:])
+                seconds[name, seed] = time.monotonic() - start
+            results[name, seed] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+
+    print("| group | dataset | method | " + " | ".join(f"seed {s}" for s in args.seeds) + " | mean | macro-F1 | AUROC | ECE |")
+    print("|---|---|---|" + "--:|" * (len(args.seeds) + 4))
+    for group, names in DATASETS.items():
+        for name in names:
+            for method in (*METHODS, "majority class"):
+                rows = [results[name, seed]["rows"][method] for seed in args.seeds]
+                cells = [percent(row["accuracy"]) for row in rows]
+                for key in ("accuracy", "macro_f1", "auroc", "calibration_error"):
+                    cells.append(f"{100 * statistics.mean(row[key]['value'] for row in rows):.1f}")
+                print(f"| {group} | {name} | {method} | " + " | ".join(cells) + " |")
+    if seconds:
+        slowest = max(seconds, key=lambda k: seconds[k])
+        print(f"\nSeconds per run, all three methods: median {statistics.median(seconds.values()):.0f}, ", end="")
+        print(f"slowest {seconds[slowest]:.0f} ({slowest[0]}).")
+
+
+if __name__ == "__main__":
+    main()
