@@ -2,8 +2,8 @@
 
     BIOMEDCOOP_DATA=FOLDER python benchmarks/first.py --runs RUNS > table.md
 
-For every dataset and seed it is the command ``biomedcoop train --data D --shots 16 --seed S --compare zero-shot,zero-shot-ensemble``;
-finished runs in RUNS are not repeated.
+For every dataset and seed it is the command
+``biomedcoop train --data D --shots 16 --seed S --compare zero-shot,zero-shot-ensemble``; finished runs in RUNS are not repeated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def main() -> None:
                 seconds[name, seed] = time.monotonic() - start
             results[name, seed] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
-    print("| group | dataset | method | " + " | ".join(f"seed {s}" for s in args.seeds) + " | mean | macro-F1 | AUROC | ECE |")
+    print(
+        "| group | dataset | method | "
+        + " | ".join(f"seed {s}" for s in args.seeds)
+        + " | mean | macro-F1 | AUROC | ECE |"
+    )
     print("|---|---|---|" + "--:|" * (len(args.seeds) + 4))
     for group, names in DATASETS.items():
         for name in names:

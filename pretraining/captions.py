@@ -46,6 +46,10 @@ class Caption:
     text: str
     classes: frozenset[tuple[str, str]]
 
+    @property
+    def datasets(self) -> frozenset[str]:
+        return frozenset(dataset for dataset, _ in self.classes)
+
 
 def modality_and_organ(dataset: str, name: str) -> tuple[str, str]:
     """Modality and organ of one class; mednist and lungcolon say them in the class name."""

@@ -6,10 +6,12 @@
 POOL holds ``manifest.csv`` (file, shard, dataset, class_name) and the tar shards. Every epoch ends with a checkpoint in WORK
 (safetensors + JSON, written by replacement), so a killed run goes on from there with the same numbers.
 
-Three losses share each step:
+Four losses share each step:
 
 - image-text: a class-balanced batch and captions of every class; an image's positives are all captions that are true of its
   class, a caption's positives all images of its classes (InfoNCE with several positives, as in SupCon, Khosla et al. 2020);
+- within the task: the same, an image's captions against those of its own dataset's other classes only, which is the question
+  that a user asks; against all captions, the modality decides nearly everything;
 - text-text: two captions each of some classes of the whole library, those without images too, find each other among the
   rest, so that words the images never taught still lie apart;
 - image-descriptor: a linear layer on the unit-norm image feature predicts what the eye would measure first (a 12 x 12
@@ -50,6 +52,7 @@ SIZE, STORED, CONTEXT = 96, 112, 64
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))[:, None, None]
 IMAGE = ViTConfig(image_size=SIZE, patch_size=12, width=192, layers=6, heads=3, mlp_width=768)
+SCALE_RANGE = (40.0, 100.0)  # left free, the scale falls to 12, too flat for a few prompts to be learned by later
 WIDTH, TEXT_LAYERS, EMBED = 192, 3, 256
 
 
@@ -308,7 +311,15 @@ class Pretraining:
                 t, words = both[: len(chosen)], both[len(chosen) :]
                 scale = self.towers.logit_scale.exp()
                 logits = scale * f @ t.T
-                loss = 0.5 * contrastive(logits, positive, ignore) + 0.5 * contrastive(logits.T, positive.T, ignore.T)
+                rival = torch.tensor(
+                    [[classes[int(i)][0] in c.datasets and len(c.classes) == 1 for c in chosen] for i in y]
+                )
+                loss = 0.5 * contrastive(logits, positive & rival, ~rival)
+                loss = (
+                    loss
+                    + 0.5 * contrastive(logits, positive, ignore)
+                    + 0.5 * contrastive(logits.T, positive.T, ignore.T)
+                )
                 itself = torch.eye(len(pairs), dtype=torch.bool)
                 partner = itself.view(-1, 2, len(pairs)).flip(1).reshape(len(pairs), -1)
                 loss = loss + 0.25 * contrastive(10 * words @ words.T, partner, itself)
@@ -318,7 +329,7 @@ class Pretraining:
                 torch.nn.utils.clip_grad_norm_([p for _, p in self.parameters()], 1.0)
                 self.optimizer.step()
                 with torch.no_grad():
-                    self.towers.logit_scale.clamp_(max=math.log(100))
+                    self.towers.logit_scale.clamp_(math.log(SCALE_RANGE[0]), math.log(SCALE_RANGE[1]))
                     for k, v in self.towers.state_dict().items():
                         self.average[k].lerp_(v, args.average)
                 total += loss.item()

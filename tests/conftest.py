@@ -1,11 +1,13 @@
-"""Shared by all tests: the parity fixtures and the tiny model they were made with."""
+"""Shared by all tests: the parity fixtures and the tiny model they were made with, and a small drawn dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
@@ -29,3 +31,31 @@ def tiny() -> Backbone:
 def images() -> dict[str, np.ndarray]:
     with np.load(PARITY / "images.npz") as file:
         return dict(file)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIOMEDCOOP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``scans/train|test/<class>/00.png``: a disc of the class's colour on noise; 3 classes, 24 training and 10 test images each.
+
+    Shared: copy it before changing it.
+    """
+    folder = tmp_path_factory.mktemp("discs") / "scans"
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :40]
+    for name, colour in (("blue cyst", (40, 60, 220)), ("green tumor", (40, 200, 60)), ("red stone", (220, 50, 40))):
+        for split, count in (("train", 24), ("test", 10)):
+            (folder / split / name.replace(" ", "_")).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(60, 196, (40, 40, 3), dtype=np.uint8)
+                (cx, cy), radius = generator.uniform(14, 26, 2), generator.uniform(8, 14)
+                pixels[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = colour
+                Image.fromarray(pixels).save(folder / split / name.replace(" ", "_") / f"{number:02d}.png")
+    return folder

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import platform
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +22,20 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.fewshot import sample_few_shot
 from biomedcoop.data.images import content_hash
+from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset
 from biomedcoop.data.split import write_split
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
-from biomedcoop.prompts import sentences_for
+from biomedcoop.prompts import Sentences, sentences_for
 
 if TYPE_CHECKING:
     import torch
 
     from biomedcoop.backbones.base import Backbone
+    from biomedcoop.methods import Method
     from biomedcoop.report.run import DatasetSummary, RunReport
 
 _log = logging.getLogger("biomedcoop")
@@ -89,32 +93,73 @@ def fit_runs(
         UserError: anything that cannot be used, before long work starts.
         ImageError: a training image cannot be read.
     """
-    import torch
+    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots)
+    return _fit(plan, _loaded(backbone, device), progress)
 
-    from biomedcoop.backbones import load_backbone
-    from biomedcoop.features.encode import encode_images, encode_texts
-    from biomedcoop.methods import Task, get_method
+
+@dataclass(frozen=True)
+class _Plan:
+    """A fit that passed every check that needs neither images nor backbone."""
+
+    data: Dataset
+    method: Method
+    settings: Any
+    shots: int | None
+    seeds: Sequence[int]
+    recipe: str
+    benchmark: str | None
+    sentences: Sentences | None
+    draws: list[npt.NDArray[np.int64]]
+
+
+def _plan(
+    data: Dataset,
+    method: str,
+    shots: int,
+    seeds: Sequence[int],
+    recipe: str = "paper",
+    settings: Mapping[str, Any] | None = None,
+    prompts: str | Path = "auto",
+    repeat_shots: bool = False,
+) -> _Plan:
+    from biomedcoop.methods import get_method
 
     if recipe not in RECIPES:
         raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
+    if not seeds or not all(0 <= seed < 2**63 for seed in seeds):
+        raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
     chosen = get_method(method)
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, entry.recipe if entry else None)
     sentences = None
     if chosen.abilities.uses_sentences:
         sentences = sentences_for(data.class_names, entry.name if entry else data.name, prompts)
-    nothing = np.zeros(0, dtype=np.int64)
     trains = chosen.abilities.trains
+    nothing = np.zeros(0, dtype=np.int64)
     draws = [sample_few_shot(data, shots, seed, repeat_shots)[0] if trains else nothing for seed in seeds]
-    if isinstance(backbone, (str, os.PathLike)):
-        backbone = load_backbone(backbone, device=device)
+    benchmark = entry.name if entry else None
+    return _Plan(data, chosen, values, shots if trains else None, seeds, recipe, benchmark, sentences, draws)
 
-    used = np.unique(np.concatenate(draws))
+
+def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | str) -> Backbone:
+    from biomedcoop.backbones import load_backbone
+
+    return load_backbone(backbone, device=device) if isinstance(backbone, (str, os.PathLike)) else backbone
+
+
+def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
+    import torch
+
+    from biomedcoop.features.encode import encode_images, encode_texts
+    from biomedcoop.methods import Task
+
+    data, method, sentences = plan.data, plan.method, plan.sentences
+    used = np.unique(np.concatenate(plan.draws))
     drawn = data.select(used)
     features = torch.from_numpy(
         encode_images(backbone, drawn, progress=_counting(progress, "encoding training images"))
     )
-    rows = np.stack([np.searchsorted(used, draw) for draw in draws])
+    rows = np.stack([np.searchsorted(used, draw) for draw in plan.draws])
     index = torch.from_numpy(rows)  # [R, N]
     teacher = None
     if sentences is not None:
@@ -129,23 +174,24 @@ def fit_runs(
         teacher,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
-    states = chosen.fit(task, values, seeds, training)
+    states = method.fit(task, plan.settings, plan.seeds, training)
+    settings = dataclasses.asdict(plan.settings)
     classifiers = []
-    for seed, state, draw in zip(seeds, states, draws, strict=True):
+    for seed, state, draw in zip(plan.seeds, states, plan.draws, strict=True):
         support = data.select(draw)
         facts = {
             "dataset": data.name,
             "simulated": data.simulated,
-            "shots": shots if trains else None,
+            "shots": plan.shots,
             "seed": seed,
-            "recipe": recipe,
-            "benchmark_dataset": entry.name if entry else None,
+            "recipe": plan.recipe,
+            "benchmark_dataset": plan.benchmark,
             "sentences": sentences.source if sentences else None,
             "notes": list(sentences.notes if sentences else ()),
             # lets a later evaluation say that it saw these very images; half a hash of the file, no more
             "training_images": sorted({_digest(image) for image in support.images}),
         }
-        classifiers.append(Classifier(data.class_names, method, state, backbone, dataclasses.asdict(values), facts))
+        classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts))
     return classifiers
 
 
@@ -205,7 +251,8 @@ def run(
     """The main job: read the data, train, test, compare, and write the run folder.
 
     The folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images by
-    split) and ``few_shot.json`` (the training images that were drawn). It appears whole, at the end, or not at all.
+    split) and, if a method trains, ``few_shot.json`` (the training images that were drawn). It appears whole, at the end, or not
+    at all.
 
     Args:
         source: see :func:`load_dataset`.
@@ -218,32 +265,35 @@ def run(
     Raises:
         UserError, ImageError: see :func:`fit_runs`.
     """
-    from biomedcoop.backbones import load_backbone
-    from biomedcoop.methods import get_method
+    from biomedcoop.features.encode import encode_images
     from biomedcoop.report.markdown import write_report
     from biomedcoop.report.run import RunReport
 
     out = Path(out)
     check_new_folder(out, overwrite, "metrics.json")
-    methods = [get_method(name).name for name in dict.fromkeys((method, *compare))]
     data = load_dataset(source, split_file=split_file)
-    if isinstance(backbone, (str, os.PathLike)):
-        backbone = load_backbone(backbone, device=options.get("device", "cpu"))
-    given = dict(options.pop("settings", None) or {})
-    fitted = {}
-    for name in methods:
-        own = given if name == method else None
-        fitted[name] = fit(data, name, backbone, shots, seed, settings=own, progress=progress, **options)
+    _check_place(out, data, source, split_file)
+    settings, device = options.pop("settings", None), options.pop("device", "cpu")
+    plans = {
+        name: _plan(data, name, shots, [seed], settings=settings if name == method else None, **options)
+        for name in dict.fromkeys((method, *compare))
+    }
+    backbone = _loaded(backbone, device)
+    part = data.part("test")
+    # before training, so that an image that cannot be read is found before the long work and not after it
+    features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
     rows, correct = {}, {}
-    for name, classifier in fitted.items():
-        part, labels = _test_part(classifier, data, "test")
-        probabilities = predict_dataset(classifier, part, progress)
-        rows[name] = score(probabilities, labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
-        correct[name] = probabilities.argmax(1) == labels
-    majority = majority_probabilities(labels, len(data.class_names))
-    rows["majority class"] = score(majority, labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
+    for name, plan in plans.items():
+        (classifier,) = _fit(plan, backbone, progress)
+        probabilities = classifier.probabilities(features)
+        rows[name] = score(probabilities, part.labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
+        correct[name] = probabilities.argmax(1) == part.labels
+        if name == method:
+            trained = classifier
+    majority = majority_probabilities(part.labels, len(data.class_names))
+    rows["majority class"] = score(majority, part.labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
     tested = {key: value for key, value in rows[method].to_dict().items() if not isinstance(value, list)}
-    trained = dataclasses.replace(fitted[method], facts={**fitted[method].facts, "test": tested})
+    trained = dataclasses.replace(trained, facts={**trained.facts, "test": tested})
     report = RunReport(
         title=f"{method} on {data.name}",
         dataset=summarise(data),
@@ -256,27 +306,29 @@ def run(
         versions=versions(),
         rows=rows,
         differences={
-            name: paired_difference(correct[method], correct[name], n_bootstrap=n_bootstrap) for name in methods[1:]
+            name: paired_difference(correct[method], other, n_bootstrap=n_bootstrap)
+            for name, other in correct.items()
+            if name != method
         },
         notes=tuple(_recipe_note(trained) + list(trained.facts["notes"])),
-        command=f"biomedcoop train --data {_as_word(data.name)} --method {method} --backbone {_as_word(backbone.name)} "
-        f"--shots {shots} --seed {seed} --out run",
+        command=_command(data.name, method, backbone.name, shots, seed, compare, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json") as folder:
         write_report(report, folder)
         (folder / "model").mkdir()
         write_into(trained, folder / "model")
         write_split(data, folder / "split.json")
-        _write_draw(data, shots, seed, folder / "few_shot.json", options.get("repeat_shots", False))
+        if draws := [plan.draws[0] for plan in plans.values() if plan.method.abilities.trains]:
+            _write_draw(data, draws[0], shots, seed, folder / "few_shot.json")
     return report
 
 
 def summarise(data: Dataset) -> DatasetSummary:
     """What a report says about a dataset."""
-    from biomedcoop.data.simulate import TASKS
+    from biomedcoop.data.simulate import parse_spec
     from biomedcoop.report.run import DatasetSummary
 
-    about = find(data.name, data.class_names) or TASKS.get(data.name.removeprefix("simulated:"))
+    about = parse_spec(data.name).task if data.simulated else find(data.name, data.class_names)
     return DatasetSummary(
         name=data.name,
         class_names=data.class_names,
@@ -319,6 +371,17 @@ def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Datas
     return part, np.array([number[name] for name in data.class_names], dtype=np.int64)[part.labels]
 
 
+def _check_place(out: Path, data: Dataset, source: str | Path, split_file: str | Path | None) -> None:
+    """Refuse a run folder among class folders: at the next reading it would be a class."""
+    folder = Path(source).expanduser()
+    if data.root is None or split_file is not None or not folder.is_dir() or find_split_file(folder) is not None:
+        return
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{out} is inside the dataset {source}, where it would be read as a class; choose a place beside it"
+        )
+
+
 def _digest(image: Any) -> str:
     return content_hash(image)[:8].hex()
 
@@ -333,9 +396,8 @@ def _recipe_note(classifier: Classifier) -> list[str]:
     return notes
 
 
-def _write_draw(data: Dataset, shots: int, seed: int, path: Path, repeat: bool) -> None:
-    train, _ = sample_few_shot(data, shots, seed, repeat)
-    drawn = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in train]
+def _write_draw(data: Dataset, draw: npt.NDArray[np.int64], shots: int, seed: int, path: Path) -> None:
+    drawn = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in draw]
     text = json.dumps({"shots": shots, "seed": seed, "train": drawn}, indent=1, ensure_ascii=False)
     write_atomically(path, text.encode() + b"\n")
 
@@ -344,5 +406,23 @@ def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None
     return None if progress is None else lambda done, total: progress(what, done, total)
 
 
-def _as_word(text: str) -> str:
-    return text if text.replace("-", "").replace("_", "").replace(":", "").isalnum() else f'"{text}"'
+def _command(
+    data: str,
+    method: str,
+    backbone: str,
+    shots: int,
+    seed: int,
+    compare: Sequence[str],
+    settings: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> str:
+    """The command that repeats a run, with names in place of this machine's paths."""
+    words = ["--data", data, "--method", method, "--backbone", backbone, "--shots", shots, "--seed", seed]
+    words += ["--compare", ",".join(compare) or "none"]
+    for key, value in (settings or {}).items():
+        words += ["--set", f"{key}={value}"]
+    if (prompts := options.get("prompts", "auto")) != "auto":
+        words += ["--prompts", Path(prompts).name]
+    if options.get("repeat_shots"):
+        words += ["--repeat-shots"]
+    return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

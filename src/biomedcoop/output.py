@@ -6,10 +6,13 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from biomedcoop.errors import UserError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""How the names of files begin that are still being written; what a killed process leaves behind can be told by it."""
 
 
 def explain(path: Path, error: OSError) -> UserError:
@@ -27,19 +30,25 @@ def check_new_folder(path: Path, overwrite: bool, mark: str) -> None:
     Raises:
         UserError: it exists, or the place cannot be written to.
     """
-    if path.exists():
-        if not path.is_dir():
-            raise UserError(f"{path} is a file; choose a folder")
-        if any(path.iterdir()):
-            if not overwrite:
-                raise UserError(f"{path} exists already; choose another folder or pass --overwrite")
-            if not (path / mark).exists():
-                raise UserError(
-                    f"{path} holds something else (no {mark} in it) and is not overwritten; choose another folder"
-                )
-    probe = _sibling(path, "probe")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = path.resolve()
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(f"{path} is a file; choose a folder")
+            # neither can be renamed away: the one fails, the other leaves a shell in a folder that is gone
+            here = Path.cwd()
+            if target in (here, *here.parents) or target.is_mount():
+                what = "a mount point" if target.is_mount() else "the folder you are in"
+                raise UserError(f"{target} is {what}; name a new folder inside it")
+            if any(path.iterdir()):
+                if not overwrite:
+                    raise UserError(f"{path} exists already; choose another folder or pass --overwrite")
+                if not (path / mark).exists():
+                    raise UserError(
+                        f"{path} holds something else (no {mark} in it) and is not overwritten; choose another folder"
+                    )
+        probe = _sibling(target, "probe")
+        probe.parent.mkdir(parents=True, exist_ok=True)
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
@@ -54,42 +63,67 @@ def new_folder(path: Path, *, overwrite: bool = False, mark: str) -> Iterator[Pa
         UserError: see :func:`check_new_folder`; also a full disk or another error of the file system inside the block.
     """
     check_new_folder(path, overwrite, mark)
-    temporary, old = _sibling(path, "new"), _sibling(path, "old")
+    target = path.resolve()  # a link to an earlier result stays one
+    temporary, old = _sibling(target, "new"), _sibling(target, "old")
     try:
         temporary.mkdir()
         yield temporary
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
+        if target.exists():
+            target.replace(old)
+        temporary.replace(target)
     except OSError as error:
-        if old.exists() and not path.exists():
-            old.replace(path)
         raise explain(path, error) from error
     finally:
+        if old.exists() and not target.exists():  # the last step failed or was interrupted
+            with contextlib.suppress(OSError):
+                old.replace(target)
         shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
+        if target.exists():
             shutil.rmtree(old, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.
+    """:func:`replace_file` for a user's file; what is no file (``/dev/stdout``) is written as it is.
 
     Raises:
         UserError: the file system refuses.
     """
-    temporary = _sibling(path, "new")
     try:
+        if path.is_char_device() or path.is_fifo():
+            path.write_bytes(content)
+        else:
+            replace_file(path.resolve(), [content])  # a link stays one
+    except OSError as error:
+        raise explain(path, error) from error
+
+
+def replace_file(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that appears under its name only when all of it is on the disk.
+
+    Raises:
+        OSError: as the system reports it; the temporary file is removed.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        # Not the tempfile module: its files are private to one user, and a store may belong to a group.
         with temporary.open("xb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise explain(path, error) from error
-    finally:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        raise
+    # The new name must survive a power cut too; systems that cannot sync a folder merely lose the file then.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _sibling(path: Path, word: str) -> Path:
-    return path.absolute().parent / f".{path.name}.{word}-{uuid.uuid4().hex[:8]}"
+    return path.parent / f".{path.name}.{word}-{uuid.uuid4().hex[:8]}"

@@ -181,14 +181,14 @@ def test_a_folder_with_content_is_replaced_only_on_request_and_only_if_it_is_our
     ours, foreign = tmp_path / "ours", tmp_path / "foreign"
     ours.mkdir()
     write_simulated(name, ours)
-    with pytest.raises(UserError, match="not empty"):
+    with pytest.raises(UserError, match="exists already"):
         write_simulated(name, ours)
     (ours / "left over").touch()
     write_simulated(name, ours, overwrite=True)
     assert not (ours / "left over").exists()
     foreign.mkdir()
     (foreign / "scan.png").touch()
-    with pytest.raises(UserError, match="not replaced"):
+    with pytest.raises(UserError, match="not overwritten"):
         write_simulated(name, foreign, overwrite=True)
     assert (foreign / "scan.png").exists()
     with pytest.raises(UserError, match="is a file"):

@@ -88,10 +88,10 @@ def test_a_written_split_is_read_back_the_same(class_folders: Path, tmp_path: Pa
 
 def test_nothing_is_left_behind_when_the_split_cannot_be_written(class_folders: Path, tmp_path: Path) -> None:
     data = load_dataset(class_folders)
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         write_split(data, tmp_path / "missing" / "split.json")
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot write"):
         write_split(data, tmp_path / "taken")
     assert sorted(tmp_path.iterdir()) == before

@@ -120,16 +120,23 @@ def download(name: str) -> Path:
     if entry is None or entry.hub is None:
         have = ", ".join(n for n, e in BACKBONES.items() if e.hub)
         raise UserError(f"nothing to download for '{name}'; can be downloaded: {have}")
+    # no telemetry: the hub's client would tell the torch version, and ask what agent it runs in; it looks when imported
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     folder = weights_root() / name
     try:
         # the configuration comes last: a folder that has it is complete
         for file in sorted(entry.files, key=lambda f: f == "open_clip_config.json"):
             hf_hub_download(entry.hub, file, local_dir=folder)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:
+        # the errors of the hub's HTTP library come through as they are, and it is another one from version to version
+        library = type(error).__module__.partition(".")[0]
+        if not isinstance(error, HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
+            raise
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
         raise UserError(
             f"'{name}' could not be fetched from {entry.hub}: {reason}; try again, what arrived is kept"
         ) from error

@@ -30,6 +30,8 @@ class Tokenizer:
     """
 
     def __init__(self, rust: RustTokenizer, context_length: int) -> None:
+        if rust.id_to_token(0) != "[PAD]":
+            raise UserError(f"token 0 is '{rust.id_to_token(0)}', not [PAD]; only the vocabulary of a BERT can be used")
         rust.no_padding()
         rust.enable_truncation(context_length)
         self.rust = rust
@@ -55,6 +57,8 @@ class Tokenizer:
                 if settings.is_file():
                     lower = bool(json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True))
                 return cls(BertWordPieceTokenizer(str(vocab), lowercase=lower)._tokenizer, context_length)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from error
         except Exception as error:  # the Rust side raises bare Exception
             raise UserError(f"{folder}: the tokenizer files cannot be read ({error}); fetch them again") from error
         raise UserError(f"{folder}: no tokenizer.json or vocab.txt; copy the tokenizer files of the model into it")

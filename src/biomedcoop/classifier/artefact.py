@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from biomedcoop.classifier.model_card import model_card
 from biomedcoop.errors import UserError
 from biomedcoop.output import new_folder
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 DESCRIPTION, TENSORS, CARD = "classifier.json", "model.safetensors", "README.md"
+AGAIN = "copy or train the classifier again"
 
 
 def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> None:
@@ -73,12 +76,17 @@ def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[
     """
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier.classifier import Classifier
+    from biomedcoop.methods import get_method
 
     path = Path(folder)
     if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
         path = path / "model"
     description = _description(path)
     state = _tensors(path, description)
+    try:
+        get_method(description["method"])
+    except UserError as error:
+        raise UserError(f"{path} needs a method that this version has not: {error}; upgrade biomedcoop") from error
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         try:
@@ -92,7 +100,7 @@ def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[
             f"{path} was trained on another backbone: '{wanted['name']}' {wanted['fingerprint'][:8]}, "
             f"this one is '{backbone.name}' {backbone.fingerprint[:8]}; name the right one with --backbone, or train again"
         )
-    return Classifier(
+    classifier = Classifier(
         tuple(description["class_names"]),
         description["method"],
         state,
@@ -100,6 +108,21 @@ def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[
         description["settings"],
         description["facts"],
     )
+    _try_out(classifier, path / TENSORS)
+    return classifier
+
+
+def _try_out(classifier: Classifier, file: Path) -> None:
+    """Refuse tensors that do not make a classifier for these classes, whatever the method is."""
+    c, e = len(classifier.class_names), classifier.backbone.embed_dim
+    try:
+        shape = classifier.probabilities(np.ones((1, e), dtype=np.float32)).shape
+    except KeyError as error:
+        raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
+    except RuntimeError as error:
+        raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
+    if shape != (1, c):
+        raise UserError(f"{file}: damaged (it tells {shape[-1]} classes apart, {DESCRIPTION} names {c}); {AGAIN}")
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -107,14 +130,14 @@ def _description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         version = description["format_version"]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{path} is no saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: damaged ({type(error).__name__}); copy or train the classifier again") from error
+        raise UserError(f"{file}: damaged ({type(error).__name__}); {AGAIN}") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop")
     want = {
@@ -127,9 +150,12 @@ def _description(path: Path) -> dict[str, Any]:
     }
     for key, kind in want.items():
         if not isinstance(description.get(key), kind):
-            raise UserError(f"{file}: damaged ('{key}' is missing or wrong); copy or train the classifier again")
+            raise UserError(f"{file}: damaged ('{key}' is missing or wrong); {AGAIN}")
+    names = description["class_names"]
+    if len(names) < 2 or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise UserError(f"{file}: damaged ('class_names' is not a list of different names); {AGAIN}")
     if not all(isinstance(description["backbone"].get(key), str) for key in ("name", "fingerprint")):
-        raise UserError(f"{file}: damaged ('backbone' is incomplete); copy or train the classifier again")
+        raise UserError(f"{file}: damaged ('backbone' is incomplete); {AGAIN}")
     return dict(description)
 
 
@@ -137,27 +163,19 @@ def _tensors(path: Path, description: dict[str, Any]) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    from biomedcoop.methods import get_method
-
     file = path / TENSORS
-    again = "copy or train the classifier again"
     try:
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != description["tensors_sha256"]:
-            raise UserError(f"{file}: damaged (its checksum is not the one in {DESCRIPTION}); {again}")
+            raise UserError(f"{file}: damaged (its checksum is not the one in {DESCRIPTION}); {AGAIN}")
         state = from_bytes(content)
     except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; {again}") from error
+        raise UserError(f"{file} is missing; {AGAIN}") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise UserError(f"{file}: not a safetensors file; {again}") from error
-    get_method(description["method"])
+        raise UserError(f"{file}: not a safetensors file; {AGAIN}") from error
     for name, tensor in state.items():
         if not bool(tensor.isfinite().all()):
-            raise UserError(f"{file}: '{name}' holds values that are not finite; {again}")
-    classes = len(description["class_names"])
-    embeddings = state.get("class_embeddings")
-    if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != classes):
-        raise UserError(f"{file}: {list(embeddings.shape)} class embeddings for {classes} class names; {again}")
+            raise UserError(f"{file}: '{name}' holds values that are not finite; {AGAIN}")
     return state

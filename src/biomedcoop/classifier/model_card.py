@@ -52,9 +52,8 @@ def model_card(description: Mapping[str, Any]) -> str:
     lines += ['clf.predict_proba(["image.png"])  # columns: ' + names, "```", ""]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in description["settings"].items()]
-    lines += [""]
-    for note in facts.get("notes", ()):
-        lines += [f"- {note}"]
+    if notes := facts.get("notes"):
+        lines += ["", *(f"- {note}" for note in notes)]
     lines += [
         "",
         "Probabilities are not calibrated beyond what training gives; check the expected calibration error in the report.",

@@ -19,14 +19,15 @@ from biomedcoop.output import explain
 
 Row = dict[str, Any]
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1000
 
 
 def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Images named by files, folders (searched recursively, sorted) and tables (CSV or Parquet with a column ``path``).
+    """Images named by files, folders (searched recursively, sorted) and tables (with a column ``path``).
 
     Raises:
-        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column.
+        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row.
     """
     for name in inputs:
         path = Path(name)
@@ -39,7 +40,7 @@ def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
                 raise UserError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder that does")
         elif not path.exists():
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
-        elif path.suffix.lower() in (".csv", ".parquet"):
+        elif path.suffix.lower() in TABLE_SUFFIXES:
             yield from _table_paths(path)
         else:
             yield path
@@ -54,27 +55,51 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _table_paths(table: Path) -> Iterator[Path]:
-    if table.suffix.lower() == ".csv":
+    """The column ``path`` of a table, relative to the table's folder, read a piece at a time."""
+    cells = _parquet_cells(table) if table.suffix.lower() == ".parquet" else _csv_cells(table)
+    number = 0
+    for number, cell in enumerate(cells, start=1):
+        if not cell:
+            raise UserError(f"{table}: row {number} has no path; fill it in or remove the row")
+        yield table.parent / cell
+    if not number:
+        raise UserError(f"{table} lists no image; give a table with a row per image")
+
+
+def _csv_cells(table: Path) -> Iterator[str]:
+    try:
         with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if "path" not in (reader.fieldnames or ()):
-                raise UserError(
-                    f"{table} has no column 'path'; it has: {', '.join(reader.fieldnames or ()) or 'nothing'}"
-                )
-            for row in reader:
-                yield table.parent / row["path"]
-        return
+            header = file.readline()
+            delimiter = max(",;\t", key=header.count)  # as in the tables that training reads
+            names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
+            column = _path_column(names, table)
+            for cells in csv.reader(file, delimiter=delimiter):
+                if any(cell.strip() for cell in cells):
+                    yield cells[column].strip() if column < len(cells) else ""
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not UTF-8 text ({error.reason}); save it as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{table} cannot be read as CSV: {error}") from error
+
+
+def _parquet_cells(table: Path) -> Iterator[str]:
     parquet = _pyarrow("read")
+    from pyarrow import ArrowException
+
     try:
         file = parquet.ParquetFile(table)
-        if "path" not in file.schema_arrow.names:
-            raise UserError(f"{table} has no column 'path'; it has: {', '.join(file.schema_arrow.names)}")
-        for batch in file.iter_batches(columns=["path"]):
-            yield from (table.parent / str(value) for value in batch.column(0).to_pylist())
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-        if isinstance(error, UserError):
-            raise
+        names = file.schema_arrow.names
+        name = names[_path_column([name.strip().lower() for name in names], table)]
+        for batch in file.iter_batches(columns=[name]):
+            yield from ("" if value is None else str(value).strip() for value in batch.column(0).to_pylist())
+    except (OSError, ArrowException) as error:
         raise UserError(f"{table} cannot be read as Parquet: {error}") from error
+
+
+def _path_column(names: Sequence[str], table: Path) -> int:
+    if "path" not in names:
+        raise UserError(f"{table} has no column 'path'; it has: {', '.join(filter(None, names)) or 'nothing'}")
+    return names.index("path")
 
 
 def predict_rows(
@@ -83,19 +108,23 @@ def predict_rows(
     *,
     skip_bad: bool = False,
     report: Callable[[str], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
     """One row per image: ``path``, ``prediction`` and ``p_<class name>`` for every class.
 
     Args:
         skip_bad: leave out images that cannot be read and tell ``report``, in place of an error.
+        progress: told the number of images done.
 
     Raises:
-        ImageError: an image cannot be read.
+        UserError: an image cannot be read.
     """
-    for source, probabilities in classifier.predict_stream(images):
+    for done, (source, probabilities) in enumerate(classifier.predict_stream(images), start=1):
+        if progress is not None:
+            progress(done)
         if isinstance(probabilities, ImageError):
             if not skip_bad:
-                raise UserError(f"{probabilities}; mend or remove it, or pass --skip-bad") from probabilities
+                raise UserError(f"{probabilities}; or pass --skip-bad to leave such images out") from probabilities
             if report is not None:
                 report(f"skipped {probabilities}")
             continue

@@ -32,8 +32,14 @@ def list_backbones(json: Json = False) -> None:
 
 
 @app.command("download")
-def download_backbone(name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)]) -> None:
+def download_backbone(
+    name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)], json: Json = False
+) -> None:
     """Fetch a backbone from the Hugging Face hub (the only command that uses the network)."""
     from biomedcoop.backbones.registry import download
 
-    print(f"{name} is in {download(name)}")
+    folder = download(name)
+    if json:
+        print_json({"name": name, "folder": str(folder)})
+    else:
+        print(f"{name} is in {folder}")

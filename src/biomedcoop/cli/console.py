@@ -54,7 +54,9 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+    # stdout is left alone: it may go to a file while stderr is a terminal
+    off = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=off, redirect_stdout=False) as bar:
         rows: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, SplitFile
+
+_MOST_LINES = 20
 
 app = typer.Typer(help="Look at datasets, draw simulated ones.", no_args_is_help=True)
 
@@ -35,12 +38,9 @@ def check(
         for name in report.counts["train"]:
             table.add_row(name, *(str(report.counts[split][name]) for split in splits))
         print_table(table)
-        for where, reason in report.unreadable:
-            print(f"unreadable: {where}: {reason}")
-        for found in report.duplicates:
-            print(f"same image: {', '.join(found.keys)}")
-        for group, crossed in report.crossing_groups.items():
-            print(f"group {group} is in: {', '.join(crossed)}")
+        _first(f"unreadable: {where}: {reason}" for where, reason in report.unreadable)
+        _first(f"same image: {', '.join(found.keys)}" for found in report.duplicates)
+        _first(f"group {group} is in: {', '.join(crossed)}" for group, crossed in report.crossing_groups.items())
         for note in report.notes:
             print(f"note: {note}")
         for warning in report.warnings:
@@ -53,6 +53,15 @@ def check(
         raise typer.Exit(1)
 
 
+def _first(lines: Iterable[str]) -> None:
+    """Print the first lines of a kind; a list of thousands hides the rest of the report."""
+    for number, line in enumerate(lines):
+        if number == _MOST_LINES:
+            print("… and more; --json lists all")
+            break
+        print(line)
+
+
 @app.command("simulate")
 def simulate(
     task: Annotated[str, typer.Argument(help="breast-ultrasound or kidney-ct.", show_default=False)],
@@ -63,10 +72,15 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed")] = 0,
     difficulty: Annotated[float, typer.Option("--difficulty", help="0 (clear) to 1 (hard).")] = 0.5,
     overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
     """Draw a simulated dataset with masks of the lesions. No patient, not for medical use."""
     from biomedcoop.data.simulate import write_simulated
 
     name = f"simulated:{task}?difficulty={difficulty}&seed={seed}&train={train}&val={val}&test={test}"
-    data = write_simulated(name, out, overwrite=overwrite)
-    say(f"{len(data)} simulated images in {out}")
+    with progress_bar(quiet=json) as progress:
+        data = write_simulated(name, out, overwrite, lambda done, total: progress("drawing", done, total))
+    if json:
+        print_json({"dataset": data.name, "folder": str(out), "images": len(data), "classes": list(data.class_names)})
+    else:
+        say(f"{len(data)} simulated images in {out}")

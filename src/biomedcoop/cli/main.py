@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -46,27 +47,49 @@ def options(
     """Few-shot classification of biomedical images on frozen vision-language models. Not a medical device."""
 
 
+# the class of every complaint of typer's about the command line; it moved between modules with typer's versions
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run a command; a user's mistake is one line on stderr and exit status 2."""
     show_log()
+    # a job that is ended by a scheduler removes its temporary files as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
-        app()
+        status = app(prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
         fail(str(error), error)
-    except KeyboardInterrupt:
-        say("interrupted; features encoded so far are kept, nothing else was written")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
+    except _CommandLineError as error:
+        complain(error)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
             raise
         fail(f"{error.filename or 'output'}: {error.strerror}; make room or choose another place", error)
+    if status == _INTERRUPTED:
+        say("interrupted; features encoded so far are kept, nothing else was written")
+    sys.exit(status or 0)
 
 
-def fail(message: str, error: BaseException) -> None:
+def complain(error: Any) -> NoReturn:
+    """A command line that cannot be understood, in one line."""
+    text = error.format_message().strip()
+    if not text or "\n" in text:  # no command was named, and its help is the answer
+        if text:
+            print(text)
+        sys.exit(2)
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "biomedcoop"
+    fail(f"{text.rstrip('.')}{'' if text.endswith('?') else ';'} see '{command} --help'", error)
+
+
+def fail(message: str, error: BaseException) -> NoReturn:
+    """The line on stderr and exit status 2; the error itself under ``--debug``."""
     if "--debug" in sys.argv[1:]:
         raise error
     say(f"error: {' '.join(message.split())}")

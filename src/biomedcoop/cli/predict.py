@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import say
+from biomedcoop.cli.console import progress_bar, say
 from biomedcoop.cli.options import Json, Model, OtherBackbone
 
 
@@ -42,12 +42,30 @@ def predict(
 
     if out is not None:
         check_output(out, overwrite)
+    total = sum(1 for _ in find_images(images))
     classifier = load(model, backbone)
-    rows = predict_rows(classifier, find_images(images), skip_bad=skip_bad, report=say)
-    if out is not None:
-        count = write_predictions(rows, columns_of(classifier), out, overwrite=overwrite)
-        say(f"{count} predictions in {out}")
-    elif json:
-        json_lines(rows, sys.stdout)
-    else:
-        csv_lines(rows, columns_of(classifier), sys.stdout)
+    skipped = 0
+
+    def skip(reason: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        say(reason)
+
+    # lines on the terminal are progress enough
+    with progress_bar(quiet=out is None and sys.stdout.isatty()) as progress:
+        rows = predict_rows(
+            classifier,
+            find_images(images),
+            skip_bad=skip_bad,
+            report=skip,
+            progress=lambda done: progress("predicting", done, total),
+        )
+        if out is not None:
+            count = write_predictions(rows, columns_of(classifier), out, overwrite=overwrite)
+        elif json:
+            count = json_lines(rows, sys.stdout)
+        else:
+            count = csv_lines(rows, columns_of(classifier), sys.stdout)
+    if out is not None or skipped:
+        where = f" in {out}" if out is not None else ""
+        say(f"{count} predictions{where}" + (f", {skipped} skipped" if skipped else ""))

@@ -14,6 +14,7 @@ from biomedcoop.data.read_folder import read_folder
 from biomedcoop.data.read_npz import read_npz
 from biomedcoop.data.read_split import apply_split, find_split_file, read_split
 from biomedcoop.data.read_table import read_table
+from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.data.split import draw_split
 from biomedcoop.errors import UserError
 
@@ -49,14 +50,13 @@ def load_dataset(source: str | Path, *, split_file: str | Path | None = None, se
     """
     split_path = None if split_file is None else Path(split_file).expanduser()
     if str(source).startswith("simulated:"):
-        from biomedcoop.data.simulate import load_simulated
-
         data = load_simulated(str(source))
     else:
         path = _locate(source)
         if path.is_dir():
             own_split = split_path or find_split_file(path)
             data = read_folder(path) if own_split is None else read_split(own_split, path)
+            data = marked(data, path)
             split_path = None
         elif path.suffix.lower() in _FILE_READERS:
             data = _FILE_READERS[path.suffix.lower()](path)

@@ -5,9 +5,7 @@ A draw is stratified by class and keeps the images of one group (patient, lesion
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy.typing as npt
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.errors import UserError
+from biomedcoop.output import write_atomically
 
 
 def draw_split(
@@ -109,16 +108,4 @@ def write_split(data: Dataset, path: str | Path) -> None:
         lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
         lists.append(f'"{split}": [\n{lines}\n]' if entries else f'"{split}": []')
     text = "{\n" + ",\n".join(lists) + "\n}\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(
-            f"{path}: the split cannot be written ({error.strerror or error}); choose another folder"
-        ) from error
+    write_atomically(path, text.encode())

@@ -137,7 +137,9 @@ def _all_of(store: FeatureStore, keys: Sequence[bytes], names: Sequence[str]) ->
     features, found = store.get(keys)
     if not found.all():
         name = names[int(np.flatnonzero(~found)[0])]
-        raise UserError(f"{name!r} or the feature store {store.folder} changed meanwhile; start again when nothing writes to it")
+        raise UserError(
+            f"{name!r} or the feature store {store.folder} changed meanwhile; start again when nothing writes to it"
+        )
     return features
 
 

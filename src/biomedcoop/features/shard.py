@@ -9,12 +9,9 @@ JSON, data); it is read here without the library, whose numpy interface copies w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.output import replace_file
+
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 KEY_BYTES = 32
-TEMPORARY_PREFIX = ".tmp-"
 
 _CHECKSUM_BYTES = 16
 _MAX_HEADER_BYTES = 4096
@@ -135,41 +133,13 @@ def write_shard(folder: Path, space: str, keys: bytes, features: npt.NDArray[np.
         OSError: disk full, read-only folder, …; nothing is left behind.
     """
     rows, width = features.shape
-    values = memoryview(np.ascontiguousarray(features, dtype="<f4")).cast("B")
+    values = np.ascontiguousarray(features, dtype="<f4").tobytes()
     digest = hashlib.blake2b(keys, digest_size=_CHECKSUM_BYTES)
     digest.update(values)
     header = _header(rows, width, space, digest.hexdigest())
     name = digest.hexdigest() + SUFFIX
-    write_atomically(folder / name, [len(header).to_bytes(8, "little"), header, keys, values])
+    replace_file(folder / name, [len(header).to_bytes(8, "little"), header, keys, values])
     return name
-
-
-def write_atomically(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write a file that appears under its name only when all of it is on the disk.
-
-    Raises:
-        OSError: as the system reports it; the temporary file is removed.
-    """
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-    try:
-        # Not the tempfile module: its files are private to one user, and a store may belong to a group.
-        with temporary.open("xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # The new name must survive a power cut too; systems that cannot sync a folder merely lose the shard then.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _header(rows: int, width: int, space: str, checksum: str) -> bytes:

@@ -33,13 +33,12 @@ from biomedcoop.features.shard import (
     FORMAT_VERSION,
     KEY_BYTES,
     SUFFIX,
-    TEMPORARY_PREFIX,
     Shard,
     ShardError,
     open_shard,
-    write_atomically,
     write_shard,
 )
+from biomedcoop.output import TEMPORARY_PREFIX, replace_file
 
 _log = logging.getLogger("biomedcoop")
 
@@ -159,7 +158,7 @@ class FeatureStore:
             self._sweep()
             if not self._check_description():
                 text = json.dumps(self.description, indent=2, sort_keys=True) + "\n"
-                write_atomically(self.folder / _DESCRIPTION_FILE, [text.encode("ascii")])
+                replace_file(self.folder / _DESCRIPTION_FILE, [text.encode("ascii")])
             name = write_shard(self.folder, self._space, b"".join(keys[i] for i in new), features[new])
         # A damaged shard of the same name has just been replaced by a good one.
         self._ignored.discard(name)

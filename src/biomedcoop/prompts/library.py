@@ -101,11 +101,15 @@ def _lacking(class_names: Sequence[str], table: Mapping[str, Sequence[str]]) -> 
 
 def _read(path: Path) -> dict[str, list[str]]:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        # -sig: some editors put a byte order mark in front
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
+        json.dumps(content, ensure_ascii=False).encode()  # half a character is JSON but no text
     except OSError as error:
         raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give a JSON file") from error
-    except ValueError as error:
-        raise UserError(f"prompts {path}: not JSON ({error}); want an object of class name to sentences") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"prompts {path}: cannot be used ({error}); want a JSON object of class name to sentences"
+        ) from error
     table = content.get("classes", content) if isinstance(content, dict) else None
     if not isinstance(table, dict) or not table:
         raise UserError(f"prompts {path}: want an object of class name to a list of sentences")
@@ -117,6 +121,15 @@ def _read(path: Path) -> dict[str, list[str]]:
         ):
             raise UserError(f"prompts {path}: class '{name}' needs a list of at least one sentence")
     return table
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = set()
+    for name, _ in pairs:
+        if _fold(name) in seen:
+            raise ValueError(f"'{name}' is there twice")
+        seen.add(_fold(name))
+    return dict(pairs)
 
 
 @cache

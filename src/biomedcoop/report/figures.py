@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from biomedcoop.evaluation.metrics import Metrics
-from biomedcoop.report.atomic import write_atomically
+from biomedcoop.output import write_atomically
 
 DPI = 150
 _LABEL_WIDTH, _LABEL_LINES = 20, 3

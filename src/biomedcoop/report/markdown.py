@@ -12,7 +12,7 @@ import numpy as np
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.metrics import Metrics
-from biomedcoop.report.atomic import write_atomically
+from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.tables import Cells, class_cells, comparison_cells

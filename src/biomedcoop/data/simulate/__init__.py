@@ -2,7 +2,7 @@
 
 from biomedcoop.data.simulate.load import SimulatedSpec, load_simulated, parse_spec
 from biomedcoop.data.simulate.scan import TASKS, SimulatedTask, draw_scan
-from biomedcoop.data.simulate.write import MARKER, write_simulated
+from biomedcoop.data.simulate.write import MARKER, marked, write_simulated
 
 __all__ = [
     "MARKER",
@@ -11,6 +11,7 @@ __all__ = [
     "SimulatedTask",
     "draw_scan",
     "load_simulated",
+    "marked",
     "parse_spec",
     "write_simulated",
 ]

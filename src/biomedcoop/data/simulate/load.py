@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from biomedcoop.errors import UserError
 PREFIX = "simulated:"
 NOTE = "The images are simulated: a program drew them, they show no patient and are not for medical use."
 
+OPTIONS = ("difficulty", "seed", *SPLITS)
 _MOST = 10_000  # images per class and split; also how far apart the splits' indices start
 
 
@@ -40,9 +41,10 @@ class SimulatedSpec:
 
     @property
     def name(self) -> str:
-        """The name that reads back as this."""
-        options = f"difficulty={self.difficulty:g}&seed={self.seed}&train={self.train}&val={self.val}&test={self.test}"
-        return f"{PREFIX}{self.task.name}?{options}"
+        """The name that reads back as this: the task, and the options that are not the default."""
+        default = SimulatedSpec(self.task)
+        options = {key: getattr(self, key) for key in OPTIONS if getattr(self, key) != getattr(default, key)}
+        return f"{PREFIX}{self.task.name}" + ("?" + urlencode(options) if options else "")
 
     def __len__(self) -> int:
         return (self.train + self.val + self.test) * len(self.task.class_names)
@@ -74,10 +76,9 @@ def parse_spec(name: str) -> SimulatedSpec:
     options = dict(pairs)
     if len(options) < len(pairs):
         raise UserError(f"{name}: an option is given twice")
-    allowed = ("difficulty", "seed", *SPLITS)
-    unknown = [option for option in options if option not in allowed]
+    unknown = [option for option in options if option not in OPTIONS]
     if unknown:
-        raise UserError(f"{name}: unknown option {unknown[0]!r}; there are: {', '.join(allowed)}")
+        raise UserError(f"{name}: unknown option {unknown[0]!r}; there are: {', '.join(OPTIONS)}")
 
     def whole(option: str, default: int, low: int, high: int) -> int:
         text = options.get(option, str(default))
@@ -139,7 +140,7 @@ def load_simulated(name: str, on_image: Callable[[int, int], None] | None = None
         if on_image is not None:
             on_image(position + 1, len(spec))
     return Dataset(
-        name=PREFIX + spec.task.name,
+        name=spec.name,
         class_names=spec.task.class_names,
         images=images,
         keys=tuple(keys),

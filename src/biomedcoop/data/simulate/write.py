@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.simulate.load import NOTE, PREFIX, SimulatedSpec, draw_images, parse_spec
+from biomedcoop.data.simulate.load import NOTE, SimulatedSpec, draw_images, parse_spec
 from biomedcoop.errors import UserError
+from biomedcoop.output import new_folder
 
 MARKER = "simulated.json"
 """File that marks a folder as drawn by us: what was drawn, and that nobody must take it for real images."""
@@ -43,32 +43,11 @@ def write_simulated(
     """
     spec = parse_spec(name)
     target = folder.expanduser().resolve()
-    _check_target(target, overwrite)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+    with new_folder(target, overwrite=overwrite, mark=MARKER) as partial:
         entries = _write_content(spec, partial, on_image)
-        if target.exists():
-            target.rename(replaced)
-        try:
-            partial.rename(target)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
-    except OSError as error:
-        raise UserError(
-            f"{target}: cannot write the simulated images ({error.strerror}); choose a folder with space that you may write to"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
     keys = tuple(key for split in SPLITS for key, _, _ in entries[split])
     return Dataset(
-        name=PREFIX + spec.task.name,
+        name=spec.name,
         class_names=spec.task.class_names,
         images=[target / key for key in keys],
         keys=keys,
@@ -80,17 +59,16 @@ def write_simulated(
     )
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UserError(f"{target} is a file; name a folder for the simulated images")
-    if not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{target} exists and is not empty; choose another folder or overwrite it (--overwrite)")
-    if not (target / MARKER).is_file():
-        raise UserError(f"{target} holds other things than simulated images (no {MARKER}), so it is not replaced")
+def marked(data: Dataset, folder: Path) -> Dataset:
+    """``data``, read from ``folder``, said to be simulated if :func:`write_simulated` drew it."""
+    marker = folder / MARKER
+    if not marker.is_file():
+        return data
+    try:
+        name = str(json.loads(marker.read_text(encoding="utf-8"))["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{marker}: damaged; draw the images again, or delete the file if they are real") from error
+    return replace(data, name=name, simulated=True, notes=(*data.notes, NOTE))
 
 
 def _write_content(
@@ -110,7 +88,7 @@ def _write_content(
         if on_image is not None:
             on_image(position, len(spec))
     _write_json(folder / "split.json", entries)
-    about = {"simulated": True, "name": spec.name, "task": spec.task.name, "note": NOTE}
+    about = {"simulated": True, "name": spec.name, "note": NOTE}
     _write_json(folder / MARKER, about)
     (folder / "README.md").write_text(_readme(spec), encoding="utf-8")
     return entries

@@ -1,0 +1,5 @@
+"""``python -m biomedcoop``."""
+
+from biomedcoop.cli import main
+
+main()

@@ -1,0 +1,229 @@
+"""Predictions to files: the same numbers in every format, constant memory, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.classifier.predictions import Row, columns_of, find_images, predict_rows, write_predictions
+
+COLUMNS = ["path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"]
+
+
+def read_back(file: Path) -> list[Row]:
+    if file.suffix == ".json":
+        return json.loads(file.read_text())
+    if file.suffix == ".parquet":
+        return parquet.read_table(file).to_pylist()
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return [{name: float(cell) if name.startswith("p_") else cell for name, cell in row.items()} for row in rows]
+
+
+def refusal(*inputs: Path) -> str:
+    with pytest.raises(bc.UserError) as caught:
+        list(find_images(inputs))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def bad_image(tmp_path: Path) -> Path:
+    (tmp_path / "bad.png").write_text("this is no picture")
+    return tmp_path / "bad.png"
+
+
+# -- which images
+
+
+def test_files_and_folders_in_the_order_given(discs: Path, test_images: list[Path]) -> None:
+    last, folder = test_images[-1], discs / "test" / "green_tumor"
+    assert list(find_images([last, folder])) == [last, *(image for image in test_images if image.parent == folder)]
+    assert list(find_images([discs / "test"])) == test_images
+
+
+def test_a_folder_is_searched_for_images_only(tmp_path: Path, test_images: list[Path]) -> None:
+    for place in ("b/deep/er/2.PNG", "b/1.png", ".hidden/3.png", "b/.4.png", "a.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(test_images[0], tmp_path / place)
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])] == [
+        "a.png",
+        "b/1.png",
+        "b/deep/er/2.PNG",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path\na.png\nb c/d.png\n",
+        "patient,Path\n7,a.png\n8,b c/d.png\n",
+        "path;note\na.png;x,y\nb c/d.png;\n\n",
+        'path\ta\n"a.png"\t1\n"b c/d.png"\t2\n',
+        "\ufeffpath,x\r\na.png,1\r\nb c/d.png,2\r\n",
+    ],
+)
+def test_tables_as_people_save_them(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "list.csv"
+    table.write_bytes(text.encode())
+    assert list(find_images([table])) == [tmp_path / "a.png", tmp_path / "b c" / "d.png"]
+
+
+def test_a_parquet_table_and_absolute_paths(tmp_path: Path, test_images: list[Path]) -> None:
+    table = tmp_path / "list.parquet"
+    parquet.write_table(pa.table({"n": [1, 2], "path": [str(test_images[0]), "x.png"]}), table)
+    assert list(find_images([table])) == [test_images[0], tmp_path / "x.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("t.csv", b"file,label\na.png,1\n", "no column 'path'; it has: file, label"),
+        ("t.csv", b"", "no column 'path'; it has: nothing"),
+        ("t.csv", b"path\n", "lists no image"),
+        ("t.csv", b"label,path\nx,a.png\ny\n", "row 2 has no path"),
+        ("t.csv", b"path\na\xff.png\n", "not UTF-8"),
+        ("t.parquet", b"PAR1 no longer", "cannot be read as Parquet"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    message = refusal(tmp_path / name)
+    assert words in message
+    assert str(tmp_path / name) in message
+
+
+def test_a_parquet_table_without_paths(tmp_path: Path) -> None:
+    table = tmp_path / "list.parquet"
+    parquet.write_table(pa.table({"label": [1]}), table)
+    assert "no column 'path'; it has: label" in refusal(table)
+    parquet.write_table(pa.table({"path": ["a.png", None]}), table)
+    assert "row 2 has no path" in refusal(table)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'no.png'} does not exist" in refusal(tmp_path / "no.png")
+    assert f"{tmp_path} holds no image" in refusal(tmp_path)
+
+
+# -- what is written
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet", ".CSV"])
+def test_every_format_reads_back_as_predicted(
+    clf: bc.Classifier, test_images: list[Path], tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / f"out{ending}"
+    assert columns_of(clf) == COLUMNS
+    assert write_predictions(predict_rows(clf, test_images), COLUMNS, out) == 30
+    rows = read_back(out)
+    assert [row["path"] for row in rows] == [str(path) for path in test_images]
+    assert [row["prediction"] for row in rows] == clf.predict(test_images)
+    assert list(rows[0]) == COLUMNS
+    found = np.array([[row[column] for column in COLUMNS[2:]] for row in rows])
+    np.testing.assert_allclose(found, clf.predict_proba(test_images), atol=6e-7)  # written with six decimals
+
+
+def test_more_rows_than_a_block_of_parquet(tmp_path: Path) -> None:
+    rows = [{"path": f"{n}.png", "prediction": "a", "p_a": n / 2500} for n in range(2500)]
+    assert write_predictions(iter(rows), ["path", "prediction", "p_a"], tmp_path / "out.parquet") == 2500
+    assert read_back(tmp_path / "out.parquet") == rows
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_no_rows_make_an_empty_file(tmp_path: Path, ending: str) -> None:
+    assert write_predictions([], COLUMNS, tmp_path / f"out{ending}") == 0
+    assert read_back(tmp_path / f"out{ending}") == []
+
+
+def test_names_with_every_sign_survive(tmp_path: Path) -> None:
+    rows = [{"path": 'a, "b"\nµ;.png', "prediction": "läsion, grade\t2", "p_x": 0.5}]
+    for ending in (".csv", ".json", ".parquet"):
+        write_predictions(rows, list(rows[0]), tmp_path / f"out{ending}")
+        assert read_back(tmp_path / f"out{ending}") == rows
+
+
+# -- images that cannot be read
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_a_bad_image_stops_everything(
+    clf: bc.Classifier, test_images: list[Path], bad_image: Path, tmp_path: Path, ending: str
+) -> None:
+    rows = predict_rows(clf, [*test_images, bad_image])
+    with pytest.raises(bc.UserError, match=r"bad\.png: .*--skip-bad"):
+        write_predictions(rows, COLUMNS, tmp_path / f"out{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
+
+
+def test_bad_images_are_skipped_and_reported(clf: bc.Classifier, test_images: list[Path], bad_image: Path) -> None:
+    told: list[str] = []
+    done: list[int] = []
+    missing = bad_image.with_name("missing.png")
+    inputs = [test_images[0], bad_image, missing, *test_images[1:]]
+    rows = list(predict_rows(clf, inputs, skip_bad=True, report=told.append, progress=done.append))
+    assert [row["path"] for row in rows] == [str(path) for path in test_images]
+    assert rows == list(predict_rows(clf, test_images))  # neighbours change nothing
+    assert len(told) == 2
+    assert told[0].startswith(f"skipped {bad_image}: the content is no image")
+    assert told[1].startswith(f"skipped {missing}: there is no such file")
+    assert done == list(range(1, 33))
+
+
+def test_images_are_read_as_they_are_needed(clf: bc.Classifier, test_images: list[Path], tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield test_images[taken % 30]
+
+    rows = predict_rows(clf, endless())
+    for number in range(200):
+        next(rows)
+        assert taken - number < 64
+
+
+# -- where it is written
+
+
+def test_endings_and_places_that_are_refused(tmp_path: Path) -> None:
+    def refused(out: Path) -> str:
+        with pytest.raises(bc.UserError) as caught:
+            write_predictions(iter([]), COLUMNS, out)
+        return str(caught.value)
+
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("out.xlsx", "out", "out.csv.gz"):
+        assert ".csv, .json, .parquet" in refused(tmp_path / name)
+    assert "is a folder" in refused(tmp_path / "folder.csv")
+    assert "does not exist" in refused(tmp_path / "none" / "out.csv")
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in refused(tmp_path / "file" / "out.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_an_earlier_file_is_kept_until_the_new_one_is_whole(
+    clf: bc.Classifier, test_images: list[Path], bad_image: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+    with pytest.raises(bc.UserError, match=r"out\.csv exists already.*--overwrite"):
+        write_predictions(predict_rows(clf, test_images), COLUMNS, out)
+    with pytest.raises(bc.UserError, match=r"bad\.png"):
+        write_predictions(predict_rows(clf, [bad_image]), COLUMNS, out, overwrite=True)
+    assert out.read_text() == "precious"
+    write_predictions(predict_rows(clf, test_images), COLUMNS, out, overwrite=True)
+    assert len(read_back(out)) == 30
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "out.csv"]

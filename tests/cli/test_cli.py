@@ -1,0 +1,575 @@
+"""The commands as a user types them: results on stdout, one clear line for a mistake, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from biomedcoop.cli import main
+from biomedcoop.errors import UserError
+
+TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
+COMMANDS = (
+    ["train"],
+    ["evaluate"],
+    ["predict"],
+    ["datasets", "check"],
+    ["datasets", "simulate"],
+    ["backbones", "list"],
+    ["backbones", "download"],
+    ["doctor"],
+)
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run a command in this process."""
+    log, on_end = logging.getLogger("biomedcoop"), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["biomedcoop", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Result(int(left.value.code or 0), *capsys.readouterr())
+
+    yield call
+    log.handlers.clear()
+    log.propagate = True
+    signal.signal(signal.SIGTERM, on_end)
+
+
+@pytest.fixture
+def refused(cli: Cli) -> Refused:
+    """Run a command that must end with status 2 and one line; returns the line."""
+
+    def call(*words: object) -> str:
+        result = cli(*words)
+        assert result.status == 2, result
+        assert result.out == ""
+        (line,) = result.err.splitlines()
+        assert line.startswith("error: ")
+        assert len(line) < 500
+        return line
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run_folder(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made by the command line, as a process of its own."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    subprocess.run([sys.executable, "-m", "biomedcoop", *train_words(discs, folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def scans(discs: Path, tmp_path: Path) -> Path:
+    """A copy of the discs to be spoiled."""
+    return shutil.copytree(discs, tmp_path / "scans")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Path]:
+    """Where a command that fails must leave nothing, not even a hidden file."""
+    place = tmp_path / "results" / "run"
+    place.parent.mkdir()
+    yield place
+    assert list(place.parent.iterdir()) == []
+
+
+def train_words(data: object, out: object, *more: object) -> list[str]:
+    words = ["train", "--data", data, "--out", out, "--backbone", TINY, "--shots", 4, "--set", "epochs=1", *more]
+    return [str(word) for word in words]
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """No file can grow beyond ``limit`` bytes, as on a disk that fills up while writing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# -- the main job
+
+
+def test_train_evaluate_and_predict(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trained = cli(*train_words(discs, out))
+    assert trained.status == 0, trained.err
+    for words in ("scans: 30 test images", "biomedcoop", "zero-shot", "majority class", "red stone", str(out)):
+        assert words in trained.out
+    assert "note: Templates are used in place of sentences" in trained.err
+    assert "Traceback" not in trained.err
+    evaluated = cli("evaluate", out, "--data", discs, "--backbone", TINY)
+    accuracy = json.loads((out / "metrics.json").read_text())["rows"]["biomedcoop"]["accuracy"]["value"]
+    assert evaluated.status == 0, evaluated.err
+    assert f"{100 * accuracy:.1f}" in evaluated.out
+    predicted = cli("predict", out, discs / "test", "--backbone", TINY)
+    lines = predicted.out.splitlines()
+    assert lines[0] == "path,prediction,p_blue cyst,p_green tumor,p_red stone"
+    assert len(lines) == 31
+    assert predicted.err == ""
+    right = sum(line.split(",")[0].split("/")[-2].replace("_", " ") == line.split(",")[1] for line in lines[1:])
+    assert right / 30 == pytest.approx(accuracy)
+
+
+def test_predictions_to_a_file(cli: Cli, refused: Refused, run_folder: Path, discs: Path, tmp_path: Path) -> None:
+    words = ["predict", run_folder / "model", discs / "test", "--backbone", TINY, "--out", tmp_path / "p.csv"]
+    first = cli(*words)
+    assert (first.status, first.out, first.err) == (0, "", f"30 predictions in {tmp_path / 'p.csv'}\n")
+    before = (tmp_path / "p.csv").read_bytes()
+    assert "p.csv exists already" in refused(*words)
+    assert cli(*words, "--overwrite").status == 0
+    assert (tmp_path / "p.csv").read_bytes() == before
+
+
+def test_a_bad_image_among_those_to_predict(
+    cli: Cli, refused: Refused, run_folder: Path, scans: Path, out: Path
+) -> None:
+    (scans / "test" / "blue_cyst" / "03.png").write_bytes(b"")
+    words = ["predict", run_folder, scans / "test", "--backbone", TINY]
+    line = refused(*words, "--out", out.with_suffix(".csv"))
+    assert "03.png: the file is empty" in line
+    assert "--skip-bad" in line
+    skipping = cli(*words, "--skip-bad")
+    assert skipping.status == 0
+    assert len(skipping.out.splitlines()) == 30
+    assert [text.split(" ")[0] for text in skipping.err.splitlines()] == ["skipped", "29"]
+
+
+def test_the_data_folder_and_its_names(
+    cli: Cli, refused: Refused, discs: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_DATA", str(discs.parent))
+    assert cli("evaluate", run_folder, "--data", "scans", "--backbone", TINY).status == 0
+    assert "did you mean scans?" in refused("evaluate", run_folder, "--data", "scan", "--backbone", TINY)
+
+
+# -- output for machines
+
+
+def test_json_is_all_there_is_on_stdout(cli: Cli, run_folder: Path, discs: Path, scans: Path, tmp_path: Path) -> None:
+    def parsed(*words: object, status: int = 0) -> Any:
+        result = cli(*words, "--json")
+        assert result.status == status, result.err
+        return json.loads(result.out)
+
+    trained = parsed(*train_words(discs, tmp_path / "run"))
+    assert trained == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    evaluated = parsed("evaluate", run_folder, "--data", discs, "--backbone", TINY)
+    assert evaluated["accuracy"] == trained["rows"]["biomedcoop"]["accuracy"]
+    predicted = parsed("predict", run_folder, discs / "test" / "red_stone", "--backbone", TINY)
+    assert len(predicted) == 10
+    assert set(predicted[0]) == {"path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"}
+    assert parsed("datasets", "check", scans)["problems"] == []
+    (scans / "train" / "red_stone" / "00.png").write_bytes(b"")
+    assert "red_stone/00.png" in parsed("datasets", "check", scans, status=1)["problems"][0]
+    drawn = parsed("datasets", "simulate", "kidney-ct", "--out", tmp_path / "ct", "--train", 1, "--val", 0, "--test", 1)
+    assert drawn["images"] == 8
+    assert drawn["dataset"].startswith("simulated:kidney-ct")
+    assert parsed("backbones", "list")[0]["name"] == "mini"
+    assert all(check["ok"] for check in parsed("doctor").values())
+
+
+# -- help
+
+
+def test_every_command_explains_itself(cli: Cli) -> None:
+    for command in ([], ["datasets"], ["backbones"], *COMMANDS):
+        for option in ("--help", "-h"):
+            result = cli(*command, option)
+            assert result.status == 0
+            assert "Usage: biomedcoop" in result.out
+            assert result.err == ""
+    assert "Not a medical device" in cli("--help").out
+    for command in COMMANDS:
+        assert "--json" in cli(*command, "--help").out
+    assert cli("--version").out.startswith("biomedcoop 0.")
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    program = (
+        "import sys\nfrom biomedcoop.cli import main\nsys.argv = ['biomedcoop', '--help']\n"
+        "try: main()\nfinally: print(*sorted({'torch', 'matplotlib', 'PIL', 'numpy', 'sklearn', 'pyarrow', "
+        "'safetensors', 'tokenizers', 'huggingface_hub'} & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage: biomedcoop" in result.stdout
+    assert result.stderr.split() == []
+
+
+def test_command_lines_that_say_nothing_or_nonsense(cli: Cli, refused: Refused, out: Path) -> None:
+    for command in ([], ["datasets"], ["backbones"]):
+        result = cli(*command)
+        assert result.status == 2
+        assert "Usage: biomedcoop" in result.out
+    assert "'trian'. Did you mean 'train'?" in refused("trian")
+    assert "Missing option '--data'; see 'biomedcoop train --help'" in refused("train")
+    assert "'--shots'" in refused("train", "--data", "x", "--out", out, "--shots", "four")
+    assert "--shotz" in refused("train", "--data", "x", "--out", out, "--shotz", "4")
+    assert "epochs" in refused(*train_words("x", out, "--set", "epochs"))
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setattr(sys, "argv", ["biomedcoop", "--debug", "datasets", "check", "nowhere"])
+    with pytest.raises(UserError, match="nowhere"):
+        main()
+
+
+# -- datasets, doctor
+
+
+def test_datasets_check(cli: Cli, scans: Path) -> None:
+    good = cli("datasets", "check", scans)
+    assert good.status == 0
+    assert "no problem found" in good.out
+    assert cli("datasets", "check", scans, "--shots", 25).status == 1
+    shutil.copy(scans / "train" / "red_stone" / "00.png", scans / "test" / "red_stone" / "copy.png")
+    for number in range(24):
+        (scans / "train" / "blue_cyst" / f"{number:02d}.png").write_text("no image")
+    bad = cli("datasets", "check", scans)
+    assert bad.status == 1
+    assert "same image: train/red_stone/00.png, test/red_stone/copy.png" in bad.out
+    assert "unreadable: train/blue_cyst/00.png: the content is no image" in bad.out
+    assert "problem: unreadable images: 24" in bad.out
+    assert bad.out.count("\nunreadable: ") == 20
+    assert "… and more; --json lists all" in bad.out
+
+
+def test_simulated_images_are_written_and_read(cli: Cli, refused: Refused, tmp_path: Path) -> None:
+    words = [
+        "datasets",
+        "simulate",
+        "breast-ultrasound",
+        "--out",
+        tmp_path / "us",
+        "--train",
+        1,
+        "--val",
+        0,
+        "--test",
+        1,
+    ]
+    drawn = cli(*words)
+    assert drawn.status == 0
+    assert f"6 simulated images in {tmp_path / 'us'}" in drawn.err
+    assert cli("datasets", "check", tmp_path / "us", "--shots", 1).status == 0
+    assert "us exists" in refused(*words)
+    assert "breast-ultrasound" in refused("datasets", "simulate", "brest", "--out", tmp_path / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["us"]
+
+
+def test_doctor(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    healthy = cli("doctor")
+    assert healthy.status == 0
+    assert "loads and encodes" in healthy.out
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "file"))
+    ill = cli("doctor", "--json")
+    assert ill.status == 1
+    assert json.loads(ill.out)["feature store"]["ok"] is False
+
+
+# -- bad input: data that cannot be trained on
+
+
+def only(folder: Path, *kept: str) -> Path:
+    for split in ("train", "test"):
+        for child in (folder / split).iterdir():
+            if child.name not in kept:
+                shutil.rmtree(child)
+    return folder
+
+
+def emptied(folder: Path) -> Path:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
+
+
+def without_training_images(folder: Path) -> Path:
+    shutil.rmtree(folder / "train" / "red_stone")
+    return folder
+
+
+def named_twice(folder: Path) -> Path:
+    (folder / "train" / "red_stone").rename(folder / "train" / "Green tumor")
+    return folder
+
+
+def array_file(folder: Path) -> Path:
+    images, labels = np.zeros((6, 32, 32), dtype=np.uint8), np.array([0, 1, 0, 1, 0, 5])
+    np.savez(folder / "scans.npz", train_images=images, train_labels=labels, class_names=np.array(["a", "b"]))
+    return folder / "scans.npz"
+
+
+def split_file(folder: Path, *more: Any) -> Path:
+    entries = [[f"train/blue_cyst/{n:02d}.png", 0, "blue cyst"] for n in range(8)]
+    entries += [[f"train/red_stone/{n:02d}.png", 1, "red stone"] for n in range(8)]
+    content = {"train": [*entries, *more], "val": [], "test": [["test/red_stone/00.png", 1, "red stone"]]}
+    (folder / "split.json").write_text(json.dumps(content))
+    return folder
+
+
+def outside(folder: Path) -> Path:
+    shutil.copy(folder / "test" / "red_stone" / "01.png", folder.parent / "secret.png")
+    return split_file(folder, ["../secret.png", 0, "blue cyst"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "way"),
+    [
+        (lambda scans: scans / "nowhere", "/scans/nowhere", "check the path"),
+        (emptied, "/scans: no image in it", "one folder per class"),
+        (lambda scans: only(scans, "red_stone"), "one class ('red_stone'", "at least two"),
+        (without_training_images, "'red stone' has no image in train", "add some or remove the class"),
+        (named_twice, "'Green tumor'", "rename one"),
+        (array_file, "label 5 is not in the class list", "from 0 to 1"),
+        (lambda scans: split_file(scans, ["train/x.png", 3, "polyp"]), "labels are 0, 1, 3", "0 to 2 without gaps"),
+        (lambda scans: split_file(scans, ["train/x.png", 0, "blue cyst"]), "'train/x.png'", "put the images there"),
+        (outside, "'../secret.png' is a path outside", "copy the image into the folder"),
+        (lambda scans: split_file(scans, ["train/blue_cyst/00.png", 1, "x"]), "'red stone' and 'x'", "give it one"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(
+    refused: Refused, scans: Path, out: Path, spoil: Callable[[Path], Path], words: str, way: str
+) -> None:
+    line = refused(*train_words(spoil(scans), out))
+    assert words in line
+    assert way in line
+
+
+# -- bad input: images
+
+
+def huge_png() -> bytes:
+    """30,000 × 30,000 px, all black, a few kB: a well-formed file that unfolds to 900 MB."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(30_001 * 100), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+BAD_IMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda png: b"", "the file is empty"),
+    "truncated": (lambda png: png[: len(png) // 2], "truncated"),
+    "text": (lambda png: b"no image but a letter", "whatever the suffix says"),
+    "huge": (lambda png: huge_png(), "make the image smaller"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, kind: str, split: str) -> None:
+    spoil, words = BAD_IMAGES[kind]
+    image = scans / split / "green_tumor" / "05.png"
+    image.write_bytes(spoil(image.read_bytes()))
+    peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    line = refused(*train_words(scans, out, "--shots", 24))
+    assert f"{split}/green_tumor/05.png: " in line
+    assert words in line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # kB; the huge one would need 900 MB
+    assert time.process_time() - start < 5
+
+
+# -- bad input: names and numbers
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--method", "biomedcop"], "no method 'biomedcop'; did you mean biomedcoop"),
+        (["--compare", "zero-shot,zeroshot"], "no method 'zeroshot'; did you mean zero-shot"),
+        (["--backbone", "minni"], "no backbone 'minni': neither a known name nor a folder; did you mean mini?"),
+        (["--data", "busy"], "'busy'"),
+        (["--shots", 0], "shots=0"),
+        (["--shots", -3], "shots=-3"),
+        (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots or add images"),
+        (["--set", "epoch=3"], "no setting 'epoch'; did you mean epochs"),
+        (["--set", "lr=fast"], "lr='fast'"),
+        (["--seed", -1], "-1"),
+        (["--prompts", "nowhere.json"], "nowhere.json"),
+        (["--split-file", "nowhere.json"], "nowhere.json"),
+        (["--device", "abacus"], "'abacus'"),
+    ],
+)
+def test_names_and_numbers_that_cannot_be_used(
+    refused: Refused, discs: Path, out: Path, more: list[Any], words: str
+) -> None:
+    assert words in refused(*train_words(discs, out, *more))
+
+
+def test_a_dataset_name_with_near_matches(refused: Refused, out: Path) -> None:
+    assert "did you mean busi" in refused(*train_words("bussi", out))
+
+
+# -- bad input: where the results go
+
+
+def test_an_existing_folder(cli: Cli, refused: Refused, discs: Path, run_folder: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+    line = refused(*train_words(discs, run_folder))
+    assert f"{run_folder} exists already" in line
+    assert "--overwrite" in line
+    assert {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()} == before
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("John")
+    assert "holds something else" in refused(*train_words(discs, tmp_path / "letters", "--overwrite"))
+    again = shutil.copytree(run_folder, tmp_path / "run")
+    (again / "report.md").write_text("old")
+    assert cli(*train_words(discs, again, "--overwrite")).status == 0
+    assert {path.relative_to(run_folder): content for path, content in before.items()} == {
+        path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()
+    }
+
+
+def test_a_place_that_cannot_be_written(refused: Refused, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "run", Path("/proc/biomedcoop/run")):
+        line = refused(*train_words(discs, place))
+        assert f"cannot write {place}" in line
+        assert "choose another place" in line
+    assert "is a file" in refused(*train_words(discs, tmp_path / "file"))
+
+
+def test_a_disk_that_fills_up(refused: Refused, discs: Path, run_folder: Path, out: Path) -> None:
+    words = train_words(discs, out)
+    with full_disk(20_000):  # the vectors fit, the report does not
+        line = refused(*words)
+    assert "cannot write" in line
+    assert "make room" in line
+    predictions = out.with_suffix(".csv")
+    with full_disk(1000):
+        line = refused("predict", run_folder, discs / "test", "--backbone", TINY, "--out", predictions)
+    assert f"cannot write {predictions}" in line
+
+
+def test_a_cache_on_a_disk_that_fills_up(
+    refused: Refused, discs: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
+    with full_disk(500):
+        line = refused(*train_words(discs, out))
+    assert str(tmp_path / "cache") in line
+
+
+# -- bad input: models
+
+
+def test_a_corrupted_classifier(refused: Refused, discs: Path, run_folder: Path, out: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(run_folder / "model", tmp_path / "model")
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    line = refused("predict", model, discs / "test", "--backbone", TINY, "--out", out.with_suffix(".csv"))
+    assert "model.safetensors: damaged" in line
+    assert line == refused("evaluate", model, "--data", discs, "--backbone", TINY)
+    assert "needs the backbone 'model'" in refused("predict", run_folder, discs / "test")
+    assert "is no saved classifier" in refused("predict", discs, discs / "test")
+
+
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.pop("visual.head.proj.weight"), "lacks 'visual.head.proj.weight'"),
+        (lambda w: w.pop("visual.trunk.norm.bias"), "lacks 'visual.trunk.norm.bias'"),
+        (lambda w: w.update(extra=torch.zeros(2)), "has unexpected 'extra'"),
+        (lambda w: w["visual.trunk.norm.bias"].__setitem__(0, float("nan")), "'visual.trunk.norm.bias' holds values"),
+    ],
+)
+def test_a_backbone_that_cannot_be_trusted(
+    refused: Refused, discs: Path, out: Path, tmp_path: Path, change: Callable[[Weights], object], words: str
+) -> None:
+    backbone = shutil.copytree(TINY, tmp_path / "spoilt")
+    weights = {name: tensor.clone() for name, tensor in load_file(backbone / "open_clip_model.safetensors").items()}
+    change(weights)
+    save_file(weights, backbone / "open_clip_model.safetensors")
+    line = refused(*train_words(discs, out, "--backbone", backbone))
+    assert f"{backbone}: " in line
+    assert words in line
+
+
+# -- being stopped
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_leaves_one_line_and_nothing_else(
+    discs: Path, out: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-m", "biomedcoop", *train_words(discs, out, "--set", "epochs=1000000")]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "BIOMEDCOOP_CACHE": str(cache)},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        # the vectors of test images, training images and sentences are stored; training comes next
+        while len(list(cache.rglob("*.safetensors"))) < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal_number)
+        printed, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert printed == ""
+    assert said.splitlines() == ["interrupted; features encoded so far are kept, nothing else was written"]
+
+
+def test_a_reader_that_goes_away(run_folder: Path, discs: Path, tmp_path: Path) -> None:
+    image = next((discs / "test").rglob("*.png"))
+    for number in range(300):  # more lines than are written at a time
+        (tmp_path / f"{number:04d}.png").symlink_to(image)
+    command = [sys.executable, "-m", "biomedcoop", "predict", run_folder, tmp_path, "--backbone", TINY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("path,prediction")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

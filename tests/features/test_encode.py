@@ -1,0 +1,279 @@
+"""Encoding through the store: the right features, each computed once, with bits that depend on nothing but the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images import read_image, resize_and_crop
+from biomedcoop.errors import ImageError, UserError
+from biomedcoop.features.encode import encode_images, encode_texts, image_batch, stream_features
+from biomedcoop.features.store import summary
+
+Pixels = npt.NDArray[np.uint8]
+
+TEXTS = [
+    "a cyst.",
+    "a scan of the kidney.",
+    "a photo of a normal kidney.",
+    "a bright, round and well defined mass lies beside the left kidney, and its wall is thin and smooth all around.",
+    "mass " * 100,
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def mini() -> Backbone:
+    return load_backbone("mini")
+
+
+@pytest.fixture
+def passes(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every pass through the tiny model's towers, in order."""
+    rows: list[int] = []
+    for name in ("encode_image", "encode_text_embeddings"):
+        real = getattr(tiny, name)
+
+        def counted(first: torch.Tensor, *rest: torch.Tensor, real=real) -> torch.Tensor:  # type: ignore[no-untyped-def]
+            rows.append(len(first))
+            return real(first, *rest)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(tiny, name, counted)
+    return rows
+
+
+def pictures(n: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (n, 40, 36, 3), dtype=np.uint8)
+
+
+def dataset(images: list[Path] | Pixels) -> Dataset:
+    keys = (
+        tuple(path.name for path in images)
+        if isinstance(images, list)
+        else tuple(f"x[{i}]" for i in range(len(images)))
+    )
+    labels = np.zeros(len(images), dtype=np.int64)
+    return Dataset("scans", ("only",), images, keys, labels, np.full(len(images), "train"))
+
+
+def write(folder: Path, images: Pixels) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{number:02}.png" for number in range(len(images))]
+    for path, pixels in zip(paths, images, strict=True):
+        Image.fromarray(pixels).save(path)
+    return paths
+
+
+def direct(backbone: Backbone, images: list[Path] | Pixels) -> npt.NDArray[np.float32]:
+    crops = np.stack([resize_and_crop(read_image(image), backbone.image_size) for image in images])
+    with torch.no_grad():
+        return backbone.encode_image(backbone.normalize(crops)).numpy()
+
+
+# -- images
+
+
+def test_features_are_those_of_the_backbone(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write(tmp_path / "scans", pictures(19))
+    features = encode_images(tiny, dataset(paths), store_root=tmp_path / "store")
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, direct(tiny, paths), atol=1e-5, rtol=0)
+
+
+def test_arrays_are_images_too(tiny: Backbone, tmp_path: Path) -> None:
+    colour, grey = pictures(5), pictures(5)[..., 0]
+    for images in (colour, grey):
+        features = encode_images(tiny, dataset(images), store_root=tmp_path)
+        np.testing.assert_allclose(features, direct(tiny, images), atol=1e-5, rtol=0)
+    files = encode_images(tiny, dataset(write(tmp_path / "scans", colour)), store_root=tmp_path)
+    np.testing.assert_array_equal(files, encode_images(tiny, dataset(colour), store_root=tmp_path))
+
+
+def test_an_empty_dataset_has_no_features(tiny: Backbone, tmp_path: Path) -> None:
+    assert encode_images(tiny, dataset(pictures(0)), store_root=tmp_path).shape == (0, tiny.embed_dim)
+
+
+def test_each_image_is_encoded_once(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    paths, store, told = write(tmp_path / "scans", pictures(20)), tmp_path / "store", []
+
+    def encode() -> npt.NDArray[np.float32]:
+        told.clear()
+        passes.clear()
+        return encode_images(tiny, dataset(paths), store_root=store, progress=lambda *now: told.append(now))
+
+    first = encode()
+    assert passes == [8, 8, 8]
+    assert told == [(8, 20), (16, 20), (20, 20)]
+    np.testing.assert_array_equal(encode(), first)
+    assert not passes
+    assert told == [(0, 0)]
+    # one image changes, another moves
+    Image.fromarray(pictures(1, seed=1)[0]).save(paths[3])
+    paths[7] = paths[7].rename(tmp_path / "elsewhere.png")
+    again = encode()
+    assert told == [(1, 1)]
+    assert (again != first).any(axis=1).nonzero()[0].tolist() == [3]
+
+
+def test_duplicates_are_encoded_once(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    images = np.concatenate([pictures(3)] * 10)
+    told: list[tuple[int, int]] = []
+    features = encode_images(tiny, dataset(images), store_root=tmp_path, progress=lambda *now: told.append(now))
+    assert passes == [8]
+    assert told == [(3, 3)]
+    np.testing.assert_array_equal(features, np.concatenate([features[:3]] * 10))
+
+
+@pytest.mark.parametrize("which", ["tiny", "mini"])
+def test_bits_do_not_depend_on_neighbours_or_order(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    backbone = request.getfixturevalue(which)
+    images = pictures(13)
+    together = encode_images(backbone, dataset(images), store_root=tmp_path / "together")
+    order = np.random.default_rng(0).permutation(13)
+    shuffled = encode_images(backbone, dataset(images[order]), store_root=tmp_path / "shuffled")
+    np.testing.assert_array_equal(shuffled, together[order])
+    for i in range(0, 13, 4):
+        alone = encode_images(backbone, dataset(images[i : i + 1]), store_root=tmp_path / f"alone-{i}")
+        np.testing.assert_array_equal(alone[0], together[i])
+    streamed = [feature for _, feature in stream_features(backbone, iter(images))]
+    np.testing.assert_array_equal(np.stack(streamed), together)  # type: ignore[arg-type]
+
+
+def test_an_unreadable_image_keeps_what_was_encoded_before(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    paths, store = write(tmp_path / "scans", pictures(20)), tmp_path / "store"
+    whole = paths[17].read_bytes()
+    paths[17].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"17\.png: the file is truncated"):
+        encode_images(tiny, dataset(paths), store_root=store)
+    assert summary(store)[0].vectors == 17
+    paths[17].write_bytes(whole)
+    told: list[tuple[int, int]] = []
+    passes.clear()
+    features = encode_images(tiny, dataset(paths), store_root=store, progress=lambda *now: told.append(now))
+    assert told[-1] == (3, 3)
+    assert passes == [8]
+    np.testing.assert_allclose(features, direct(tiny, paths), atol=1e-5, rtol=0)
+
+
+def test_a_missing_image_is_named_before_anything_is_encoded(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    paths = write(tmp_path / "scans", pictures(20))
+    paths[19].unlink()
+    with pytest.raises(ImageError, match=r"19\.png: there is no such file"):
+        encode_images(tiny, dataset(paths), store_root=tmp_path / "store")
+    assert not passes
+
+
+def test_backbones_and_precisions_do_not_share_features(tiny: Backbone, parity: Path, tmp_path: Path) -> None:
+    images = dataset(pictures(2))
+    encode_images(tiny, images, store_root=tmp_path)
+    half = load_backbone(parity / "model", dtype=torch.bfloat16)
+    features = encode_images(half, images, store_root=tmp_path)
+    assert features.dtype == np.float32
+    assert len(summary(tmp_path)) == 2
+
+
+def test_a_store_that_cannot_be_written(tiny: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="feature store"):
+        encode_images(tiny, dataset(pictures(2)), store_root=tmp_path / "store")
+
+
+# -- texts
+
+
+def test_text_features_are_those_of_the_backbone(tiny: Backbone, tmp_path: Path) -> None:
+    with torch.no_grad():
+        expected = tiny.encode_text(TEXTS)
+    features = encode_texts(tiny, TEXTS, store_root=tmp_path)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=1e-5, rtol=0)
+    assert encode_texts(tiny, [], store_root=tmp_path).shape == (0, tiny.embed_dim)
+
+
+def test_each_text_is_encoded_once(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    texts = TEXTS + [f"a mass of {n} mm." for n in range(20)]
+    first = encode_texts(tiny, texts + texts, store_root=tmp_path)
+    np.testing.assert_array_equal(first[: len(texts)], first[len(texts) :])
+    assert set(passes) == {16}
+    passes.clear()
+    np.testing.assert_array_equal(encode_texts(tiny, texts[::-1], store_root=tmp_path), first[: len(texts)][::-1])
+    assert not passes
+    encode_texts(tiny, [*texts, "something new."], store_root=tmp_path)
+    assert passes == [16]
+
+
+@pytest.mark.parametrize("which", ["tiny", "mini"])
+def test_bits_of_texts_do_not_depend_on_neighbours(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    backbone = request.getfixturevalue(which)
+    texts = TEXTS + [f"a mass of {n} mm." for n in range(20)]
+    together = encode_texts(backbone, texts, store_root=tmp_path / "together")
+    order = np.random.default_rng(0).permutation(len(texts))
+    shuffled = encode_texts(backbone, [texts[i] for i in order], store_root=tmp_path / "shuffled")
+    np.testing.assert_array_equal(shuffled, together[order])
+    for i in range(0, len(texts), 3):
+        alone = encode_texts(backbone, [texts[i]], store_root=tmp_path / f"alone-{i}")
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+# -- streams
+
+
+def test_a_stream_keeps_the_order_and_reports_bad_images(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write(tmp_path / "scans", pictures(30))
+    paths[0].write_text("no image")
+    paths[9].write_bytes(b"")
+    paths[29].unlink()
+    results = list(stream_features(tiny, paths))
+    assert [source for source, _ in results] == paths
+    bad = [i for i, (_, result) in enumerate(results) if isinstance(result, ImageError)]
+    assert bad == [0, 9, 29]
+    good = [i for i in range(30) if i not in bad]
+    features = np.stack([results[i][1] for i in good])  # type: ignore[arg-type]
+    np.testing.assert_allclose(features, direct(tiny, [paths[i] for i in good]), atol=1e-5, rtol=0)
+    assert all(str(paths[i]) in str(results[i][1]) for i in bad)
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 9])
+def test_streams_of_any_length(n: int, tiny: Backbone) -> None:
+    assert len(list(stream_features(tiny, list(pictures(n))))) == n
+
+
+def test_a_stream_of_bad_images_only(tiny: Backbone, tmp_path: Path) -> None:
+    results = list(stream_features(tiny, [tmp_path / f"{n}.png" for n in range(10)]))
+    assert len(results) == 10
+    assert all(isinstance(result, ImageError) for _, result in results)
+
+
+def test_an_endless_stream_is_read_only_a_little_ahead(tiny: Backbone) -> None:
+    pulled = 0
+
+    def endless() -> Iterator[Pixels]:
+        nonlocal pulled
+        for pulled in count(1):
+            yield np.full((32, 32), pulled % 256, dtype=np.uint8)
+
+    stream, most = stream_features(tiny, endless(), max_ahead=12), 0
+    for taken, _ in enumerate(islice(stream, 100)):
+        most = max(most, pulled - taken)
+    assert most <= 12 + image_batch(tiny)
+    stream.close()  # type: ignore[attr-defined]
+    assert pulled <= 100 + 12 + image_batch(tiny)
+
+
+def test_an_error_of_the_source_comes_through(tiny: Backbone) -> None:
+    def breaking() -> Iterator[Pixels]:
+        yield from pictures(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(stream_features(tiny, breaking()))

@@ -1,0 +1,294 @@
+"""The public functions on images of drawn discs with the tiny backbone: learning, repeating, and leaving no half work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.backbones.base import Backbone
+
+FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
+RUN_FILES = {"metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", "model"}
+
+
+@pytest.fixture(scope="module")
+def data(discs: Path) -> bc.Dataset:
+    return bc.load_dataset(discs)
+
+
+@pytest.fixture(scope="module")
+def first_run(discs: Path, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    bc.run(discs, folder, backbone=tiny, n_bootstrap=100, **FAST)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refusal(data: bc.Dataset, backbone: Any, **options: Any) -> str:
+    with pytest.raises(bc.UserError) as caught:
+        bc.fit(data, backbone=backbone, **{**FAST, **options})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- learning
+
+
+def test_training_lowers_the_loss_and_beats_zero_shot(data: bc.Dataset, tiny: Backbone) -> None:
+    told: list[tuple[str, int, int]] = []
+    trained = bc.fit(data, backbone=tiny, shots=8, settings={"epochs": 6}, progress=lambda *now: told.append(now))
+    losses = [float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training (loss")]
+    assert len(losses) == 36  # 24 images in batches of 4, 6 times
+    assert np.mean(losses[-6:]) < 0.7 * np.mean(losses[:6])
+    assert [(done, total) for what, done, total in told if what.startswith("training")][-1] == (36, 36)
+    zero_shot = bc.fit(data, method="zero-shot", backbone=tiny)
+    better, worse = (bc.evaluate(c, data, n_bootstrap=10).accuracy.value for c in (trained, zero_shot))
+    assert better is not None
+    assert worse is not None
+    assert better > worse + 0.2
+
+
+def test_runs_in_company_agree_with_runs_alone(data: bc.Dataset, tiny: Backbone, discs: Path) -> None:
+    images = sorted((discs / "test").rglob("*.png"))
+    together = bc.fit_runs(data, backbone=tiny, seeds=(1, 2, 3), **FAST)
+    assert [clf.facts["seed"] for clf in together] == [1, 2, 3]
+    probabilities = [clf.predict_proba(images) for clf in together]
+    for seed, in_company in zip((1, 2, 3), probabilities, strict=True):
+        alone = bc.fit(data, backbone=tiny, seed=seed, **FAST).predict_proba(images)
+        np.testing.assert_array_equal(alone.argmax(1), in_company.argmax(1))
+        np.testing.assert_allclose(alone, in_company, atol=1e-4)  # sums in another order, over the steps of training
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-3  # other images, another classifier
+
+
+def test_zero_shot_needs_no_training_image(data: bc.Dataset, tiny: Backbone) -> None:
+    for method in ("zero-shot", "zero-shot-ensemble"):
+        clf = bc.fit(data.part("test"), method=method, backbone=tiny, shots=1000)
+        assert clf.facts["shots"] is None
+        assert clf.facts["training_images"] == []
+        assert clf.predict_proba(data.part("test").images[:3]).shape == (3, 3)
+
+
+def test_arrays_predict_as_the_files_they_are_read_from(first_run: Path, tiny: Backbone, discs: Path) -> None:
+    from PIL import Image
+
+    clf = bc.load(first_run, tiny)
+    files = sorted((discs / "test").rglob("*.png"))[:9]
+    arrays = [np.asarray(Image.open(file)) for file in files]
+    assert clf.predict_proba(arrays).tobytes() == clf.predict_proba(files).tobytes()
+    assert clf.predict_proba([]).shape == (0, 3)
+
+
+# -- test images and labels stay out of training
+
+
+def test_training_never_opens_a_test_image(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    for image in (folder / "test").rglob("*.png"):
+        image.write_text("no image")
+    broken = bc.load_dataset(folder)
+    clf = bc.fit(broken, backbone=tiny, **FAST)
+    with pytest.raises(bc.ImageError, match=r"test/blue_cyst/00\.png"):
+        bc.evaluate(clf, broken)
+    assert bc.evaluate(clf, broken, "train", n_bootstrap=10).n_images == 72
+
+
+def test_training_does_not_depend_on_test_labels(data: bc.Dataset, tiny: Backbone) -> None:
+    labels = data.labels.copy()
+    test = data.splits == "test"
+    labels[test] = (labels[test] + 1) % 3
+    one, other = (bc.fit(d, backbone=tiny, **FAST) for d in (data, replace(data, labels=labels)))
+    for name, tensor in one.state.items():
+        assert tensor.numpy().tobytes() == other.state[name].numpy().tobytes()
+
+
+# -- evaluating
+
+
+def test_evaluating_training_images_is_said(data: bc.Dataset, tiny: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    clf = bc.fit(data, backbone=tiny, **FAST)
+    with caplog.at_level(logging.WARNING, logger="biomedcoop"):
+        bc.evaluate(clf, data, "test", n_bootstrap=10)
+        assert caplog.messages == []
+        bc.evaluate(clf, data, "train", n_bootstrap=10)
+    (message,) = caplog.messages
+    assert message.startswith("12 of the 72 images evaluated were used to train")
+
+
+def test_classes_in_another_order_or_fewer_of_them(
+    data: bc.Dataset, first_run: Path, tiny: Backbone, discs: Path, tmp_path: Path
+) -> None:
+    clf = bc.load(first_run, tiny)
+    expected = bc.evaluate(clf, data, n_bootstrap=10)
+    rows = [f"{image},{image.parent.name}" for image in sorted((discs / "test").rglob("*.png"), reverse=True)]
+    table = tmp_path / "other.csv"
+    table.write_text("\n".join(["path,label", *rows]))
+    turned = bc.load_dataset(table)
+    assert turned.class_names == ("red stone", "green tumor", "blue cyst")
+    assert bc.evaluate(clf, turned, "all", n_bootstrap=10).confusion == expected.confusion
+    table.write_text("\n".join(["path,label", *rows[:20]]))  # no blue cyst
+    fewer = bc.evaluate(clf, bc.load_dataset(table), "all", n_bootstrap=10)
+    assert [sum(row) for row in fewer.confusion] == [0, 10, 10]
+
+
+def test_evaluating_what_does_not_fit(data: bc.Dataset, first_run: Path, tiny: Backbone) -> None:
+    clf = bc.load(first_run, tiny)
+    other = replace(data, class_names=("blue cyst", "green tumor", "polyp"))
+    with pytest.raises(bc.UserError, match=r"'polyp'.*knows: blue cyst, green tumor, red stone"):
+        bc.evaluate(clf, other)
+    with pytest.raises(bc.UserError, match="no images in its val split"):
+        bc.evaluate(clf, data, "val")
+    with pytest.raises(bc.UserError, match="no split 'tset'"):
+        bc.evaluate(clf, data, "tset")
+
+
+# -- what fit refuses, before it works
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"shots": 0}, "shots=0"),
+        ({"shots": 25}, "'blue cyst' has 24 images in train but shots=25"),
+        ({"method": "biomedcop"}, "no method 'biomedcop'; did you mean biomedcoop"),
+        ({"recipe": "secret"}, "no recipe 'secret'"),
+        ({"settings": {"epoch": 3}}, "no setting 'epoch'; did you mean epochs"),
+        ({"settings": {"epochs": "many"}}, "epochs='many'"),
+        ({"settings": {"lr": float("nan")}}, "lr=nan"),
+        ({"seed": -1}, "seeds [-1]"),
+        ({"seed": 2**64}, f"seeds [{2**64}]"),
+        ({"prompts": "library"}, "'blue cyst'"),
+        ({"prompts": "nowhere.json"}, "nowhere.json"),
+    ],
+)
+def test_refused_before_the_backbone_is_even_loaded(data: bc.Dataset, options: dict[str, Any], words: str) -> None:
+    assert words in refusal(data, "no such backbone", **options)
+
+
+def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
+    assert "did you mean mini?" in refusal(data, "minni")
+    assert "device 'abacus'" in refusal(data, parity / "model", device="abacus")
+    with pytest.raises(bc.UserError, match=r"seeds \[\]"):
+        bc.fit_runs(data, seeds=[])
+
+
+def test_training_that_diverges_is_said(data: bc.Dataset, tiny: Backbone) -> None:
+    assert "training diverged" in refusal(data, tiny, settings={"epochs": 3, "lr": 1e30})
+
+
+# -- the run folder
+
+
+def test_a_run_folder_is_complete(first_run: Path, tiny: Backbone, data: bc.Dataset) -> None:
+    assert {path.name for path in first_run.iterdir()} == RUN_FILES
+    metrics = json.loads((first_run / "metrics.json").read_text())
+    assert list(metrics["rows"]) == ["biomedcoop", "zero-shot", "majority class"]
+    assert (metrics["shots"], metrics["seed"], metrics["settings"]["epochs"]) == (4, 1, 2)
+    drawn = json.loads((first_run / "few_shot.json").read_text())["train"]
+    assert len(drawn) == 12
+    assert data.root is not None
+    assert all((data.root / key).is_file() for key, _, _ in drawn)
+    clf = bc.load(first_run, tiny)
+    assert clf.facts["test"]["accuracy"] == metrics["rows"]["biomedcoop"]["accuracy"]
+    again = bc.evaluate(clf, data, n_bootstrap=100)
+    assert again.to_dict() == metrics["rows"]["biomedcoop"]
+    report = (first_run / "report.md").read_text()
+    command = next(line for line in report.splitlines() if line.startswith("biomedcoop train"))
+    for words in ("--data scans", "--shots 4", "--set epochs=2", "--compare zero-shot", "--backbone model"):
+        assert words in command
+    for text in contents(first_run).values():
+        assert str(data.root).encode() not in text
+    # the split that was written reads back as the dataset that was used
+    split = bc.load_dataset(data.root, split_file=first_run / "split.json")
+    assert dict(zip(split.keys, split.splits, strict=True)) == dict(zip(data.keys, data.splits, strict=True))
+
+
+def test_the_same_run_again_is_the_same_to_the_last_bit(
+    discs: Path, tiny: Backbone, first_run: Path, tmp_path: Path
+) -> None:
+    bc.run(discs, tmp_path / "second", backbone=tiny, n_bootstrap=100, **FAST)
+    assert contents(tmp_path / "second") == contents(first_run)
+
+
+def test_another_process_with_a_cold_store_gives_the_same_bits(
+    discs: Path, parity: Path, first_run: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import sys, biomedcoop as bc\n"
+        "bc.run(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2})"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(discs), str(tmp_path / "second"), str(parity / "model")],
+        check=True,
+        env={**os.environ, "BIOMEDCOOP_CACHE": str(tmp_path / "cache")},
+    )
+    assert contents(tmp_path / "second") == contents(first_run)
+
+
+def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    bc.run(
+        discs,
+        tmp_path / "out",
+        method="zero-shot",
+        compare=["zero-shot-ensemble"],
+        backbone=tiny,
+        shots=1000,
+        n_bootstrap=10,
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RUN_FILES - {"few_shot.json"}
+    assert bc.load(tmp_path / "out", tiny).facts["shots"] is None
+
+
+def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    earlier = tmp_path / "run"
+    bc.run(folder, earlier, backbone=tiny, n_bootstrap=10, compare=[], **FAST)
+    before = contents(earlier)
+    (folder / "test" / "red_stone" / "05.png").write_bytes(b"")
+    told: list[str] = []
+
+    def again(out: Path, **options: Any) -> None:
+        def progress(what: str, done: int, total: int) -> None:
+            told.append(what)
+
+        bc.run(folder, out, backbone=tiny, n_bootstrap=10, compare=[], progress=progress, **FAST, **options)
+
+    with pytest.raises(bc.ImageError, match=r"05\.png: the file is empty"):
+        again(earlier, overwrite=True)
+    assert contents(earlier) == before
+    with pytest.raises(bc.ImageError, match=r"05\.png"):
+        again(tmp_path / "other")
+    assert not any(what.startswith("training") for what in told)  # found before the long work
+    with pytest.raises(bc.UserError, match=r"run exists already.*--overwrite"):
+        again(earlier)
+    shutil.copy(folder / "test" / "red_stone" / "04.png", folder / "test" / "red_stone" / "05.png")
+    again(earlier, overwrite=True)
+    assert contents(earlier).keys() == before.keys()
+    assert {path.name for path in tmp_path.iterdir()} == {"scans", "run"}
+
+
+def test_a_run_folder_is_never_put_among_the_classes(discs: Path, tiny: Backbone) -> None:
+    for out in (discs / "run", discs / "train" / "run"):
+        with pytest.raises(bc.UserError, match="is inside the dataset"):
+            bc.run(discs, out, backbone=tiny, **FAST)
+        assert not out.exists()
+
+
+def test_a_small_class_is_drawn_with_repetition_when_told_to(data: bc.Dataset, tiny: Backbone) -> None:
+    small = data.select([i for i in range(len(data)) if data.labels[i] or data.splits[i] == "test" or i % 8 == 0])
+    assert "'blue cyst' has 3 images in train but shots=4" in refusal(small, tiny)
+    clf = bc.fit(small, backbone=tiny, repeat_shots=True, **FAST)
+    assert 9 <= len(clf.facts["training_images"]) <= 11  # one at least was drawn twice
