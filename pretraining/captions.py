@@ -31,6 +31,8 @@ SOURCES = {
     "bccd_cells": ("bccd_cells", "light microscopy", "blood"),
     "lungcolon": ("lungcolon", "histopathology", ""),
     "mednist": ("mednist", "", ""),
+    "simulated breast-ultrasound": ("busi", "ultrasound", "breast"),
+    "simulated kidney-ct": ("ctkidney", "CT", "kidney"),
 }
 # a chest X-ray of mednist is also what the pneumonia captions speak of: neither may serve as a negative of the other
 SYNONYMS = (

@@ -30,6 +30,9 @@ import json
 import math
 import tarfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -47,22 +50,29 @@ from biomedcoop.backbones.bert import BertConfig
 from biomedcoop.backbones.open_clip import Towers
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import ViTConfig
+from biomedcoop.data.simulate import TASKS, draw_scan
 
 SIZE, STORED, CONTEXT = 96, 112, 64
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))[:, None, None]
 IMAGE = ViTConfig(image_size=SIZE, patch_size=12, width=192, layers=6, heads=3, mlp_width=768)
+SIMULATED_SEED = 20_000_001  # no one draws a demo with it
 SCALE_RANGE = (40.0, 100.0)  # left free, the scale falls to 12, too flat for a few prompts to be learned by later
 WIDTH, TEXT_LAYERS, EMBED = 192, 3, 256
 
 
-def read_pool(pool: Path) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+def read_pool(pool: Path, simulated: int) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
     """All images as uint8 [N, STORED, STORED, 3] (short edge resized, centre crop), labels [N] and the (dataset, class) list."""
     with (pool / "manifest.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     classes = sorted({(r["dataset"], r["class_name"]) for r in rows})
+    if simulated:
+        classes += [(f"simulated {task}", name) for task in TASKS for name in TASKS[task].class_names]
     label = {r["file"]: classes.index((r["dataset"], r["class_name"])) for r in rows}
     images, labels = [], []
+    for pair, pixels in simulated_images(simulated):
+        images.append(np.asarray(Image.fromarray(pixels).convert("RGB").resize((STORED, STORED), 3)))
+        labels.append(classes.index(pair))
     for shard in sorted({r["shard"] for r in rows}):
         with tarfile.open(pool / shard) as tar:
             for member in tar:
@@ -79,6 +89,20 @@ def read_pool(pool: Path) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
                 images.append(np.asarray(image.crop((left, top, left + STORED, top + STORED))))
                 labels.append(label[member.name])
     return torch.from_numpy(np.stack(images)), torch.tensor(labels), classes
+
+
+def simulated_images(per_class: int) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """Scans that the package draws itself, of a seed of their own and every difficulty, so that the demo has a backbone that
+    knows the two simulated tasks (and none of the images the demo draws)."""
+    scans = [(task, c, i) for task in TASKS for c in range(len(TASKS[task].class_names)) for i in range(per_class)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for (task, c, _), pixels in zip(scans, pool.map(simulated_image, scans, chunksize=20), strict=True):
+            yield (f"simulated {task}", TASKS[task].class_names[c]), pixels
+
+
+def simulated_image(scan: tuple[str, int, int]) -> np.ndarray:
+    task, label, index = scan
+    return draw_scan(task, label, SIMULATED_SEED, index, difficulty=index % 11 / 10)[0]
 
 
 def train_tokenizer() -> RustTokenizer:
@@ -262,7 +286,7 @@ class Pretraining:
 
     def run(self) -> None:
         args = self.args
-        images, labels, classes = read_pool(args.pool)
+        images, labels, classes = read_pool(args.pool, args.simulated)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(args.seed))
         if args.limit:
             order = order[: args.limit]
@@ -301,8 +325,8 @@ class Pretraining:
                         blind[i, b] |= bool(truth[i, a])
                 y = labels[batch]
                 positive, ignore = truth[:, y].T, (blind & ~truth)[:, y].T  # [images, captions]
-                # the last sixth of the schedule sees whole images, as the test will
-                keep = args.keep if done < 0.84 else 1.0
+                # the last part of the schedule sees whole images, as the test will
+                keep = args.keep if done < 0.92 else 1.0
                 pixels = augment(images[batch], rng)
                 f = image_features(self.towers, pixels, keep, rng)
                 some = torch.randperm(len(library), generator=rng)[: args.library_classes].tolist()
@@ -416,6 +440,7 @@ def main() -> None:
     parser.add_argument(
         "--library-classes", type=int, default=12, help="classes of the library whose captions meet each step"
     )
+    parser.add_argument("--simulated", type=int, default=400, help="simulated images per class drawn into the pool")
     parser.add_argument("--average", type=float, default=0.005, help="step of the moving average of the weights")
     parser.add_argument("--keep", type=float, default=0.5, help="share of patches kept")
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -311,7 +311,7 @@ def run(
             if name != method
         },
         notes=tuple(_recipe_note(trained) + list(trained.facts["notes"])),
-        command=_command(data.name, method, backbone.name, shots, seed, compare, settings, options),
+        command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json") as folder:
         write_report(report, folder)
@@ -413,12 +413,15 @@ def _command(
     shots: int,
     seed: int,
     compare: Sequence[str],
+    split_file: str | Path | None,
     settings: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> str:
     """The command that repeats a run, with names in place of this machine's paths."""
     words = ["--data", data, "--method", method, "--backbone", backbone, "--shots", shots, "--seed", seed]
     words += ["--compare", ",".join(compare) or "none"]
+    if split_file is not None:
+        words += ["--split-file", Path(split_file).name]
     for key, value in (settings or {}).items():
         words += ["--set", f"{key}={value}"]
     if (prompts := options.get("prompts", "auto")) != "auto":

@@ -558,7 +558,7 @@ def test_being_stopped_leaves_one_line_and_nothing_else(
         process.kill()
     assert process.returncode == 130
     assert printed == ""
-    assert said.splitlines() == ["interrupted; features encoded so far are kept, nothing else was written"]
+    assert said.splitlines() == ["interrupted; no result was written"]
 
 
 def test_a_reader_that_goes_away(run_folder: Path, discs: Path, tmp_path: Path) -> None:

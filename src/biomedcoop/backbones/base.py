@@ -16,7 +16,7 @@ class Backbone(ABC):
 
     Attributes:
         name: the name that loads it ("mini", "biomedclip") or the folder's name.
-        fingerprint: hash of the tensors in use, the preprocessing and the tokenizer; hex.
+        fingerprint: hash of the tensors in use, the architecture, the preprocessing and the tokenizer; hex.
         image_size: side S of the square input, px.
         mean, std: per-channel normalisation of pixels in [0, 1].
         context_length: most tokens a text may have.

@@ -73,7 +73,7 @@ def main() -> None:
             raise
         fail(f"{error.filename or 'output'}: {error.strerror}; make room or choose another place", error)
     if status == _INTERRUPTED:
-        say("interrupted; features encoded so far are kept, nothing else was written")
+        say("interrupted; no result was written")
     sys.exit(status or 0)
 
 

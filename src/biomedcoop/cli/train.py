@@ -48,7 +48,7 @@ def train(
             backbone=backbone,
             shots=shots,
             seed=seed,
-            compare=[] if compare == "none" else [name.strip() for name in compare.split(",")],
+            compare=[name for word in compare.split(",") if (name := word.strip()) and name != "none"],
             split_file=split_file,
             overwrite=overwrite,
             prompts=prompts,

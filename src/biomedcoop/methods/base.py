@@ -118,7 +118,7 @@ def convert(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
         if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"method {method}: {field.name}={value!r} is not of type {kind.__name__}") from error
 
 

@@ -28,7 +28,7 @@ class ClassPrompts:
         ids = backbone.tokenize([f"{context_words} {name}." for name in class_names]).to(backbone.device)  # [C, L]
         if tokens < 1 or ids.shape[1] < tokens + 3:
             raise UserError(
-                f"context words {context_words!r} do not fit the backbone's {backbone.context_length} tokens"
+                f"context words {context_words[:60]!r} do not fit the backbone's {backbone.context_length} tokens"
             )
         with torch.no_grad():
             embedded = backbone.embed_tokens(ids)  # [C, L, D]

@@ -1,0 +1,180 @@
+"""Batches, schedule and optimiser: what a run gets must not depend on the runs beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from biomedcoop.backbones import load_backbone
+from biomedcoop.errors import UserError
+from biomedcoop.methods import Task
+from biomedcoop.methods.biomedcoop import BiomedCoOpSettings, biomedcoop_losses
+from biomedcoop.methods.context import ClassPrompts
+from biomedcoop.methods.training import WARMUP_LR, batches, learning_rate, reporter, sgd, steps_in
+
+Schedule = list[tuple[torch.Tensor, float]]
+
+
+def schedule_of(*arguments: object) -> Schedule:
+    return list(batches(*arguments))  # type: ignore[arg-type]
+
+
+# -- batches
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "per_epoch", "in_batch"),
+    [
+        (12, 4, 3, 4),
+        (15, 4, 3, 4),  # the incomplete last batch is dropped
+        (4, 4, 1, 4),
+        (3, 4, 1, 3),  # unless it is the only one
+        (1, 32, 1, 1),
+        (5, 1, 5, 1),
+    ],
+)
+def test_batches_of_an_epoch(n: int, size: int, per_epoch: int, in_batch: int) -> None:
+    epochs = 3
+    drawn = schedule_of(n, size, epochs, 0.1, [7, 8])
+    assert len(drawn) == epochs * per_epoch == steps_in(n, size, epochs)
+    for epoch in range(epochs):
+        part = drawn[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert {rate for _, rate in part} == {learning_rate(epoch, epochs, 0.1)}
+        indices = torch.cat([index for index, _ in part], dim=1)
+        assert indices.shape == (2, per_epoch * in_batch)
+        for row in indices.tolist():
+            assert len(set(row)) == len(row)  # no image twice in an epoch
+            assert set(row) <= set(range(n))
+
+
+def test_every_image_has_its_turn() -> None:
+    """The dropped images are others in each epoch."""
+    seen = {i for index, _ in schedule_of(7, 4, 20, 0.1, [1]) for i in index[0].tolist()}
+    assert seen == set(range(7))
+
+
+def test_the_order_of_a_seed_does_not_depend_on_company() -> None:
+    alone = schedule_of(10, 4, 5, 0.1, [3])
+    for seeds in ([3, 1, 2], [1, 2, 3], [3, 3]):
+        place = seeds.index(3)
+        together = schedule_of(10, 4, 5, 0.1, seeds)
+        assert [index[place].tolist() for index, _ in together] == [index[0].tolist() for index, _ in alone]
+    assert [index[0].tolist() for index, _ in schedule_of(10, 4, 5, 0.1, [4])] != [i[0].tolist() for i, _ in alone]
+
+
+def test_epochs_are_shuffled_anew() -> None:
+    orders = [tuple(index[0].tolist()) for index, _ in schedule_of(8, 8, 6, 0.1, [1])]
+    assert len(set(orders)) == 6
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first = schedule_of(10, 4, 2, 0.1, [1])
+    torch.testing.assert_close(torch.rand(3), expected, atol=0, rtol=0)
+    torch.manual_seed(99)
+    assert all(a.equal(b) for (a, _), (b, _) in zip(first, schedule_of(10, 4, 2, 0.1, [1]), strict=True))
+
+
+def test_learning_rates() -> None:
+    rates = [learning_rate(epoch, 100, 0.0025) for epoch in range(100)]
+    assert rates[0] == WARMUP_LR
+    assert rates[1] == 0.0025
+    assert all(a > b > 0 for a, b in pairwise(rates[1:]))
+    assert rates[51] == pytest.approx(0.00125)
+    assert learning_rate(0, 1, 0.0025) == WARMUP_LR  # a single epoch is the warm-up
+
+
+# -- the optimiser
+
+
+def test_momentum_and_weight_decay() -> None:
+    """Two steps by hand: v ← 0.9 v + g + w p, p ← p − η v."""
+    p = torch.tensor([[2.0]], requires_grad=True)
+    none = torch.zeros(1, 1, dtype=torch.int64)
+    sgd([p], lambda _: (3 * p).view(1, 1), [(none, 0.1), (none, 0.2)], momentum=0.9, weight_decay=0.01)
+    v1 = 3 + 0.01 * 2
+    p1 = 2 - 0.1 * v1
+    v2 = 0.9 * v1 + 3 + 0.01 * p1
+    assert float(p.detach()) == pytest.approx(p1 - 0.2 * v2, rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=str)
+def test_runs_train_together_as_they_do_alone(
+    dtype: torch.dtype, tolerance: float, parity: Path, images: dict[str, np.ndarray]
+) -> None:
+    """BiomedCoOp's context after 16 steps: equal but for rounding, which double precision tells from a true difference.
+
+    In single precision the tolerance is that of the parity fixtures, whose reruns on other kernels differ by 2.4e-6.
+    """
+    backbone = load_backbone(parity / "model", dtype=dtype)
+    names = json.loads((parity / "classes.json").read_text())
+    by_class = json.loads((parity / "prompts.json").read_text())
+    settings = BiomedCoOpSettings(epochs=4)
+    with torch.no_grad():
+        features = backbone.encode_image(torch.from_numpy(images["train_images"][::4]).to(dtype))
+        sentences = torch.stack([backbone.encode_text(by_class[name]) for name in names])
+    labels = torch.from_numpy(images["train_labels"][::4])
+    prompts = ClassPrompts(backbone, names, settings.context_words)
+
+    def contexts(seeds: list[int]) -> torch.Tensor:
+        task = Task(backbone, names, features.expand(len(seeds), -1, -1), labels.expand(len(seeds), -1), sentences)
+        context = prompts.initial_context.repeat(len(seeds), 1, 1).requires_grad_()
+        steps = batches(len(labels), settings.batch_size, settings.epochs, settings.lr, seeds)
+        sgd([context], biomedcoop_losses(task, settings, prompts, context), steps)
+        return context.detach()
+
+    together = contexts([5, 6, 7])
+    assert together.dtype == dtype
+    for row, seed in enumerate([5, 6, 7]):
+        torch.testing.assert_close(together[row], contexts([seed])[0], atol=tolerance, rtol=0)
+    assert (together[0] - together[1]).abs().max() > 1e-4  # they did go different ways
+    assert (together[0] - prompts.initial_context).abs().max() > 1e-3
+
+
+def test_steps_are_told_with_the_losses_of_each_run() -> None:
+    p = torch.tensor([[1.0], [2.0]], requires_grad=True)
+    told: list[tuple[int, list[list[float]]]] = []
+    index = torch.zeros(2, 1, dtype=torch.int64)
+    sgd(
+        [p],
+        lambda _: torch.cat([p, 10 * p], dim=1),
+        [(index, 0.0)] * 2,
+        on_step=lambda step, terms: told.append((step, terms.tolist())),
+    )
+    assert told == [(step, [[1.0, 10.0], [2.0, 20.0]]) for step in (0, 1)]
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_training_that_diverges_is_an_error(bad: float) -> None:
+    def explode() -> Iterator[tuple[torch.Tensor, float]]:
+        for _ in range(60):
+            yield torch.zeros(2, 1, dtype=torch.int64), 1e3
+
+    p = torch.tensor([[1.0], [1.0]], requires_grad=True)
+    with pytest.raises(UserError, match=r"training diverged .*; lower the learning rate, e\.g\. --set lr="):
+        sgd([p], lambda _: p**4, explode())
+    p = torch.tensor([[1.0], [1.0]], requires_grad=True)
+    one_run = torch.tensor([[bad], [1.0]])  # the other run is fine
+    with pytest.raises(UserError, match="training diverged"):
+        sgd([p], lambda _: one_run * p, [(torch.zeros(2, 1, dtype=torch.int64), 0.1)])
+
+
+def test_progress_is_told_at_most_a_hundred_times() -> None:
+    assert reporter(None, 10) is None
+    for total in (1, 7, 100, 1234):
+        told: list[tuple[int, int, str]] = []
+        on_step = reporter(lambda *now, told=told: told.append(now), total)
+        assert on_step is not None
+        for step in range(total):
+            on_step(step, torch.tensor([[1.0, 0.5], [2.0, 0.5]]))
+        assert len(told) <= 103
+        assert told[-1] == (total, total, "loss 2.000")
+        assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
