@@ -47,8 +47,10 @@ def check_new_folder(path: Path, overwrite: bool, mark: str) -> None:
                     raise UserError(
                         f"{path} holds something else (no {mark} in it) and is not overwritten; choose another folder"
                     )
-        probe = _sibling(target, "probe")
-        probe.parent.mkdir(parents=True, exist_ok=True)
+        place = target.parent
+        while not place.exists():
+            place = place.parent
+        probe = _sibling(place / target.name, "probe")
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
@@ -66,7 +68,7 @@ def new_folder(path: Path, *, overwrite: bool = False, mark: str) -> Iterator[Pa
     target = path.resolve()  # a link to an earlier result stays one
     temporary, old = _sibling(target, "new"), _sibling(target, "old")
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
         if target.exists():
             target.replace(old)

@@ -503,6 +503,9 @@ def test_a_corrupted_classifier(refused: Refused, discs: Path, run_folder: Path,
     assert line == refused("evaluate", model, "--data", discs, "--backbone", TINY)
     assert "needs the backbone 'model'" in refused("predict", run_folder, discs / "test")
     assert "is no saved classifier" in refused("predict", discs, discs / "test")
+    assert "device 'abacus'" in refused(
+        "evaluate", run_folder, "--data", discs, "--backbone", TINY, "--device", "abacus"
+    )
 
 
 Weights = dict[str, torch.Tensor]
@@ -546,14 +549,14 @@ def test_being_stopped_leaves_one_line_and_nothing_else(
         env={**os.environ, "BIOMEDCOOP_CACHE": str(cache)},
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         # the vectors of test images, training images and sentences are stored; training comes next
         while len(list(cache.rglob("*.safetensors"))) < 3:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal_number)
-        printed, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130

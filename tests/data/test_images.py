@@ -235,5 +235,5 @@ def test_a_picture_of_30000_by_30000_is_refused_without_decoding_it(tmp_path: Pa
     content[20:24] = (30000).to_bytes(4, "big")  # IHDR height; its checksum must agree
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     path.write_bytes(bytes(content))
-    with pytest.raises(ImageError, match="too many pixels"):
+    with pytest.raises(ImageError, match="more pixels than the limit"):
         read_image(path)

@@ -101,10 +101,11 @@ def load_backbone(
 
     try:
         target = torch.device(device)
-        if target.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("no CUDA device is available")
-    except RuntimeError as error:
-        raise UserError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}; try cpu") from error
+        torch.ones(1, device=target).sum().item()
+    # what torch raises depends on the kind of device and on how torch was built
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["not available"])[0]
+        raise UserError(f"device '{device}' cannot be used: {reason}; try cpu") from error
     return load_open_clip(
         folder, name=name if name in BACKBONES else folder.resolve().name, device=target, dtype=dtype or torch.float32
     )

@@ -19,6 +19,8 @@ from biomedcoop.errors import UserError
 from biomedcoop.output import new_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.classifier.classifier import Classifier
 
@@ -64,12 +66,18 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     (folder / CARD).write_text(model_card(description), encoding="utf-8")
 
 
-def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[str] | None = None) -> Classifier:
+def load(
+    folder: str | os.PathLike[str],
+    backbone: Backbone | str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> Classifier:
     """Read a classifier and the backbone it belongs to.
 
     Args:
         folder: an artefact, or a run folder that holds one as ``model``.
         backbone: a loaded backbone, or a name or folder; by default the name in the artefact.
+        device: where the backbone runs, unless it is given loaded.
 
     Raises:
         UserError: not an artefact, damaged, of a newer format, or of another backbone.
@@ -90,7 +98,7 @@ def load(folder: str | os.PathLike[str], backbone: Backbone | str | os.PathLike[
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         try:
-            backbone = load_backbone(backbone if backbone is not None else wanted["name"])
+            backbone = load_backbone(backbone if backbone is not None else wanted["name"], device=device)
         except UserError as error:
             raise UserError(
                 f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Data, Json, Model, OtherBackbone, SplitFile
+from biomedcoop.cli.options import Data, Device, Json, Model, OtherBackbone, SplitFile
 
 
 def evaluate(
@@ -16,6 +16,7 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
     split_file: SplitFile = None,
     backbone: OtherBackbone = None,
+    device: Device = "cpu",
     json: Json = False,
 ) -> None:
     """Test a saved classifier on labelled images."""
@@ -23,7 +24,7 @@ def evaluate(
     from biomedcoop.classifier import load
     from biomedcoop.data.readers import load_dataset
 
-    classifier = load(model, backbone)
+    classifier = load(model, backbone, device=device)
     dataset = load_dataset(data, split_file=split_file)
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Json, Model, OtherBackbone
+from biomedcoop.cli.options import Device, Json, Model, OtherBackbone
 
 
 def predict(
@@ -22,6 +22,7 @@ def predict(
         bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
     ] = False,
     backbone: OtherBackbone = None,
+    device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     json: Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def predict(
     if out is not None:
         check_output(out, overwrite)
     total = sum(1 for _ in find_images(images))
-    classifier = load(model, backbone)
+    classifier = load(model, backbone, device=device)
     skipped = 0
 
     def skip(reason: str) -> None:

@@ -207,7 +207,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "the content is no image that can be read, whatever the suffix says; convert it to PNG or remove it"
     if isinstance(error, Image.DecompressionBombError):
-        return "too many pixels to be decoded safely; make the image smaller"
+        return f"it has more pixels than the limit of {MAX_PIXELS:,}; make the image smaller"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     text = " ".join(str(error).split()) or type(error).__name__

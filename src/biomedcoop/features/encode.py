@@ -70,7 +70,9 @@ def encode_images(
         UserError: the store cannot be written.
     """
     store = FeatureStore(store_root or default_root(), image_space(backbone))
-    items = list(zip(data.images, data.keys, strict=True))
+    # a file is named by its path in messages, an array by its place in the dataset
+    names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
+    items = list(zip(data.images, names, strict=True))
     keys = list(run_ahead(lambda item: content_hash(item[0], item[1]), items))
     todo = store.missing(keys)
     hashes: list[bytes] = []
@@ -102,7 +104,7 @@ def encode_images(
         flush()
     if progress is not None:
         progress(len(todo), len(todo))
-    return _all_of(store, keys, [key for _, key in items])
+    return _all_of(store, keys, names)
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
