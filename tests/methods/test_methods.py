@@ -14,7 +14,7 @@ from biomedcoop.methods import Method, Task, all_methods, get_method
 
 # name: settings that make it quick
 METHODS = {
-    "biomedcoop": {"epochs": 6},
+    "biomedcoop": {"epochs": 4},
     "zero-shot": {},
     "zero-shot-ensemble": {},
 }
@@ -64,7 +64,7 @@ def test_alone_or_in_company(method, tiny, parity, images, features, sentences) 
     assert torch.equal(logits[0].argmax(1), logits[1].argmax(1))
 
 
-@pytest.mark.parametrize("method", [get_method(n) for n in METHODS if get_method(n).abilities.trains], ids=str)
+@pytest.mark.parametrize("method", [n for n in METHODS if get_method(n).abilities.trains], indirect=True)
 def test_training_fits_the_support_images(method, tiny, parity, images, features, sentences) -> None:
     """Cross-entropy on the support images falls below that of the starting point, the zero-shot template."""
     task = task_of(1, tiny, parity, images, features, sentences)
