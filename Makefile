@@ -25,6 +25,7 @@ test: $(VENV)/.installed-dev
 setup: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
+	@echo "installing into $(VENV); the first time this takes a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
 	$(BIN)/pip install --quiet --editable .

@@ -292,3 +292,24 @@ def test_a_small_class_is_drawn_with_repetition_when_told_to(data: bc.Dataset, t
     assert "'blue cyst' has 3 images in train but shots=4" in refusal(small, tiny)
     clf = bc.fit(small, backbone=tiny, repeat_shots=True, **FAST)
     assert 9 <= len(clf.facts["training_images"]) <= 11  # one at least was drawn twice
+
+
+def test_what_else_is_in_a_run_folder_is_not_overwritten(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    """A project folder that holds the images and some metrics.json of another tool is not a run folder."""
+    project = tmp_path / "project"
+    shutil.copytree(discs, project / "scans")
+    (project / "metrics.json").write_text("{}")
+    with pytest.raises(bc.UserError, match="also holds 'scans'"):
+        bc.run(project / "scans", project, method="zero-shot", compare=(), backbone=tiny, shots=2, overwrite=True)
+    assert (project / "scans").is_dir()
+
+
+def test_images_of_another_hospital_need_no_training_images(discs: Path, tmp_path: Path) -> None:
+    external = tmp_path / "external"
+    shutil.copytree(discs / "test", external / "test")
+    with pytest.raises(bc.UserError, match="none to train on"):
+        bc.load_dataset(external)
+    data = bc.load_dataset(external, for_training=False)
+    assert set(data.splits) == {"test"}
+    flat = bc.load_dataset(external / "test", for_training=False)
+    assert set(flat.splits) == {"train"}, "no test split is drawn"

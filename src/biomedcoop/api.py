@@ -23,7 +23,7 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.fewshot import sample_few_shot
 from biomedcoop.data.images import content_hash
 from biomedcoop.data.read_split import find_split_file
-from biomedcoop.data.readers import load_dataset
+from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
@@ -44,6 +44,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
 
 RECIPES = ("paper",)
+RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json")
 
 
 def fit(
@@ -270,7 +271,7 @@ def run(
     from biomedcoop.report.run import RunReport
 
     out = Path(out)
-    check_new_folder(out, overwrite, "metrics.json")
+    check_new_folder(out, overwrite, "metrics.json", RUN_CONTENTS)
     data = load_dataset(source, split_file=split_file)
     _check_place(out, data, source, split_file)
     settings, device = options.pop("settings", None), options.pop("device", "cpu")
@@ -313,7 +314,7 @@ def run(
         notes=tuple(_recipe_note(trained) + list(trained.facts["notes"])),
         command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
     )
-    with new_folder(out, overwrite=overwrite, mark="metrics.json") as folder:
+    with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         write_report(report, folder)
         (folder / "model").mkdir()
         write_into(trained, folder / "model")
@@ -373,7 +374,7 @@ def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Datas
 
 def _check_place(out: Path, data: Dataset, source: str | Path, split_file: str | Path | None) -> None:
     """Refuse a run folder among class folders: at the next reading it would be a class."""
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if data.root is None or split_file is not None or not folder.is_dir() or find_split_file(folder) is not None:
         return
     if out.resolve().is_relative_to(folder.resolve()):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from biomedcoop.errors import UserError
@@ -20,12 +20,13 @@ def explain(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another place")
 
 
-def check_new_folder(path: Path, overwrite: bool, mark: str) -> None:
+def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collection[str] = ()) -> None:
     """Refuse early what :func:`new_folder` would refuse at the end of long work.
 
     Args:
         path: the folder to be written.
         overwrite: allow it to exist, if it is empty or holds the file ``mark``, by which an earlier result is known.
+        contents: where given, all that an earlier result holds; a folder with anything else in it is not overwritten.
 
     Raises:
         UserError: it exists, or the place cannot be written to.
@@ -47,6 +48,8 @@ def check_new_folder(path: Path, overwrite: bool, mark: str) -> None:
                     raise UserError(
                         f"{path} holds something else (no {mark} in it) and is not overwritten; choose another folder"
                     )
+                if foreign := sorted(p.name for p in path.iterdir() if contents and p.name not in contents):
+                    raise UserError(f"{path} also holds '{foreign[0]}' and is not overwritten; choose another folder")
         place = target.parent
         while not place.exists():
             place = place.parent
@@ -58,13 +61,13 @@ def check_new_folder(path: Path, overwrite: bool, mark: str) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, overwrite: bool = False, mark: str) -> Iterator[Path]:
+def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block ends without an error, and vanishes otherwise.
 
     Raises:
         UserError: see :func:`check_new_folder`; also a full disk or another error of the file system inside the block.
     """
-    check_new_folder(path, overwrite, mark)
+    check_new_folder(path, overwrite, mark, contents)
     target = path.resolve()  # a link to an earlier result stays one
     temporary, old = _sibling(target, "new"), _sibling(target, "old")
     try:

@@ -31,10 +31,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def describe(folder: Path, **changes: Any) -> None:
-    """Change entries of ``classifier.json``; the checksum is made to fit the tensors."""
+    """Change entries of ``classifier.json``; both checksums are made to fit."""
     file = folder / "classifier.json"
     checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     description = json.loads(file.read_text()) | {"tensors_sha256": checksum} | changes
+    content = {key: value for key, value in description.items() if key != "sha256"}
+    description["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     file.write_text(json.dumps(description))
 
 
@@ -240,3 +242,17 @@ def test_a_place_that_cannot_be_written(clf: bc.Classifier, tmp_path: Path) -> N
     with pytest.raises(bc.UserError, match=r"cannot write .*file/model: .*; make room or choose another place"):
         clf.save(tmp_path / "file" / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_class_names_in_another_order_are_noticed(saved: Path, tiny: Backbone) -> None:
+    file = saved / "classifier.json"
+    description = json.loads(file.read_text())
+    file.write_text(json.dumps(description | {"class_names": description["class_names"][::-1]}))
+    assert "damaged or edited" in refusal(saved, tiny)
+
+
+def test_only_an_artefact_is_overwritten(saved: Path, tiny: Backbone) -> None:
+    (saved / "thesis.tex").touch()
+    with pytest.raises(bc.UserError, match="also holds"):
+        bc.load(saved, tiny).save(saved, overwrite=True)
+    assert (saved / "thesis.tex").exists()

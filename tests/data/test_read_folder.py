@@ -130,3 +130,13 @@ def test_two_folders_for_one_split(tmp_path: Path, draw: Draw) -> None:
     for path in ("train/a/1.png", "train/b/1.png", "val/a/1.png", "validation/a/1.png"):
         draw(tmp_path / path)
     assert "both mean val" in message(tmp_path)
+
+
+def test_a_class_folder_without_an_image_is_said(tmp_path: Path, draw: Draw) -> None:
+    for name in ("a", "b"):
+        draw(tmp_path / "scans" / name / "1.png")
+        draw(tmp_path / "scans" / name / "2.png")
+    (tmp_path / "scans" / "c").mkdir()
+    (tmp_path / "scans" / "c" / "scan.dcm").touch()
+    with pytest.raises(UserError, match="c: this class folder holds no image"):
+        load_dataset(tmp_path / "scans")

@@ -183,9 +183,12 @@ def test_a_folder_with_content_is_replaced_only_on_request_and_only_if_it_is_our
     write_simulated(name, ours)
     with pytest.raises(UserError, match="exists already"):
         write_simulated(name, ours)
-    (ours / "left over").touch()
+    (ours / "train" / "left over").touch()
     write_simulated(name, ours, overwrite=True)
-    assert not (ours / "left over").exists()
+    assert not (ours / "train" / "left over").exists()
+    (ours / "thesis.tex").touch()
+    with pytest.raises(UserError, match="also holds"):
+        write_simulated(name, ours, overwrite=True)
     foreign.mkdir()
     (foreign / "scan.png").touch()
     with pytest.raises(UserError, match="not overwritten"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> No
     Raises:
         UserError: the folder exists (unless ``overwrite`` and it holds an artefact), or cannot be written.
     """
-    with new_folder(folder, overwrite=overwrite, mark=DESCRIPTION) as new:
+    with new_folder(folder, overwrite=overwrite, mark=DESCRIPTION, contents=(DESCRIPTION, TENSORS, CARD)) as new:
         write_into(classifier, new)
 
 
@@ -45,7 +46,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
 
     tensors = to_bytes({key: value.contiguous() for key, value in classifier.state.items()})
     backbone = classifier.backbone
-    description = {
+    description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "method": classifier.method,
         "class_names": list(classifier.class_names),
@@ -61,6 +62,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
         "facts": dict(classifier.facts),
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
     }
+    description["sha256"] = _checksum(description)
     (folder / TENSORS).write_bytes(tensors)
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / CARD).write_text(model_card(description), encoding="utf-8")
@@ -146,7 +148,9 @@ def _description(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: damaged ({type(error).__name__}); {AGAIN}") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise UserError(f"{file}: damaged (format_version is {version!r}); {AGAIN}")
+    if version > FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop")
     want = {
         "method": str,
@@ -164,7 +168,15 @@ def _description(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: damaged ('class_names' is not a list of different names); {AGAIN}")
     if not all(isinstance(description["backbone"].get(key), str) for key in ("name", "fingerprint")):
         raise UserError(f"{file}: damaged ('backbone' is incomplete); {AGAIN}")
+    if description.get("sha256") != _checksum(description):
+        raise UserError(f"{file}: damaged or edited (its checksum does not fit its content); {AGAIN}")
     return dict(description)
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+    """Of everything but itself: a class name or an order that was changed by hand must not go unseen."""
+    content = {key: value for key, value in description.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _tensors(path: Path, description: dict[str, Any]) -> dict[str, Any]:

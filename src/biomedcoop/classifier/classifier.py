@@ -70,6 +70,8 @@ class Classifier:
         Raises:
             ImageError: an image cannot be read.
         """
+        if isinstance(images, (str, os.PathLike)):
+            images = [images]
         rows = []
         sources = (image if isinstance(image, np.ndarray) else Path(image) for image in images)
         for _, row in self.predict_stream(sources):

@@ -71,7 +71,12 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
 
 
 def print_table(table: Any) -> None:
-    """A rich table on stdout."""
+    """A rich table on stdout, never narrower than its numbers need: a cut number is a wrong one."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    Console().print(table)
+    console = Console(markup=False)
+    # rich leaves the padding between columns out of its minimum
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum + len(table.columns) + 2
+    console.width = max(console.width, needed)
+    console.print(table)

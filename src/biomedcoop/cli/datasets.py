@@ -32,11 +32,12 @@ def check(
         print_json(report.to_dict())
     else:
         from rich.table import Table
+        from rich.text import Text
 
         splits = [split for split, counts in report.counts.items() if any(counts.values())]
-        table = Table("class", *splits, title=report.name)
+        table = Table("class", *splits, title=Text(report.name))
         for name in report.counts["train"]:
-            table.add_row(name, *(str(report.counts[split][name]) for split in splits))
+            table.add_row(Text(name), *(str(report.counts[split][name]) for split in splits))
         print_table(table)
         _first(f"unreadable: {where}: {reason}" for where, reason in report.unreadable)
         _first(f"same image: {', '.join(found.keys)}" for found in report.duplicates)

@@ -13,19 +13,30 @@ from biomedcoop.cli.options import Data, Device, Json, Model, OtherBackbone, Spl
 def evaluate(
     model: Model,
     data: Data,
-    split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="train, val, test or all; by default test, or all where there is no test."),
+    ] = None,
     split_file: SplitFile = None,
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Test a saved classifier on labelled images."""
+    """Test a saved classifier on labelled images.
+
+    With --split test, data without a test split get the one that 'train' would draw.
+    """
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load
     from biomedcoop.data.readers import load_dataset
 
     classifier = load(model, backbone, device=device)
-    dataset = load_dataset(data, split_file=split_file)
+    dataset = load_dataset(data, split_file=split_file, for_training=False)
+    tests = bool(dataset.counts("test").any())
+    if split == "test" and not tests:
+        dataset = load_dataset(data, split_file=split_file)
+    if split is None:
+        split = "test" if tests else "all"
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
     for note in dataset.notes:
@@ -35,8 +46,7 @@ def evaluate(
         return
     from biomedcoop.report.terminal import class_table, comparison_table
 
-    simulated = " (simulated images)" if dataset.simulated else ""
-    print_table(
-        comparison_table({classifier.method: metrics}, f"{dataset.name}{simulated}: {metrics.n_images} {split} images")
-    )
+    which = f"all {metrics.n_images} images" if split == "all" else f"{metrics.n_images} {split} images"
+    title = f"{dataset.name}{' (simulated images)' if dataset.simulated else ''}: {which}"
+    print_table(comparison_table({classifier.method: metrics}, title))
     print_table(class_table(metrics))

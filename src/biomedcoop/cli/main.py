@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import warnings
@@ -69,9 +68,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
-            raise
-        fail(f"{error.filename or 'output'}: {error.strerror}; make room or choose another place", error)
+        fail(
+            f"{error.filename or 'input or output'}: {error.strerror or error}; choose another place or make room",
+            error,
+        )
     if status == _INTERRUPTED:
         say("interrupted; no result was written")
     sys.exit(status or 0)

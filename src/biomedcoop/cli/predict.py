@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 
 from biomedcoop.cli.console import progress_bar, say
 from biomedcoop.cli.options import Device, Json, Model, OtherBackbone
+from biomedcoop.errors import UserError
 
 
 def predict(
@@ -52,8 +55,7 @@ def predict(
         skipped += 1
         say(reason)
 
-    # lines on the terminal are progress enough
-    with progress_bar(quiet=out is None and sys.stdout.isatty()) as progress:
+    with progress_bar() as progress:
         rows = predict_rows(
             classifier,
             find_images(images),
@@ -63,10 +65,14 @@ def predict(
         )
         if out is not None:
             count = write_predictions(rows, columns_of(classifier), out, overwrite=overwrite)
-        elif json:
-            count = json_lines(rows, sys.stdout)
         else:
-            count = csv_lines(rows, columns_of(classifier), sys.stdout)
+            # by way of a file: a bad image must not leave half a table on the terminal or in a pipe
+            with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+                count = json_lines(rows, file) if json else csv_lines(rows, columns_of(classifier), file)
+                file.seek(0)
+                shutil.copyfileobj(file, sys.stdout)
+        if not count:
+            raise UserError("none of the images could be read, so there is no prediction")
     if out is not None or skipped:
         where = f" in {out}" if out is not None else ""
         say(f"{count} predictions{where}" + (f", {skipped} skipped" if skipped else ""))

@@ -30,9 +30,13 @@ def read_folder(folder: Path) -> Dataset:
     splits = _split_folders(folder)
     ignored: Counter[str] = Counter()
     found: list[tuple[str, str, Path]] = []  # split, class folder, image
+    empty: list[Path] = []
     for split, split_folder in splits:
         for class_folder in _visible_folders(split_folder):
-            found += [(split, class_folder.name, path) for path in _images_below(class_folder, ignored)]
+            images = _images_below(class_folder, ignored)
+            if not images:
+                empty.append(class_folder)
+            found += [(split, class_folder.name, path) for path in images]
     loose = [path for _, above in splits for path in _images_in(above)]
     if not found:
         raise UserError(_nothing_found(folder, loose, ignored))
@@ -44,6 +48,9 @@ def read_folder(folder: Path) -> Dataset:
             f"{folder}: one class ({folder_names[0]!r}, e.g. {only}), but a classifier needs at least two; "
             "give the folder that holds one folder per class"
         )
+    without = next((path for path in empty if path.name not in folder_names), None)
+    if without is not None:
+        raise UserError(f"{without}: this class folder holds no image that can be read; add some or remove the folder")
     check_class_names(folder_names, folder)
     class_names = _label_order(folder.name, [clean_class_name(name) for name in folder_names])
     label_of = {name.casefold(): label for label, name in enumerate(class_names)}

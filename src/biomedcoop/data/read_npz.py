@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from biomedcoop.data.catalogue import medmnist_class_names, medmnist_name
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.rows import check_class_names, check_contiguous, check_training_images, clean_class_name
+from biomedcoop.data.rows import check_class_names, check_contiguous, clean_class_name
 from biomedcoop.errors import UserError
 
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -53,7 +53,7 @@ def read_npz(file: Path) -> Dataset:
             f"{file}: label {wrong} is not in the class list of {len(class_names)} names; labels run from 0 to "
             f"{len(class_names) - 1}"
         )
-    data = Dataset(
+    return Dataset(
         name=medmnist_name(file.stem) if medmnist_class_names(file.stem) else file.stem,
         class_names=class_names,
         images=np.concatenate(images),
@@ -62,8 +62,6 @@ def read_npz(file: Path) -> Dataset:
         splits=np.concatenate(splits),
         notes=notes,
     )
-    check_training_images(data, file)
-    return data
 
 
 def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -76,7 +74,7 @@ def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
     except MemoryError as error:
         raise UserError(f"{file}: its arrays do not fit into memory; write the images to files instead") from error
     except _BROKEN as error:
-        raise UserError(f"{file}: not a readable .npz archive of plain arrays ({error})") from error
+        raise UserError(f"{file}: no .npz archive of plain arrays that can be read; fetch or save it again") from error
 
 
 def _checked_images(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

@@ -15,7 +15,6 @@ from biomedcoop.data.listed_files import ListedFiles
 from biomedcoop.data.rows import (
     Row,
     build_dataset,
-    check_training_images,
     clean_class_name,
     listed_twice,
     names_by_label,
@@ -97,9 +96,7 @@ def apply_split(data: Dataset, file: Path) -> Dataset:
             )
         chosen[index] = entry
     selected = data.select(list(chosen))
-    selected = replace(selected, splits=np.array([entry.split for entry in chosen.values()], dtype=np.str_))
-    check_training_images(selected, file)
-    return selected
+    return replace(selected, splits=np.array([entry.split for entry in chosen.values()], dtype=np.str_))
 
 
 def read_entries(file: Path) -> list[SplitEntry]:

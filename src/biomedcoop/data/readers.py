@@ -14,6 +14,7 @@ from biomedcoop.data.read_folder import read_folder
 from biomedcoop.data.read_npz import read_npz
 from biomedcoop.data.read_split import apply_split, find_split_file, read_split
 from biomedcoop.data.read_table import read_table
+from biomedcoop.data.rows import check_training_images
 from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.data.split import draw_split
 from biomedcoop.errors import UserError
@@ -32,7 +33,9 @@ _FILE_READERS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
-def load_dataset(source: str | Path, *, split_file: str | Path | None = None, seed: int = 0) -> Dataset:
+def load_dataset(
+    source: str | Path, *, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+) -> Dataset:
     """Read a dataset.
 
     Args:
@@ -40,6 +43,8 @@ def load_dataset(source: str | Path, *, split_file: str | Path | None = None, se
             Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
             ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
         split_file: CoOp JSON with the splits to use instead of the source's own.
+        for_training: False for images that a classifier is only tested on: they need no training images, and no test split
+            is drawn from them.
         seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
 
     Returns:
@@ -48,28 +53,43 @@ def load_dataset(source: str | Path, *, split_file: str | Path | None = None, se
     Raises:
         UserError: one clear line: what is wrong, where, and how to mend it.
     """
-    split_path = None if split_file is None else Path(split_file).expanduser()
+    split_path = None if split_file is None else user_path(split_file)
     if str(source).startswith("simulated:"):
+        where: object = source
         data = load_simulated(str(source))
     else:
         path = _locate(source)
         if path.is_dir():
             own_split = split_path or find_split_file(path)
+            where = own_split or path
             data = read_folder(path) if own_split is None else read_split(own_split, path)
             data = marked(data, path)
             split_path = None
         elif path.suffix.lower() in _FILE_READERS:
+            where = path
             data = _FILE_READERS[path.suffix.lower()](path)
         else:
             kinds = ", ".join(_FILE_READERS)
             raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
-        if not Path(str(source)).expanduser().exists() and path.stem.casefold() != str(source).casefold():
+        if not user_path(source).exists() and path.stem.casefold() != str(source).casefold():
             data = replace(
                 data, notes=(*data.notes, f"{source} was read from {path.name}, which goes by that name too")
             )
     if split_path is not None:
+        where = split_path
         data = apply_split(data, split_path)
+    if not for_training:
+        return data
+    check_training_images(data, where)
     return data if data.counts("test").any() else _with_test_split(data, seed)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path with ``~`` resolved, where it can be."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~nobody"
+        return Path(text)
 
 
 def _with_test_split(data: Dataset, seed: int) -> Dataset:
@@ -100,7 +120,7 @@ def _locate(source: str | Path) -> Path:
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.exists():
         return path.resolve() if path.name in ("", "..") else path.absolute()
     if isinstance(source, Path) or path.name != text or path.suffix.lower() in _FILE_READERS:
@@ -112,7 +132,7 @@ def _look_up(name: str) -> Path:
     variable = os.environ.get(DATA_VARIABLE)
     there: dict[str, Path] = {}
     if variable:
-        folder = Path(variable).expanduser()
+        folder = user_path(variable)
         if not folder.is_dir():
             raise UserError(
                 f"{DATA_VARIABLE} names {folder}, which is no folder; set it to the folder of your datasets"

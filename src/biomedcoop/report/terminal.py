@@ -41,7 +41,7 @@ def _table(cells: Cells, title: str, bold_first: bool = False) -> Table:
         if number:
             table.add_column(name, justify="right", min_width=widest)
         else:
-            table.add_column(name, overflow="fold")
+            table.add_column(name, overflow="fold", min_width=min(widest, 24))
     for number, row in enumerate(rows):
         # As Text: a class called "[benign]" is a name, not markup.
         table.add_row(*(Text(cell) for cell in row), style="bold" if bold_first and number == 0 else None)

@@ -20,6 +20,8 @@ from biomedcoop.output import new_folder
 MARKER = "simulated.json"
 """File that marks a folder as drawn by us: what was drawn, and that nobody must take it for real images."""
 
+CONTENTS = (MARKER, "split.json", "README.md", "masks", *SPLITS)
+
 
 def write_simulated(
     name: str, folder: Path, overwrite: bool = False, on_image: Callable[[int, int], None] | None = None
@@ -43,7 +45,7 @@ def write_simulated(
     """
     spec = parse_spec(name)
     target = folder.expanduser().resolve()
-    with new_folder(target, overwrite=overwrite, mark=MARKER) as partial:
+    with new_folder(target, overwrite=overwrite, mark=MARKER, contents=CONTENTS) as partial:
         entries = _write_content(spec, partial, on_image)
     keys = tuple(key for split in SPLITS for key, _, _ in entries[split])
     return Dataset(
