@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ def find_task(name: str) -> SimulatedTask:
         UserError: there is none; the message names those there are.
     """
     if name not in TASKS:
-        raise UserError(f"unknown simulated task {name!r}; there are: {', '.join(TASKS)}")
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(TASKS)}"
+        raise UserError(f"unknown simulated task {name!r}; {hint}")
     return TASKS[name]
 
 
