@@ -150,8 +150,8 @@ def main() -> None:
         f"Probe on {SHOTS} images per class: mean of the draws {', '.join(map(str, SEEDS))}; the intervals are over images "
         "only, the spread between draws is in the table below.",
         "Seen: labelled images of at least some of the dataset's classes were in pretraining (of bccd_cells only red blood "
-        "cells). Unseen: none of its images' source and modality-task were; the covid sets' 'normal lungs' shares its name "
-        "with a seen class, busi's class names with simulated scans.",
+        "cells). Unseen: no image of the dataset was; the covid sets, chest X-rays as pneumoniamnist is, share the name "
+        "'normal lungs' with it, busi its class names with simulated scans.",
         accuracy_table(rows),
         "Percent right, draw by draw:",
         draws_table(rows),

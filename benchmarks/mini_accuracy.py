@@ -39,8 +39,8 @@ GROUPS = {
     "seen": ("btmri", "kneexray", "lungcolon", "pneumoniamnist", "mednist", "bccd_cells"),
     "unseen": ("busi", "ham10000", "retina", "covid_radiography", "covid_cxr3"),
 }
-"""Seen: labelled images of at least some of the dataset's classes were in pretraining. Unseen: none of its images' source and
-modality-task were, although the covid sets' 'normal lungs' shares its name with a seen class (of pneumoniamnist) and busi's
+"""Seen: labelled images of at least some of the dataset's classes were in pretraining. Unseen: no image of the
+dataset was, although the covid sets' 'normal lungs' shares its name with a class of pneumoniamnist, chest X-rays too, and busi's
 class names are those of the simulated breast scans."""
 WITHOUT_IMAGES = (("bccd_cells", "white blood cell"), ("bccd_cells", "platelets"))
 """Classes of seen datasets that pretraining had no image of."""

@@ -547,6 +547,8 @@ def test_being_stopped_leaves_one_line_and_nothing_else(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "BIOMEDCOOP_CACHE": str(cache)},
+        # a shell starts its background jobs with SIGINT ignored, and so does what runs the tests there
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 300

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,16 @@ def test_one_epoch_on_a_slice_of_the_real_pool(tmp_path: Path) -> None:
     assert float(re.findall(r"epoch 1: .*describe ([\d.]+)", done.stdout)[0]) < described, "and the images"
     assert train("--work", tmp_path / "work", "--export", tmp_path / "backbone").returncode == 0
     backbone, shipped = load_backbone(tmp_path / "backbone"), load_backbone("mini")
-    for key in ("image_size", "context_length", "token_dim"):
+    for key in ("image_size", "context_length", "embed_dim", "token_dim"):
         assert getattr(backbone, key) == getattr(shipped, key), key
     assert sum(file.stat().st_size for file in (tmp_path / "backbone").iterdir()) < 15e6
+
+
+def test_the_shipped_mini() -> None:
+    folder = Path(str(resources.files("biomedcoop.backbones"))) / "mini"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 15e6
+    shapes = {name: tuple(t.shape) for name, t in load_file(folder / "open_clip_model.safetensors").items()}
+    embed, width = shapes["visual.head.proj.weight"]
+    # open_clip derives the hidden width of the text projection and would refuse another
+    assert shapes["text.proj.0.weight"] == ((width + embed) // 2, width)
+    assert shapes["text.proj.2.weight"] == (embed, (width + embed) // 2)
