@@ -146,7 +146,9 @@ def load_open_clip(
             f"{folder}: the tokenizer knows {words} tokens, the weights {rows}; the files are of two models"
         )
     digest = fingerprint(towers, state, described, tokenizer)
-    towers.load_state_dict(state, assign=True)
+    # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
+    aligned = {key: value if value.data_ptr() % 64 == 0 else value.clone() for key, value in state.items()}
+    towers.load_state_dict(aligned, assign=True)
     towers.requires_grad_(False).eval().to(device=device, dtype=dtype)
     return OpenClipBackbone(name or folder.name, towers, tokenizer, described, digest)
 
