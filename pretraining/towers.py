@@ -85,7 +85,7 @@ class Settings:
         for name, low in (("epochs", 1), ("batch", 2), ("layers", 1), ("embed", 1), ("library_classes", 1)):
             require(name, getattr(self, name) >= low, f"at least {low}")
         for name in ("text_steps", "image_steps", "simulated", "colour", "describe", "within", "seed"):
-            require(name, getattr(self, name) >= 0, "at least 0")
+            require(name, 0 <= getattr(self, name) <= 10**9, "between 0 and 10^9")
         for name in ("keep", "average", "lr", "text_lr"):
             require(name, 0 < getattr(self, name) <= 1, "above 0, at most 1")
         require("whole", 0 <= self.whole <= 1, "between 0 and 1")

@@ -345,6 +345,8 @@ def train(args: argparse.Namespace) -> None:
         if not started:
             raise UserError(f"{args.work} holds no checkpoint yet: train first, with --pool and --work")
         run = Pretraining(args.work, Settings(**saved_state(args.work)["settings"]))
+        if args.export.exists() and not args.export.is_dir():
+            raise UserError(f"--export {args.export}: is a file; name a folder")
         if run.epoch < run.settings.epochs:
             raise UserError(f"{args.work} is at epoch {run.epoch} of {run.settings.epochs}: let it train to the end")
         export(run.towers, run.average, run.tokenizer.rust.to_str(pretty=True).encode(), args.export)
