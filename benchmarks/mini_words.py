@@ -57,9 +57,7 @@ def library_classes() -> list[LibraryClass]:
     for name in FILES:
         content = json.loads((LIBRARY / f"{name}.json").read_text(encoding="utf-8"))
         for class_name, sentences in content["classes"].items():
-            modality, organ = content["modality"], content["organ"]
-            if name in SOURCES:
-                modality, organ = modality_and_organ(name, class_name)
+            modality, organ = modality_and_organ(name, class_name)
             found.append(LibraryClass(name, class_name, modality, organ, tuple(sentences[1::2])))
     modalities = {c.file: {k.modality for k in found if k.file == c.file} for c in found}
     order = ("X-ray", "CT", "MRI", "ultrasound")
@@ -120,7 +118,7 @@ def similarity_table(summary: Sequence[dict[str, Any]]) -> list[str]:
 
 def kind_of(dataset: str, class_name: str) -> tuple[str, str]:
     """Modality and organ of a class of a dataset."""
-    if dataset in SOURCES:
+    if dataset in SOURCES or dataset in FILES:
         return modality_and_organ(dataset, class_name)
     entry = find(dataset)
     if entry is None:
@@ -334,7 +332,7 @@ def similarity_figure(classes: Sequence[LibraryClass], cosines: Floats, path: Pa
     """Heat map of the classes of the library, with lines between its files."""
     n = len(classes)
     files = list(dict.fromkeys(c.file for c in classes))
-    simulated = {file for key, (file, *_) in SOURCES.items() if key.startswith("simulated")}
+    simulated = {file for key, file in SOURCES.items() if key.startswith("simulated")}
     starts = [next(i for i, c in enumerate(classes) if c.file == file) for file in files] + [n]
 
     def draw(figure: Any) -> None:

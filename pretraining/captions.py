@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ FILES = (
     "bccd_cells",
     "btmri",
     "busi",
+    "chmnist",
     "covid",
     "ctkidney",
     "dermamnist",
     "kneexray",
+    "kvasir",
     "lungcolon",
     "mednist",
+    "octmnist",
     "pneumoniamnist",
     "retina",
 )
@@ -42,16 +46,22 @@ CLASS_TEMPLATES = (
 )
 MODALITY_TEMPLATES = ("{modality} of the {organ}.", "a {modality} image of the {organ}.", "{organ} {modality}.")
 
-# (dataset, class) of the pool -> (library file, modality, organ)
+# dataset of the pool -> library file
 SOURCES = {
-    "btmri": ("btmri", "MRI", "brain"),
-    "kneexray": ("kneexray", "X-ray", "knee"),
-    "pneumoniamnist": ("pneumoniamnist", "X-ray", "chest"),
-    "bccd_cells": ("bccd_cells", "light microscopy", "blood"),
-    "lungcolon": ("lungcolon", "histopathology", ""),
-    "mednist": ("mednist", "", ""),
-    "simulated breast-ultrasound": ("busi", "ultrasound", "breast"),
-    "simulated kidney-ct": ("ctkidney", "CT", "kidney"),
+    "btmri": "btmri",
+    "kneexray": "kneexray",
+    "pneumoniamnist": "pneumoniamnist",
+    "bccd_cells": "bccd_cells",
+    "lungcolon": "lungcolon",
+    "mednist": "mednist",
+    "simulated breast-ultrasound": "busi",
+    "simulated kidney-ct": "ctkidney",
+}
+# where one class shows another organ than its file
+ORGANS = {
+    ("kvasir", "esophagitis"): "esophagus",
+    ("kvasir", "normal z line"): "esophagus",
+    ("kvasir", "normal pylorus"): "stomach",
 }
 # a chest X-ray of mednist is also what the pneumonia captions speak of: neither may serve as a negative of the other
 SYNONYMS = (
@@ -69,15 +79,18 @@ class Caption:
 
 
 def modality_and_organ(dataset: str, name: str) -> tuple[str, str]:
-    """Modality and organ of one class; mednist and lungcolon say them in the class name."""
-    _, modality, organ = SOURCES[dataset]
-    if dataset == "mednist":
+    """Modality and organ of one class of a dataset of the pool or a library file; mednist and lungcolon say them in its name."""
+    file = SOURCES.get(dataset, dataset)
+    library = read_library(file)
+    modality, organ = library["modality"], ORGANS.get((file, name), library["organ"])
+    if file == "mednist":
         organ, modality = name.split(" ", 1)
-    elif dataset == "lungcolon":
+    elif file == "lungcolon":
         organ = name.split(" ", 1)[0]
     return modality, organ
 
 
+@cache
 def read_library(file: str) -> dict[str, Any]:
     """One file of the library; of every class only the sentences for training."""
     library: dict[str, Any] = json.loads((LIBRARY / f"{file}.json").read_text(encoding="utf-8"))
@@ -97,7 +110,7 @@ def captions(classes: list[tuple[str, str]]) -> tuple[list[list[Caption]], list[
     per_class: list[list[Caption]] = []
     shared: dict[str, set[tuple[str, str]]] = {}
     for dataset, name in classes:
-        library = read_library(SOURCES[dataset][0])
+        library = read_library(SOURCES[dataset])
         modality, organ = modality_and_organ(dataset, name)
         texts = library["classes"][name] + [
             t.format(name=name, modality=modality, organ=organ) for t in CLASS_TEMPLATES
@@ -109,31 +122,34 @@ def captions(classes: list[tuple[str, str]]) -> tuple[list[list[Caption]], list[
 
 
 def library_captions() -> tuple[list[list[str]], list[str]]:
-    """Texts of every class of the library, the training half of its sentences and the templates; and each one's modality."""
-    per_class, modalities = [], []
+    """Texts of every class of the library, the training half of its sentences and the templates; and each one's modality.
+
+    A class that two files have, "normal lungs", is one: nothing is pushed away from itself.
+    """
+    texts: dict[str, list[str]] = {}
+    modalities: dict[str, str] = {}
     for file in FILES:
-        library = read_library(file)
-        for name, sentences in library["classes"].items():
-            words = {"name": name, "modality": library["modality"], "organ": library["organ"]}
-            per_class.append(sentences + [template.format(**words) for template in CLASS_TEMPLATES])
-            modality = name.split(" ", 1)[1] if file == "mednist" else library["modality"]
-            modalities.append(modality)
-    return per_class, modalities
+        for name, sentences in read_library(file)["classes"].items():
+            modality, organ = modality_and_organ(file, name)
+            modalities[name] = modality
+            templates = [t.format(name=name, modality=modality, organ=organ) for t in CLASS_TEMPLATES]
+            texts[name] = list(dict.fromkeys(texts.get(name, []) + sentences + templates))
+    return list(texts.values()), list(modalities.values())
 
 
 def vocabulary_texts() -> list[str]:
     """Everything the WordPiece vocabulary is learned from."""
     texts: list[str] = []
     for file in FILES:
-        library = read_library(file)
-        for name, sentences in library["classes"].items():
+        for name, sentences in read_library(file)["classes"].items():
+            modality, organ = modality_and_organ(file, name)
             texts += sentences
             for template in CLASS_TEMPLATES + MODALITY_TEMPLATES:
-                texts += [template.format(name=name, modality=library["modality"], organ=library["organ"])] * 3
+                texts += [template.format(name=name, modality=modality, organ=organ)] * 3
     return texts
 
 
-def new_tokenizer(size: int = 3072) -> Tokenizer:
+def new_tokenizer(size: int = 4096) -> Tokenizer:
     """Uncased WordPiece on the project's own text: every character, the most frequent words, and the most frequent
     beginnings and endings of words for the rest. (The trainer of the library breaks ties at random.)"""
     rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))

@@ -40,7 +40,7 @@ def read_manifest(pool: Path) -> list[dict[str, str]]:
     if not rows or not columns <= set(rows[0]):
         raise UserError(f"{path}: needs the columns {', '.join(sorted(columns))} and a row for every image")
     for pair in sorted({(r["dataset"], r["class_name"]) for r in rows}):
-        if pair[0] not in SOURCES or pair[1] not in read_library(SOURCES[pair[0]][0])["classes"]:
+        if pair[0] not in SOURCES or pair[1] not in read_library(SOURCES[pair[0]])["classes"]:
             raise UserError(f"{path}: no captions for class '{pair[1]}' of '{pair[0]}'; captions.py names those it has")
     for shard in sorted({r["shard"] for r in rows}):
         if not (pool / shard).is_file():

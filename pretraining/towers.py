@@ -21,6 +21,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HIDDEN, CONTEXT = 192, 3, 224, 64
+SCALE_RANGE = (40.0, 100.0)  # left free, the scale falls to 12, too flat for a few prompts to be learned by later
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Settings:
         keep: share of patches that the image tower sees while training,
         whole: up to this share of the schedule; after it, every patch, as the test will.
         colour: strength of random changes of exposure and tint.
+        drop_words: share of a caption's tokens that the text tower does not see while training.
         describe: weight of the image-descriptor loss.
         within: weight of the contrastive loss within the task.
         text_steps: steps that the text tower learns alone before the first epoch, all classes of the library at once.
@@ -62,11 +64,12 @@ class Settings:
     keep: float = 0.5
     whole: float = 0.85
     colour: float = 0.2
+    drop_words: float = 0.2
     describe: float = 6.0
     within: float = 0.5
     text_steps: int = 250
     image_steps: int = 400
-    library_classes: int = 12
+    library_classes: int = 16
     simulated: int = 400
     average: float = 0.005
     lr: float = 1e-3
@@ -89,6 +92,7 @@ class Settings:
         for name in ("keep", "average", "lr", "text_lr"):
             require(name, 0 < getattr(self, name) <= 1, "above 0, at most 1")
         require("whole", 0 <= self.whole <= 1, "between 0 and 1")
+        require("drop_words", 0 <= self.drop_words < 1, "at least 0, below 1")
         require("limit", self.limit == 0 or self.limit >= 50, "0 (all images) or at least 50")
 
 
@@ -108,7 +112,7 @@ def new_towers(settings: Settings, vocab_size: int) -> Towers:
         elif name.endswith("bias"):
             torch.nn.init.zeros_(p)
     with torch.no_grad():
-        towers.logit_scale.fill_(math.log(1 / 0.07))
+        towers.logit_scale.fill_(math.log(SCALE_RANGE[0]))
         if settings.init == "mimetic":
             for block in towers.visual.trunk.blocks:
                 mimic(block.attn)
@@ -160,11 +164,17 @@ def image_features(towers: Towers, pixels: Tensor, keep: float = 1.0, rng: torch
     return F.normalize(towers.visual.head.proj(trunk.norm(x[:, 0])).float(), dim=-1)
 
 
-def text_features(towers: Towers, tokenizer: Tokenizer, texts: list[str]) -> Tensor:
-    """Unit-norm text features [n, E], float32."""
+def text_features(
+    towers: Towers, tokenizer: Tokenizer, texts: list[str], drop: float = 0.0, rng: torch.Generator | None = None
+) -> Tensor:
+    """Unit-norm text features [n, E], float32; a random share ``drop`` of the tokens is hidden."""
     ids = tokenizer(texts)
+    mask = ids != 0
+    if drop:
+        mask &= torch.rand(ids.shape, generator=rng) >= drop
+        mask[:, 0] = True  # [CLS] carries the feature
     embeddings = towers.text.transformer.embeddings.word_embeddings(ids)
-    return F.normalize(towers.text(embeddings, ids != 0).float(), dim=-1)
+    return F.normalize(towers.text(embeddings, mask).float(), dim=-1)
 
 
 def export(towers: Towers, weights: dict[str, Tensor], vocabulary: bytes, folder: Path) -> None:

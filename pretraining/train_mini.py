@@ -49,13 +49,12 @@ from pool import read_manifest, read_pool
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from towers import CONTEXT, Settings, export, image_features, new_towers, text_features
+from towers import CONTEXT, SCALE_RANGE, Settings, export, image_features, new_towers, text_features
 from views import Describe, augment, centre
 
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.errors import UserError
 
-SCALE_RANGE = (40.0, 100.0)  # left free, the scale falls to 12, too flat for a few prompts to be learned by later
 DESCRIBED_VIEWS = 4096
 
 
@@ -121,7 +120,7 @@ class Pretraining:
     def __init__(self, work: Path, settings: Settings) -> None:
         self.work, self.settings = work, settings
         self.tokenizer = Tokenizer(new_tokenizer(), CONTEXT)
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed)  # first weights
         self.towers = new_towers(settings, self.tokenizer.rust.get_vocab_size())
         self.describe = Describe(settings.embed)
         self.average = {k: v.detach().clone() for k, v in self.towers.state_dict().items()}
@@ -137,6 +136,11 @@ class Pretraining:
         self.epoch, self.seconds = 0, 0.0
         self.inputs: dict[str, str] = {}
         self.restore()
+
+    def stream(self, purpose: str) -> torch.Generator:
+        """Random numbers of their own for one purpose."""
+        digest = hashlib.sha256(f"{self.settings.seed} {purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
     def parameters(self) -> list[tuple[str, Tensor]]:
         """All that is trained, by name."""
@@ -195,20 +199,23 @@ class Pretraining:
     def warm_up(self, images: Tensor, texts: Captions) -> None:
         """Each tower alone: the texts by the text-text loss, since together with the images from the start they stay one
         point for epochs; then the images by the image-descriptor loss, since classes alone need little of an image."""
-        settings, rng = self.settings, torch.Generator().manual_seed(self.settings.seed)
+        settings, rng = self.settings, self.stream("towers alone")
         self.describe.fit_axes(augment(part, rng, settings.colour) for part in images[:DESCRIBED_VIEWS].split(256))
         for name, steps in (("text", settings.text_steps), ("image", settings.image_steps)):
             total = 0.0
             for step in range(steps):
                 self.set_rate(min(1.0, (step + 1) / 100))
-                with torch.autocast("cpu", torch.bfloat16):
-                    if name == "text":
-                        pairs, _ = texts.draw_pairs(len(texts.library), rng)
-                        loss = partners(text_features(self.towers, self.tokenizer, pairs))
-                    else:
-                        some = torch.randint(len(images), (settings.batch,), generator=rng)
-                        pixels = augment(images[some], rng, settings.colour)
-                        loss = self.describe.loss(image_features(self.towers, pixels, settings.keep, rng), pixels)
+                if name == "text":
+                    pairs, _ = texts.draw_pairs(len(texts.library), rng)
+                    with torch.autocast("cpu", torch.bfloat16):
+                        t = text_features(self.towers, self.tokenizer, pairs, settings.drop_words, rng)
+                    loss = partners(t)
+                else:
+                    some = torch.randint(len(images), (settings.batch,), generator=rng)
+                    pixels = augment(images[some], rng, settings.colour)
+                    with torch.autocast("cpu", torch.bfloat16):
+                        f = image_features(self.towers, pixels, settings.keep, rng)
+                    loss = self.describe.loss(f, pixels)
                 self.step(loss)
                 total += loss.item()
                 if (step + 1) % 50 == 0:
@@ -227,7 +234,7 @@ class Pretraining:
                 raise UserError(f"the {what} changed since the run in {self.work} began: name another --work folder")
         self.inputs = inputs
         images, labels, classes = read_pool(pool, settings.simulated)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed))
+        order = torch.randperm(len(labels), generator=self.stream("held-out images"))
         if settings.limit:
             order = order[: settings.limit]
         held, train = order[: len(order) // 25], order[len(order) // 25 :]
@@ -240,7 +247,7 @@ class Pretraining:
         steps = math.ceil(len(train) / settings.batch)
         print(f"{len(train)} images, {len(classes)} classes, {steps} steps per epoch", flush=True)
         while self.epoch < settings.epochs:
-            rng = torch.Generator().manual_seed(settings.seed * 1000 + self.epoch)
+            rng = self.stream(f"epoch {self.epoch}")
             start, total = time.monotonic(), torch.zeros(5)
             picks = torch.multinomial(weight, steps * settings.batch, replacement=True, generator=rng)
             for step, batch in enumerate(train[picks].split(settings.batch)):
@@ -284,7 +291,7 @@ class Pretraining:
         pixels = augment(images, rng, self.settings.colour)
         with torch.autocast("cpu", torch.bfloat16):
             f = image_features(self.towers, pixels, keep, rng)
-            t = text_features(self.towers, self.tokenizer, chosen + pairs)
+            t = text_features(self.towers, self.tokenizer, chosen + pairs, self.settings.drop_words, rng)
         t, words = t[: len(chosen)], t[len(chosen) :]
         scale = self.towers.logit_scale.exp()
         logits, others = scale * f @ t.T, scale * f @ words.T

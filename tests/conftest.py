@@ -1,9 +1,13 @@
-"""Shared by all tests: the parity fixtures and the tiny model they were made with, and a small drawn dataset."""
+"""Shared by all tests: the parity fixtures and the tiny model they were made with, a small drawn dataset, the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from PIL import Image
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.cli import main
 
 PARITY = Path(__file__).parent / "parity_a"
 
@@ -59,3 +64,48 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = colour
                 Image.fromarray(pixels).save(folder / split / name.replace(" ", "_") / f"{number:02d}.png")
     return folder
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run a command in this process."""
+    log, on_end = logging.getLogger("biomedcoop"), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["biomedcoop", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Result(int(left.value.code or 0), *capsys.readouterr())
+
+    yield call
+    log.handlers.clear()
+    log.propagate = True
+    signal.signal(signal.SIGTERM, on_end)
+
+
+@pytest.fixture
+def refused(cli: Cli) -> Refused:
+    """Run a command that must end with status 2 and one line; returns the line."""
+
+    def call(*words: object) -> str:
+        result = cli(*words)
+        assert result.status == 2, result
+        assert result.out == ""
+        (line,) = result.err.splitlines()
+        assert line.startswith("error: ")
+        assert len(line) < 500
+        return line
+
+    return call

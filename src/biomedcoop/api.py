@@ -29,12 +29,15 @@ from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
-from biomedcoop.prompts import Sentences, sentences_for
+from biomedcoop.prompts import Sentences, check_sentences, sentences_for
+from biomedcoop.prompts.library import library_file, ways_to_get
+from biomedcoop.prompts.sources import fold, read_table
 
 if TYPE_CHECKING:
     import torch
 
     from biomedcoop.backbones.base import Backbone
+    from biomedcoop.evaluation.sentences import PromptReport
     from biomedcoop.methods import Method
     from biomedcoop.report.run import DatasetSummary, RunReport
 
@@ -85,7 +88,7 @@ def fit_runs(
         seeds: one run each.
         recipe: "paper": the published settings, with those published for the dataset if it is one of the benchmark's.
         settings: single settings of the method, over the recipe's.
-        prompts: "auto", "library", "templates" or a JSON file; see :func:`biomedcoop.prompts.sentences_for`.
+        prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
         device: where the backbone runs, when it is given by name.
         progress: told how far the work is.
@@ -134,7 +137,7 @@ def _plan(
     values = chosen.settings(settings or {}, entry.recipe if entry else None)
     sentences = None
     if chosen.abilities.uses_sentences:
-        sentences = sentences_for(data.class_names, entry.name if entry else data.name, prompts)
+        sentences = find_sentences(data, prompts)
     trains = chosen.abilities.trains
     nothing = np.zeros(0, dtype=np.int64)
     draws = [sample_few_shot(data, shots, seed, repeat_shots)[0] if trains else nothing for seed in seeds]
@@ -324,21 +327,156 @@ def run(
     return report
 
 
+def check_prompts(
+    source: str | Path,
+    *,
+    data: Dataset | None = None,
+    class_names: Sequence[str] | None = None,
+    backbone: Backbone | str | os.PathLike[str] | None = "mini",
+    split: str | None = None,
+    threshold: float = 1.5,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> PromptReport:
+    """Look for what is wrong with the sentences of a task: in the text, to a backbone, on labelled images.
+
+    Args:
+        source: "library:NAME" or a path; see :func:`biomedcoop.prompts.sources.read_table`.
+        data: images of the task; its classes must have sentences, and the sentence ensemble is tested on them.
+        class_names: the task's classes, where there is no ``data``; by default the source's own.
+        backbone: None for the text alone.
+        split: of ``data``; by default "val", or "train" where that is empty. Test images are never a default.
+        threshold: τ of the statistics-based selection, in standard deviations.
+        device: where the backbone runs, when it is given by name.
+        progress: told how far the work is.
+
+    Raises:
+        UserError: the source, the data or the backbone cannot be used.
+    """
+    from biomedcoop.evaluation.sentences import CLOSE, PromptReport, closest_pairs, outliers
+
+    kind, _, name = str(source).partition(":")
+    table = library_file(name)["classes"] if kind == "library" and name else read_table(source)
+    wanted = data.class_names if data is not None else class_names or list(table)
+    own = {fold(key): sentences for key, sentences in table.items()}
+    by_class = {name: [s.replace("{}", name) for s in own[fold(name)]] for name in wanted if fold(name) in own}
+    report = PromptReport(str(source), {name: len(sentences) for name, sentences in by_class.items()})
+    report.missing = [name for name in wanted if name not in by_class]
+    report.unused = [key for key in table if fold(key) not in {fold(name) for name in wanted}]
+    report.faults = check_sentences(by_class)
+    if lengths := [len(s.split()) for sentences in by_class.values() for s in sentences]:
+        report.words = (min(lengths), max(lengths))
+    if report.missing:
+        way = ways_to_get(wanted, *(modality_and_organ(data) if data is not None else ()))
+        report.problems.append(f"no sentences for {', '.join(report.missing)}; {way}")
+    if len(set(report.counts.values())) > 1:
+        fewest = min(report.counts, key=lambda name: report.counts[name])
+        report.warnings.append(
+            f"classes have different numbers of sentences; only the first {report.counts[fewest]} of each are used, as many as "
+            f"'{fewest}' has"
+        )
+    for fault in report.faults:
+        line = f"{fault.class_name}: '{fault.sentence}' {fault.text}"
+        (report.problems if fault.serious else report.warnings).append(line)
+    if backbone is None or not by_class:
+        return report
+
+    import torch
+
+    from biomedcoop.features.encode import encode_texts
+
+    backbone = _loaded(backbone, device)
+    report.backbone = backbone.name
+    report.tokens = 0
+    for name, sentences in by_class.items():
+        for sentence, tokens in zip(sentences, backbone.token_counts(sentences), strict=True):
+            report.tokens = max(report.tokens, tokens)
+            if tokens > backbone.context_length:
+                report.cut.append((name, sentence, tokens))
+                report.problems.append(
+                    f"{name}: '{sentence}' has {tokens} tokens, {backbone.name} reads {backbone.context_length}; shorten it"
+                )
+    flat = torch.from_numpy(encode_texts(backbone, [s for sentences in by_class.values() for s in sentences]))
+    rows = np.cumsum([0, *map(len, by_class.values())])
+    features = {name: flat[a:b] for name, a, b in zip(by_class, rows[:-1], rows[1:], strict=True)}
+    report.closest = closest_pairs(features)
+    report.outliers = outliers(by_class, features, threshold)
+    for a, b, cosine in report.closest:
+        if cosine > CLOSE:
+            report.warnings.append(
+                f"the sentences of '{a}' and '{b}' mean nearly the same to {backbone.name} ({cosine:.2f})"
+            )
+    if data is not None and not report.missing:
+        _test_prompts(report, data, source, backbone, features, split, threshold, progress)
+    return report
+
+
+def _test_prompts(
+    report: PromptReport,
+    data: Dataset,
+    source: str | Path,
+    backbone: Backbone,
+    features: Mapping[str, torch.Tensor],
+    split: str | None,
+    threshold: float,
+    progress: Progress | None,
+) -> None:
+    """The sentence ensemble on labelled images, beside the class name alone, and what the selection drops there."""
+    import torch
+
+    from biomedcoop.evaluation.sentences import dropped_by_selection
+    from biomedcoop.features.encode import encode_images
+
+    split = split or ("val" if data.counts("val").any() else "train")
+    accuracy: dict[str, dict[str, Any]] = {}
+    for label, method in (("sentences", "zero-shot-ensemble"), ("class name", "zero-shot")):
+        metrics = evaluate(fit(data, method, backbone, prompts=source), data, split, progress=progress)
+        accuracy[label] = {
+            "accuracy": dataclasses.asdict(metrics.accuracy),
+            "recall": {c.name: c.sensitivity.value for c in metrics.classes},
+        }
+        images = metrics.n_images
+    fewest = min(report.counts.values())
+    stacked = torch.stack([features[name][:fewest] for name in data.class_names])
+    part = encode_images(backbone, data.part(split))
+    report.images = f"{images} {split} images"
+    report.accuracy = accuracy
+    report.dropped = dropped_by_selection(torch.from_numpy(part), stacked, threshold)
+    gain = accuracy["sentences"]["accuracy"]["value"] - accuracy["class name"]["accuracy"]["value"]
+    if gain < 0:
+        report.warnings.append(
+            f"on {report.images} the sentences are right less often than the class name alone ({100 * gain:+.1f} points)"
+        )
+
+
 def summarise(data: Dataset) -> DatasetSummary:
     """What a report says about a dataset."""
-    from biomedcoop.data.simulate import parse_spec
     from biomedcoop.report.run import DatasetSummary
 
-    about = parse_spec(data.name).task if data.simulated else find(data.name, data.class_names)
+    modality, organ = modality_and_organ(data)
     return DatasetSummary(
         name=data.name,
         class_names=data.class_names,
         counts={split: data.counts(split).tolist() for split in ("train", "val", "test") if data.counts(split).any()},
         simulated=data.simulated,
-        modality=about.modality if about else None,
-        organ=about.organ if about else None,
+        modality=modality,
+        organ=organ,
         notes=data.notes,
     )
+
+
+def modality_and_organ(data: Dataset) -> tuple[str | None, str | None]:
+    """What a dataset shows, where the catalogue or the simulator knows it."""
+    from biomedcoop.data.simulate import parse_spec
+
+    about = parse_spec(data.name).task if data.simulated else find(data.name, data.class_names)
+    return (about.modality, about.organ) if about else (None, None)
+
+
+def find_sentences(data: Dataset, prompts: str | Path = "auto") -> Sentences:
+    """Sentences for every class of a dataset; see :func:`biomedcoop.prompts.sentences_for`."""
+    entry = find(data.name, data.class_names)
+    return sentences_for(data.class_names, entry.name if entry else data.name, prompts, *modality_and_organ(data))
 
 
 def versions() -> dict[str, str]:

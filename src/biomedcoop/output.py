@@ -15,6 +15,14 @@ TEMPORARY_PREFIX = ".tmp-"
 """How the names of files begin that are still being written; what a killed process leaves behind can be told by it."""
 
 
+def cache_root() -> Path:
+    """$BIOMEDCOOP_CACHE, else $XDG_CACHE_HOME/biomedcoop, else ~/.cache/biomedcoop: features, backbones, answers."""
+    if named := os.environ.get("BIOMEDCOOP_CACHE"):
+        return Path(named).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "biomedcoop"
+
+
 def explain(path: Path, error: OSError) -> UserError:
     """An error of the file system as one line: what could not be written, why, and the way out."""
     return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another place")

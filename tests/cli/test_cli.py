@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
 import shutil
@@ -16,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +30,11 @@ COMMANDS = (
     ["train"],
     ["evaluate"],
     ["predict"],
+    ["prompts", "list"],
+    ["prompts", "show"],
+    ["prompts", "check"],
+    ["prompts", "import"],
+    ["prompts", "generate"],
     ["datasets", "check"],
     ["datasets", "simulate"],
     ["backbones", "list"],
@@ -39,49 +43,8 @@ COMMANDS = (
 )
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
+Cli = Callable[..., Any]
 Refused = Callable[..., str]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Run a command in this process."""
-    log, on_end = logging.getLogger("biomedcoop"), signal.getsignal(signal.SIGTERM)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["biomedcoop", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        return Result(int(left.value.code or 0), *capsys.readouterr())
-
-    yield call
-    log.handlers.clear()
-    log.propagate = True
-    signal.signal(signal.SIGTERM, on_end)
-
-
-@pytest.fixture
-def refused(cli: Cli) -> Refused:
-    """Run a command that must end with status 2 and one line; returns the line."""
-
-    def call(*words: object) -> str:
-        result = cli(*words)
-        assert result.status == 2, result
-        assert result.out == ""
-        (line,) = result.err.splitlines()
-        assert line.startswith("error: ")
-        assert len(line) < 500
-        return line
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +172,7 @@ def test_json_is_all_there_is_on_stdout(cli: Cli, run_folder: Path, discs: Path,
 
 
 def test_every_command_explains_itself(cli: Cli) -> None:
-    for command in ([], ["datasets"], ["backbones"], *COMMANDS):
+    for command in ([], ["prompts"], ["datasets"], ["backbones"], *COMMANDS):
         for option in ("--help", "-h"):
             result = cli(*command, option)
             assert result.status == 0
@@ -233,7 +196,7 @@ def test_help_waits_for_no_heavy_import() -> None:
 
 
 def test_command_lines_that_say_nothing_or_nonsense(cli: Cli, refused: Refused, out: Path) -> None:
-    for command in ([], ["datasets"], ["backbones"]):
+    for command in ([], ["prompts"], ["datasets"], ["backbones"]):
         result = cli(*command)
         assert result.status == 2
         assert "Usage: biomedcoop" in result.out

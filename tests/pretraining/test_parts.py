@@ -82,10 +82,43 @@ def test_the_second_half_of_the_sentences_is_never_used() -> None:
             assert set(sentences[::2]) <= used, name
 
 
+def test_captions_say_modality_and_organ_of_their_class() -> None:
+    per_class, modalities = texts.library_captions()
+    assert len(per_class) == len(modalities)
+    everything = [text for options in per_class for text in options] + texts.vocabulary_texts()
+    assert not [text for text in everything if "several" in text and ("scan of" in text or "image" in text)]
+    assert "head CT, CT of the head." in everything
+    assert "normal pylorus, endoscopy of the stomach." in everything
+
+
+def test_a_class_of_two_files_is_one() -> None:
+    per_class, _ = texts.library_captions()
+    about = [options for options in per_class if "normal lungs." in options]
+    assert len(about) == 1
+    for file in ("covid", "pneumoniamnist"):
+        assert set(texts.read_library(file)["classes"]["normal lungs"]) <= set(about[0])
+    assert all(len(set(options)) == len(options) for options in per_class)
+
+
+def test_hidden_words_change_a_text_but_not_all_of_it() -> None:
+    torch.manual_seed(0)
+    rust = texts.new_tokenizer()
+    towers, tokenizer = new_towers(Settings(layers=1), rust.get_vocab_size()), Tokenizer(rust, 64)
+    words = ["A dark oval mass with a thin bright wall lies below the skin."] * 4
+    with torch.inference_mode():
+        whole = text_features(towers, tokenizer, words)
+        hidden = text_features(towers, tokenizer, words, 0.5, torch.Generator().manual_seed(0))
+        nearly_all = text_features(towers, tokenizer, words, 1 - 1e-7, torch.Generator().manual_seed(0))
+    assert len(hidden.unique(dim=0)) == 4, "each text loses other words"
+    assert ((hidden * whole).sum(1) < 0.9999).all()
+    assert nearly_all.isfinite().all(), "[CLS] always stays"
+    assert len(nearly_all.unique(dim=0)) == 1
+
+
 def test_the_vocabulary_is_the_same_each_time_and_knows_the_words() -> None:
     first, second = texts.new_tokenizer(), texts.new_tokenizer()
     assert first.to_str() == second.to_str()
-    assert first.get_vocab_size() == 3072
+    assert first.get_vocab_size() == 4096
     assert "[UNK]" not in first.encode("Naming something 3,5 unheard-of: zyxwv?").tokens
     assert first.encode("What? (A café)").tokens == first.encode("what a cafe").tokens, (
         "signs never trained are left out"

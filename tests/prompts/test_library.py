@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
+import shlex
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
-from biomedcoop.prompts import sentences_for
-from biomedcoop.prompts.library import TEMPLATES
+from biomedcoop.prompts import check_sentences, sentences_for
 
-LIBRARY = Path(str(resources.files("biomedcoop.prompts"))) / "library"
-FILES = sorted(path.stem for path in LIBRARY.glob("*.json"))
-
-FILLERS = set(
-    re.findall(
-        r"\w+",
-        """a an the of in on at to with and or by from as is are be this that these those its it into than which no not without
-        for within through over under between there where while very more most often may can seen shows show appears appear
-        image picture""",
-    )
-)
+PROMPTS = Path(str(resources.files("biomedcoop.prompts")))
+FILES = sorted(path.stem for path in (PROMPTS / "library").glob("*.json"))
+TEMPLATES = json.loads((PROMPTS / "templates.json").read_text(encoding="utf-8"))
 
 
 def read(name: str) -> dict:
-    return json.loads((LIBRARY / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def words(sentence: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", sentence.lower())
+    return json.loads((PROMPTS / "library" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def write(path: Path, content: object) -> Path:
@@ -49,7 +34,7 @@ def write(path: Path, content: object) -> Path:
 def test_shipped_files_say_what_they_are(name: str) -> None:
     content = read(name)
     assert content["dataset"] == name
-    for key in ("modality", "organ", "author", "date"):
+    for key in ("modality", "organ", "author", "date", "reviewed"):
         assert content[key].strip()
     assert content["version"] >= 1
 
@@ -66,21 +51,31 @@ def test_shipped_files_cover_the_catalogue_in_its_words(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_shipped_sentences(name: str) -> None:
     classes = read(name)["classes"]
+    assert check_sentences(classes) == []
     for label, sentences in classes.items():
         assert len(sentences) == 50, label
-        assert len({sentence.lower() for sentence in sentences}) == 50, label
         for sentence in sentences:
-            assert 6 <= len(sentence.split()) <= 30, sentence
             assert sentence.isascii(), sentence
             assert sentence[0].isupper(), sentence
             assert sentence.endswith("."), sentence
-            others = [other for other in classes if other != label and other.lower() in sentence.lower()]
-            assert not others, sentence
-        (opening, uses), *_ = Counter(" ".join(words(sentence)[:4]) for sentence in sentences).most_common(1)
-        assert uses <= 2, opening
-        content = [(set(words(sentence)) - FILLERS, sentence) for sentence in sentences]
-        for (a, first), (b, second) in combinations(content, 2):
-            assert len(a & b) < 0.5 * len(a | b), f"{label}: {first} | {second}"
+            assert "{" not in sentence, sentence
+
+
+@pytest.mark.parametrize("modality", TEMPLATES)
+def test_shipped_templates(modality: str) -> None:
+    templates = TEMPLATES[modality]
+    assert len(templates) >= 8
+    assert len({template.casefold() for template in templates}) == len(templates)
+    for template in templates:
+        assert template.count("{}") == 1, template
+        assert template.count("{") == template.count("}") == 1, template
+        assert template == " ".join(template.split()), template
+
+
+def test_every_modality_has_templates() -> None:
+    shown = {entry.modality for entry in catalogue.entries()} | {read(name)["modality"] for name in FILES}
+    assert shown - {"several"} <= set(TEMPLATES)
+    assert "any" in TEMPLATES
 
 
 def test_datasets_with_sentences() -> None:
@@ -126,33 +121,85 @@ def test_a_dataset_whose_file_lacks_a_class_looks_elsewhere() -> None:
 
 
 def test_templates_where_the_library_lacks_a_class() -> None:
-    found = sentences_for(["benign tumor", "wrist", "ankle", "elbow", "hip"], "busi")
-    assert found.source == "templates"
-    assert found.by_class[1] == tuple(template.replace("{}", "wrist") for template in TEMPLATES)
+    names = ["benign tumor", "wrist", "ankle", "elbow", "hip"]
+    found = sentences_for(names, "busi")
+    assert found.source == "templates: any"
+    assert found.by_class[1] == tuple(template.replace("{}", "wrist") for template in TEMPLATES["any"])
     assert found.by_class[1][0] == "a photo of a wrist."
     (note,) = found.notes
-    assert "no sentences for 'wrist', 'ankle', 'elbow' and others" in note
+    assert note.startswith(
+        "Templates (any) are used in place of sentences: no sentences for 'wrist', 'ankle', 'elbow', 'hip'; "
+    )
     assert "--prompts FILE" in note
+    assert "--modality MODALITY --organ ORGAN" in note
+
+
+@pytest.mark.parametrize(
+    ("modality", "chosen"),
+    [("CT", "CT"), ("x ray", "X-ray"), ("FUNDUS_photography", "fundus photography"), ("several", "any"), (None, "any")],
+)
+def test_the_modality_chooses_the_templates(modality: str | None, chosen: str) -> None:
+    for source in ("auto", "templates"):
+        found = sentences_for(["wrist", "hip"], None, source, modality, "arm")
+        assert found.source == f"templates: {chosen}"
+        assert found.by_class[0] == tuple(template.replace("{}", "wrist") for template in TEMPLATES[chosen])
+
+
+def test_the_way_out_is_a_command_that_generates_all_classes() -> None:
+    (note,) = sentences_for(
+        ["benign tumor", "Crohn's disease"], None, "auto", "optical coherence tomography", "eye"
+    ).notes
+    command = shlex.split(note[note.index("biomedcoop prompts") :].rstrip("."))
+    assert command[:3] == ["biomedcoop", "prompts", "generate"]
+    assert dict(zip(command[3::2], command[4::2], strict=True)) == {
+        "--classes": "benign tumor, Crohn's disease",
+        "--modality": "optical coherence tomography",
+        "--organ": "eye",
+        "--out": "words.json",
+    }
 
 
 def test_sentences_of_different_tasks_are_never_mixed() -> None:
     names = ["benign tumor", "kidney stone"]
     found = sentences_for(names)
-    assert found.source == "templates"
+    assert found.source == "templates: any"
     assert "different tasks" in found.notes[0]
     with pytest.raises(UserError, match="does not cover this task: its classes come from different tasks"):
         sentences_for(names, source="library")
 
 
 def test_library_only_refuses_what_it_lacks() -> None:
-    with pytest.raises(UserError, match=r"does not cover this task: no sentences for 'wrist'; give your own"):
-        sentences_for(["benign tumor", "wrist"], "busi", "library")
+    with pytest.raises(
+        UserError, match=r"does not cover this task: no sentences for 'wrist', 'hip'; give your own"
+    ) as caught:
+        sentences_for(["benign tumor", "wrist", "hip"], "busi", "library")
+    assert "biomedcoop prompts generate --classes" in str(caught.value)
+
+
+def test_one_file_of_the_library() -> None:
+    found = sentences_for(["Normal_Kidney", "kidney stone"], "busi", "library:ctkidney")
+    table = read("ctkidney")["classes"]
+    assert found.source == "library: ctkidney"
+    assert found.by_class == (tuple(table["normal kidney"]), tuple(table["kidney stone"]))
+    with pytest.raises(
+        UserError, match=r"^library:busi: no sentences for 'kidney stone', 'hip'; it has: .*benign tumor"
+    ):
+        sentences_for(["benign tumor", "kidney stone", "hip"], None, "library:busi")
+    with pytest.raises(UserError, match=r"has no file 'bussi'; did you mean busi\?"):
+        sentences_for(["benign tumor"], None, "library:bussi")
+    with pytest.raises(UserError, match=r"has no file 'zzz'; it has: .*busi, "):
+        sentences_for(["benign tumor"], None, "library:zzz")
 
 
 def test_templates_on_demand() -> None:
-    found = sentences_for(["benign tumor", "{curly} %s"], "busi", "templates")
-    assert (found.source, found.notes) == ("templates", ())
-    assert found.by_class[1][-1] == "{curly} %s."
+    found = sentences_for(["benign tumor", "{curly} {} %s"], "busi", "templates")
+    assert (found.source, found.notes) == ("templates: any", ())
+    assert found.by_class[1][-1] == "{curly} {} %s."
+    found = sentences_for(["benign tumor", "wrist"], "busi", "templates:x_ray", "ultrasound")
+    assert found.source == "templates: X-ray"
+    assert found.by_class[1][0] == TEMPLATES["X-ray"][0].replace("{}", "wrist")
+    with pytest.raises(UserError, match="no templates for the modality 'xray'; there are: any, CT, MRI, X-ray"):
+        sentences_for(["wrist"], None, "templates:xray")
 
 
 # -- a user's file
@@ -168,6 +215,49 @@ def test_a_users_file(wrap: bool, tmp_path: Path) -> None:
     assert sentences_for(["left kidney", "cyst"], "ctkidney", str(path)) == found
 
 
+def test_a_users_sentences_with_a_place_for_the_class_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.json", {"left_kidney": ["A {} on CT, {}."], "cyst": ["Round."]})
+    assert sentences_for(["Left Kidney", "cyst"], None, path).by_class == (
+        ("A Left Kidney on CT, Left Kidney.",),
+        ("Round.",),
+    )
+
+
+def test_other_forms(tmp_path: Path) -> None:
+    """Each is tested in test_sources.py; here, that they are asked for by their path alone."""
+    table = {"cyst": ["Round."], "stone": ["Sharp."]}
+    write(tmp_path / "a.csv", "class,sentence\ncyst,Round.\nstone,Sharp.\n")
+    write(tmp_path / "a.py", f"A = {table}\nB = {{'b': ['b']}}\n")
+    (tmp_path / "library").mkdir()  # a folder may be called anything
+    for name, (sentence,) in table.items():
+        write(tmp_path / "library" / f"{name}.txt", sentence)
+    for source, name in (("a.csv", "a.csv"), ("a.py:A", "a.py"), ("library", "library")):
+        found = sentences_for(["stone", "cyst"], "busi", f"{tmp_path}/{source}")
+        assert (found.by_class, found.source) == ((("Sharp.",), ("Round.",)), f"file: {name}")
+
+
+def test_a_users_templates(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.txt", "a scan of {}.\n\n{}, again {}\n")
+    found = sentences_for(["stone", "left {} cyst"], "busi", path, "CT")
+    assert found.by_class == (
+        ("a scan of stone.", "stone, again stone"),
+        ("a scan of left {} cyst.", "left {} cyst, again left {} cyst"),
+    )
+    assert (found.source, found.notes) == ("templates: mine.txt", ())
+
+
+def test_all_missing_classes_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.json", {"cyst": ["Round."]})
+    with pytest.raises(UserError) as caught:
+        sentences_for(["cyst", "stone", "tumor"], None, path, "CT", "kidney")
+    assert str(caught.value).startswith(
+        f"prompts {path}: no sentences for 'stone', 'tumor'; it has: cyst; give your own"
+    )
+    assert "--classes 'cyst, stone, tumor' --modality CT --organ kidney" in str(caught.value)
+    with pytest.raises(UserError, match=r"for 'c0', 'c1', 'c2', 'c3', 'c4' and others; it has"):
+        sentences_for([f"c{n}" for n in range(9)], None, path)
+
+
 def test_classes_are_evened_out_and_that_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.json", {"a": ["1", "2", "3"], "b": ["4", "5"]})
     found = sentences_for(["a", "b"], None, path)
@@ -175,46 +265,8 @@ def test_classes_are_evened_out_and_that_is_said(tmp_path: Path) -> None:
     assert found.notes == ("Classes have different numbers of sentences; the first 2 of each are used.",)
 
 
-def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """As some editors write it."""
-    path = tmp_path / "mine.json"
-    path.write_text('{"köln": ["grün."]}', encoding="utf-8-sig")
-    assert sentences_for(["köln"], None, path).by_class == (("grün.",),)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("", "cannot be used .*want a JSON object"),
-        ("{oops", "cannot be used .*want a JSON object"),
-        ('["a", "b"]', "want an object of class name to a list of sentences"),
-        ("{}", "want an object"),
-        ('{"classes": {}}', "want an object"),
-        ('{"cyst": []}', "class 'cyst' needs a list of at least one sentence"),
-        ('{"cyst": "one sentence"}', "class 'cyst' needs a list"),
-        ('{"cyst": ["fine", 3]}', "class 'cyst' needs a list"),
-        ('{"cyst": ["fine", "  "]}', "class 'cyst' needs a list"),
-        ('{"cyst": ["half \\ud800 a character"]}', "cannot be used .*surrogates"),
-        ('{"cyst": ["fine"], "Cyst": ["twice"]}', "cannot be used \\('Cyst' is there twice"),
-        ('{"cyst": ["fine"], "cyst": ["twice"]}', "cannot be used \\('cyst' is there twice"),
-        ('{"kidney": ["fine"], "spleen": ["fine"]}', "no sentences for class 'cyst'; it has: kidney, spleen"),
-        pytest.param("[" * 100_000, "cannot be used .*want a JSON object", id="nested"),
-    ],
-)
-def test_files_that_cannot_be_used(content: str, words: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "mine.json", content)
-    with pytest.raises(UserError, match=words) as caught:
-        sentences_for(["cyst"], None, path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(UserError, match="cannot be read"):
-            sentences_for(["cyst"], None, path)
-    (tmp_path / "latin.json").write_bytes('{"cyst": ["zähflüssig"]}'.encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin\.json"):
-        sentences_for(["cyst"], None, tmp_path / "latin.json")
+def test_a_source_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"prompts {tmp_path}/none.json: cannot be read"):
+        sentences_for(["cyst"], None, tmp_path / "none.json")
     with pytest.raises(UserError, match="prompts libary: cannot be read"):  # a slip of the pen names no file
         sentences_for(["cyst"], None, "libary")

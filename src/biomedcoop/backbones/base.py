@@ -47,6 +47,10 @@ class Backbone(ABC):
         """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
 
     @abstractmethod
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut to the context length."""
+
+    @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] -> word embeddings [B, L, D], without positions."""
 

@@ -84,6 +84,9 @@ class OpenClipBackbone(Backbone):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer(texts)
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        return [self.tokenizer.count(text) for text in texts]
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.text.transformer.embeddings.word_embeddings(ids)  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.errors import UserError
+from biomedcoop.output import cache_root
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +64,8 @@ def locate(name: str) -> Path | None:
 
 
 def weights_root() -> Path:
-    """``$BIOMEDCOOP_CACHE/backbones``, by default below the user's cache folder."""
-    from biomedcoop.features.store import default_root
-
-    return default_root().parent / "backbones"
+    """``backbones`` in the user's cache folder; see :func:`biomedcoop.output.cache_root`."""
+    return cache_root() / "backbones"
 
 
 def load_backbone(

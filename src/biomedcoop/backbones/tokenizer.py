@@ -67,6 +67,11 @@ class Tokenizer:
         """Token ids of one text with [CLS] and [SEP], cut to the context length."""
         return list(self.rust.encode(clean(text)).ids)
 
+    def count(self, text: str) -> int:
+        """Tokens of one text, [CLS] and [SEP] included, as if nothing were cut."""
+        encoding = self.rust.encode(clean(text))
+        return len(encoding.ids) + sum(len(rest.ids) - 2 for rest in encoding.overflowing)
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 [B, L], L the longest of the call, padded with 0."""
         import torch

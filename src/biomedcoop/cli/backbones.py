@@ -35,7 +35,7 @@ def list_backbones(json: Json = False) -> None:
 def download_backbone(
     name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)], json: Json = False
 ) -> None:
-    """Fetch a backbone from the Hugging Face hub (the only command that uses the network)."""
+    """Fetch a backbone from the Hugging Face hub (uses the network)."""
     from biomedcoop.backbones.registry import download
 
     folder = download(name)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -68,6 +68,18 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
             bar.update(rows[stage], completed=done, description=what)
 
         yield report
+
+
+MOST_LINES = 20
+
+
+def print_first(lines: Iterable[str]) -> None:
+    """Print the first lines of a kind; a list of thousands hides the rest of a report."""
+    for number, line in enumerate(lines):
+        if number == MOST_LINES:
+            print("… and more; --json lists all")
+            break
+        print(line)
 
 
 def print_table(table: Any) -> None:

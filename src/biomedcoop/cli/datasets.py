@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.console import print_first, print_json, print_table, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, SplitFile
-
-_MOST_LINES = 20
 
 app = typer.Typer(help="Look at datasets, draw simulated ones.", no_args_is_help=True)
 
@@ -39,9 +36,9 @@ def check(
         for name in report.counts["train"]:
             table.add_row(Text(name), *(str(report.counts[split][name]) for split in splits))
         print_table(table)
-        _first(f"unreadable: {where}: {reason}" for where, reason in report.unreadable)
-        _first(f"same image: {', '.join(found.keys)}" for found in report.duplicates)
-        _first(f"group {group} is in: {', '.join(crossed)}" for group, crossed in report.crossing_groups.items())
+        print_first(f"unreadable: {where}: {reason}" for where, reason in report.unreadable)
+        print_first(f"same image: {', '.join(found.keys)}" for found in report.duplicates)
+        print_first(f"group {group} is in: {', '.join(crossed)}" for group, crossed in report.crossing_groups.items())
         for note in report.notes:
             print(f"note: {note}")
         for warning in report.warnings:
@@ -52,15 +49,6 @@ def check(
             print("no problem found")
     if report.problems:
         raise typer.Exit(1)
-
-
-def _first(lines: Iterable[str]) -> None:
-    """Print the first lines of a kind; a list of thousands hides the rest of the report."""
-    for number, line in enumerate(lines):
-        if number == _MOST_LINES:
-            print("… and more; --json lists all")
-            break
-        print(line)
 
 
 @app.command("simulate")

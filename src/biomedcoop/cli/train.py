@@ -22,7 +22,11 @@ def train(
         str, typer.Option("--compare", help="Methods to test beside it, separated by commas; 'none' for none.")
     ] = "zero-shot",
     prompts: Annotated[
-        str, typer.Option("--prompts", help="auto, library, templates, or a JSON file of sentences.")
+        str,
+        typer.Option(
+            "--prompts",
+            help="auto, library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
+        ),
     ] = "auto",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the method, e.g. --set epochs=50; may be repeated.")

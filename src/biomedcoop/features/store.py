@@ -38,7 +38,7 @@ from biomedcoop.features.shard import (
     open_shard,
     write_shard,
 )
-from biomedcoop.output import TEMPORARY_PREFIX, replace_file
+from biomedcoop.output import TEMPORARY_PREFIX, cache_root, replace_file
 
 _log = logging.getLogger("biomedcoop")
 
@@ -270,11 +270,8 @@ class SpaceSummary(NamedTuple):
 
 
 def default_root() -> Path:
-    """``features`` in $BIOMEDCOOP_CACHE, else $XDG_CACHE_HOME/biomedcoop, else ~/.cache/biomedcoop."""
-    if named := os.environ.get("BIOMEDCOOP_CACHE"):
-        return Path(named).expanduser() / "features"
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "biomedcoop" / "features"
+    """``features`` in the user's cache folder; see :func:`biomedcoop.output.cache_root`."""
+    return cache_root() / "features"
 
 
 def summary(root: Path) -> list[SpaceSummary]:

@@ -1,0 +1,132 @@
+"""Text checks of sentences: repeats, near-repeats, length, names of other classes. No tensors, no model.
+
+One sentence is judged against those before it, so the same rules serve a file that is checked and an answer that is being
+collected (``generate.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+FEWEST_WORDS, MOST_WORDS = 6, 30
+OPENING_WORDS, OPENING_USES = 4, 2
+OVERLAP = 0.5
+"""Two sentences of a class that share this much of their content words (Jaccard index) say the same."""
+
+FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the of in on at to with and or by from as is are be this that these those its it into than which no not without for
+        within through over under between there where while very more most often may can seen shows show appears appear image
+        picture""",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a sentence.
+
+    Attributes:
+        kind: "repeat" (equal to one before it), "shared" (equal to one of another class), "near-repeat", "opening" (begins
+            like two before it), "length" or "other class" (names one).
+        text: what is wrong, for a person.
+    """
+
+    kind: str
+    class_name: str
+    sentence: str
+    text: str
+
+    @property
+    def serious(self) -> bool:
+        """Whether it is wrong whatever the words mean."""
+        return self.kind in ("repeat", "shared")
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words; punctuation is dropped, ``_`` too."""
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+class Collection:
+    """Sentences of the classes of one task, each judged against those that were added before it.
+
+    Args:
+        class_names: C names. No sentence may name another class than its own; of nested names ("tumor" in "benign tumor") the
+            longest counts.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.sentences: dict[str, list[str]] = {name: [] for name in class_names}
+        self._content: dict[str, list[set[str]]] = {name: [] for name in class_names}
+        self._openings: dict[str, Counter[str]] = {name: Counter() for name in class_names}
+        self._owner: dict[str, str] = {}
+        self._called: dict[str, list[str]] = {}  # "her2+" and "her2-" are one text: it names neither for the other
+        for name in class_names:
+            self._called.setdefault(" ".join(words(name)), []).append(name)
+        longest_first = sorted(filter(None, self._called), key=len, reverse=True)
+        self._names = re.compile(rf"\b({'|'.join(map(re.escape, longest_first)) or '(?!)'})(?:s|es)?\b")
+
+    def faults(self, class_name: str, sentence: str) -> list[Fault]:
+        """What is wrong with one more sentence of a class; it is not added."""
+        said = words(sentence)
+        key = " ".join(said)
+
+        def fault(kind: str, text: str) -> Fault:
+            return Fault(kind, class_name, sentence, text)
+
+        found = []
+        owner = self._owner.get(key)
+        if owner == class_name:
+            found.append(fault("repeat", "is there twice"))
+        elif owner is not None:
+            found.append(fault("shared", f"is also a sentence of '{owner}'"))
+        else:
+            content = set(said) - FUNCTION_WORDS
+            for other, before in zip(self._content[class_name], self.sentences[class_name], strict=True):
+                if len(content & other) >= OVERLAP * len(content | other):
+                    found.append(fault("near-repeat", f"says nearly what '{before}' says"))
+                    break
+            if self._openings[class_name][opening(said)] >= OPENING_USES:
+                found.append(fault("opening", f"is one more that begins with '{opening(said)}'"))
+        count = len(sentence.split())
+        if not FEWEST_WORDS <= count <= MOST_WORDS:
+            found.append(
+                fault("length", f"has {count} words; {FEWEST_WORDS} to {MOST_WORDS} say enough and are not cut")
+            )
+        called = [self._called[match] for match in self._names.findall(key)]
+        if named := [names[0] for names in called if class_name not in names]:
+            found.append(fault("other class", f"names the class '{named[0]}'"))
+        return found
+
+    def add(self, class_name: str, sentence: str) -> None:
+        """Take a sentence in, faults or not."""
+        said = words(sentence)
+        self.sentences[class_name].append(sentence)
+        self._content[class_name].append(set(said) - FUNCTION_WORDS)
+        self._openings[class_name][opening(said)] += 1
+        self._owner.setdefault(" ".join(said), class_name)
+
+
+def opening(said: Sequence[str]) -> str:
+    """The first words of a sentence, by which a fill-in-the-blank set is known."""
+    return " ".join(said[:OPENING_WORDS])
+
+
+def check_sentences(by_class: Mapping[str, Sequence[str]]) -> list[Fault]:
+    """Faults of all sentences of a task, class by class, in order.
+
+    Args:
+        by_class: name of each class and its sentences.
+    """
+    collection = Collection(list(by_class))
+    found = []
+    for name, sentences in by_class.items():
+        for sentence in sentences:
+            found += collection.faults(name, sentence)
+            collection.add(name, sentence)
+    return found

@@ -1,0 +1,246 @@
+"""Where a user's sentences come from: a JSON or CSV file, a folder with a text file per class, the dict literal of a Python
+file, or a text file of templates. Nothing that is read is executed."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from biomedcoop.errors import UserError
+from biomedcoop.output import write_atomically
+
+Table = dict[str, list[str]]
+"""Class name -> sentences, which may hold ``{}`` where the class name belongs."""
+
+FORMS = (
+    'a JSON object {"class name": ["sentence", ...]}, a CSV file with the columns class and sentence, a folder with one .txt '
+    "file per class, a Python file with a dict of lists, or a .txt file of templates with {}"
+)
+
+
+def fold(name: str) -> str:
+    """A class name without what makes no difference: case, ``_`` and ``-``, white space."""
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def read_table(source: str | Path) -> Table:
+    """Sentences of every class that a file or folder holds.
+
+    Args:
+        source: a path; of a Python file with several dicts, ``FILE.py:NAME``.
+
+    Raises:
+        UserError: it cannot be read or holds something else; the line says where.
+    """
+    path, name = split_name(source)
+    try:
+        if path.is_dir():
+            table = _from_folder(path)
+        else:
+            kind = path.suffix.lower()
+            if path.exists() and kind not in (".json", ".csv", ".tsv", ".py", ".txt"):
+                raise UserError(f"prompts {path}: unknown kind of file '{path.suffix}'; want {FORMS}")
+            text = read_text(path)
+            if kind == ".json":
+                table = _from_json(path, text)
+            elif kind in (".csv", ".tsv"):
+                table = _from_csv(path, text)
+            elif kind == ".py":
+                table = _from_python(path, text, name)
+            else:
+                raise UserError(f"prompts {path}: templates belong to no class; use them with 'train --prompts {path}'")
+    except OSError as error:
+        raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
+    if not table:
+        raise UserError(f"prompts {path}: holds no sentences; want {FORMS}")
+    seen: dict[str, str] = {}
+    for class_name, sentences in table.items():
+        if not isinstance(sentences, list) or not all(isinstance(s, str) and s.strip() for s in sentences):
+            raise UserError(f"prompts {path}: class '{class_name}' needs a list of sentences that are not empty")
+        if not sentences:
+            raise UserError(f"prompts {path}: class '{class_name}' needs a list of at least one sentence")
+        try:
+            "".join([class_name, *sentences]).encode()
+        except UnicodeEncodeError as error:  # JSON and Python can spell half a character, which is no text
+            raise UserError(f"prompts {path}: class {class_name!a} cannot be used ({error}); mend its text") from error
+        if fold(class_name) in seen:
+            raise UserError(f"prompts {path}: cannot be used ('{class_name}' is there twice); want {FORMS}")
+        seen[fold(class_name)] = class_name
+    return table
+
+
+def read_templates(path: Path) -> list[str]:
+    """Templates of a text file, one a line, each with ``{}``.
+
+    Raises:
+        UserError: it cannot be read, is empty, or a line has no ``{}``.
+    """
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise UserError(f"prompts {path}: holds no templates; write one a line, with {{}} where the class name belongs")
+    for number, line in lines:
+        if "{}" not in line:
+            raise UserError(
+                f"prompts {path}, line {number}: no {{}} where the class name belongs; for sentences of one class, give a "
+                "folder with one .txt file per class"
+            )
+    return [line for _, line in lines]
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse early what cannot be written at the end of long work.
+
+    Raises:
+        UserError: the name is not that of a JSON file, it exists, or its folder does not.
+    """
+    if path.suffix.lower() != ".json":
+        raise UserError(f"{path}: sentences are written as JSON; give a name that ends with .json")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already; choose another name or pass --overwrite")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no folder; make it first or choose another place")
+
+
+def write_table(path: Path, table: Table, about: Mapping[str, Any]) -> None:
+    """Write sentences as the library's files are: what they are about (what is None stays away), then ``classes``.
+
+    Raises:
+        UserError: the file system refuses.
+    """
+    content = {**{key: value for key, value in about.items() if value is not None}, "classes": table}
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def split_name(source: str | Path) -> tuple[Path, str | None]:
+    """``prompts.py:TEMPLATES`` -> (prompts.py, "TEMPLATES"); other paths have no name behind them."""
+    head, sign, name = str(source).rpartition(".py:")
+    return (Path(head + ".py"), name) if sign and name.isidentifier() else (Path(source), None)
+
+
+def read_text(path: Path) -> str:
+    """A file's text; a byte order mark, as some editors write it, is dropped.
+
+    Raises:
+        UserError: it is no UTF-8 text.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompts {path}: cannot be used ({error}); save it as UTF-8 text") from error
+
+
+def _from_json(path: Path, text: str) -> Table:
+    try:
+        content: Any = json.loads(text, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"prompts {path}: cannot be used ({error}); want a JSON object of class name to sentences"
+        ) from error
+    table = content.get("classes", content) if isinstance(content, dict) else None
+    if not isinstance(table, dict) or not table:
+        raise UserError(f"prompts {path}: want an object of class name to a list of sentences")
+    return table
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = set()
+    for name, _ in pairs:
+        if fold(name) in seen:
+            raise ValueError(f"'{name}' is there twice")
+        seen.add(fold(name))
+    return dict(pairs)
+
+
+def _from_csv(path: Path, text: str) -> Table:
+    # strict: a quote that is never closed would swallow the rest of the file without a word
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    table: Table = {}
+    try:
+        columns = {(name or "").strip().casefold(): name for name in rows.fieldnames or ()}
+        if not {"class", "sentence"} <= set(columns):
+            had = ", ".join(rows.fieldnames or ()) or "nothing"
+            raise UserError(f"prompts {path}: needs the columns class and sentence in its first line; it has: {had}")
+        for row in rows:
+            name, sentence = (" ".join((row[columns[key]] or "").split()) for key in ("class", "sentence"))
+            if None in row or not name or not sentence:
+                what = (
+                    "more values than columns (put a sentence with commas in quotes)"
+                    if None in row
+                    else "an empty value"
+                )
+                raise UserError(f"prompts {path}, line {rows.line_num}: {what}")
+            # rows of one class may be spelled differently; the first spelling counts
+            known = next((k for k in table if fold(k) == fold(name)), name)
+            table.setdefault(known, []).append(sentence)
+    except csv.Error as error:
+        line = max(1, rows.line_num)
+        raise UserError(f"prompts {path}, line {line}: is no CSV ({error}); close every quote") from error
+    return table
+
+
+def _from_folder(folder: Path) -> Table:
+    files = sorted(f for f in folder.glob("*.txt") if not f.name.startswith("."))
+    if not files:
+        raise UserError(
+            f"prompts {folder}: no .txt file there; put one per class, named by the class, a sentence a line"
+        )
+    return {f.stem: [line.strip() for line in read_text(f).splitlines() if line.strip()] for f in files}
+
+
+def _from_python(path: Path, text: str, wanted: str | None) -> Table:
+    """The dict of lists of strings that a module assigns to a name, read as a literal."""
+    try:
+        with warnings.catch_warnings():  # of a "\d" in a text
+            warnings.simplefilter("ignore")
+            module = ast.parse(text, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        raise UserError(f"prompts {path}{f', line {line}' if line else ''}: is no Python file ({error})") from error
+    found: dict[str, Table] = {}
+    computed: list[tuple[str, int]] = []
+    for node in module.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = getattr(node, "value", None)
+        if not isinstance(value, ast.Dict):
+            continue
+        for name in (target.id for target in targets if isinstance(target, ast.Name)):
+            try:
+                content = ast.literal_eval(value)
+            except (ValueError, TypeError, RecursionError, MemoryError):
+                computed.append((name, node.lineno))
+                continue
+            if len(content) < len(value.keys):
+                keys = [ast.literal_eval(key) for key in value.keys if key is not None]
+                twice = next(key for key in keys if keys.count(key) > 1)
+                raise UserError(f"prompts {path}, line {node.lineno}: '{twice}' is there twice in {name}; keep one")
+            if content and all(isinstance(k, str) and isinstance(v, (list, tuple)) for k, v in content.items()):
+                found[name] = {key: list(sentences) for key, sentences in content.items()}
+    if wanted in found:
+        return found[wanted]
+    if wanted is not None or not found:
+        for name, line in (c for c in computed if wanted in (None, c[0])):
+            raise UserError(
+                f"prompts {path}, line {line}: {name} is computed, and nothing is executed here; write it as plain strings"
+            )
+        what = f"no dict {wanted} of lists of strings" if wanted else "no dict of lists of strings at its top level"
+        raise UserError(f"prompts {path}: {what}" + (f"; it has: {', '.join(found)}" if found else ""))
+    if len(found) > 1:
+        names = ", ".join(f"{path.name}:{name}" for name in found)
+        raise UserError(f"prompts {path}: holds several dicts of sentences; choose one of {names}")
+    return next(iter(found.values()))

@@ -1,0 +1,95 @@
+"""What the tables of the words are made of: the sets of words, and paired differences with both intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import words as study
+from words import DRAWN, REFERENCE, SEEDS, WORDS, Cell, Results, cells, difference_table, sentences, words_at
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.prompts.library import library, template_sets
+
+
+def dataset(name: str, *class_names: str) -> Dataset:
+    images = np.zeros((4, 4, 4), dtype=np.uint8)
+    return Dataset(name, class_names, images, tuple("abcd"), np.array([0, 1, 0, 1]), np.array(["test"] * 4))
+
+
+BUSI = dataset("busi", "benign tumor", "malignant tumor", "normal scan")
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_class_gets_as_many_words_and_none_that_pretraining_had(words: str, seed: int) -> None:
+    given = sentences(BUSI, words, seed)
+    assert len(given) == 3
+    assert len({len(texts) for texts in given}) == 1
+    trained = {text for texts in library()["busi"]["classes"].values() for text in texts[::2]}
+    assert not trained & {text for texts in given for text in texts}
+    assert given == sentences(BUSI, words, seed), "the same each time"
+    assert (given != sentences(BUSI, words, seed + 1)) == (words in DRAWN)
+
+
+def test_the_sets_of_words_are_what_they_are_called() -> None:
+    own = sentences(BUSI, REFERENCE, 1)
+    assert [len(texts) for texts in own] == [25] * 3
+    for words in ("5", "10"):
+        part = sentences(BUSI, words, 1)
+        assert all(len(set(few)) == int(words) and set(few) <= set(all_) for few, all_ in zip(part, own, strict=True))
+    dealt = sentences(BUSI, "shuffled", 1)
+    assert Counter(t for texts in dealt for t in texts) == Counter(t for texts in own for t in texts)
+    for texts in dealt:
+        assert all(3 <= len(set(texts) & set(group)) <= 15 for group in own), "of every class"
+    assert sentences(BUSI, "one template", 1) == [[f"a photo of a {name}."] for name in BUSI.class_names]
+    assert sentences(BUSI, "templates", 1)[0] == [
+        t.replace("{}", "benign tumor") for t in template_sets()["ultrasound"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "modality"),
+    [
+        (dataset("bccd_cells", "red blood cell", "platelets"), "light microscopy"),
+        (dataset("mednist", "chest CT", "hand X-ray"), "any"),
+        (dataset("covid_cxr3", "covid lungs", "normal lungs"), "X-ray"),
+    ],
+)
+def test_templates_are_those_of_the_modality(data: Dataset, modality: str) -> None:
+    assert len(sentences(data, "templates", 1)[0]) == len(template_sets()[modality])
+    assert sentences(data, "templates", 1)[0][0] == template_sets()[modality][0].replace("{}", data.class_names[0])
+
+
+def test_no_cell_is_missing_from_the_tables() -> None:
+    listed = cells(["busi", "retina"])
+    assert len({cell.name for cell in listed}) == len(listed)
+    assert {(c.dataset, c.shots, c.words) for c in listed} >= {("busi", 0, "templates"), ("retina", 16, "shuffled")}
+    assert "none" not in words_at(0)
+    assert [cell.cost for cell in listed] == sorted((cell.cost for cell in listed), reverse=True)
+
+
+def test_paired_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two datasets of four images: by hand, 5 of 8 answers less in the mean of three seeds."""
+    monkeypatch.setattr(study, "GROUPS", {"seen": ("x", "y")})
+    monkeypatch.setattr("mini_accuracy.GROUPS", {"seen": ("x", "y")})
+    for name in ("x", "y"):
+        (tmp_path / f"{Cell(name, REFERENCE, 1).name}.json").write_text(json.dumps([[1, 1, 1, 1]] * 3))
+    (tmp_path / f"{Cell('x', 'shuffled', 1).name}.json").write_text(json.dumps([[1, 1, 0, 0]] * 3))
+    wrong = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]]
+    (tmp_path / f"{Cell('y', 'shuffled', 1).name}.json").write_text(json.dumps(wrong))
+    results = Results({name: np.array(list("abcd")) for name in ("x", "y")}, tmp_path)
+    estimate, spread = results.of(("x", "y"), ("shuffled", 1, None), (REFERENCE, 1, None))
+    assert estimate.value == pytest.approx((-0.5 - 0.75) / 2)
+    assert estimate.low < estimate.value < estimate.high
+    assert spread == "–", "no quantile is known for six values"
+    monkeypatch.setitem(study.STUDENT, 6, 2.571)
+    each = np.array([-0.5] * 3 + [-1, -0.75, -0.5])
+    half = 2.571 * each.std(ddof=1) / 6**0.5
+    _, spread = results.of(("x", "y"), ("shuffled", 1, None), (REFERENCE, 1, None))
+    assert spread == f"−{100 * (0.625 + half):.1f} to −{100 * (0.625 - half):.1f}"
+    table = difference_table(results, {"shuffled": (("shuffled", 1, None), (REFERENCE, 1, None))})
+    assert table[-1].startswith("| shuffled | −62.5 (")
