@@ -98,6 +98,12 @@ def read_library(file: str) -> dict[str, Any]:
     return library
 
 
+@cache
+def sentences() -> frozenset[str]:
+    """All sentences of the library that train; other captions are templates."""
+    return frozenset(s for file in FILES for texts in read_library(file)["classes"].values() for s in texts)
+
+
 def captions(classes: list[tuple[str, str]]) -> tuple[list[list[Caption]], list[Caption]]:
     """Captions of every class (sentences of the training half, then templates), and those of the modalities.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from captions import sentences
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,7 +38,8 @@ class Settings:
         keep: share of patches that the image tower sees while training,
         whole: up to this share of the schedule; after it, every patch, as the test will.
         colour: strength of random changes of exposure and tint.
-        drop_words: share of a caption's tokens that the text tower does not see while training.
+        drop_words: share of the tokens of the library's sentences that the text tower does not see while training. Templates
+            are always whole: without its one telling word, a class name is that of another class.
         describe: weight of the image-descriptor loss.
         within: weight of the contrastive loss within the task.
         text_steps: steps that the text tower learns alone before the first epoch, all classes of the library at once.
@@ -64,7 +66,7 @@ class Settings:
     keep: float = 0.5
     whole: float = 0.85
     colour: float = 0.2
-    drop_words: float = 0.2
+    drop_words: float = 0.0
     describe: float = 6.0
     within: float = 0.5
     text_steps: int = 250
@@ -167,12 +169,14 @@ def image_features(towers: Towers, pixels: Tensor, keep: float = 1.0, rng: torch
 def text_features(
     towers: Towers, tokenizer: Tokenizer, texts: list[str], drop: float = 0.0, rng: torch.Generator | None = None
 ) -> Tensor:
-    """Unit-norm text features [n, E], float32; a random share ``drop`` of the tokens is hidden."""
+    """Unit-norm text features [n, E], float32; of sentences a random share ``drop`` of the tokens is hidden."""
     ids = tokenizer(texts)
     mask = ids != 0
     if drop:
-        mask &= torch.rand(ids.shape, generator=rng) >= drop
-        mask[:, 0] = True  # [CLS] carries the feature
+        hidden = torch.rand(ids.shape, generator=rng) < drop
+        hidden[[text not in sentences() for text in texts]] = False
+        hidden[:, 0] = False  # [CLS] carries the feature
+        mask &= ~hidden
     embeddings = towers.text.transformer.embeddings.word_embeddings(ids)
     return F.normalize(towers.text(embeddings, mask).float(), dim=-1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import check_new_folder, new_folder, write_atomically
+from biomedcoop.output import check_new_folder, check_writable, new_folder, write_atomically
 
 MARK = "metrics.json"
 
@@ -75,6 +75,14 @@ def without_rights(*folders: Path) -> Iterator[None]:
 
 
 # -- folders
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_early(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder")
+    assert not list((tmp_path / "new" / "folder").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/below: .*; make room or choose another place"):
+        check_writable(tmp_path / "file" / "below")
 
 
 def test_a_folder_appears_when_all_of_it_is_there(place: Path) -> None:

@@ -166,9 +166,16 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     rows = np.stack([np.searchsorted(used, draw) for draw in plan.draws])
     index = torch.from_numpy(rows)  # [R, N]
     teacher = None
+    notes = list(sentences.notes if sentences else ())
     if sentences is not None:
         p = len(sentences.by_class[0])
-        flat = encode_texts(backbone, [text for texts in sentences.by_class for text in texts])
+        texts = [text for own in sentences.by_class for text in own]
+        if cut := sum(tokens > backbone.context_length for tokens in backbone.token_counts(texts)):
+            notes.append(
+                f"{cut} of the {len(texts)} sentences have more tokens than the {backbone.context_length} that {backbone.name} "
+                "reads and were cut; 'biomedcoop prompts check' names them."
+            )
+        flat = encode_texts(backbone, texts)
         teacher = torch.from_numpy(flat).view(len(data.class_names), p, -1).to(backbone.device)
     task = Task(
         backbone,
@@ -191,7 +198,8 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "recipe": plan.recipe,
             "benchmark_dataset": plan.benchmark,
             "sentences": sentences.source if sentences else None,
-            "notes": list(sentences.notes if sentences else ()),
+            "sentences_per_class": min(p, getattr(plan.settings, "n_sentences", p)) if sentences else None,
+            "notes": notes,
             # lets a later evaluation say that it saw these very images; half a hash of the file, no more
             "training_images": sorted({_digest(image) for image in support.images}),
         }
@@ -355,8 +363,8 @@ def check_prompts(
     """
     from biomedcoop.evaluation.sentences import CLOSE, PromptReport, closest_pairs, outliers
 
-    kind, _, name = str(source).partition(":")
-    table = library_file(name)["classes"] if kind == "library" and name else read_table(source)
+    kind, sign, name = str(source).partition(":")
+    table = library_file(name)["classes"] if kind == "library" and sign else read_table(source)
     wanted = data.class_names if data is not None else class_names or list(table)
     own = {fold(key): sentences for key, sentences in table.items()}
     by_class = {name: [s.replace("{}", name) for s in own[fold(name)]] for name in wanted if fold(name) in own}
@@ -529,7 +537,8 @@ def _recipe_note(classifier: Classifier) -> list[str]:
     """Which sentences and published settings were used; methods without either need no word."""
     notes = []
     if classifier.facts["sentences"]:
-        notes.append(f"Sentences: {classifier.facts['sentences']}.")
+        count = classifier.facts["sentences_per_class"]
+        notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
     if classifier.facts["benchmark_dataset"]:
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}, where a method has any.")
     return notes

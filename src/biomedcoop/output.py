@@ -68,6 +68,21 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
         raise explain(path, error) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse early a folder in which no file can be made; it is made itself if it is not there.
+
+    Raises:
+        UserError: the file system refuses.
+    """
+    probe = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise explain(folder, error) from error
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block ends without an error, and vanishes otherwise.

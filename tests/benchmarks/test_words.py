@@ -55,7 +55,7 @@ def test_the_sets_of_words_are_what_they_are_called() -> None:
     ("data", "modality"),
     [
         (dataset("bccd_cells", "red blood cell", "platelets"), "light microscopy"),
-        (dataset("mednist", "chest CT", "hand X-ray"), "any"),
+        (dataset("mednist", "chest CT", "hand X-ray"), "general"),
         (dataset("covid_cxr3", "covid lungs", "normal lungs"), "X-ray"),
     ],
 )

@@ -46,7 +46,7 @@ def test_list(cli: Cli) -> None:
     assert (listed.status, listed.err) == (0, "")
     for word in ("busi", "ultrasound", "malignant tumor", "150"):
         assert word in listed.out
-    assert "templates: any, CT, MRI, X-ray" in listed.out
+    assert "templates: general, CT, MRI, X-ray" in listed.out
     parsed = json.loads(cli("prompts", "list", "--json").out)
     busi = next(task for task in parsed["library"] if task["name"] == "busi")
     assert busi["sentences"] == {"benign tumor": 50, "malignant tumor": 50, "normal scan": 50}
@@ -78,7 +78,7 @@ def test_show(cli: Cli, put: Put) -> None:
             ["library:busi", "--class", "cyst"],
             "library:busi has no class 'cyst'; it has: benign tumor, malignant tumor",
         ),
-        (["templates:xray"], "no templates for the modality 'xray'; there are: any, CT"),
+        (["templates:xray"], "no templates for the modality 'xray'; there are: general, CT"),
         (["words"], "prompts words: cannot be read"),
         ([], "Missing argument"),
     ],
@@ -202,7 +202,10 @@ def test_check_all_of_the_library(cli: Cli) -> None:
         (["library:busi", "--threshold", 0], "--threshold 0.0: must be above 0"),
         (["library:busi", "--threshold", "nan"], "--threshold nan: must be above 0"),
         (["library:busi", "--backbone", "minni"], "did you mean mini?"),
-        (["templates:CT"], "prompts templates:CT: cannot be read"),
+        (["library:busi", "--split", "test"], "--split names images of --data; give --data too"),
+        (["templates:CT"], "templates say the same of every class"),
+        (["library:"], "the prompt library has no file ''"),
+        ([""], "prompts: the name is empty"),
     ],
 )
 def test_what_cannot_be_checked(refused: Refused, words: list[object], message: str) -> None:
@@ -259,7 +262,7 @@ def test_train_with_sentences_of_ones_own(
 ) -> None:
     result = train(cli, discs, tmp_path / "run", "--prompts", put(content, name))
     assert result.status == 0, result.err
-    assert result.err == f"note: Sentences: {source}.\n"
+    assert result.err == f"note: Sentences: {source}, 2 for each class.\n"
     assert source in (tmp_path / "run" / "report.md").read_text()
     assert cli("evaluate", tmp_path / "run", "--data", discs, "--backbone", TINY).status == 0
 
@@ -268,13 +271,24 @@ def test_train_without_sentences_says_so_and_how_to_get_some(cli: Cli, discs: Pa
     result = train(cli, discs, tmp_path / "run")
     assert result.status == 0
     source, note = result.err.splitlines()
-    assert source == "note: Sentences: templates: any."
-    assert note.startswith("note: Templates (any) are used in place of sentences: no sentences for 'blue cyst', 'green")
+    assert source == "note: Sentences: templates: general, 10 for each class."
+    assert note.startswith(
+        "note: Templates (general) are used in place of sentences: no sentences for 'blue cyst', 'green"
+    )
     command = shlex.split(note[note.index("biomedcoop prompts generate") :].rstrip("."))
     command[command.index("--out") + 1] = str(tmp_path / "words.json")
     shown = cli(*command[1:], "--dry-run")  # the command that is offered is one that runs
     assert shown.status == 0
     assert "Class to describe: blue cyst\\nOther classes of the task: green tumor; red stone" in shown.out
+
+
+def test_train_says_that_sentences_were_cut(cli: Cli, put: Put, discs: Path, tmp_path: Path) -> None:
+    long = {name: [*sentences, "grey . " * 40] for name, sentences in TABLE.items()}
+    result = train(cli, discs, tmp_path / "run", "--prompts", put(long))
+    assert result.status == 0
+    note = "3 of the 9 sentences have more tokens than the 64 that model reads and were cut"
+    assert f"note: {note}" in result.err
+    assert note in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_train_refuses_sentences_that_lack_classes(refused: Refused, put: Put, discs: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from biomedcoop.prompts import check_sentences
+from biomedcoop.prompts.checks import Collection
 
 ROUND = "A round dark spot with a thin bright wall."
 OTHER = "Several streaks cross the lower lobe from hilum to rim."
@@ -44,6 +45,12 @@ def test_beside_one_of_its_class(sentence: str, kind: str | None) -> None:
 @pytest.mark.parametrize(("count", "fine"), [(5, False), (6, True), (30, True), (31, False)])
 def test_length(count: int, fine: bool) -> None:
     assert (kinds(cyst=[" ".join(f"w{n}" for n in range(count))]) == []) is fine
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\u202e"])
+def test_signs_that_no_one_sees(sign: str) -> None:
+    (fault,) = Collection(["cyst", "stone"]).faults("cyst", f"A round dark{sign} spot with a thin wall.")
+    assert (fault.kind, fault.serious) == ("characters", False)
 
 
 def test_a_sentence_of_two_classes() -> None:

@@ -93,6 +93,8 @@ STATUS: dict[str, tuple[int, Any]] = {
     "401": (401, {"message": f"no such key:\n{KEY}"}),
     "403": (403, {"message": "not for your region"}),
     "404": (404, {"message": "no model 'scribe'"}),
+    "quota": (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
+    "307": (307, {"message": "over there"}),
     "402": (402, {"message": "no credit left"}),
 }
 
@@ -183,6 +185,8 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("retry-after-ms", "10")
+        if status == 307:
+            self.send_header("Location", f"{self.server.address}/elsewhere")
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if short else content)
         self.close_connection = short or self.close_connection
@@ -441,6 +445,8 @@ def test_a_sentence_belongs_to_one_class(model: Model, cache: Path) -> None:
     ("trouble", "message", "requests"),
     [
         ("429", "still limits the rate after 2 retries (slow down); try later or with --per-minute; answers so far", 3),
+        ("quota", "the account of this key has no credit left (You exceeded your current quota); see its billing", 1),
+        ("307", "failed with status 307", 1),
         ("500", "failed with status 500 after 2 retries (out of order); try later; answers so far are kept", 3),
         ("503", "failed with status 503 after 2 retries", 3),
         ("402", "failed with status 402 (no credit left); try later; answers so far are kept", 1),
@@ -504,9 +510,9 @@ def test_no_one_listens(free_address: str, cache: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(model: Model, cache: Path) -> None:
     cache.parent.write_text("a file where a folder should be")
-    with pytest.raises(UserError, match=f"cannot write {cache}/"):
+    with pytest.raises(UserError, match=f"cannot write {cache}: "):
         generate(WANTED, endpoint(model), cache)
-    assert len(model.asked) == 1
+    assert not model.asked, "nothing is paid for that cannot be kept"
 
 
 # -- going on
@@ -617,7 +623,8 @@ def test_ctrl_c(model: Model, tmp_path: Path, cache: Path, answers: int) -> None
     finally:
         process.kill()
     assert (process.returncode, printed) == (130, "")
-    assert said.splitlines()[1:] == ["interrupted; no result was written"]
+    kept = "the answers so far are kept; the same command goes on from there"
+    assert said.splitlines()[1:] == [kept, "interrupted; no result was written"]
     assert not out.exists()
     assert len(files(tmp_path)) == len(list(cache.glob("*.json"))) == answers  # no half of a file either
     subprocess.run(command, check=True, capture_output=True)

@@ -75,7 +75,7 @@ def test_shipped_templates(modality: str) -> None:
 def test_every_modality_has_templates() -> None:
     shown = {entry.modality for entry in catalogue.entries()} | {read(name)["modality"] for name in FILES}
     assert shown - {"several"} <= set(TEMPLATES)
-    assert "any" in TEMPLATES
+    assert "general" in TEMPLATES
 
 
 def test_datasets_with_sentences() -> None:
@@ -123,12 +123,12 @@ def test_a_dataset_whose_file_lacks_a_class_looks_elsewhere() -> None:
 def test_templates_where_the_library_lacks_a_class() -> None:
     names = ["benign tumor", "wrist", "ankle", "elbow", "hip"]
     found = sentences_for(names, "busi")
-    assert found.source == "templates: any"
-    assert found.by_class[1] == tuple(template.replace("{}", "wrist") for template in TEMPLATES["any"])
+    assert found.source == "templates: general"
+    assert found.by_class[1] == tuple(template.replace("{}", "wrist") for template in TEMPLATES["general"])
     assert found.by_class[1][0] == "a photo of a wrist."
     (note,) = found.notes
     assert note.startswith(
-        "Templates (any) are used in place of sentences: no sentences for 'wrist', 'ankle', 'elbow', 'hip'; "
+        "Templates (general) are used in place of sentences: no sentences for 'wrist', 'ankle', 'elbow', 'hip'; "
     )
     assert "--prompts FILE" in note
     assert "--modality MODALITY --organ ORGAN" in note
@@ -136,7 +136,13 @@ def test_templates_where_the_library_lacks_a_class() -> None:
 
 @pytest.mark.parametrize(
     ("modality", "chosen"),
-    [("CT", "CT"), ("x ray", "X-ray"), ("FUNDUS_photography", "fundus photography"), ("several", "any"), (None, "any")],
+    [
+        ("CT", "CT"),
+        ("x ray", "X-ray"),
+        ("FUNDUS_photography", "fundus photography"),
+        ("several", "general"),
+        (None, "general"),
+    ],
 )
 def test_the_modality_chooses_the_templates(modality: str | None, chosen: str) -> None:
     for source in ("auto", "templates"):
@@ -162,7 +168,7 @@ def test_the_way_out_is_a_command_that_generates_all_classes() -> None:
 def test_sentences_of_different_tasks_are_never_mixed() -> None:
     names = ["benign tumor", "kidney stone"]
     found = sentences_for(names)
-    assert found.source == "templates: any"
+    assert found.source == "templates: general"
     assert "different tasks" in found.notes[0]
     with pytest.raises(UserError, match="does not cover this task: its classes come from different tasks"):
         sentences_for(names, source="library")
@@ -193,12 +199,12 @@ def test_one_file_of_the_library() -> None:
 
 def test_templates_on_demand() -> None:
     found = sentences_for(["benign tumor", "{curly} {} %s"], "busi", "templates")
-    assert (found.source, found.notes) == ("templates: any", ())
+    assert (found.source, found.notes) == ("templates: general", ())
     assert found.by_class[1][-1] == "{curly} {} %s."
     found = sentences_for(["benign tumor", "wrist"], "busi", "templates:x_ray", "ultrasound")
     assert found.source == "templates: X-ray"
     assert found.by_class[1][0] == TEMPLATES["X-ray"][0].replace("{}", "wrist")
-    with pytest.raises(UserError, match="no templates for the modality 'xray'; there are: any, CT, MRI, X-ray"):
+    with pytest.raises(UserError, match="no templates for the modality 'xray'; there are: general, CT, MRI, X-ray"):
         sentences_for(["wrist"], None, "templates:xray")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.prompts.sources import check_output, read_table, read_templates, write_table
+from biomedcoop.prompts.sources import check_output, join_names, read_table, read_templates, split_names, write_table
 
 TABLE = {"cyst": ["Round, dark.", 'A "halo" of fat.'], "kidney stone": ["Bright; sharp.", "Größe: 3 µm."]}
 JSON = json.dumps(TABLE)
@@ -38,6 +38,21 @@ def refusal(source: str | Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cyst, stone", ["cyst", "stone"]),
+        (' "cyst, large",stone,, ', ["cyst, large", "stone"]),
+        ('a "quoted" one, "say ""b"""', ['a "quoted" one', 'say "b"']),
+        ("Nävus,a{b", ["Nävus", "a{b"]),
+        ("", []),
+    ],
+)
+def test_names_in_one_line(text: str, names: list[str]) -> None:
+    assert split_names(text) == names
+    assert split_names(join_names(names)) == names
+
+
 # -- what is read
 
 
@@ -52,6 +67,15 @@ def refusal(source: str | Path) -> str:
         ("t.csv", CSV.replace("class,sentence", " Class , SENTENCE ").replace(",Bright", ",  Bright")),
         ("t.csv", CSV.replace("\n", ",x\n").replace(",x", ",note", 1)),
         ("t.csv", CSV.replace("\n", "\n\n")),
+        (
+            "t.csv",
+            b"\xef\xbb\xbf"
+            + CSV.replace("class,", "class;")
+            .replace("cyst,", "cyst;")
+            .replace("stone,", "stone;")
+            .replace("Bright; sharp.", '"Bright; sharp."')
+            .encode(),
+        ),
         ("t.csv", CSV.replace("Round, dark", "Round,\n dark")),
         ("t.csv", CSV.replace("\nkidney stone,G", "\nKidney_Stone,G")),
         ("t.tsv", TSV),
@@ -127,7 +151,7 @@ def test_a_module_is_never_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         ("t.json", "{'cyst': ['a']}", "cannot be used (Expecting property name"),
         ("t.csv", "", "needs the columns class and sentence in its first line; it has: nothing"),
         ("t.csv", "cyst,A dark spot.\n", "needs the columns class and sentence in its first line; it has: cyst, A dark spot."),
-        ("t.csv", "class;sentence\ncyst;a\n", "it has: class;sentence"),
+        ("t.csv", "name;text\ncyst;a\n", "it has: name, text"),
         ("t.csv", "class,sentence\n", "holds no sentences"),
         ("t.csv", "class,sentence\ncyst,a\ncyst,round, dark\n", "line 3: more values than columns (put a sentence with commas"),
         ("t.csv", "class,sentence\ncyst,a\n\ncyst,\n", "line 4: an empty value"),

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Sentences that describe the classes.", no_args_is_help=True)
 
-Classes = Annotated[str | None, typer.Option("--classes", help="Class names, separated by commas.", show_default=False)]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", help="Class names, separated by commas; one with a comma in double quotes.", show_default=False
+    ),
+]
 Modality = Annotated[str | None, typer.Option("--modality", help="e.g. CT, ultrasound, histopathology.")]
 Organ = Annotated[str | None, typer.Option("--organ", help="e.g. kidney, breast.")]
 Out = Annotated[Path, typer.Option("--out", help="JSON file to write.", show_default=False)]
@@ -107,6 +112,10 @@ def check(
 
     if data is not None and classes is not None:
         raise UserError("--data and --classes both name the classes; give one of them")
+    if split is not None and data is None:
+        raise UserError("--split names images of --data; give --data too")
+    if source.partition(":")[0] == "templates":
+        raise UserError("templates say the same of every class, so there is nothing to check; name a file of sentences")
     if not threshold > 0:
         raise UserError(f"--threshold {threshold}: must be above 0, e.g. 1.5")
     names = parse_classes(classes) if classes is not None else None
@@ -188,13 +197,18 @@ def import_prompts(
 @app.command("generate")
 def generate_prompts(
     classes: Annotated[
-        str, typer.Option("--classes", help="All classes of the task, separated by commas.", show_default=False)
+        str,
+        typer.Option(
+            "--classes",
+            help="All classes of the task, separated by commas; one with a comma in double quotes.",
+            show_default=False,
+        ),
     ],
     modality: Annotated[
         str, typer.Option("--modality", help="e.g. CT, ultrasound, histopathology.", show_default=False)
     ],
     organ: Annotated[str, typer.Option("--organ", help="e.g. kidney, breast.", show_default=False)],
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write; not needed with --dry-run.")] = None,
     n: Annotated[int, typer.Option("--n", help="Different sentences per class.")] = 50,
     model: Annotated[str, typer.Option("--model", help="Language model at the endpoint.")] = "gpt-4.1-mini",
     base_url: Annotated[
@@ -258,14 +272,22 @@ def generate_prompts(
         print_json({"url": f"{url}/chat/completions", "first_request": body, "estimate": vars(expected)})
         say(f"would send {about}")
         return
+    if out is None:
+        raise UserError("--out is missing: name the JSON file to write, or pass --dry-run to send nothing")
     check_output(out, overwrite)
     check_access(endpoint)
     cache = cache_root() / "prompts"
     say(f"{about}; answers are kept in {cache} and not asked for twice")
-    if not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm("send them?", abort=True, err=True)
-    with progress_bar(quiet=json) as progress:
-        table, provenance = generate(wanted, endpoint, cache, progress)
+    asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks and not typer.confirm("send them?", err=True):
+        say("nothing was sent")
+        raise typer.Exit(1)
+    try:
+        with progress_bar(quiet=json) as progress:
+            table, provenance = generate(wanted, endpoint, cache, progress)
+    except KeyboardInterrupt:
+        say("the answers so far are kept; the same command goes on from there")
+        raise
     about_file = {
         "modality": wanted.modality,
         "organ": wanted.organ,
@@ -300,9 +322,9 @@ def parse_price(text: str | None) -> tuple[float, float] | None:
 
 def parse_classes(text: str) -> list[str]:
     """ "cyst, stone" -> ["cyst", "stone"]."""
-    from biomedcoop.prompts.sources import fold
+    from biomedcoop.prompts.sources import fold, split_names
 
-    names = [name for word in text.split(",") if (name := " ".join(word.split()))]
+    names = split_names(text)
     if len(names) < 2:
         raise UserError(
             f"--classes '{text}': name at least two classes, separated by commas, e.g. 'cyst, stone, normal'"

@@ -32,7 +32,7 @@ class Fault:
 
     Attributes:
         kind: "repeat" (equal to one before it), "shared" (equal to one of another class), "near-repeat", "opening" (begins
-            like two before it), "length" or "other class" (names one).
+            like two before it), "characters" (unseen ones), "length" or "other class" (names one).
         text: what is wrong, for a person.
     """
 
@@ -93,6 +93,8 @@ class Collection:
                     break
             if self._openings[class_name][opening(said)] >= OPENING_USES:
                 found.append(fault("opening", f"is one more that begins with '{opening(said)}'"))
+        if not " ".join(sentence.split()).isprintable():
+            found.append(fault("characters", "holds control characters, which no one sees"))
         count = len(sentence.split())
         if not FEWEST_WORDS <= count <= MOST_WORDS:
             found.append(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import explain, replace_file
+from biomedcoop.output import check_writable, explain, replace_file
 from biomedcoop.prompts.checks import FEWEST_WORDS, MOST_WORDS, Collection
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ def generate(
         UserError: no key, no endpoint, or the endpoint does not give what is wanted. Answers so far are kept.
     """
     check_wanted(wanted)
+    check_writable(cache)
     asker = _Asker(endpoint, cache)
     log = _Log()
     collection = Collection(wanted.class_names)
@@ -346,6 +347,10 @@ class _Asker:
         except openai.NotFoundError as error:
             raise UserError(f"{where} is not there ({_said(error)}); see --model and --base-url") from error
         except openai.RateLimitError as error:
+            if error.code == "insufficient_quota":
+                raise UserError(
+                    f"{where} says that the account of this key has no credit left ({_said(error)}); see its billing; {kept}"
+                ) from error
             raise UserError(
                 f"{where} still limits the rate after {self.endpoint.retries} retries ({_said(error)}); try later or with "
                 f"--per-minute; {kept}"
@@ -379,7 +384,11 @@ class _Asker:
                 base_url=self.endpoint.base_url,
                 timeout=self.endpoint.timeout,
                 max_retries=self.endpoint.retries,
-                http_client=openai.DefaultHttpxClient(event_hooks={"request": [_silence]}),
+                http_client=openai.DefaultHttpxClient(
+                    # an endpoint that sends elsewhere is not the one that was named
+                    follow_redirects=False,
+                    event_hooks={"request": [_silence], "response": [_no_credit]},
+                ),
             )
         return self._client
 
@@ -417,6 +426,12 @@ def _silence(request: Any) -> None:
         if name.lower() != "x-stainless-raw-response":  # by which the client itself knows how to hand over the answer
             del request.headers[name]
     request.headers["user-agent"] = "biomedcoop"
+
+
+def _no_credit(response: Any) -> None:
+    """An account without credit answers like a rate limit; waiting does not fill it."""
+    if response.status_code == 429 and b"insufficient_quota" in response.read():
+        response.headers["x-should-retry"] = "false"
 
 
 def _key() -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.errors import UserError
-from biomedcoop.prompts.sources import fold, read_table, read_templates, split_name
+from biomedcoop.prompts.sources import fold, join_names, read_table, read_templates, split_name
 
-ANY = "any"
+GENERAL = "general"
 """The set of templates that says nothing of a modality."""
 
 
@@ -58,12 +58,12 @@ def sentences_for(
     Raises:
         UserError: the source cannot be read, or lacks a class.
     """
-    kind, _, name = str(source).partition(":")
+    kind, sign, name = str(source).partition(":")
     way = ways_to_get(class_names, modality, organ)
     if kind == "templates":
         known = templates_of(name or modality, strict=bool(name))
         return _filled(class_names, known[1], f"templates: {known[0]}")
-    if kind == "library" and name:
+    if kind == "library" and sign:
         return _matched(class_names, library_file(name)["classes"], f"library: {name}", f"library:{name}", way)
     if str(source) not in ("auto", "library"):
         path = split_name(source)[0]
@@ -92,7 +92,7 @@ def ways_to_get(class_names: Sequence[str], modality: str | None = None, organ: 
     about = f"--modality {shlex.quote(modality or 'MODALITY')} --organ {shlex.quote(organ or 'ORGAN')}"
     return (
         "give your own with --prompts FILE, or let a language model write them: biomedcoop prompts generate --classes "
-        f"{shlex.quote(', '.join(class_names))} {about} --out words.json"
+        f"{shlex.quote(join_names(class_names))} {about} --out words.json"
     )
 
 
@@ -105,10 +105,10 @@ def templates_of(modality: str | None, strict: bool = False) -> tuple[str, list[
     """
     sets = template_sets()
     by_fold = {fold(name): name for name in sets}
-    name = by_fold.get(fold(modality or ANY))
+    name = by_fold.get(fold(modality or GENERAL))
     if name is None and strict:
         raise UserError(f"no templates for the modality '{modality}'; there are: {', '.join(sets)}")
-    return name or ANY, list(sets[name or ANY])
+    return name or GENERAL, list(sets[name or GENERAL])
 
 
 @cache

@@ -8,12 +8,12 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import write_atomically
+from biomedcoop.output import check_writable, write_atomically
 
 Table = dict[str, list[str]]
 """Class name -> sentences, which may hold ``{}`` where the class name belongs."""
@@ -22,6 +22,18 @@ FORMS = (
     'a JSON object {"class name": ["sentence", ...]}, a CSV file with the columns class and sentence, a folder with one .txt '
     "file per class, a Python file with a dict of lists, or a .txt file of templates with {}"
 )
+
+
+def split_names(text: str) -> list[str]:
+    """'cyst, "stone, large"' -> ["cyst", "stone, large"]: names separated by commas, one with a comma in double quotes."""
+    rows = list(csv.reader([text], skipinitialspace=True))
+    return [name for word in (rows[0] if rows else []) if (name := " ".join(word.split()))]
+
+
+def join_names(names: Sequence[str]) -> str:
+    """What :func:`split_names` takes apart again."""
+    quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
+    return ", ".join(quoted)
 
 
 def fold(name: str) -> str:
@@ -39,7 +51,13 @@ def read_table(source: str | Path) -> Table:
         UserError: it cannot be read or holds something else; the line says where.
     """
     path, name = split_name(source)
+    if not str(source).strip():
+        raise UserError(f"prompts: the name is empty; give {FORMS}")
+    if (word := str(source).partition(":")[0]) in ("library", "templates") and not path.exists():
+        raise UserError(f"prompts {source}: a file of sentences is wanted here, not the package's own {word}")
     try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise UserError(f"prompts {path}: is neither a file nor a folder; want {FORMS}")
         if path.is_dir():
             table = _from_folder(path)
         else:
@@ -111,6 +129,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise UserError(f"{path} exists already; choose another name or pass --overwrite")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} is no folder; make it first or choose another place")
+    check_writable(path.parent)
 
 
 def write_table(path: Path, table: Table, about: Mapping[str, Any]) -> None:
@@ -165,8 +184,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_csv(path: Path, text: str) -> Table:
+    # spreadsheets of many countries separate by semicolons
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
     # strict: a quote that is never closed would swallow the rest of the file without a word
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     table: Table = {}
     try:
