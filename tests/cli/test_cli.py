@@ -95,7 +95,7 @@ def test_train_evaluate_and_predict(cli: Cli, discs: Path, tmp_path: Path) -> No
     assert trained.status == 0, trained.err
     for words in ("scans: 30 test images", "biomedcoop", "zero-shot", "majority class", "red stone", str(out)):
         assert words in trained.out
-    assert "note: Templates are used in place of sentences" in trained.err
+    assert "note: Templates (general) are used in place of sentences" in trained.err
     assert "Traceback" not in trained.err
     evaluated = cli("evaluate", out, "--data", discs, "--backbone", TINY)
     accuracy = json.loads((out / "metrics.json").read_text())["rows"]["biomedcoop"]["accuracy"]["value"]
