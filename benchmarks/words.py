@@ -86,7 +86,7 @@ class Cell:
 
     @property
     def cost(self) -> int:
-        return max(self.shots, 0) * (len(SEEDS) if self.words in DRAWN else 1)
+        return self.shots * (len(SEEDS) if self.words in DRAWN else 1)
 
 
 def cells(datasets: Sequence[str]) -> list[Cell]:

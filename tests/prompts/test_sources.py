@@ -45,6 +45,7 @@ def refusal(source: str | Path) -> str:
         (' "cyst, large",stone,, ', ["cyst, large", "stone"]),
         ('a "quoted" one, "say ""b"""', ['a "quoted" one', 'say "b"']),
         ("Nävus,a{b", ["Nävus", "a{b"]),
+        ("cyst,\n large  stone", ["cyst", "large stone"]),
         ("", []),
     ],
 )

@@ -26,7 +26,7 @@ FORMS = (
 
 def split_names(text: str) -> list[str]:
     """'cyst, "stone, large"' -> ["cyst", "stone, large"]: names separated by commas, one with a comma in double quotes."""
-    rows = list(csv.reader([text], skipinitialspace=True))
+    rows = list(csv.reader([" ".join(text.split())], skipinitialspace=True))
     return [name for word in (rows[0] if rows else []) if (name := " ".join(word.split()))]
 
 
