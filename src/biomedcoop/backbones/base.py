@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Drop = Callable[[Tensor], Tensor]
+"""Dropout with random numbers of its own: activations [B, ...] -> the same, some of them zero and the rest scaled up."""
 
 
 class Backbone(ABC):
@@ -46,6 +49,10 @@ class Backbone(ABC):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
 
+    def mask(self, ids: Tensor) -> Tensor:
+        """Token ids [B, L] -> bool [B, L], True where a token is real; here padding is the only token 0."""
+        return ids != 0
+
     @abstractmethod
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text before it is cut to the context length."""
@@ -55,8 +62,15 @@ class Backbone(ABC):
         """Token ids [B, L] -> word embeddings [B, L, D], without positions."""
 
     @abstractmethod
-    def encode_text_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Word embeddings [B, L, D] and mask [B, L] (True = real token) -> raw features [B, E]; differentiable."""
+    def encode_text_embeddings(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        """Word embeddings [B, L, D] and mask [B, L] (True = real token) -> raw features [B, E]; differentiable.
+
+        Args:
+            drop: applied where the architecture has dropout while it trains.
+
+        Raises:
+            UserError: ``drop`` is given and the architecture has no dropout.
+        """
 
     @abstractmethod
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
@@ -69,7 +83,7 @@ class Backbone(ABC):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts -> raw features [B, E]."""
         ids = self.tokenize(texts).to(self.device)
-        return self.encode_text_embeddings(self.embed_tokens(ids), ids != 0)
+        return self.encode_text_embeddings(self.embed_tokens(ids), self.mask(ids))
 
     def normalize(self, crops: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 crops [B, S, S, 3] -> normalised pixels [B, 3, S, S] on this backbone's device."""

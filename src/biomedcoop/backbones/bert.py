@@ -2,7 +2,8 @@
 
 Plain torch for the same reason as the image tower: importing transformers alone takes longer than a whole prediction.
 The tower starts from token *embeddings*, because learned context vectors replace word embeddings; position and token-type
-embeddings and the embedding LayerNorm still apply to them. No dropout: the tower is frozen.
+embeddings and the embedding LayerNorm still apply to them. The tower is frozen and has no dropout of its own; a caller may hand
+one in, at the places where BERT has it: embeddings, attention probabilities, and the output of attention and of the MLP.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Drop
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,17 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.width, config.width)
         self.value = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
         b, length, w = x.shape
         q, k, v = (
             f(x).view(b, length, self.heads, w // self.heads).transpose(1, 2)  # [B, H, L, W/H]
             for f in (self.query, self.key, self.value)
         )
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if drop is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:  # the fused product has no way to drop with random numbers of the caller's
+            scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~mask, float("-inf"))
+            out = drop(scores.softmax(-1)) @ v
         return out.transpose(1, 2).flatten(2)
 
 
@@ -69,8 +76,9 @@ class AddNorm(nn.Module):
         self.dense = nn.Linear(inputs, config.width)
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dense(x) + residual)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, residual: Tensor, drop: Drop | None) -> Tensor:
+        x = self.dense(x)
+        return self.LayerNorm((x if drop is None else drop(x)) + residual)  # type: ignore[no-any-return]
 
 
 class AttentionLayer(nn.Module):
@@ -79,8 +87,8 @@ class AttentionLayer(nn.Module):
         self.self = SelfAttention(config)
         self.output = AddNorm(config.width, config)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.output(self.self(x, mask), x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
+        return self.output(self.self(x, mask, drop), x, drop)  # type: ignore[no-any-return]
 
 
 class Intermediate(nn.Module):
@@ -99,9 +107,9 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = AddNorm(config.mlp_width, config)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.attention(x, mask)
-        return self.output(self.intermediate(x), x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        x = self.attention(x, mask, drop)
+        return self.output(self.intermediate(x), x, drop)  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
@@ -119,10 +127,12 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
 
-    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
         x = self.embeddings(embeddings)
+        if drop is not None:
+            x = drop(x)
         # True where a key may be attended to; padding changes nothing for the real tokens
         keys = mask.to(torch.bool)[:, None, None, :]
         for layer in self.encoder.layer:
-            x = layer(x, keys)
+            x = layer(x, keys, drop)
         return x[:, 0]  # type: ignore[no-any-return]

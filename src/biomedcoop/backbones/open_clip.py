@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import Bert, BertConfig
 from biomedcoop.backbones.open_clip_files import CONFIG, Description, check_tensors, read_description, read_weights
 from biomedcoop.backbones.tokenizer import Tokenizer
@@ -49,8 +49,8 @@ class TextTower(nn.Module):
             nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, embed_dim, bias=False)
         )
 
-    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        return self.proj(self.transformer(embeddings, mask))  # type: ignore[no-any-return]
+    def forward(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        return self.proj(self.transformer(embeddings, mask, drop))  # type: ignore[no-any-return]
 
 
 class Towers(nn.Module):
@@ -90,8 +90,8 @@ class OpenClipBackbone(Backbone):
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.text.transformer.embeddings.word_embeddings(ids)  # type: ignore[no-any-return]
 
-    def encode_text_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        return self.towers.text(embeddings, mask)  # type: ignore[no-any-return]
+    def encode_text_embeddings(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        return self.towers.text(embeddings, mask, drop)  # type: ignore[no-any-return]
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         trunk = self.towers.visual.trunk

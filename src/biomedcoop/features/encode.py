@@ -128,7 +128,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
                 for slot, position in enumerate(part + [part[0]] * (TEXT_BATCH - len(part))):
                     batch[slot, : len(ids[position])] = ids[position]
                 batch = batch.to(backbone.device)
-                out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), batch != 0)
+                out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), backbone.mask(batch))
                 features[part] = out[: len(part)].float().cpu().numpy()
     store.put([keys[i] for i in todo], features)
     return _all_of(store, keys, texts)
