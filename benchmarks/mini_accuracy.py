@@ -250,7 +250,7 @@ def answers_by_text(
     task = Task(backbone, class_names, nothing, torch.zeros(1, 0, dtype=torch.int64), encoded)
     (state,) = method.fit(task, method.settings({}), [0])
     with torch.inference_mode():
-        return method.logits(state, torch.from_numpy(features)).argmax(1).numpy()
+        return method.logits(state, torch.from_numpy(features), backbone).argmax(1).numpy()
 
 
 # --- one dataset --------------------------------------------------------------------------------------------------

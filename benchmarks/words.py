@@ -18,35 +18,21 @@ Every cell is a file in WORK; a second run computes only what is missing. Cells 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import cache
-from multiprocessing import get_context
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from mini_accuracy import GROUPS, SEEDS, Floats, complete_groups, estimated, mean_estimate, related, unused_sentences
-from mini_tables import percent
+from mini_accuracy import SEEDS, unused_sentences
+from study import Cell, Results, arguments, dataset_table, difference_table, encoded, loaded, run_cells, section, start
 
-from biomedcoop import load_dataset
 from biomedcoop.api import modality_and_organ
-from biomedcoop.backbones import load_backbone
-from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.fewshot import sample_few_shot
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.features.encode import encode_images, encode_texts
+from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
-from biomedcoop.output import write_atomically
 from biomedcoop.prompts import sentences_for
 from biomedcoop.prompts.library import templates_of
 
@@ -67,33 +53,23 @@ PARTS = ("5", "10")
 PART_SHOTS = (0, 1, 4)
 """How many sentences is asked where a fit is cheap; 0: the ensemble."""
 THRESHOLDS, THRESHOLD_SHOTS = (0.5, 1.0, 2.0, 1e6), 4
-STUDENT = {15: 2.145, 18: 2.110}  # 97.5 % quantile of Student's t with n - 1 degrees of freedom
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One dataset, method and set of words, three seeds."""
-
-    dataset: str
-    words: str
-    shots: int  # 0: the ensemble
-    threshold: float | None = None  # None: the published one
-
-    @property
-    def name(self) -> str:
-        tau = "" if self.threshold is None else f"-tau{self.threshold:g}"
-        return f"{self.dataset}-{self.shots}-{self.words.replace(' ', '_')}{tau}"
-
-    @property
-    def cost(self) -> int:
-        return self.shots * (len(SEEDS) if self.words in DRAWN else 1)
+Key = tuple[str, int, float | None]
+"""Words, images per class (0: the ensemble), threshold (None: the published one)."""
 
 
 def cells(datasets: Sequence[str]) -> list[Cell]:
-    """All that the tables need, the costly ones first."""
-    found = [Cell(d, w, k) for d in datasets for k in (0, *SHOTS) for w in words_at(k)]
-    found += [Cell(d, REFERENCE, THRESHOLD_SHOTS, tau) for d in datasets for tau in THRESHOLDS]
-    return sorted(found, key=lambda cell: -cell.cost)
+    """All that the tables need."""
+    keys: list[Key] = [(words, shots, None) for shots in (0, *SHOTS) for words in words_at(shots)]
+    keys += [(REFERENCE, THRESHOLD_SHOTS, tau) for tau in THRESHOLDS]
+    return [cell_of(dataset, key) for dataset in datasets for key in keys]
+
+
+def cell_of(dataset: str, key: Key) -> Cell:
+    words, shots, threshold = key
+    tau = "" if threshold is None else f"-tau{threshold:g}"
+    cost = shots * (len(SEEDS) if words in DRAWN else 1)
+    return Cell(dataset, key, f"{dataset}-{shots}-{words.replace(' ', '_')}{tau}", cost)
 
 
 def words_at(shots: int) -> list[str]:
@@ -102,19 +78,6 @@ def words_at(shots: int) -> list[str]:
 
 
 # --- one cell -----------------------------------------------------------------------------------------------------
-
-
-@cache
-def loaded(backbone: str) -> Backbone:
-    torch.set_num_threads(1)
-    return load_backbone(backbone)
-
-
-@cache
-def encoded(dataset: str, backbone: str) -> tuple[Dataset, torch.Tensor]:
-    data = load_dataset(dataset)
-    data = data.select(np.concatenate([data.indices("train"), data.indices("test")]))
-    return data, torch.from_numpy(encode_images(loaded(backbone), data))
 
 
 def sentences(data: Dataset, words: str, seed: int) -> list[list[str]]:
@@ -146,121 +109,36 @@ def library_modality(data: Dataset) -> str | None:
     return None if modality == "several" else modality
 
 
-def compute(cell: Cell, backbone_name: str) -> list[list[int]]:
+def compute(dataset: str, key: Any, backbone_name: str) -> list[list[int]]:
     """Which test images are answered rightly, [seeds][images]."""
+    words_name, shots, threshold = key
     backbone = loaded(backbone_name)
-    data, features = encoded(cell.dataset, backbone_name)
+    data, features = encoded(dataset, backbone_name)
     test = data.indices("test")
     truth = torch.from_numpy(data.labels[test])
-    method = get_method("biomedcoop" if cell.shots else "zero-shot-ensemble")
+    method = get_method("biomedcoop" if shots else "zero-shot-ensemble")
     given: dict[str, float] = {}
-    if cell.words == "none":
+    if words_name == "none":
         given |= {"sccm_weight": 0.0, "kdsp_weight": 0.0}
-    if cell.threshold is not None:
-        given["threshold"] = cell.threshold
+    if threshold is not None:
+        given["threshold"] = threshold
     entry = find(data.name, data.class_names)
-    settings = method.settings(given, entry.recipe if entry else None)
+    settings = method.settings(given, "paper", entry.recipe if entry else None)
     right = []
-    together = [[seed] for seed in SEEDS] if cell.words in DRAWN else [list(SEEDS)]
+    together = [[seed] for seed in SEEDS] if words_name in DRAWN else [list(SEEDS)]
     for seeds in together:
-        texts = sentences(data, cell.words, seeds[0])
+        texts = sentences(data, words_name, seeds[0])
         flat = encode_texts(backbone, [text for own in texts for text in own])
         words = torch.from_numpy(flat).view(len(texts), -1, backbone.embed_dim)
-        draws = np.stack([sample_few_shot(data, cell.shots or 1, seed)[0] for seed in seeds])
+        draws = np.stack([sample_few_shot(data, shots or 1, seed)[0] for seed in seeds])
         task = Task(backbone, data.class_names, features[draws], torch.from_numpy(data.labels[draws]), words)
         for state in method.fit(task, settings, seeds):
             with torch.inference_mode():
-                right.append((method.logits(state, features[test]).argmax(1) == truth).int().tolist())
+                right.append((method.logits(state, features[test], backbone).argmax(1) == truth).int().tolist())
     return right
 
 
-def run(cell: Cell, backbone: str, work: Path) -> tuple[str, float]:
-    start = time.monotonic()
-    right = compute(cell, backbone)
-    write_atomically(work / f"{cell.name}.json", json.dumps(right).encode())
-    return cell.name, time.monotonic() - start
-
-
 # --- tables -------------------------------------------------------------------------------------------------------
-
-
-class Results:
-    """All cells, and means and paired differences of them.
-
-    Args:
-        groups: group of each test image of every dataset.
-        work: holds the cells.
-    """
-
-    def __init__(self, groups: dict[str, npt.NDArray[np.str_]], work: Path) -> None:
-        self.groups, self.work = groups, work
-
-    def right(self, dataset: str, words: str, shots: int, threshold: float | None = None) -> Floats:
-        """[seeds, images]."""
-        path = self.work / f"{Cell(dataset, words, shots, threshold).name}.json"
-        return np.array(json.loads(path.read_text(encoding="utf-8")), dtype=float)
-
-    def of(
-        self,
-        names: Sequence[str],
-        cell: tuple[str, int, float | None],
-        minus: tuple[str, int, float | None] | None = None,
-    ) -> tuple[Estimate, str]:
-        """Mean over datasets and seeds of a cell (less another), its interval over images, and that over datasets x seeds."""
-        values, samples, each = [], [], []
-        for name in names:
-            scores = self.right(name, *cell)
-            if minus is not None:
-                scores = scores - self.right(name, *minus)
-            found, drawn = estimated({"gain": scores.mean(0)}, list(self.groups).index(name), self.groups[name])
-            values.append(found["gain"].value or 0.0)
-            samples.append(drawn["gain"])
-            each += scores.mean(1).tolist()
-        half = STUDENT.get(len(each), float("nan")) * np.std(each, ddof=1) / len(each) ** 0.5
-        middle = float(np.mean(each))
-        spread = (
-            "–" if np.isnan(half) else f"{100 * (middle - half):+.1f} to {100 * (middle + half):+.1f}".replace("-", "−")
-        )
-        return mean_estimate(values, samples), spread
-
-
-def number(value: float) -> str:
-    return f"{100 * value:.1f}".replace("-", "−")
-
-
-def dataset_table(results: Results, columns: dict[str, tuple[str, int, float | None]]) -> list[str]:
-    """Accuracy of every dataset (mean of the seeds) and the mean of each group."""
-    lines = ["| group | dataset | " + " | ".join(columns) + " |", "|---|---|" + "--:|" * len(columns)]
-    for group, names in GROUPS.items():
-        here = [name for name in names if name in results.groups]
-        for name in here:
-            values = [number(results.right(name, *cell).mean()) for cell in columns.values()]
-            lines.append(f"| {group} | {name} | " + " | ".join(values) + " |")
-        if here == list(names):
-            means = [f"**{number(results.of(here, cell)[0].value or 0.0)}**" for cell in columns.values()]
-            lines.append(f"| {group} | **mean** | " + " | ".join(means) + " |")
-    return lines
-
-
-def difference_table(
-    results: Results, rows: dict[str, tuple[tuple[str, int, float | None], tuple[str, int, float | None]]]
-) -> list[str]:
-    """A row for each (what, minus what), with both intervals, for each complete group."""
-    groups = complete_groups(results.groups)
-    head = [f"{group}: {what}" for group in groups for what in ("points (over images)", "over datasets × seeds")]
-    lines = ["| | " + " | ".join(head) + " |", "|---|" + "--:|" * len(head)]
-    for label, (cell, minus) in rows.items():
-        parts = []
-        for group in groups:
-            estimate, spread = results.of(GROUPS[group], cell, minus)
-            parts += [percent(estimate, sign=True), spread]
-        lines.append(f"| {label} | " + " | ".join(parts) + " |")
-    return lines
-
-
-def section(title: str, *parts: str | Sequence[str]) -> None:
-    for part in (f"### {title}", *parts):
-        print(part if isinstance(part, str) else "\n".join(part), end="\n\n", flush=True)
 
 
 def print_tables(results: Results) -> None:
@@ -271,7 +149,7 @@ def print_tables(results: Results) -> None:
         here = words_at(shots)
         title = "Sentence ensemble, nothing trained" if shots == 0 else f"BiomedCoOp, {shots} per class"
         differences = {
-            f"{w} − {REFERENCE}": ((w, shots, None), (REFERENCE, shots, None)) for w in here if w != REFERENCE
+            f"{w} − {REFERENCE}": ([(w, shots, None)], [(REFERENCE, shots, None)]) for w in here if w != REFERENCE
         }
         section(
             title,
@@ -283,40 +161,17 @@ def print_tables(results: Results) -> None:
     section(
         f"Threshold of the selection: BiomedCoOp, {THRESHOLD_SHOTS} per class, library",
         dataset_table(results, {**taus, "published": (REFERENCE, THRESHOLD_SHOTS, None)}),
-        difference_table(results, {f"{k} − none dropped": (c, everything) for k, c in taus.items() if c != everything}),
+        difference_table(
+            results, {f"{k} − none dropped": ([c], [everything]) for k, c in taus.items() if c != everything}
+        ),
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of the results, one file a cell")
-    parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
-    parser.add_argument("--datasets", help="only these, separated by commas")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args()
-    every = [name for names in GROUPS.values() for name in names]
-    wanted = args.datasets.split(",") if args.datasets else every
-    if unknown := set(wanted) - set(every):
-        parser.error(f"no dataset {sorted(unknown)[0]!r} here; known: {', '.join(every)}")
-    # cells of another backbone are other cells
-    work = args.work / load_backbone(args.backbone).fingerprint[:12]
-    work.mkdir(parents=True, exist_ok=True)
-    for name in wanted:  # images once, before several processes ask for them
-        encoded(name, args.backbone)
-    todo = [cell for cell in cells(wanted) if not (work / f"{cell.name}.json").is_file()]
-    start = time.monotonic()
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(run, cell, args.backbone, work) for cell in todo]
-        for done, future in enumerate(as_completed(waiting), start=1):
-            name, seconds = future.result()
-            minutes = (time.monotonic() - start) / 60
-            print(f"{done}/{len(todo)} {name} {seconds:.1f} s, {minutes:.1f} min in all", file=sys.stderr, flush=True)
-    tests = {name: (data := encoded(name, args.backbone)[0]).select(data.indices("test")) for name in wanted}
-    print_tables(Results({name: related(data) for name, data in tests.items()}, work))
+    args = arguments(parser)
+    print_tables(run_cells(compute, cells(args.datasets), args))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    start(main)

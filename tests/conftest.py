@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones.tiny_clip import write_resnet, write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.cli import main
@@ -30,6 +31,18 @@ def parity() -> Path:
 def tiny() -> Backbone:
     """The tiny BiomedCLIP-like model of the fixtures, random weights."""
     return load_backbone(PARITY / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_vit(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny CLIP with a ViT, random weights."""
+    return load_backbone(write_vit(tmp_path_factory.mktemp("clip") / "clip-vit"))
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_resnet(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny CLIP with a ResNet, random weights."""
+    return load_backbone(write_resnet(tmp_path_factory.mktemp("clip") / "clip-resnet"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.fewshot import sample_few_shot
+from biomedcoop.data.fewshot import sample_few_shot, sample_validation
 from biomedcoop.data.images import content_hash
 from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset, user_path
@@ -46,7 +46,6 @@ _log = logging.getLogger("biomedcoop")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
 
-RECIPES = ("paper",)
 RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json")
 
 
@@ -86,7 +85,8 @@ def fit_runs(
         backbone: a loaded backbone, or the name or folder of one.
         shots: images per class.
         seeds: one run each.
-        recipe: "paper": the published settings, with those published for the dataset if it is one of the benchmark's.
+        recipe: "paper": the published settings, with those published for the dataset if it is one of the benchmark's;
+            "base-to-novel": those published for that protocol; "default": one setting for every dataset.
         settings: single settings of the method, over the recipe's.
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
@@ -114,6 +114,8 @@ class _Plan:
     benchmark: str | None
     sentences: Sentences | None
     draws: list[npt.NDArray[np.int64]]
+    val_draws: list[npt.NDArray[np.int64]]
+    notes: tuple[str, ...] = ()
 
 
 def _plan(
@@ -128,21 +130,44 @@ def _plan(
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
-    if recipe not in RECIPES:
-        raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
     if not seeds or not all(0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
     chosen = get_method(method)
     entry = find(data.name, data.class_names)
-    values = chosen.settings(settings or {}, entry.recipe if entry else None)
-    sentences = None
-    if chosen.abilities.uses_sentences:
-        sentences = find_sentences(data, prompts)
-    trains = chosen.abilities.trains
-    nothing = np.zeros(0, dtype=np.int64)
-    draws = [sample_few_shot(data, shots, seed, repeat_shots)[0] if trains else nothing for seed in seeds]
+    values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
+    sentences = find_sentences(data, prompts) if chosen.abilities.uses_sentences else None
     benchmark = entry.name if entry else None
-    return _Plan(data, chosen, values, shots if trains else None, seeds, recipe, benchmark, sentences, draws)
+    nothing = np.zeros(0, dtype=np.int64)
+    if not chosen.abilities.uses_images:
+        none = [nothing for _ in seeds]
+        return _Plan(data, chosen, values, None, seeds, recipe, benchmark, sentences, none, none)
+    drawn = [sample_few_shot(data, shots, seed, repeat_shots) for seed in seeds]
+    draws, val_draws = [train for train, _ in drawn], [nothing for _ in seeds]
+    notes = []
+    if chosen.abilities.needs_validation:
+        val_draws = [val for _, val in drawn]
+        if not data.counts("val").any():
+            val_draws = [_held_out(chosen, data, train, shots, seed) for train, seed in zip(draws, seeds, strict=True)]
+            notes = [
+                f"{chosen.name} chooses on validation images; as the data have no validation split, {len(val_draws[0])} "
+                "training images that were not drawn were taken."
+            ]
+    return _Plan(data, chosen, values, shots, seeds, recipe, benchmark, sentences, draws, val_draws, tuple(notes))
+
+
+def _held_out(
+    method: Method, data: Dataset, drawn: npt.NDArray[np.int64], shots: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Validation images from the training images that were not drawn."""
+    from biomedcoop.methods import all_methods
+
+    try:
+        return sample_validation(data, drawn, shots, seed)
+    except UserError as error:
+        able = [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation]
+        raise UserError(
+            f"{method.name} needs validation images, {error}; or choose a method that needs none: {', '.join(able)}"
+        ) from error
 
 
 def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | str) -> Backbone:
@@ -158,15 +183,18 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     from biomedcoop.methods import Task
 
     data, method, sentences = plan.data, plan.method, plan.sentences
-    used = np.unique(np.concatenate(plan.draws))
+    used = np.unique(np.concatenate([*plan.draws, *plan.val_draws]))
     drawn = data.select(used)
     features = torch.from_numpy(
         encode_images(backbone, drawn, progress=_counting(progress, "encoding training images"))
     )
-    rows = np.stack([np.searchsorted(used, draw) for draw in plan.draws])
-    index = torch.from_numpy(rows)  # [R, N]
+    index, val_index = (
+        torch.from_numpy(np.stack([np.searchsorted(used, draw) for draw in draws]))  # [R, N] and [R, V]
+        for draws in (plan.draws, plan.val_draws)
+    )
+    labels = torch.from_numpy(drawn.labels)
     teacher = None
-    notes = list(sentences.notes if sentences else ())
+    notes = [*plan.notes, *(sentences.notes if sentences else ())]
     if sentences is not None:
         p = len(sentences.by_class[0])
         texts = [text for own in sentences.by_class for text in own]
@@ -181,15 +209,17 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
         backbone,
         data.class_names,
         features[index].to(backbone.device),
-        torch.from_numpy(drawn.labels)[index].to(backbone.device),
+        labels[index].to(backbone.device),
         teacher,
+        features[val_index].to(backbone.device) if method.abilities.needs_validation else None,
+        labels[val_index].to(backbone.device) if method.abilities.needs_validation else None,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
     states = method.fit(task, plan.settings, plan.seeds, training)
     settings = dataclasses.asdict(plan.settings)
     classifiers = []
-    for seed, state, draw in zip(plan.seeds, states, plan.draws, strict=True):
-        support = data.select(draw)
+    for seed, state, draw, val_draw in zip(plan.seeds, states, plan.draws, plan.val_draws, strict=True):
+        support = data.select(np.concatenate([draw, val_draw]))
         facts = {
             "dataset": data.name,
             "simulated": data.simulated,
@@ -263,7 +293,7 @@ def run(
     """The main job: read the data, train, test, compare, and write the run folder.
 
     The folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images by
-    split) and, if a method trains, ``few_shot.json`` (the training images that were drawn). It appears whole, at the end, or not
+    split) and, if a method learns from images, ``few_shot.json`` (those that were drawn). It appears whole, at the end, or not
     at all.
 
     Args:
@@ -330,8 +360,9 @@ def run(
         (folder / "model").mkdir()
         write_into(trained, folder / "model")
         write_split(data, folder / "split.json")
-        if draws := [plan.draws[0] for plan in plans.values() if plan.method.abilities.trains]:
-            _write_draw(data, draws[0], shots, seed, folder / "few_shot.json")
+        if learned := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
+            val_draw = max((plan.val_draws[0] for plan in learned), key=len)
+            _write_draw(data, learned[0].draws[0], val_draw, shots, seed, folder / "few_shot.json")
     return report
 
 
@@ -513,7 +544,7 @@ def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Datas
     if unknown := [name for name in data.class_names if name not in number]:
         raise UserError(
             f"{data.name} has the class '{unknown[0]}', the classifier knows: {', '.join(classifier.class_names)}; "
-            "rename the class or train on this dataset"
+            "rename the class, train on this dataset, or see 'for_classes' (--classes) for a method that can take new classes"
         )
     return part, np.array([number[name] for name in data.class_names], dtype=np.int64)[part.labels]
 
@@ -539,15 +570,25 @@ def _recipe_note(classifier: Classifier) -> list[str]:
     if classifier.facts["sentences"]:
         count = classifier.facts["sentences_per_class"]
         notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
-    if classifier.facts["benchmark_dataset"]:
+    if classifier.facts["benchmark_dataset"] and classifier.facts["recipe"] != "default":
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}, where a method has any.")
     return notes
 
 
-def _write_draw(data: Dataset, draw: npt.NDArray[np.int64], shots: int, seed: int, path: Path) -> None:
-    drawn = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in draw]
-    text = json.dumps({"shots": shots, "seed": seed, "train": drawn}, indent=1, ensure_ascii=False)
-    write_atomically(path, text.encode() + b"\n")
+def _write_draw(
+    data: Dataset,
+    draw: npt.NDArray[np.int64],
+    val_draw: npt.NDArray[np.int64],
+    shots: int,
+    seed: int,
+    path: Path,
+) -> None:
+    """Which images were drawn for training and, if a method chose on them, for validation."""
+    content: dict[str, Any] = {"shots": shots, "seed": seed}
+    for name, positions in (("train", draw), ("val", val_draw)):
+        if name == "train" or len(positions):
+            content[name] = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in positions]
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
@@ -574,6 +615,8 @@ def _command(
         words += ["--set", f"{key}={value}"]
     if (prompts := options.get("prompts", "auto")) != "auto":
         words += ["--prompts", Path(prompts).name]
+    if (recipe := options.get("recipe", "paper")) != "paper":
+        words += ["--recipe", recipe]
     if options.get("repeat_shots"):
         words += ["--repeat-shots"]
     return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

@@ -215,7 +215,7 @@ def test_another_family_is_refused(folder: Path) -> None:
     edit_json(
         folder / "open_clip_config.json", lambda c: c["model_cfg"].update(vision_cfg={"layers": 12, "width": 768})
     )
-    assert "only a timm ViT with a BERT text tower" in refusal(folder)
+    assert "only a timm ViT with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP" in refusal(folder)
 
 
 def test_a_preprocessing_that_is_not_told_is_that_of_openai(folder: Path, tiny: Backbone) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import words as study
-from words import DRAWN, REFERENCE, SEEDS, WORDS, Cell, Results, cells, difference_table, sentences, words_at
+import study
+from mini_accuracy import SEEDS
+from study import Cell, Results, difference_table
+from words import DRAWN, REFERENCE, WORDS, cells, sentences, words_at
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.prompts.library import library, template_sets
@@ -67,29 +69,34 @@ def test_templates_are_those_of_the_modality(data: Dataset, modality: str) -> No
 def test_no_cell_is_missing_from_the_tables() -> None:
     listed = cells(["busi", "retina"])
     assert len({cell.name for cell in listed}) == len(listed)
-    assert {(c.dataset, c.shots, c.words) for c in listed} >= {("busi", 0, "templates"), ("retina", 16, "shuffled")}
+    wanted = {("busi", ("templates", 0, None)), ("retina", ("shuffled", 16, None))}
+    assert {(c.dataset, c.key) for c in listed} >= wanted
     assert "none" not in words_at(0)
-    assert [cell.cost for cell in listed] == sorted((cell.cost for cell in listed), reverse=True)
 
 
 def test_paired_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two datasets of four images: by hand, 5 of 8 answers less in the mean of three seeds."""
     monkeypatch.setattr(study, "GROUPS", {"seen": ("x", "y")})
     monkeypatch.setattr("mini_accuracy.GROUPS", {"seen": ("x", "y")})
-    for name in ("x", "y"):
-        (tmp_path / f"{Cell(name, REFERENCE, 1).name}.json").write_text(json.dumps([[1, 1, 1, 1]] * 3))
-    (tmp_path / f"{Cell('x', 'shuffled', 1).name}.json").write_text(json.dumps([[1, 1, 0, 0]] * 3))
-    wrong = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]]
-    (tmp_path / f"{Cell('y', 'shuffled', 1).name}.json").write_text(json.dumps(wrong))
-    results = Results({name: np.array(list("abcd")) for name in ("x", "y")}, tmp_path)
-    estimate, spread = results.of(("x", "y"), ("shuffled", 1, None), (REFERENCE, 1, None))
+    right = {
+        ("x", "mine"): [[1, 1, 1, 1]] * 3,
+        ("y", "mine"): [[1, 1, 1, 1]] * 3,
+        ("x", "other"): [[1, 1, 0, 0]] * 3,
+        ("y", "other"): [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 1]],
+    }
+    cells = [Cell(name, key, f"{name}-{key}") for name, key in right]
+    for cell in cells:
+        (tmp_path / f"{cell.name}.json").write_text(json.dumps(right[cell.dataset, str(cell.key)]))
+    results = Results({name: np.array(list("abcd")) for name in ("x", "y")}, tmp_path, cells)
+    estimate, spread = results.of(("x", "y"), ["other"], ["mine"])
     assert estimate.value == pytest.approx((-0.5 - 0.75) / 2)
     assert estimate.low < estimate.value < estimate.high
     assert spread == "–", "no quantile is known for six values"
     monkeypatch.setitem(study.STUDENT, 6, 2.571)
     each = np.array([-0.5] * 3 + [-1, -0.75, -0.5])
     half = 2.571 * each.std(ddof=1) / 6**0.5
-    _, spread = results.of(("x", "y"), ("shuffled", 1, None), (REFERENCE, 1, None))
+    _, spread = results.of(("x", "y"), ["other"], ["mine"])
     assert spread == f"−{100 * (0.625 + half):.1f} to −{100 * (0.625 - half):.1f}"
-    table = difference_table(results, {"shuffled": (("shuffled", 1, None), (REFERENCE, 1, None))})
-    assert table[-1].startswith("| shuffled | −62.5 (")
+    table = difference_table(results, {"less": (["other"], ["mine"]), "both": (["other", "mine"], ["mine"])})
+    assert table[-2].startswith("| less | −62.5 (")
+    assert table[-1].startswith("| both | −31.2 (")

@@ -35,6 +35,8 @@ COMMANDS = (
     ["prompts", "check"],
     ["prompts", "import"],
     ["prompts", "generate"],
+    ["methods", "list"],
+    ["methods", "show"],
     ["datasets", "check"],
     ["datasets", "simulate"],
     ["backbones", "list"],

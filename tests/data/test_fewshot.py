@@ -13,7 +13,7 @@ import pytest
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.fewshot import base_novel_classes, sample_few_shot, select_classes
+from biomedcoop.data.fewshot import base_novel_classes, sample_few_shot, sample_validation, select_classes
 from biomedcoop.errors import UserError
 
 PARITY = Path(__file__).parents[1] / "parity_a"
@@ -136,3 +136,32 @@ def test_selected_classes_are_relabelled_from_zero() -> None:
 def test_wrong_labels_cannot_be_selected(labels: list[int]) -> None:
     with pytest.raises(UserError, match="distinct labels from 0 to"):
         select_classes(as_dataset(SYNTHETIC["split"]), labels)
+
+
+# -- validation images of data without a validation split
+
+
+def without_val() -> Dataset:
+    labels = np.repeat([0, 1], [9, 6])
+    keys = tuple(f"{i}.png" for i in range(15))
+    return Dataset("plain", ("a", "b"), [Path(k) for k in keys], keys, labels, np.array(["train"] * 15))
+
+
+def test_validation_images_are_other_training_images() -> None:
+    data = without_val()
+    for shots in (1, 3, 5):
+        drawn_now, none = sample_few_shot(data, shots, 1)
+        assert not len(none)
+        val = sample_validation(data, drawn_now, shots, 1)
+        assert len(val) == 2 * min(shots, 4)
+        assert not set(val.tolist()) & set(drawn_now.tolist())
+        assert np.bincount(data.labels[val]).tolist() == [min(shots, 4)] * 2
+        assert (val == sample_validation(data, drawn_now, shots, 1)).all()
+    assert (val != sample_validation(data, drawn_now, 5, 2)).any()
+
+
+def test_a_class_without_images_left_for_validation() -> None:
+    data = without_val()
+    drawn_now, _ = sample_few_shot(data, 6, 1)
+    with pytest.raises(UserError, match="class 'b' has no training image left for validation beside the 6 drawn"):
+        sample_validation(data, drawn_now, 6, 1)

@@ -1,48 +1,90 @@
-"""What every method must do, on a few-shot task of the tiny backbone; a method is a row of ``METHODS``."""
+"""What every method must do, on a few-shot task of every kind of backbone; a method is a row of ``METHODS``."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier import Classifier, load
+from biomedcoop.errors import UserError
 from biomedcoop.methods import Method, Task, all_methods, get_method
+from biomedcoop.methods.base import describe_settings
 
-# name: settings that make it quick
-METHODS = {
-    "biomedcoop": {"epochs": 4},
+# name: settings that make it quick, and sure to learn in few steps
+METHODS: dict[str, dict[str, Any]] = {
+    "biomedcoop": {"epochs": 12, "lr": 0.02},
+    "clip-adapter": {"epochs": 60, "lr": 0.5},
+    "cocoop": {"epochs": 3, "lr": 0.02, "batch_size": 4},
+    "coop": {"epochs": 40, "lr": 0.02},
+    "kgcoop": {"epochs": 60, "lr": 0.02},
+    "linear-probe": {},
+    "lp++": {},
+    "prograd": {"epochs": 60, "lr": 0.02},
+    "tip-adapter": {"grid": 40},
+    "tip-adapter-f": {"grid": 40},
     "zero-shot": {},
     "zero-shot-ensemble": {},
 }
+KINDS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet")
+NAMES = ["cyst", "stone", "tumor"]
+RUNS = 3
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    found: Backbone = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(scope="module")
-def features(tiny: Backbone, images: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def task(backbone: Backbone) -> Task:
+    """Three separable classes, 8 training and 4 validation images each, others in every run; 10 more of each to test on."""
+    return make_task(backbone, 8, 4)
+
+
+def images_of(label: int, n: int, backbone: Backbone, seed: int) -> torch.Tensor:
+    """Noise with a bright band across it whose place is that of the class."""
+    generator = torch.Generator().manual_seed(1000 * seed + label)
+    s = backbone.image_size
+    pixels = 0.7 * torch.randn(n, 3, s, s, generator=generator)
+    pixels[:, label, s * label // 3 : s * (label + 1) // 3] += 2.5
     with torch.no_grad():
-        return {split: tiny.encode_image(torch.from_numpy(images[f"{split}_images"])) for split in ("train", "test")}
+        return backbone.encode_image(pixels)
 
 
-@pytest.fixture(scope="module")
-def sentences(tiny: Backbone, parity: Path) -> torch.Tensor:
-    by_class = json.loads((parity / "prompts.json").read_text())
+def make_task(backbone: Backbone, shots: int, val: int) -> Task:
+    def part(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [torch.cat([images_of(c, n, backbone, seed + r) for c in range(3)]) for r in range(RUNS)]
+        return torch.stack(rows), torch.arange(3).repeat_interleave(n).expand(RUNS, -1)
+
+    texts = [[f"a scan of a {name}", f"{name} in the middle", f"a photo of a {name}", f"a {name}"] for name in NAMES]
     with torch.no_grad():
-        return torch.stack([tiny.encode_text(texts) for texts in by_class.values()])
+        sentences = torch.stack([backbone.encode_text(own) for own in texts])
+    return Task(backbone, NAMES, *part(shots, 10), sentences, *part(val, 50))
 
 
-def task_of(runs: int, tiny: Backbone, parity: Path, images: dict, features: dict, sentences: torch.Tensor) -> Task:
-    """Each run has support images of its own: run r leaves out every image whose position is r modulo 4."""
-    names = json.loads((parity / "classes.json").read_text())
-    labels = torch.from_numpy(images["train_labels"])
-    rows = torch.stack([torch.tensor([i for i in range(64) if i % 4 != r]) for r in range(runs)])
-    return Task(tiny, names, features["train"][rows], labels[rows], sentences)
+def only(task: Task, run: int) -> Task:
+    parts = ("features", "labels", "val_features", "val_labels")
+    return replace(task, **{part: getattr(task, part)[run : run + 1] for part in parts})
+
+
+def fitted(method: Method, task: Task, seeds: list[int]) -> list[dict[str, torch.Tensor]]:
+    return method.fit(task, method.settings(METHODS[method.name]), seeds)
+
+
+def cross_entropy(method: Method, state: dict[str, torch.Tensor], task: Task) -> float:
+    logits = method.logits(state, task.features[0], task.backbone)
+    return float(torch.nn.functional.cross_entropy(logits, task.labels[0]))
 
 
 def test_the_matrix_is_complete() -> None:
-    assert set(METHODS) == set(all_methods())
+    assert list(METHODS) == list(all_methods())
 
 
 @pytest.fixture(params=METHODS)
@@ -50,36 +92,141 @@ def method(request: pytest.FixtureRequest) -> Method:
     return get_method(request.param)
 
 
-def test_alone_or_in_company(method, tiny, parity, images, features, sentences) -> None:
-    settings = method.settings(METHODS[method.name])
-    arguments = (tiny, parity, images, features, sentences)
-    together = method.fit(task_of(3, *arguments), settings, seeds=[5, 6, 7])
-    alone = method.fit(task_of(1, *arguments), settings, seeds=[5])
-    again = method.fit(task_of(1, *arguments), settings, seeds=[5])
-    logits = [method.logits(state, features["test"]) for state in (together[0], alone[0], again[0])]
-    assert logits[0].shape == (40, 4)
+def test_alone_or_in_company(method: Method, task: Task, backbone: Backbone) -> None:
+    together = fitted(method, task, [5, 6, 7])
+    alone = fitted(method, only(task, 0), [5])
+    again = fitted(method, only(task, 0), [5])
+    test = torch.cat([images_of(c, 10, backbone, 90) for c in range(3)])
+    logits = [method.logits(state, test, backbone) for state in (together[0], alone[0], again[0])]
+    assert logits[0].shape == (30, 3)
     assert all(bool(torch.isfinite(value).all()) for value in together[0].values())
     assert torch.equal(logits[1], logits[2]), "the same run twice must give the same bits"
-    torch.testing.assert_close(logits[0], logits[1], atol=5e-4, rtol=0)
+    torch.testing.assert_close(logits[0].softmax(-1), logits[1].softmax(-1), atol=5e-3, rtol=0)
     assert torch.equal(logits[0].argmax(1), logits[1].argmax(1))
 
 
-@pytest.mark.parametrize("method", [n for n in METHODS if get_method(n).abilities.trains], indirect=True)
-def test_training_fits_the_support_images(method, tiny, parity, images, features, sentences) -> None:
-    """Cross-entropy on the support images falls below that of the starting point, the zero-shot template."""
-    task = task_of(1, tiny, parity, images, features, sentences)
-    (start,) = get_method("zero-shot").fit(task, get_method("zero-shot").settings({}), seeds=[1])
-    (state,) = method.fit(task, method.settings(METHODS[method.name]), seeds=[1])
-
-    def loss(which: Method, fitted: dict) -> float:
-        return float(torch.nn.functional.cross_entropy(which.logits(fitted, task.features[0]), task.labels[0]))
-
-    before, after = loss(get_method("zero-shot"), start), loss(method, state)
-    assert after < before - 0.05
+LEARNERS = [n for n in METHODS if get_method(n).abilities.uses_images]
 
 
-def test_settings_are_checked(method) -> None:
-    from biomedcoop.errors import UserError
+@pytest.mark.parametrize("method", LEARNERS, indirect=True)
+def test_learning(method: Method, task: Task, backbone: Backbone) -> None:
+    """The loss on the support images falls, and new images are told apart better than by chance, in the mean of three runs.
 
+    Each class has a context of its own here: what a shared one can say through a text tower of random weights is little.
+    """
+    given = METHODS[method.name]
+    if hasattr(method.settings({}), "class_specific"):
+        given = {**given, "class_specific": True}
+    states = method.fit(task, method.settings(given), [5, 6, 7])
+    start = get_method("zero-shot")
+    (before,) = start.fit(only(task, 0), start.settings({}), [1])
+    after = np.mean([cross_entropy(method, state, only(task, run)) for run, state in enumerate(states)])
+    assert after < np.mean([cross_entropy(start, before, only(task, run)) for run in range(RUNS)]) - 0.1
+    test = torch.cat([images_of(c, 10, backbone, 90) for c in range(3)])
+    right = [
+        method.logits(state, test, backbone).argmax(1) == torch.arange(3).repeat_interleave(10) for state in states
+    ]
+    # chance is a third; of guessers one in a hundred gets more than 45 % of 90 right
+    assert float(torch.stack(right).float().mean()) > 0.45
+
+
+def test_saved_and_loaded(method: Method, task: Task, backbone: Backbone, tmp_path: Path) -> None:
+    state = fitted(method, only(task, 0), [1])[0]
+    settings = {**describe_defaults(method), **METHODS[method.name]}
+    saved = Classifier(tuple(NAMES), method.name, state, backbone, settings)
+    saved.save(tmp_path / "model")
+    read = load(tmp_path / "model", backbone)
+    features = images_of(1, 4, backbone, 3).numpy()
+    np.testing.assert_array_equal(saved.probabilities(features), read.probabilities(features))
+    assert read.probabilities(np.zeros((0, backbone.embed_dim), dtype=np.float32)).shape == (0, 3)
+
+
+def describe_defaults(method: Method) -> dict[str, Any]:
+    return {name: default for name, (default, _) in describe_settings(method.settings_type).items()}
+
+
+def test_new_classes(method: Method, task: Task, backbone: Backbone) -> None:
+    """The classes of the training give what the training gave, in another order too; others give something else."""
+    state = fitted(method, only(task, 0), [1])[0]
+    settings = {**describe_defaults(method), **METHODS[method.name]}
+    trained = Classifier(tuple(NAMES), method.name, state, backbone, settings, {"notes": []})
+    if not method.abilities.retargets:
+        with pytest.raises(
+            UserError, match=f"method {method.name.replace('+', '.')} cannot take new classes.* can: biomedcoop, "
+        ):
+            trained.for_classes(["stone", "polyp"])
+        return
+    features = images_of(1, 4, backbone, 3).numpy()
+    if method.name != "zero-shot-ensemble":  # whose words would be others
+        turned = trained.for_classes(["tumor", "cyst", "stone"]).probabilities(features)
+        np.testing.assert_allclose(turned[:, [1, 2, 0]], trained.probabilities(features), atol=2e-5)
+    other = trained.for_classes(["stone", "polyp", "tumor", "normal kidney"])
+    assert other.class_names == ("stone", "polyp", "tumor", "normal kidney")
+    assert other.probabilities(features).shape == (4, 4)
+    np.testing.assert_allclose(other.probabilities(features).sum(1), 1, atol=1e-5)
+    assert any("no image of polyp, normal kidney" in note for note in other.facts["notes"])
+    for names in (["one"], ["a", "a"], ["a", " "], "ab"):
+        with pytest.raises(UserError, match="give at least two different names"):
+            trained.for_classes(names)
+
+
+VARIANTS = [
+    {"context_length": 1, "context_init": "random"},
+    {"context_length": 16},
+    {"context_init": "random"},
+    {"class_position": "middle"},
+    {"class_position": "front"},
+    {"class_specific": True},
+    {"text_dropout": 0.1},
+    {"sccm_weight": 0.0},
+    {"kdsp_weight": 0.0},
+    {"sccm_weight": 0.0, "kdsp_weight": 0.0},
+    {"threshold": 0.5},
+    {"n_sentences": 2},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: ",".join(f"{k}={x}" for k, x in v.items()))
+def test_variants_of_biomedcoop_learn(variant: dict[str, Any], task: Task, backbone: Backbone) -> None:
+    method = get_method("biomedcoop")
+    settings = method.settings({**METHODS["biomedcoop"], **variant})
+    if "text_dropout" in variant and backbone.name != "model":
+        with pytest.raises(UserError, match="text_dropout=0"):
+            method.fit(only(task, 0), settings, [1])
+        return
+    (state,) = method.fit(only(task, 0), settings, [1])
+    (start,) = method.fit(only(task, 0), replace(settings, epochs=1, lr=1e-9), [1])
+    assert cross_entropy(method, state, task) < cross_entropy(method, start, task)
+    (plain,) = method.fit(only(task, 0), method.settings(METHODS["biomedcoop"]), [1])
+    assert not torch.equal(state["class_embeddings"], plain["class_embeddings"])
+
+
+@pytest.mark.parametrize("name", ["coop", "kgcoop", "prograd", "cocoop"])
+@pytest.mark.parametrize(
+    "variant",
+    [{"class_position": "middle"}, {"class_specific": True}, {"context_length": 2, "context_init": "random"}],
+    ids=str,
+)
+def test_variants_of_the_others_run(name: str, variant: dict[str, Any], task: Task) -> None:
+    method = get_method(name)
+    settings = method.settings({**METHODS[name], "epochs": 2, **variant})
+    (state,) = method.fit(only(task, 0), settings, [1])
+    assert method.logits(state, task.features[0], task.backbone).isfinite().all()
+    if "class_specific" in variant:
+        with pytest.raises(UserError, match=r"class_specific\) and none for a new one"):
+            method.retarget(state, task, settings)
+
+
+def test_settings_are_checked_and_explained(method: Method) -> None:
     with pytest.raises(UserError, match="has no setting 'nonsense'"):
         method.settings({"nonsense": 1})
+    for name, (_, meaning) in describe_settings(method.settings_type).items():
+        assert len(meaning) > 10, f"{method.name}: the docstring of its settings does not explain {name}"
+
+
+@pytest.mark.parametrize("recipe", ["paper", "base-to-novel", "default"])
+def test_recipes(method: Method, recipe: str) -> None:
+    settings = method.settings({}, recipe)
+    assert method.settings({}, recipe) == settings
+    with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default"):
+        method.settings({}, "x")

@@ -8,8 +8,6 @@ Sizes are read off the tensors themselves, so a checkpoint cannot disagree with 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +17,16 @@ from torch import Tensor, nn
 
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import Bert, BertConfig
-from biomedcoop.backbones.open_clip_files import CONFIG, Description, check_tensors, read_description, read_weights
+from biomedcoop.backbones.open_clip_files import (
+    CONFIG,
+    Description,
+    check_tensors,
+    fill,
+    fingerprint,
+    read_description,
+    read_weights,
+    shape_of,
+)
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import Block, VisionTransformer, ViTConfig
 from biomedcoop.errors import UserError
@@ -95,24 +102,7 @@ class OpenClipBackbone(Backbone):
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         trunk = self.towers.visual.trunk
-        layers = {name: module for name, module in trunk.named_modules() if name}
-        if layer not in layers:
-            raise UserError(
-                f"{self.name} has no image layer '{layer}'; for instance 'blocks.{len(trunk.blocks) - 1}.norm1'"
-            )
-        kept: list[Tensor] = []
-
-        def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            # weights are frozen, so the graph has to start here
-            kept.append(output if output.requires_grad else output.requires_grad_())
-            return kept[-1]
-
-        handle = layers[layer].register_forward_hook(keep)
-        try:
-            with torch.enable_grad():
-                return self.encode_image(pixels), kept[-1]
-        finally:
-            handle.remove()
+        return encode_and_keep(self, pixels, trunk, layer, f"blocks.{len(trunk.blocks) - 1}.norm1")
 
     def attention_maps(self, pixels: Tensor) -> Tensor:
         trunk = self.towers.visual.trunk
@@ -124,6 +114,37 @@ class OpenClipBackbone(Backbone):
                 maps.append(block.attention_weights(x))
                 x = block(x)
         return torch.stack(maps, dim=1)
+
+
+def encode_and_keep(
+    backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: str, example: str
+) -> tuple[Tensor, Tensor]:
+    """What ``image_activations`` returns, where the image tower is made of modules.
+
+    Args:
+        trunk: the module inside which the layer is named.
+        example: a layer's name, for the message.
+
+    Raises:
+        UserError: the trunk has no such layer.
+    """
+    # a list of modules is never called, only what is in it
+    layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
+    if layer not in layers:
+        raise UserError(f"{backbone.name} has no image layer '{layer}'; for instance '{example}'")
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # weights are frozen, so the graph has to start here
+        kept.append(output if output.requires_grad else output.requires_grad_())
+        return kept[-1]
+
+    handle = layers[layer].register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            return backbone.encode_image(pixels), kept[-1]
+    finally:
+        handle.remove()
 
 
 def load_open_clip(
@@ -143,16 +164,14 @@ def load_open_clip(
     state = read_weights(folder)
     towers = build_towers(described, state, folder)
     tokenizer = Tokenizer.from_directory(folder, described.context_length)
-    rows, words = towers.text.transformer.config.vocab_size, tokenizer.rust.get_vocab_size()
-    if words > rows:
-        raise UserError(
-            f"{folder}: the tokenizer knows {words} tokens, the weights {rows}; the files are of two models"
-        )
-    digest = fingerprint(towers, state, described, tokenizer)
-    # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
-    aligned = {key: value if value.data_ptr() % 64 == 0 else value.clone() for key, value in state.items()}
-    towers.load_state_dict(aligned, assign=True)
-    towers.requires_grad_(False).eval().to(device=device, dtype=dtype)
+    tokenizer.check_fits(towers.text.transformer.config.vocab_size, folder)
+    facts = [
+        dataclasses.asdict(towers.visual.trunk.config),
+        dataclasses.asdict(towers.text.transformer.config),
+        {"mean": described.mean, "std": described.std},
+    ]
+    digest = fingerprint(facts, state, tokenizer.signature())
+    fill(towers, state, device, dtype)
     return OpenClipBackbone(name or folder.name, towers, tokenizer, described, digest)
 
 
@@ -160,12 +179,7 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
     """Towers on the meta device whose sizes fit ``state``, after checking every tensor of it."""
 
     def shape(key: str, dimensions: int) -> torch.Size:
-        if key not in state:
-            raise UserError(f"{folder}: the checkpoint lacks '{key}' (and maybe more); fetch the weights again")
-        found = state[key].shape
-        if len(found) != dimensions or 0 in found:
-            raise UserError(f"{folder}: '{key}' has shape {list(found)}, expected {dimensions} dimensions above 0")
-        return found
+        return shape_of(state, key, dimensions, folder)
 
     def depth(pattern: str) -> int:
         return max((int(m[1]) + 1 for m in map(re.compile(pattern).match, state) if m), default=0)
@@ -205,25 +219,4 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
     with torch.device("meta"):
         towers = Towers(image, language, shape("text.proj.0.weight", 2)[0], shape("visual.head.proj.weight", 2)[0])
     check_tensors(state, {k: v.shape for k, v in towers.state_dict().items()}, folder)
-    if not bool(torch.isfinite(state["logit_scale"].float().exp())):
-        raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; fetch the weights again")
     return towers
-
-
-def fingerprint(towers: Towers, state: Mapping[str, Tensor], described: Description, tokenizer: Tokenizer) -> str:
-    """Hash of the tensors as stored, the architecture (heads are in no tensor's shape), the preprocessing and the tokenizer.
-
-    Returns:
-        32 hex digits, the same for every file format.
-    """
-    facts = [
-        dataclasses.asdict(towers.visual.trunk.config),
-        dataclasses.asdict(towers.text.transformer.config),
-        {"mean": described.mean, "std": described.std},
-    ]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tokenizer.signature().encode())
-    for key in sorted(state):
-        value = state[key].detach().contiguous()
-        digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]

@@ -1,35 +1,57 @@
 """The files of a directory in open_clip layout, read and checked: what the configuration says, and the checkpoint's tensors.
 
+Two kinds of model come in this layout: a timm ViT with a BERT (BiomedCLIP's kind), and OpenAI's CLIP.
 Sizes are read off the tensors themselves; the configuration is asked only for what tensors cannot tell (heads, preprocessing), for
 the depth (a checkpoint whose last blocks are gone looks like a smaller model), and for a design that would need other code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biomedcoop.errors import UserError
 
 CONFIG, BERT_CONFIG = "open_clip_config.json", "config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
-SUPPORTED: dict[str, dict[str, tuple[str, ...]]] = {
+Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
+
+PREPROCESSING: Mapping[str, tuple[Any, ...]] = {"interpolation": ("bicubic",), "resize_mode": ("shortest",)}
+SUPPORTED: Supported = {
     "vision_cfg": {"timm_pool": ("", "tok", "token"), "timm_proj": ("linear",)},
     "text_cfg": {"hf_proj_type": ("mlp",), "hf_pooler_type": ("cls_last_hidden_state_pooler",)},
-    "preprocess_cfg": {"interpolation": ("bicubic",), "resize_mode": ("shortest",)},
+    "preprocess_cfg": PREPROCESSING,
     BERT_CONFIG: {"hidden_act": ("gelu",)},
 }
 """The only values that this code computes; a setting that is not there has one of them."""
+
+CLIP_SUPPORTED: Supported = {
+    "vision_cfg": {"pool_type": ("tok",), "act_kwargs": ({},), "norm_kwargs": ({},)},
+    "text_cfg": {
+        "pool_type": ("argmax",),
+        "no_causal_mask": (False,),
+        "act_kwargs": ({},),
+        "norm_kwargs": ({},),
+        "tokenizer_kwargs": ({},),
+    },
+    "preprocess_cfg": PREPROCESSING,
+}
+"""The same for OpenAI's CLIP. Designs with other tensors (layer scale, attentional pooling, …) are told by these."""
+
+# OpenAI's constants are open_clip's default, and the values of BiomedCLIP
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 LAYERS = {"base": 12, "large": 24}
 """Depth of ViT and BERT models that say only which one they are."""
@@ -58,26 +80,81 @@ class Description:
     std: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class ClipDescription:
+    """What the configuration of a CLIP says.
+
+    Attributes:
+        quick_gelu: x * sigmoid(1.702 x) in place of the exact GELU.
+        image_layers: blocks of a ViT, or of each of the four stages of a ResNet.
+        head_width: of the image tower.
+        text_layers, text_heads: of the text tower.
+        context_length: most tokens of a text.
+        mean, std: per-channel normalisation of pixels in [0, 1].
+        sizes: what it says of sizes that the tensors show, by the setting's name, to be compared with them.
+    """
+
+    quick_gelu: bool
+    image_layers: int | tuple[int, int, int, int]
+    head_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sizes: Mapping[str, float]
+
+
+Family = Literal["bert", "clip"]
+
+
+def family(folder: Path) -> Family:
+    """Which kind of model a directory holds: "bert" for a timm ViT with a BERT text tower, "clip" for OpenAI's CLIP.
+
+    Raises:
+        UserError: no configuration, not JSON, or a model of neither kind.
+    """
+    config = _read_config(folder)
+    with _usable(folder):
+        return _family(_section(config, "model_cfg"))
+
+
+def _family(model: Mapping[str, Any]) -> Family:
+    vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+    timm, bert = vision.get("timm_model_name"), text.get("hf_model_name")
+    if timm and bert:
+        return "bert"
+    if "layers" in vision and not (timm or bert):
+        return "clip"
+    raise ValueError(
+        "only a timm ViT with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP (a ViT or ResNet with its own text tower) "
+        "can be loaded this way"
+    )
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{folder}: configuration not usable: {error}") from error
+
+
 def read_description(folder: Path) -> Description:
-    """Read ``open_clip_config.json`` and, where there is one, the text tower's ``config.json``.
+    """Read ``open_clip_config.json`` and, where there is one, the text tower's ``config.json``; of the "bert" kind.
 
     Raises:
         UserError: missing, not JSON, values that make no sense, or a model of another kind.
     """
-    if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no backbone: {CONFIG} is missing; give a folder in open_clip layout")
-    config = _read_object(folder / CONFIG)
+    config = _read_config(folder)
     bert = _read_object(folder / BERT_CONFIG) if (folder / BERT_CONFIG).exists() else {}
-    try:
+    with _usable(folder):
         model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+        if _family(model) != "bert":
+            raise ValueError("it describes OpenAI's CLIP; load_backbone opens both kinds")
         vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
         kwargs = _section(vision, "timm_model_kwargs")
-        if not ("timm_model_name" in vision and "hf_model_name" in text):
-            raise ValueError("only a timm ViT with a BERT text tower, BiomedCLIP's kind, can be loaded this way")
-        for name, section in zip(SUPPORTED, (vision, text, preprocess, bert), strict=True):
-            for key, values in SUPPORTED[name].items():
-                if section.get(key) is not None and section[key] not in values:
-                    raise ValueError(f"{key} '{section[key]}' is not supported, only '{values[-1]}'")
+        _check_supported(SUPPORTED, (vision, text, preprocess, bert))
         return Description(
             image_size=_whole(vision, "image_size"),
             image_heads=_whole(kwargs, "num_heads"),
@@ -86,12 +163,71 @@ def read_description(folder: Path) -> Description:
             text_layers=_whole(bert, "num_hidden_layers") or _named_depth(str(text["hf_model_name"])),
             norm_eps=_number(bert.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
             context_length=_whole(text, "context_length", least=3) or 256,  # [CLS], a word, [SEP]
-            # OpenAI's constants are open_clip's default and the values of BiomedCLIP
-            mean=_triple(preprocess, "mean", (0.48145466, 0.4578275, 0.40821073)),
-            std=_triple(preprocess, "std", (0.26862954, 0.26130258, 0.27577711), above=0),
+            mean=_triple(preprocess, "mean", MEAN),
+            std=_triple(preprocess, "std", STD, above=0),
         )
-    except ValueError as error:
-        raise UserError(f"{folder}: configuration not usable: {error}") from error
+
+
+def read_clip_description(folder: Path) -> ClipDescription:
+    """Read ``open_clip_config.json`` of the "clip" kind.
+
+    Raises:
+        UserError: missing, not JSON, values that make no sense, or a model of another kind.
+    """
+    config = _read_config(folder)
+    with _usable(folder):
+        model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+        if _family(model) != "clip":
+            raise ValueError("it describes a timm ViT with a BERT; load_backbone opens both kinds")
+        vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+        _check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
+        quick_gelu = model.get("quick_gelu") or False
+        if not isinstance(quick_gelu, bool):
+            raise ValueError(f"quick_gelu is {quick_gelu!r}, must be true or false")
+        told = {
+            "embed_dim": _whole(model, "embed_dim"),
+            **{f"vision_cfg {key}": _whole(vision, key) for key in ("image_size", "width", "patch_size")},
+            **{f"text_cfg {key}": _whole(text, key) for key in ("width", "vocab_size")},
+        }
+        ratios = {
+            f"{name} mlp_ratio": part.get("mlp_ratio") for name, part in (("vision_cfg", vision), ("text_cfg", text))
+        }
+        # what is not told has open_clip's default
+        return ClipDescription(
+            quick_gelu=quick_gelu,
+            image_layers=_stages(vision["layers"]),
+            head_width=_whole(vision, "head_width") or 64,
+            text_layers=_whole(text, "layers") or 12,
+            text_heads=_whole(text, "heads") or 8,
+            context_length=_whole(text, "context_length", least=3) or 77,  # start, a word, end
+            mean=_triple(preprocess, "mean", MEAN),
+            std=_triple(preprocess, "std", STD, above=0),
+            sizes={key: value for key, value in told.items() if value is not None}
+            | {key: _number(value, key, above=0) for key, value in ratios.items() if value is not None},
+        )
+
+
+def _stages(value: object) -> int | tuple[int, int, int, int]:
+    """``layers`` of an image tower: a number of blocks (ViT), or one for each of four stages (ResNet)."""
+    if not isinstance(value, list):
+        return _at_least(value, "layers")
+    if len(value) != 4:
+        raise ValueError(f"layers is {value!r}, must be a whole number or a list of four")
+    first, second, third, fourth = (_at_least(v, "layers") for v in value)
+    return first, second, third, fourth
+
+
+def _check_supported(supported: Supported, sections: Sequence[Mapping[str, Any]]) -> None:
+    for name, section in zip(supported, sections, strict=True):
+        for key, values in supported[name].items():
+            if section.get(key) is not None and section[key] not in values:
+                raise ValueError(f"{key} '{section[key]}' is not supported, only '{values[-1]}'")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is no backbone: {CONFIG} is missing; give a folder in open_clip layout")
+    return _read_object(folder / CONFIG)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -114,8 +250,11 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _whole(section: Mapping[str, Any], key: str, least: int = 1) -> int | None:
-    value = section.get(key)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+    return None if section.get(key) is None else _at_least(section[key], key, least)
+
+
+def _at_least(value: object, key: str, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{key} is {value!r}, must be a whole number of at least {least}")
     return value
 
@@ -179,8 +318,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
 
 
+def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:
+    """Shape of a tensor that sizes are read off; a UserError if it is missing, empty or of other dimensions."""
+    if key not in state:
+        raise UserError(f"{folder}: the checkpoint lacks '{key}' (and maybe more); fetch the weights again")
+    found = state[key].shape
+    if len(found) != dimensions or 0 in found:
+        raise UserError(f"{folder}: '{key}' has shape {list(found)}, expected {dimensions} dimensions above 0")
+    return found
+
+
 def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name."""
+    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be among them."""
     for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
         if keys:
             names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
@@ -194,3 +343,31 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
             raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
         if not bool(torch.isfinite(state[key]).all()):
             raise UserError(f"{folder}: '{key}' holds values that are not finite; fetch the weights again")
+    if not bool(torch.isfinite(state["logit_scale"].float().exp())):
+        raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; fetch the weights again")
+
+
+def fill(towers: nn.Module, state: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
+    """Give towers on the meta device their tensors, frozen, where and in what precision they are to run."""
+    # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
+    aligned = {key: value if value.data_ptr() % 64 == 0 else value.clone() for key, value in state.items()}
+    towers.load_state_dict(aligned, assign=True)
+    towers.requires_grad_(False).eval().to(device=device, dtype=dtype)
+
+
+def fingerprint(facts: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor], tokenizer: str) -> str:
+    """Hash of the tensors as stored, and of what they do not tell.
+
+    Args:
+        facts: the architecture (heads are in no tensor's shape) and the preprocessing, as JSON can say it.
+        tokenizer: its signature.
+
+    Returns:
+        32 hex digits, the same for every file format.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tokenizer.encode())
+    for key in sorted(state):
+        value = state[key].detach().contiguous()
+        digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]

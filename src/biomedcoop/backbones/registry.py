@@ -96,7 +96,7 @@ def load_backbone(
             raise UserError(f"no backbone '{name}': neither a known name nor a folder; {hint}")
     import torch
 
-    from biomedcoop.backbones.open_clip import load_open_clip
+    from biomedcoop.backbones.open_clip_files import family
 
     try:
         target = torch.device(device)
@@ -105,9 +105,14 @@ def load_backbone(
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or ["not available"])[0]
         raise UserError(f"device '{device}' cannot be used: {reason}; try cpu") from error
-    return load_open_clip(
-        folder, name=name if name in BACKBONES else folder.resolve().name, device=target, dtype=dtype or torch.float32
-    )
+    called, precision = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
+    if family(folder) == "clip":
+        from biomedcoop.backbones.clip import load_clip
+
+        return load_clip(folder, name=called, device=target, dtype=precision)
+    from biomedcoop.backbones.open_clip import load_open_clip
+
+    return load_open_clip(folder, name=called, device=target, dtype=precision)
 
 
 def download(name: str) -> Path:

@@ -21,6 +21,11 @@ def clean(text: str) -> str:
     return " ".join(html.unescape(html.unescape(text)).split())
 
 
+CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
+CLIP_WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+"""What CLIP merges within: an English ending, letters, one digit, or other signs."""
+
+
 class Tokenizer:
     """WordPiece tokenizer of a BERT text tower.
 
@@ -29,46 +34,71 @@ class Tokenizer:
         context_length: longer texts are cut to this many tokens, [SEP] kept.
     """
 
+    parts = "vocab.txt"
+    """What serves where there is no ``tokenizer.json``."""
+
     def __init__(self, rust: RustTokenizer, context_length: int) -> None:
-        if rust.id_to_token(0) != "[PAD]":
-            raise UserError(f"token 0 is '{rust.id_to_token(0)}', not [PAD]; only the vocabulary of a BERT can be used")
         rust.no_padding()
+        rust.no_truncation()
+        self.check(rust)
         rust.enable_truncation(context_length)
         self.rust = rust
         self.context_length = context_length
         self.pad_id = 0
 
-    @classmethod
-    def from_directory(cls, folder: Path, context_length: int) -> Tokenizer:
-        """Read ``tokenizer.json``, else ``vocab.txt`` (with ``do_lower_case`` of ``tokenizer_config.json``).
+    @staticmethod
+    def check(rust: RustTokenizer) -> None:
+        """A UserError where token ids would not mean what the text tower takes them for."""
+        if rust.id_to_token(0) != "[PAD]":
+            raise UserError(f"token 0 is '{rust.id_to_token(0)}', not [PAD]; only the vocabulary of a BERT can be used")
 
-        Raises:
-            UserError: neither file is there, or it cannot be read.
-        """
-        from tokenizers import Tokenizer as RustTokenizer
+    @staticmethod
+    def from_parts(folder: Path) -> RustTokenizer | None:
+        """Built from ``vocab.txt`` (with ``do_lower_case`` of ``tokenizer_config.json``); None where that is missing."""
         from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
-        ready, vocab, settings = (folder / n for n in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"))
+        vocab, settings = folder / "vocab.txt", folder / "tokenizer_config.json"
+        if not vocab.is_file():
+            return None
+        lower = True
+        if settings.is_file():
+            lower = bool(json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True))
+        return BertWordPieceTokenizer(str(vocab), lowercase=lower)._tokenizer
+
+    @classmethod
+    def from_directory(cls, folder: Path, context_length: int) -> Tokenizer:
+        """Read ``tokenizer.json``, else the files of :meth:`from_parts`.
+
+        Raises:
+            UserError: neither is there, it cannot be read, or it is of another kind of text tower.
+        """
+        from tokenizers import Tokenizer as RustTokenizer
+
+        ready = folder / "tokenizer.json"
         try:
-            if ready.is_file():
-                return cls(RustTokenizer.from_file(str(ready)), context_length)
-            if vocab.is_file():
-                lower = True
-                if settings.is_file():
-                    lower = bool(json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True))
-                return cls(BertWordPieceTokenizer(str(vocab), lowercase=lower)._tokenizer, context_length)
+            rust = RustTokenizer.from_file(str(ready)) if ready.is_file() else cls.from_parts(folder)
+            if rust is not None:
+                return cls(rust, context_length)
         except UserError as error:
             raise UserError(f"{folder}: {error}") from error
         except Exception as error:  # the Rust side raises bare Exception
             raise UserError(f"{folder}: the tokenizer files cannot be read ({error}); fetch them again") from error
-        raise UserError(f"{folder}: no tokenizer.json or vocab.txt; copy the tokenizer files of the model into it")
+        raise UserError(f"{folder}: no tokenizer.json or {cls.parts}; copy the tokenizer files of the model into it")
+
+    def check_fits(self, rows: int, folder: Path) -> None:
+        """A UserError if it gives ids for which the weights have no embedding."""
+        words = self.rust.get_vocab_size()
+        if words > rows:
+            raise UserError(
+                f"{folder}: the tokenizer knows {words} tokens, the weights {rows}; the files are of two models"
+            )
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of one text with [CLS] and [SEP], cut to the context length."""
+        """Token ids of one text with its first and last token, cut to the context length."""
         return list(self.rust.encode(clean(text)).ids)
 
     def count(self, text: str) -> int:
-        """Tokens of one text, [CLS] and [SEP] included, as if nothing were cut."""
+        """Tokens of one text, the first and last included, as if nothing were cut."""
         encoding = self.rust.encode(clean(text))
         return len(encoding.ids) + sum(len(rest.ids) - 2 for rest in encoding.overflowing)
 
@@ -85,3 +115,50 @@ class Tokenizer:
     def signature(self) -> str:
         """Everything that decides which ids a text gets, as a string (part of a backbone's fingerprint)."""
         return f"{self.rust.to_str()} {self.context_length}"
+
+
+class ClipTokenizer(Tokenizer):
+    """Byte-pair tokenizer of OpenAI's CLIP (Radford et al. 2021, arXiv 2103.00020).
+
+    Args:
+        rust: the ``tokenizers`` object that adds <|startoftext|> and <|endoftext|>.
+        context_length: longer texts are cut to this many tokens, <|endoftext|> kept.
+    """
+
+    parts = "vocab.json with merges.txt"
+
+    @staticmethod
+    def check(rust: RustTokenizer) -> None:
+        start, end = (rust.token_to_id(token) for token in CLIP_ENDS)
+        if rust.encode("").ids != [start, end]:
+            raise UserError(f"no text comes out as {' '.join(CLIP_ENDS)}; only the tokenizer of a CLIP can be used")
+        if end != max(rust.get_vocab().values()):
+            # the text tower finds the end by it; where it does not hold, a word would be taken for the end
+            raise UserError(
+                f"{CLIP_ENDS[1]} is not the token of the highest number, as in every CLIP; fetch the files again"
+            )
+
+    @staticmethod
+    def from_parts(folder: Path) -> RustTokenizer | None:
+        """Built from ``vocab.json`` and ``merges.txt``; None where one is missing."""
+        from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
+        from tokenizers import Tokenizer as RustTokenizer
+
+        vocab, merges = folder / "vocab.json", folder / "merges.txt"
+        if not (vocab.is_file() and merges.is_file()):
+            return None
+        bpe = models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix="</w>", unk_token=CLIP_ENDS[1])
+        rust = RustTokenizer(bpe)
+        rust.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        words = pre_tokenizers.Split(Regex(CLIP_WORD), behavior="removed", invert=True)
+        # bytes of UTF-8 as printable signs, the alphabet of the vocabulary; its own rule for words is not CLIP's
+        as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        rust.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
+        rust.add_special_tokens(list(CLIP_ENDS))
+        start, end = ((token, rust.token_to_id(token)) for token in CLIP_ENDS)
+        rust.post_processor = processors.TemplateProcessing(
+            single=f"{CLIP_ENDS[0]} $A {CLIP_ENDS[1]}", special_tokens=[start, end]
+        )
+        return rust

@@ -48,7 +48,8 @@ class Classifier:
         from biomedcoop.methods import get_method
 
         with torch.inference_mode():
-            return get_method(self.method).logits(self.state, torch.from_numpy(features)).softmax(-1).numpy()
+            logits = get_method(self.method).logits(self.state, torch.from_numpy(features), self.backbone)
+            return logits.softmax(-1).numpy()
 
     def predict_stream(self, sources: Iterable[ImageSource]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
         """Predict any number of images in order; memory does not grow with their number.
@@ -83,6 +84,22 @@ class Classifier:
     def predict(self, images: Sequence[str | os.PathLike[str] | npt.NDArray[np.uint8]]) -> list[str]:
         """Most probable class name of each image (the first of equals)."""
         return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
+
+    def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:
+        """The same classifier for other classes, of which no image is needed: what it learned is put before their names.
+
+        Args:
+            class_names: all classes that the new classifier tells apart, known or new.
+            prompts: sentences of the classes, for a method that is made of nothing else; see
+                :func:`biomedcoop.prompts.sentences_for`.
+
+        Raises:
+            UserError: the method learned its classes from images (the line names methods that can do it), fewer than two
+                names, one twice, or one that does not fit into the backbone's context.
+        """
+        from biomedcoop.classifier.new_classes import for_classes
+
+        return for_classes(self, class_names, prompts)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the artefact; see :func:`biomedcoop.classifier.artefact.save`."""

@@ -26,8 +26,9 @@ class _Lines(logging.Handler):
 
 
 def show_log() -> None:
-    """Warnings of the package as one line each on stderr."""
+    """Messages of the package as one line each on stderr."""
     log = logging.getLogger("biomedcoop")
+    log.setLevel(logging.INFO)
     if not log.handlers:
         log.addHandler(_Lines())
         log.propagate = False

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Data, Device, Json, Model, OtherBackbone, SplitFile
+from biomedcoop.cli.options import Data, Device, Json, Model, NewClasses, OtherBackbone, SplitFile
 
 
 def evaluate(
@@ -18,6 +18,7 @@ def evaluate(
         typer.Option("--split", help="train, val, test or all; by default test, or all where there is no test."),
     ] = None,
     split_file: SplitFile = None,
+    classes: NewClasses = None,
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     json: Json = False,
@@ -29,8 +30,11 @@ def evaluate(
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load
     from biomedcoop.data.readers import load_dataset
+    from biomedcoop.prompts.sources import split_names
 
     classifier = load(model, backbone, device=device)
+    if classes is not None:
+        classifier = classifier.for_classes(split_names(classes))
     dataset = load_dataset(data, split_file=split_file, for_training=False)
     tests = bool(dataset.counts("test").any())
     if split == "test" and not tests:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from biomedcoop import __version__
-from biomedcoop.cli import backbones, datasets, doctor, evaluate, predict, prompts, train
+from biomedcoop.cli import backbones, datasets, doctor, evaluate, methods, predict, prompts, train
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
 
@@ -26,6 +26,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(prompts.app, name="prompts")
+app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(backbones.app, name="backbones")
 app.command("doctor")(doctor.doctor)

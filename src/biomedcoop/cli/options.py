@@ -27,6 +27,15 @@ Backbone = Annotated[
 OtherBackbone = Annotated[
     str | None, typer.Option("--backbone", help="Name or folder of the backbone; by default the one the model names.")
 ]
+NewClasses = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Classes to tell apart in place of the trained ones, separated by commas; one with a comma in double quotes. Needs no "
+        "image of them, and a method that can do it ('biomedcoop methods list').",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Device, Json, Model, OtherBackbone
+from biomedcoop.cli.options import Device, Json, Model, NewClasses, OtherBackbone
 from biomedcoop.errors import UserError
 
 
@@ -24,6 +24,7 @@ def predict(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
     ] = False,
+    classes: NewClasses = None,
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
@@ -43,11 +44,14 @@ def predict(
         predict_rows,
         write_predictions,
     )
+    from biomedcoop.prompts.sources import split_names
 
     if out is not None:
         check_output(out, overwrite)
     total = sum(1 for _ in find_images(images))
     classifier = load(model, backbone, device=device)
+    if classes is not None:
+        classifier = classifier.for_classes(split_names(classes))
     skipped = 0
 
     def skip(reason: str) -> None:

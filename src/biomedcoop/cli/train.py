@@ -14,7 +14,9 @@ from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Spli
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
-    method: Annotated[str, typer.Option("--method", help="Adaptation method.")] = "biomedcoop",
+    method: Annotated[
+        str, typer.Option("--method", help="Adaptation method ('biomedcoop methods list').")
+    ] = "biomedcoop",
     backbone: Backbone = "mini",
     shots: Annotated[int, typer.Option("--shots", help="Training images per class.")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="Draws the training images and orders the batches.")] = 1,
@@ -28,6 +30,14 @@ def train(
             help="auto, library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
         ),
     ] = "auto",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="paper (published settings, those of the dataset where there are any), base-to-novel (published for that "
+            "protocol), or default (one setting for every dataset).",
+        ),
+    ] = "paper",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the method, e.g. --set epochs=50; may be repeated.")
     ] = None,
@@ -56,6 +66,7 @@ def train(
             split_file=split_file,
             overwrite=overwrite,
             prompts=prompts,
+            recipe=recipe,
             settings=settings,
             repeat_shots=repeat_shots,
             device=device,

@@ -56,6 +56,29 @@ def sample_few_shot(
     return _draw(generator, train, shots), _draw(generator, val, min(shots, MAX_VAL_SHOTS))
 
 
+def sample_validation(data: Dataset, drawn: npt.NDArray[np.int64], shots: int, seed: int) -> npt.NDArray[np.int64]:
+    """min(shots, 4) validation images per class from the training images that were not drawn, for data without a val split.
+
+    A class with fewer is sampled with repetition, as the published sampler does with validation images.
+
+    Args:
+        drawn: positions that :func:`sample_few_shot` drew.
+        shots, seed: those of that draw.
+
+    Raises:
+        UserError: a class has no training image left.
+    """
+    taken = set(drawn.tolist())
+    left = {label: [i for i in items if i not in taken] for label, items in _by_class(data, "train").items()}
+    for label, items in left.items():
+        if not items:
+            raise UserError(
+                f"class {data.class_names[label]!r} has no training image left for validation beside the {shots} drawn; "
+                "lower --shots, add images, or give the data a val split"
+            )
+    return _draw(random.Random(f"validation {seed}"), left, min(shots, MAX_VAL_SHOTS))
+
+
 def base_novel_classes(n_classes: int) -> tuple[list[int], list[int]]:
     """Labels of the base classes (the first half, rounded up) and of the novel classes (the rest).
 

@@ -30,6 +30,11 @@ State = dict[str, Tensor]
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a few words)."""
 
+RECIPES = ("paper", "base-to-novel", "default")
+"""Published settings for few-shot, published settings for base-to-novel, one setting for every dataset."""
+
+SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -41,6 +46,7 @@ class Task:
         features: raw image features of the support images of each run, [R, N, E].
         labels: their classes, int64 [R, N].
         sentence_features: raw text features of P sentences per class, [C, P, E]; None unless the method uses sentences.
+        val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method needs them.
     """
 
     backbone: Backbone
@@ -48,13 +54,23 @@ class Task:
     features: Tensor
     labels: Tensor
     sentence_features: Tensor | None = None
+    val_features: Tensor | None = None
+    val_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a method can do and what it needs."""
+    """What a method can do and what it needs.
 
-    trains: bool
+    Attributes:
+        uses_images: learns from labelled images.
+        uses_sentences: reads sentences about each class.
+        retargets: its result can be given other classes, without images of them.
+        needs_validation: chooses something on validation images.
+        needs_image_gradients: changes what the image tower computes, so stored features are of no use to it.
+    """
+
+    uses_images: bool
     uses_sentences: bool = False
     retargets: bool = False
     needs_validation: bool = False
@@ -70,6 +86,8 @@ class Method(ABC):
         paper: where it comes from.
         settings_type: a frozen dataclass; its defaults are the published values.
         abilities: see :class:`Abilities`.
+        parameters: what is trained, and how many numbers that is, in a few words.
+        tuned: what recipe "default" changes of the published values.
     """
 
     name: ClassVar[str]
@@ -77,34 +95,55 @@ class Method(ABC):
     paper: ClassVar[str]
     settings_type: ClassVar[type]
     abilities: ClassVar[Abilities]
+    parameters: ClassVar[str]
+    tuned: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
-        """Fit R runs together and return the state of each; ``seeds[r]`` orders the batches of run r."""
+        """Fit R runs together and return the state of each; ``seeds[r]`` decides what is drawn in run r."""
 
-    def logits(self, state: State, features: Tensor) -> Tensor:
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         """Raw image features [N, E] -> logits [N, C]; here s · f · tᵀ with unit-norm f and class embeddings t."""
         return state["logit_scale"] * F.normalize(features, dim=-1) @ state["class_embeddings"].T
 
-    def settings(self, given: Mapping[str, Any], recipe: Recipe | None = None) -> Any:
-        """Published settings, those published for the dataset, those that the user gave: the later wins.
+    def retarget(self, state: State, task: Task, settings: Any) -> State:
+        """The state for other classes: those of ``task``, of which a method that can do this needs no image.
 
         Raises:
-            UserError: an unknown setting or a value that cannot be used.
+            UserError: the method, or what it was trained with, cannot do it.
         """
+        able = ", ".join(name for name, method in all_methods().items() if method.abilities.retargets)
+        raise UserError(
+            f"method {self.name} cannot take new classes, it learned these from images; methods that can: {able}"
+        )
+
+    def settings(self, given: Mapping[str, Any], recipe: str = "paper", published: Recipe | None = None) -> Any:
+        """Defaults, then what the recipe changes, then what the user gave: the later wins.
+
+        Args:
+            given: single settings, values of the right type or strings.
+            recipe: one of :data:`RECIPES`.
+            published: hyper-parameters of the benchmark dataset, if it is one.
+
+        Raises:
+            UserError: an unknown recipe or setting, or a value that cannot be used.
+        """
+        if recipe not in RECIPES:
+            raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
         known = {f.name: f for f in dataclasses.fields(self.settings_type)}
         for key in given:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known) or 'no settings'}"
                 raise UserError(f"method {self.name} has no setting '{key}'; {hint}")
-        values = {**(self.published(recipe) if recipe else {}), **given}
+        own = self.tuned if recipe == "default" else self.published(published, base_to_novel=recipe == "base-to-novel")
+        values = {**own, **given}
         settings = self.settings_type(**{k: convert(self.name, known[k], v) for k, v in values.items()})
         self.check(settings)
         return settings
 
-    def published(self, recipe: Recipe) -> Mapping[str, Any]:
-        """Settings that were published for one dataset; what is not among them keeps its default."""
+    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
+        """Settings that were published for one dataset (None: none were) and protocol; the others keep their default."""
         return {}
 
     def check(self, settings: Any) -> None:  # noqa: B027
@@ -115,11 +154,26 @@ def convert(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
     """``value`` as the type of the setting's default ("8" becomes 8)."""
     kind: Any = type(field.default)
     try:
+        if kind is bool:
+            return value if isinstance(value, bool) else SPELLINGS[str(value).strip().lower()]
         if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise UserError(f"method {method}: {field.name}={value!r} is not of type {kind.__name__}") from error
+
+
+def require_range(method: str, settings: Any, least: float, *names: str, above: bool = False) -> None:
+    """Refuse those of the named settings that are not finite, below ``least``, or (with ``above``) equal to it."""
+    for name in names:
+        value = getattr(settings, name)
+        ok = (least < value if above else least <= value) and value < float("inf")
+        require(ok, method, name, value, f"{'above' if above else 'at least'} {least:g}")
+
+
+def require_choice(method: str, settings: Any, name: str, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of ``choices``."""
+    require(getattr(settings, name) in choices, method, name, getattr(settings, name), " or ".join(choices))
 
 
 def require(ok: bool, method: str, name: str, value: object, want: str) -> None:
@@ -133,7 +187,7 @@ _REGISTRY: dict[str, Method] = {}
 
 def register(method: type[Method]) -> type[Method]:
     """Class decorator that makes a method known by its name."""
-    for attribute in ("name", "title", "paper", "settings_type", "abilities"):
+    for attribute in ("name", "title", "paper", "settings_type", "abilities", "parameters"):
         if not hasattr(method, attribute):
             raise TypeError(f"method {method.__name__} does not say its '{attribute}'")
     if method.name in _REGISTRY:
@@ -160,6 +214,33 @@ def get_method(name: str) -> Method:
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(methods)}"
         raise UserError(f"no method '{name}'; {hint}")
     return methods[name]
+
+
+def describe_settings(settings_type: type) -> dict[str, tuple[Any, str]]:
+    """Default and meaning of every setting, the meaning as the ``Attributes`` of the docstrings give it."""
+    meanings: dict[str, str] = {}
+    for kind in reversed(settings_type.__mro__):
+        words = (kind.__doc__ or "").partition("Attributes:")[2]
+        names: list[str] = []
+        for line in filter(None, map(str.strip, words.splitlines())):
+            head, colon, rest = line.partition(": ")
+            if colon and all(part.isidentifier() for part in head.split(", ")):
+                names = head.split(", ")
+                meanings.update(dict.fromkeys(names, rest))
+            else:
+                meanings.update({name: f"{meanings[name]} {line}" for name in names})
+    return {f.name: (f.default, meanings.get(f.name, "")) for f in dataclasses.fields(settings_type)}
+
+
+def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str) -> Tensor:
+    """Unit-norm text features [C, E] of a template with the class names in it, without gradient."""
+    with torch.no_grad():
+        return F.normalize(backbone.encode_text([template.replace("{}", name) for name in class_names]), dim=-1)
+
+
+def require_template(method: str, settings: Any) -> None:
+    """Refuse a ``template`` without exactly one place for the class name."""
+    require(settings.template.count("{}") == 1, method, "template", repr(settings.template), "a text with one {}")
 
 
 def text_state(backbone: Backbone, class_embeddings: Tensor, **more: Tensor) -> State:

@@ -1,52 +1,268 @@
-"""Learned context vectors in front of the class name (CoOp, Zhou et al. 2022, arXiv 2109.01134), for R runs at once."""
+"""Learned context vectors around the class name (CoOp, Zhou et al. 2022, arXiv 2109.01134), for R runs at once.
+
+What the context-learning methods share: settings, the prompts with their learned vectors, the training, and new class names.
+A method of this kind adds its losses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.base import Backbone, Drop
+from biomedcoop.data.catalogue import Recipe
 from biomedcoop.errors import UserError
+from biomedcoop.methods.base import (
+    Method,
+    Progress,
+    State,
+    Task,
+    require,
+    require_choice,
+    require_range,
+    text_state,
+)
+from biomedcoop.methods.training import Gradients, Losses, OnStep, batches, reporter, sgd, steps_in
+
+TEXTS_PER_PASS = 256
+"""Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
+
+RANDOM_STD = 0.02
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """
+    Attributes:
+        context_length: number M of learned vectors.
+        context_init: words (the token embeddings of context_words, random vectors before them if context_length is more) or
+            random (normal, standard deviation 0.02).
+        context_words: initial words of the context; their tokens are what is learned.
+        class_position: where the class name stands: end (behind the context), middle or front.
+        class_specific: a context of its own for each class, which then cannot be given new classes.
+        text_dropout: of the text tower while training; 0.1 repeats what the published trainer of BiomedCoOp does by accident.
+        epochs, batch_size, lr, momentum, weight_decay: SGD; the rate is a cosine over the epochs after one at 1e-5.
+    """
+
+    context_length: int = 4
+    context_init: str = "words"
+    context_words: str = "a photo of a"
+    class_position: str = "end"
+    class_specific: bool = False
+    text_dropout: float = 0.0
+    epochs: int = 100
+    batch_size: int = 32
+    lr: float = 0.002
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
 
 
 class ClassPrompts:
-    """Token embeddings of "<context> <class name>." for C classes, of which the M context tokens are replaced.
+    """Token embeddings of "<context> <class name>." for C classes, with a place for each of the M learned vectors.
 
-    [CLS] · M context tokens · name tokens · "." · [SEP], padded to the longest of the C prompts.
+    With the name at the end: [CLS] · M vectors · name tokens · "." · [SEP]; in the middle, half of the vectors stand behind
+    the name; in front, all of them. Rows are padded to the longest of the C prompts.
 
-    Args:
-        backbone: its token embeddings are used and its text tower encodes.
-        class_names: C names.
-        context_words: words whose token embeddings are the context's initial values, e.g. "a photo of a".
+    Attributes:
+        fixed: embeddings of everything that is not learned, zero elsewhere [C, L, D].
+        slots: one where learned vector m stands, zero elsewhere [C, L, M].
+        mask: real tokens, bool [C, L].
+
+    Raises:
+        UserError: a prompt does not fit into the backbone's context, or the context words are more than the context.
     """
 
-    def __init__(self, backbone: Backbone, class_names: Sequence[str], context_words: str) -> None:
-        self.backbone = backbone
-        tokens = int((backbone.tokenize([context_words]) != 0).sum()) - 2  # less [CLS] and [SEP]
-        ids = backbone.tokenize([f"{context_words} {name}." for name in class_names]).to(backbone.device)  # [C, L]
-        if tokens < 1 or ids.shape[1] < tokens + 3:
+    def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ContextSettings) -> None:
+        self.backbone, self.settings = backbone, settings
+        m = settings.context_length
+        rows = [_content(backbone, f"{name}.") for name in class_names]
+        length = m + max(len(row) for row in rows)
+        if length > backbone.context_length:
+            name = max(zip(rows, class_names, strict=True), key=lambda pair: len(pair[0]))[1]
             raise UserError(
-                f"context words {context_words[:60]!r} do not fit the backbone's {backbone.context_length} tokens"
+                f"class {name[:60]!r} and a context of {m} make {length} tokens, {backbone.name} reads "
+                f"{backbone.context_length}; shorten the name or lower context_length"
             )
         with torch.no_grad():
-            embedded = backbone.embed_tokens(ids)  # [C, L, D]
-        self.mask = ids != 0  # [C, L]
-        self.prefix = embedded[:, :1]  # [C, 1, D]
-        self.suffix = embedded[:, 1 + tokens :]  # [C, L - 1 - M, D]
-        self.initial_context = embedded[0, 1 : 1 + tokens].clone()  # [M, D]
+            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.dtype)
+            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.dtype, device=backbone.device)
+            self.mask = torch.zeros(len(rows), length, dtype=torch.bool, device=backbone.device)
+            self.fixed = fixed.to(backbone.device)
+            ahead = {"end": m, "middle": m // 2, "front": 0}[settings.class_position]
+            for c, row in enumerate(rows):
+                name_tokens = len(row) - 3  # less [CLS], the full stop and [SEP]
+                learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
+                own = [i for i in range(len(row) + m) if i not in learned]
+                ids = torch.tensor([row], device=backbone.device)
+                self.fixed[c, own] = backbone.embed_tokens(ids)[0]
+                self.slots[c, learned, range(m)] = 1
+                self.mask[c, : len(row) + m] = True
 
-    def encode(self, context: Tensor) -> Tensor:
-        """Context [R, M, D] -> raw class embeddings [R, C, E]; one pass of the text tower for all runs."""
-        r, c = len(context), len(self.prefix)
-        prompts = torch.cat(
-            [
-                self.prefix.expand(r, -1, -1, -1),
-                context[:, None].expand(-1, c, -1, -1),
-                self.suffix.expand(r, -1, -1, -1),
-            ],
-            dim=2,
-        )  # [R, C, L, D]
-        features = self.backbone.encode_text_embeddings(prompts.flatten(0, 1), self.mask.repeat(r, 1))
-        return features.view(r, c, -1)
+    def initial_context(self, seeds: Sequence[int]) -> Tensor:
+        """Where the training of each run starts: [R, M, D], class-specific [R, C, M, D]."""
+        settings, backbone = self.settings, self.backbone
+        shape = (len(self.fixed),) * settings.class_specific + (settings.context_length, backbone.token_dim)
+        random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        context = torch.stack(random).to(backbone.device, backbone.dtype)
+        if settings.context_init == "words":
+            words = _content(backbone, settings.context_words)[1:-1]
+            if not 1 <= len(words) <= settings.context_length:
+                raise UserError(
+                    f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, context_length is "
+                    f"{settings.context_length}; change one of them, or set context_init=random"
+                )
+            with torch.no_grad():
+                context[..., -len(words) :, :] = backbone.embed_tokens(torch.tensor([words], device=backbone.device))[0]
+        return context
+
+    def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
+        """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
+        return encode_prompts(self.backbone, self.fixed, self.slots, self.mask, context, drop)
+
+
+def encode_prompts(
+    backbone: Backbone, fixed: Tensor, slots: Tensor, mask: Tensor, context: Tensor, drop: Drop | None = None
+) -> Tensor:
+    """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E].
+
+    One pass of the text tower for all X, up to 256 prompts; above, several passes whose activations are computed again for
+    the gradient, so that memory does not grow with the number of prompts.
+    """
+    context = context if context.dim() == 4 else context[:, None]
+    x, c = len(context), len(fixed)
+    per_pass = max(1, TEXTS_PER_PASS // c)
+
+    def encode(part: Tensor) -> Tensor:
+        prompts = fixed + slots @ part  # [X', C, L, D]
+        return backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
+
+    if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
+        return encode(context).view(x, c, -1)
+    parts = [checkpoint(encode, part, use_reentrant=False) for part in torch.split(context, per_pass)]
+    return torch.cat(parts).view(x, c, -1)
+
+
+def _content(backbone: Backbone, text: str) -> list[int]:
+    """Token ids of one text, first and last the special ones, cut to the backbone's context length."""
+    ids = backbone.tokenize([text])
+    return list(ids[0, : int(backbone.mask(ids).sum())].tolist())
+
+
+def run_dropout(rate: float, seeds: Sequence[int]) -> Drop | None:
+    """Dropout of R runs whose rows lie one run behind the other; each draws from a generator of its own."""
+    if rate == 0:
+        return None
+    generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]  # the seed itself orders the batches
+
+    def drop(x: Tensor) -> Tensor:
+        shape = (len(x) // len(generators), *x.shape[1:])
+        kept = torch.cat([torch.rand(shape, generator=g) >= rate for g in generators])
+        return x * kept.to(x.device) / (1 - rate)
+
+    return drop
+
+
+Embeddings = Callable[[], Tensor]
+"""Unit-norm class embeddings [R, C, E] of the contexts as they are now."""
+
+
+class ContextMethod(Method):
+    """A method that learns a context; a subclass says its losses."""
+
+    parameters = "context: M × D"
+
+    @abstractmethod
+    def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
+        """Terms [R, T] as a function of batch indices [R, B]; what does not depend on the context is computed here, once."""
+
+    def gradients(self, settings: Any) -> Gradients | None:
+        """How gradients come from the terms; None: that of their sum."""
+        return None
+
+    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
+        return {"epochs": 50} if base_to_novel else {}
+
+    def check(self, settings: Any) -> None:
+        check_context(self.name, settings)
+
+    def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
+        prompts = ClassPrompts(task.backbone, task.class_names, settings)
+        context = prompts.initial_context(seeds).requires_grad_()
+        n = task.labels.shape[1]
+        steps = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        on_step = reporter(progress, steps_in(n, settings.batch_size, settings.epochs))
+        self.train(task, settings, prompts, context, steps, seeds, on_step)
+        with torch.no_grad():
+            embeddings = prompts.encode(context)  # [R, C, E]
+        return [text_state(task.backbone, t, context=ctx) for t, ctx in zip(embeddings, context, strict=True)]
+
+    def train(
+        self,
+        task: Task,
+        settings: Any,
+        prompts: ClassPrompts,
+        context: Tensor,
+        schedule: Iterable[tuple[Tensor, float]],
+        seeds: Sequence[int],
+        on_step: OnStep | None = None,
+    ) -> None:
+        """Train ``context`` in place, by the batches and learning rates of ``schedule``."""
+        drop = run_dropout(settings.text_dropout, seeds)
+        sgd(
+            [context],
+            self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1)),
+            schedule,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            gradients=self.gradients(settings),
+            on_step=on_step,
+        )
+
+    def retarget(self, state: State, task: Task, settings: Any) -> State:
+        prompts = prompts_for_new_classes(self.name, task, settings)
+        with torch.no_grad():
+            embeddings = prompts.encode(state["context"][None].to(task.backbone.device))[0]
+        return text_state(task.backbone, embeddings, context=state["context"])
+
+
+def check_context(method: str, settings: ContextSettings) -> None:
+    """Refuse what no context-learning method can use."""
+    require_choice(method, settings, "context_init", ("words", "random"))
+    require_choice(method, settings, "class_position", ("end", "middle", "front"))
+    require_range(method, settings, 1, "context_length", "epochs", "batch_size")
+    require_range(method, settings, 0, "momentum", "weight_decay")
+    require_range(method, settings, 0, "lr", above=True)
+    require(0 <= settings.text_dropout < 1, method, "text_dropout", settings.text_dropout, "at least 0 and below 1")
+
+
+def prompts_for_new_classes(method: str, task: Task, settings: ContextSettings) -> ClassPrompts:
+    """Prompts of classes that the context was not trained with.
+
+    Raises:
+        UserError: each class of the training has a context of its own.
+    """
+    if settings.class_specific:
+        raise UserError(
+            f"this {method} classifier has a context for each class (class_specific) and none for a new one; "
+            "train it with class_specific=false"
+        )
+    return ClassPrompts(task.backbone, task.class_names, settings)
+
+
+def batch_of(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function of batch indices [R, B] -> unit-norm features [R, B, E] and labels [R, B]."""
+    features = F.normalize(task.features, dim=-1)
+    runs = torch.arange(len(features), device=features.device)[:, None]
+    return lambda index: (features[runs, index], task.labels[runs, index])
+
+
+def cross_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Log-probabilities [R, B, C] and labels [R, B] -> mean over the batch [R]."""
+    return -log_p.gather(2, labels[:, :, None]).mean((1, 2))

@@ -13,6 +13,15 @@ from biomedcoop.methods.base import Progress
 
 WARMUP_LR = 1e-5
 
+Losses = Callable[[Tensor], Tensor]
+"""Batch indices [R, B] -> losses by run and term [R, T]."""
+
+OnStep = Callable[[int, Tensor], None]
+"""Called with the number of a step (0-based) and its losses [R, T]."""
+
+Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+"""Losses [R, T] and parameters [R, ...] -> a gradient for each parameter."""
+
 
 def learning_rate(epoch: int, epochs: int, peak: float) -> float:
     """Rate of a whole epoch (0-based): 1e-5 in the first, then ½·peak·(1 + cos(π (epoch − 1) / epochs)); never quite zero."""
@@ -43,30 +52,47 @@ def steps_in(n: int, size: int, epochs: int) -> int:
 
 def sgd(
     parameters: Sequence[Tensor],
-    losses: Callable[[Tensor], Tensor],
+    losses: Losses,
     schedule: Iterable[tuple[Tensor, float]],
     *,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
-    on_step: Callable[[int, Tensor], None] | None = None,
+    gradients: Gradients | None = None,
+    on_step: OnStep | None = None,
+) -> None:
+    """Train in place with stochastic gradient descent; the rest is that of :func:`descend`."""
+    optimizer = torch.optim.SGD(parameters, lr=WARMUP_LR, momentum=momentum, weight_decay=weight_decay)
+    descend(optimizer, parameters, losses, schedule, gradients=gradients, on_step=on_step)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    losses: Losses,
+    schedule: Iterable[tuple[Tensor, float]],
+    *,
+    gradients: Gradients | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train in place. The runs share nothing, so the gradient of their sum is each run's own gradient.
 
     Args:
+        optimizer: of ``parameters``.
         parameters: trainable tensors, each [R, ...].
-        losses: batch indices [R, B] -> losses by run and term [R, terms]; their sum is differentiated.
+        losses: batch indices [R, B] -> losses by run and term [R, T].
+        gradients: what is descended; by default the gradient of the sum of all losses.
         schedule: batch indices and learning rate of every step.
         on_step: called after each step with its number and the losses.
 
     Raises:
-        UserError: a loss is not finite.
+        UserError: a parameter is not finite any more.
     """
-    optimizer = torch.optim.SGD(parameters, lr=WARMUP_LR, momentum=momentum, weight_decay=weight_decay)
     for step, (index, rate) in enumerate(schedule):
         optimizer.param_groups[0]["lr"] = rate
         terms = losses(index)
-        optimizer.zero_grad(set_to_none=True)
-        terms.sum().backward()  # type: ignore[no-untyped-call]
+        found = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
+        for parameter, gradient in zip(parameters, found, strict=True):
+            parameter.grad = gradient
         optimizer.step()
         if on_step is not None:
             on_step(step, terms.detach())
@@ -74,7 +100,7 @@ def sgd(
         raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
 
 
-def reporter(progress: Progress | None, total: int) -> Callable[[int, Tensor], None] | None:
+def reporter(progress: Progress | None, total: int) -> OnStep | None:
     """An ``on_step`` that tells ``progress`` the mean loss, at most 100 times (reading it waits for the device)."""
     if progress is None:
         return None

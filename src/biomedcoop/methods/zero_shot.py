@@ -8,9 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require, text_state
+from biomedcoop.methods.base import (
+    Abilities,
+    Method,
+    Progress,
+    State,
+    Task,
+    register,
+    require_template,
+    template_embeddings,
+    text_state,
+)
 
 
 @dataclass(frozen=True)
@@ -29,17 +37,17 @@ class ZeroShot(Method):
     title = "Zero-shot"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = ZeroShotSettings
-    abilities = Abilities(trains=False, retargets=True)
+    abilities = Abilities(uses_images=False, retargets=True)
+    parameters = "nothing"
 
     def check(self, settings: ZeroShotSettings) -> None:
-        require(
-            settings.template.count("{}") == 1, self.name, "template", repr(settings.template), "a text with one {}"
-        )
+        require_template(self.name, settings)
 
-    @torch.no_grad()
     def fit(
         self, task: Task, settings: ZeroShotSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
-        texts = [settings.template.replace("{}", name) for name in task.class_names]
-        state = text_state(task.backbone, task.backbone.encode_text(texts))
+        state = text_state(task.backbone, template_embeddings(task.backbone, task.class_names, settings.template))
         return [dict(state) for _ in seeds]
+
+    def retarget(self, state: State, task: Task, settings: ZeroShotSettings) -> State:
+        return self.fit(task, settings, [0])[0]

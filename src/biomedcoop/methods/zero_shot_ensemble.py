@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require, text_state
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range, text_state
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class ZeroShotEnsemble(Method):
     title = "Zero-shot, sentence ensemble"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = ZeroShotEnsembleSettings
-    abilities = Abilities(trains=False, uses_sentences=True, retargets=True)
+    abilities = Abilities(uses_images=False, uses_sentences=True, retargets=True)
+    parameters = "nothing"
 
     def check(self, settings: ZeroShotEnsembleSettings) -> None:
-        require(settings.n_sentences >= 1, self.name, "n_sentences", settings.n_sentences, "at least 1")
+        require_range(self.name, settings, 1, "n_sentences")
 
     @torch.no_grad()
     def fit(
@@ -43,3 +44,6 @@ class ZeroShotEnsemble(Method):
         unit = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
         state = text_state(task.backbone, unit.mean(1))
         return [dict(state) for _ in seeds]
+
+    def retarget(self, state: State, task: Task, settings: ZeroShotEnsembleSettings) -> State:
+        return self.fit(task, settings, [0])[0]

@@ -1,0 +1,45 @@
+"""A fitted classifier for other classes: what base-to-novel needs, and a user who adds a class without images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import torch
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.errors import UserError
+from biomedcoop.features.encode import encode_texts
+from biomedcoop.methods import Task, get_method
+from biomedcoop.prompts import sentences_for
+
+
+def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
+    """See :meth:`Classifier.for_classes`."""
+    names = tuple(" ".join(str(name).split()) for name in class_names)
+    if isinstance(class_names, str) or len(names) < 2 or len(set(names)) < len(names) or not all(names):
+        raise UserError(f"classes {list(names)}: give at least two different names")
+    method, backbone = get_method(classifier.method), classifier.backbone
+    # the recipe has no say: the settings are all there
+    settings = method.settings(classifier.settings)
+    facts = {key: value for key, value in classifier.facts.items() if key not in ("test", "training_images")}
+    notes: list[str] = []
+    teacher = None
+    # a method that learned from images has taken from the sentences what it could
+    if method.abilities.uses_sentences and not method.abilities.uses_images:
+        found = sentences_for(names, None, os.fspath(prompts))
+        texts = [text for own in found.by_class for text in own]
+        teacher = torch.from_numpy(encode_texts(backbone, texts)).view(len(names), -1, backbone.embed_dim)
+        teacher = teacher.to(backbone.device)
+        facts |= {"sentences": found.source, "sentences_per_class": min(teacher.shape[1], settings.n_sentences)}
+        notes += found.notes
+    no_images = torch.zeros(1, 0, backbone.embed_dim, device=backbone.device)
+    task = Task(backbone, names, no_images, torch.zeros(1, 0, dtype=torch.int64), teacher)
+    state = method.retarget(classifier.state, task, settings)
+    if new := [name for name in names if name not in classifier.class_names]:
+        notes.append(
+            f"Made from a classifier of {', '.join(classifier.class_names)}; no image of {', '.join(new)} was learned from."
+        )
+    facts["notes"] = [*facts.get("notes", ()), *notes]
+    return dataclasses.replace(classifier, class_names=names, state=state, facts=facts)

@@ -1,0 +1,76 @@
+"""``biomedcoop methods``: what there is, and the settings of each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from biomedcoop.cli.console import print_json, print_table
+from biomedcoop.cli.options import Json
+
+app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_methods(json: Json = False) -> None:
+    """All methods: what they need, what they can do, what is trained.
+
+    M context vectors of token width D, joint width E, C classes, N images.
+    """
+    from biomedcoop.methods import all_methods
+
+    methods = all_methods()
+    if json:
+        print_json([about(method) for method in methods.values()])
+        return
+    from rich.table import Table
+
+    table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
+    for name, method in methods.items():
+        able = method.abilities
+        sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
+        table.add_row(
+            name,
+            " and ".join(sources) or "nothing",
+            "yes" if able.retargets else "no",
+            "needed" if able.needs_validation else "-",
+            method.parameters,
+            method.paper,
+        )
+    print_table(table)
+
+
+@app.command("show")
+def show_method(
+    name: Annotated[str, typer.Argument(help="e.g. biomedcoop", show_default=False)], json: Json = False
+) -> None:
+    """One method: where it comes from, its settings, their published values and meaning."""
+    from biomedcoop.methods import get_method
+    from biomedcoop.methods.base import describe_settings
+
+    method = get_method(name)
+    settings = describe_settings(method.settings_type)
+    if json:
+        own = {key: {"default": default, "meaning": meaning} for key, (default, meaning) in settings.items()}
+        print_json({**about(method), "settings": own, "recipe_default": dict(method.tuned)})
+        return
+    from rich.table import Table
+
+    able = method.abilities
+    print(f"{method.title} ({method.paper})")
+    print(f"trained: {method.parameters}")
+    print(
+        f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
+    )
+    table = Table("setting", "published", "recipe default", "meaning", title="train --set NAME=VALUE")
+    for key, (default, meaning) in settings.items():
+        table.add_row(key, str(default), str(method.tuned[key]) if key in method.tuned else "", meaning)
+    print_table(table)
+
+
+def about(method: Any) -> dict[str, Any]:
+    """A method for machines."""
+    facts = {"name": method.name, "title": method.title, "paper": method.paper, "trained": method.parameters}
+    return {**facts, **asdict(method.abilities)}

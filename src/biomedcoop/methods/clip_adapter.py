@@ -1,0 +1,140 @@
+"""CLIP-Adapter (Gao et al., IJCV 2024, arXiv 2110.04544).
+
+Two layers on the image feature, mixed with the feature itself (equations 5 and 6); the text side stays that of zero-shot.
+
+    f' = α · relu(W₂ relu(W₁ f)) + (1 − α) · f;   logits = s · f' · tᵀ
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.methods.base import (
+    Abilities,
+    Method,
+    Progress,
+    State,
+    Task,
+    register,
+    require,
+    require_range,
+    require_template,
+    template_embeddings,
+    text_state,
+)
+from biomedcoop.methods.context import batch_of, cross_entropy
+from biomedcoop.methods.training import WARMUP_LR, Losses, batches, reporter, sgd, steps_in
+
+
+@dataclass(frozen=True)
+class CLIPAdapterSettings:
+    """
+    Attributes:
+        ratio: α, how much of the adapted feature is taken.
+        reduction: the hidden layer has 1/reduction of the width of an image feature.
+        template: text with ``{}`` where the class name goes.
+        epochs, batch_size, lr: SGD without momentum; see :func:`rates` for the schedule.
+    """
+
+    ratio: float = 0.5
+    reduction: int = 4
+    template: str = "a photo of a {}."
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 0.01
+
+
+@register
+class CLIPAdapter(Method):
+    name = "clip-adapter"
+    title = "CLIP-Adapter"
+    paper = "Gao et al. 2024, arXiv 2110.04544"
+    settings_type = CLIPAdapterSettings
+    abilities = Abilities(uses_images=True, retargets=True)
+    parameters = "adapter: E² / 2"
+
+    def check(self, settings: CLIPAdapterSettings) -> None:
+        require(0 <= settings.ratio <= 1, self.name, "ratio", settings.ratio, "from 0 to 1")
+        require_range(self.name, settings, 1, "reduction", "epochs", "batch_size")
+        require_range(self.name, settings, 0, "lr", above=True)
+        require_template(self.name, settings)
+
+    def fit(
+        self, task: Task, settings: CLIPAdapterSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        template = template_embeddings(task.backbone, task.class_names, settings.template)
+        weights = [w.requires_grad_() for w in initial_adapter(task.backbone, settings.reduction, seeds)]
+        n = task.labels.shape[1]
+        steps = steps_in(n, settings.batch_size, settings.epochs)
+        schedule = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        sgd(
+            weights,
+            adapter_losses(task, settings, template, weights),
+            ((index, rate) for (index, _), rate in zip(schedule, rates(settings.epochs, settings.lr), strict=False)),
+            momentum=0.0,
+            weight_decay=0.0,
+            on_step=reporter(progress, steps),
+        )
+        ratio = torch.tensor(settings.ratio)
+        return [
+            text_state(task.backbone, template, weight1=w1, weight2=w2, ratio=ratio)
+            for w1, w2 in zip(*weights, strict=True)
+        ]
+
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
+        f = F.normalize(features, dim=-1)
+        adapted = adapt(f[None], state["weight1"][None], state["weight2"][None], float(state["ratio"]))[0]
+        return state["logit_scale"] * adapted @ state["class_embeddings"].T
+
+    def retarget(self, state: State, task: Task, settings: CLIPAdapterSettings) -> State:
+        template = template_embeddings(task.backbone, task.class_names, settings.template)
+        return {**state, **text_state(task.backbone, template)}
+
+
+def adapt(f: Tensor, weight1: Tensor, weight2: Tensor, ratio: float) -> Tensor:
+    """Unit-norm features [R, N, E] -> adapted features, which are not normalised again."""
+    hidden = (f @ weight1.transpose(1, 2)).relu()
+    return ratio * (hidden @ weight2.transpose(1, 2)).relu() + (1 - ratio) * f
+
+
+def adapter_losses(task: Task, settings: CLIPAdapterSettings, template: Tensor, weights: Sequence[Tensor]) -> Losses:
+    """Cross-entropy [R, 1] of a batch [R, B]."""
+    batch, scale = batch_of(task), task.backbone.logit_scale
+
+    def losses(index: Tensor) -> Tensor:
+        f, y = batch(index)
+        logits = scale * adapt(f, weights[0], weights[1], settings.ratio) @ template.T
+        return cross_entropy(logits.log_softmax(-1), y)[:, None]
+
+    return losses
+
+
+def initial_adapter(backbone: Backbone, reduction: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Weights of each run, drawn as ``torch.nn.Linear`` does: [R, H, E] and [R, E, H]."""
+    e = backbone.embed_dim
+    h = max(1, e // reduction)
+    down, up = [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        down.append(torch.empty(h, e).uniform_(-(e**-0.5), e**-0.5, generator=generator))
+        up.append(torch.empty(e, h).uniform_(-(h**-0.5), h**-0.5, generator=generator))
+    return tuple(torch.stack(w).to(backbone.device, backbone.dtype) for w in (down, up))  # type: ignore[return-value]
+
+
+def rates(epochs: int, peak: float) -> Iterator[float]:
+    """Learning rate of every *iteration*: 1e-5 once, then a cosine of half period ``epochs`` that goes on, up and down.
+
+    As published: a schedule made for epochs was stepped at every batch.
+    """
+    yield WARMUP_LR
+    k = 0
+    while True:
+        yield 0.5 * peak * (1 + math.cos(math.pi * k / epochs))
+        k += 1

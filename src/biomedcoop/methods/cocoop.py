@@ -1,0 +1,185 @@
+"""CoCoOp: conditional context optimisation (Zhou et al., CVPR 2022, arXiv 2203.05557).
+
+A small network turns an image's feature into one vector that is added to every context vector (equation 3), so each image meets
+prompts of its own. The price: the text tower runs once for every image and class, in training and in prediction.
+
+    ctx(f) = ctx + W₂ relu(W₁ f + b₁) + b₂
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
+from biomedcoop.methods.context import (
+    TEXTS_PER_PASS,
+    ClassPrompts,
+    ContextSettings,
+    batch_of,
+    check_context,
+    cross_entropy,
+    encode_prompts,
+    prompts_for_new_classes,
+    run_dropout,
+)
+from biomedcoop.methods.training import Losses, batches, reporter, sgd, steps_in
+
+_log = logging.getLogger("biomedcoop")
+
+NETWORK = ("network.weight1", "network.bias1", "network.weight2", "network.bias2")
+LEARNED = ("context", *NETWORK)
+
+
+@dataclass(frozen=True)
+class CoCoOpSettings(ContextSettings):
+    """
+    Attributes:
+        reduction: the hidden layer of the network has 1/reduction of the width of an image feature.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1
+    lr: float = 0.001
+    reduction: int = 16
+
+
+@register
+class CoCoOp(Method):
+    name = "cocoop"
+    title = "CoCoOp"
+    paper = "Zhou et al. 2022, arXiv 2203.05557"
+    settings_type = CoCoOpSettings
+    abilities = Abilities(uses_images=True, retargets=True)
+    parameters = "context: M × D; network: (E + D) · E/16 + E/16 + D"
+
+    def check(self, settings: CoCoOpSettings) -> None:
+        check_context(self.name, settings)
+        require_range(self.name, settings, 1, "reduction")
+
+    def fit(
+        self, task: Task, settings: CoCoOpSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        prompts = ClassPrompts(task.backbone, task.class_names, settings)
+        context = prompts.initial_context(seeds)
+        network = initial_network(task.backbone, settings.reduction, seeds)
+        parameters = [p.requires_grad_() for p in (context, *network)]
+        n = task.labels.shape[1]
+        losses = cocoop_losses(task, settings, prompts, parameters, seeds)
+        steps = steps_in(n, settings.batch_size, settings.epochs)
+        say_how_long(task, settings, losses, parameters, steps)
+        sgd(
+            parameters,
+            losses,
+            batches(n, settings.batch_size, settings.epochs, settings.lr, seeds),
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            on_step=reporter(progress, steps),
+        )
+        return [cocoop_state(prompts, own) for own in zip(*parameters, strict=True)]
+
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
+        device = backbone.device
+        own = {key: value.to(device) for key, value in state.items()}
+        f = F.normalize(features, dim=-1).to(device, own["context"].dtype)
+        fixed, slots, mask = (own[key] for key in ("prompts.fixed", "prompts.slots", "prompts.mask"))
+        if not len(f):
+            return features.new_zeros(0, len(fixed))
+        rows = []
+        with torch.no_grad():
+            for part in torch.split(f, max(1, TEXTS_PER_PASS // len(fixed))):
+                bias = conditional(part[None], [own[key][None] for key in NETWORK])[0]  # [B, D]
+                context = own["context"] + bias.view(len(part), *(1,) * (own["context"].dim() - 1), -1)
+                t = F.normalize(encode_prompts(backbone, fixed, slots, mask.bool(), context), dim=-1)  # [B, C, E]
+                rows.append(own["logit_scale"] * (t @ part[:, :, None])[..., 0])
+        return torch.cat(rows).to(features.device)
+
+    def retarget(self, state: State, task: Task, settings: CoCoOpSettings) -> State:
+        prompts = prompts_for_new_classes(self.name, task, settings)
+        return cocoop_state(prompts, [state[key] for key in LEARNED])
+
+
+def cocoop_state(prompts: ClassPrompts, learned: Sequence[Tensor]) -> State:
+    """Context and network of one run, with the prompts, so that predicting needs no tokenizer."""
+    fixed = {
+        "logit_scale": torch.tensor(prompts.backbone.logit_scale),
+        "prompts.fixed": prompts.fixed,
+        "prompts.slots": prompts.slots,
+        "prompts.mask": prompts.mask,
+    }
+    return {
+        key: value.detach().cpu().clone()
+        for key, value in {**dict(zip(LEARNED, learned, strict=True)), **fixed}.items()
+    }
+
+
+def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) -> list[Tensor]:
+    """Weights of the two layers for each run, drawn as ``torch.nn.Linear`` does: [R, H, E], [R, H], [R, D, H], [R, D]."""
+    e, d = backbone.embed_dim, backbone.token_dim
+    h = max(1, e // reduction)
+    runs = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        runs.append(
+            [
+                torch.empty(shape).uniform_(-(width**-0.5), width**-0.5, generator=generator)
+                for shape, width in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
+            ]
+        )
+    return [torch.stack(own).to(backbone.device, backbone.dtype) for own in zip(*runs, strict=True)]
+
+
+def conditional(f: Tensor, network: Sequence[Tensor]) -> Tensor:
+    """Unit-norm features [R, B, E] and the network of each run -> what is added to the context, [R, B, D]."""
+    w1, b1, w2, b2 = network
+    hidden = (f @ w1.transpose(1, 2) + b1[:, None]).relu()
+    return hidden @ w2.transpose(1, 2) + b2[:, None]
+
+
+def cocoop_losses(
+    task: Task, settings: CoCoOpSettings, prompts: ClassPrompts, parameters: Sequence[Tensor], seeds: Sequence[int]
+) -> Losses:
+    """Cross-entropy [R, 1] of a batch [R, B]; ``parameters`` are the context and the network's four tensors."""
+    batch, scale = batch_of(task), task.backbone.logit_scale
+    drop = run_dropout(settings.text_dropout, seeds)
+    context, *network = parameters
+
+    def losses(index: Tensor) -> Tensor:
+        f, y = batch(index)  # [R, B, E], [R, B]
+        bias = conditional(f, network)  # [R, B, D]
+        own = context[:, None] + bias.view(*bias.shape[:2], *(1,) * (context.dim() - 2), -1)  # [R, B, (C,) M, D]
+        t = F.normalize(prompts.encode(own.flatten(0, 1), drop), dim=-1)  # [R·B, C, E]
+        t = t.view(*index.shape, *t.shape[1:])
+        log_p = (scale * (t @ f[..., None])[..., 0]).log_softmax(-1)  # [R, B, C]
+        return cross_entropy(log_p, y)[:, None]
+
+    return losses
+
+
+def say_how_long(
+    task: Task, settings: CoCoOpSettings, losses: Losses, parameters: Sequence[Tensor], steps: int
+) -> None:
+    """One line before training: what a step takes here, times the steps; and what an image to be classified will take."""
+    first = torch.arange(min(settings.batch_size, task.labels.shape[1])).repeat(len(task.labels), 1)
+    seconds = 0.0
+    for _ in range(2):  # the first pass also warms up
+        start = time.perf_counter()
+        torch.autograd.grad(losses(first).sum(), parameters)
+        seconds = time.perf_counter() - start
+    per_image = seconds / first.numel() / 3  # forward alone; the way back costs twice that
+    _log.info(
+        "cocoop runs the text tower for every image and class: training will take about %s, and predicting %s per 100 images",
+        _duration(seconds * steps),
+        _duration(100 * per_image),
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

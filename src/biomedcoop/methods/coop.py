@@ -1,0 +1,32 @@
+"""CoOp: context optimisation (Zhou et al., IJCV 2022, arXiv 2109.01134).
+
+Context vectors in front of the class name are learned with the cross-entropy of s · f · tᵀ (equations 2 and 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
+from biomedcoop.methods.training import Losses
+
+
+@register
+class CoOp(ContextMethod):
+    name = "coop"
+    title = "CoOp"
+    paper = "Zhou et al. 2022, arXiv 2109.01134"
+    settings_type = ContextSettings
+    abilities = Abilities(uses_images=True, retargets=True)
+
+    def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
+        batch, scale = batch_of(task), task.backbone.logit_scale
+
+        def losses(index: torch.Tensor) -> torch.Tensor:
+            f, y = batch(index)  # [R, B, E], [R, B]
+            return cross_entropy((scale * f @ embeddings().transpose(1, 2)).log_softmax(-1), y)[:, None]
+
+        return losses

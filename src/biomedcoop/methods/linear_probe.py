@@ -1,0 +1,111 @@
+"""Linear probe (CLIP, Radford et al. 2021, arXiv 2103.00020, section 3.2): logistic regression on unit-norm image features.
+
+The strength of its L2 penalty is the best on validation images: seven powers of ten, then a bisection around the best of them.
+No words are used.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
+
+GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
+"""Inverse penalties C that are tried first."""
+
+
+@dataclass(frozen=True)
+class LinearProbeSettings:
+    """
+    Attributes:
+        bisections: steps of the search around the best of the first seven values.
+        max_iter: of the L-BFGS solver.
+    """
+
+    bisections: int = 8
+    max_iter: int = 1000
+
+
+@register
+class LinearProbe(Method):
+    name = "linear-probe"
+    title = "Linear probe"
+    paper = "Radford et al. 2021, arXiv 2103.00020"
+    settings_type = LinearProbeSettings
+    abilities = Abilities(uses_images=True, needs_validation=True)
+    parameters = "weights: C × (E + 1)"
+
+    def check(self, settings: LinearProbeSettings) -> None:
+        require_range(self.name, settings, 0, "bisections")
+        require_range(self.name, settings, 1, "max_iter")
+
+    def fit(
+        self, task: Task, settings: LinearProbeSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        assert task.val_features is not None
+        assert task.val_labels is not None
+        states: list[State] = []
+        unit, val_unit = F.normalize(task.features, dim=-1), F.normalize(task.val_features, dim=-1)
+        for run, own in enumerate(zip(unit, task.labels, val_unit, task.val_labels, strict=True)):
+            f, y, val_f, val_y = (t.cpu().numpy() for t in own)
+            fitted: dict[float, Any] = {}
+
+            def accuracy(c: float, own: Any = (f, y, val_f, val_y), fitted: dict[float, Any] = fitted) -> float:
+                if c not in fitted:
+                    fitted[c] = logistic_regression(own[0], own[1], c, settings.max_iter)
+                return float(fitted[c].score(own[2], own[3]))
+
+            c = search(accuracy, settings.bisections)
+            weight, bias = softmax_form(fitted[c].coef_, fitted[c].intercept_)
+            states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias), "c": torch.tensor(c)})
+            if progress is not None:
+                progress(run + 1, len(seeds), f"C {c:.3g}")
+        return states
+
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
+        return F.normalize(features, dim=-1) @ state["weight"].T + state["bias"]
+
+
+def logistic_regression(features: npt.NDArray[Any], labels: npt.NDArray[Any], c: float, max_iter: int) -> Any:
+    """Fitted scikit-learn model of features [N, E] with inverse penalty ``c``."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        # weak penalties may stop at max_iter, as published; what they are worth shows on the validation images
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=c, max_iter=max_iter).fit(features, labels)
+
+
+def softmax_form(coef: npt.NDArray[Any], intercept: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Weights [C, E] and biases [C] whose softmax gives the model's probabilities; scikit-learn keeps one row for two classes."""
+    if len(coef) == 1:
+        coef, intercept = (np.concatenate([np.zeros_like(x), x]) for x in (coef, intercept))
+    return np.ascontiguousarray(coef, dtype=np.float32), np.ascontiguousarray(intercept, dtype=np.float32)
+
+
+def search(accuracy: Callable[[float], float], bisections: int) -> float:
+    """The C that is best on validation images: of :data:`GRID`, then by bisection on its logarithm from C/10 to 10·C.
+
+    Of equals the first of the grid, and the smaller end of an interval.
+    """
+    found = [accuracy(c) for c in GRID]
+    best = GRID[int(np.argmax(found))]
+    low, high = best / 10, best * 10
+    for _ in range(bisections):
+        middle = 10 ** (0.5 * (np.log10(low) + np.log10(high)))
+        if accuracy(low) >= accuracy(high):
+            best, high = low, middle
+        else:
+            best, low = high, middle
+    return float(best)

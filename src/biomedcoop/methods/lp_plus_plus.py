@@ -1,0 +1,152 @@
+"""LP++ (Huang et al., CVPR 2024, arXiv 2404.02285): a linear probe whose class weights are mixed with the text embeddings.
+
+    logits = f · Wᵀ + b + α ⊙ (f · tᵀ)
+
+W starts as the sum of each class's features. Learning rates follow from the data: 4N/λ_max(FᵀF) for W and b,
+N/(4 max_c Σ_i (f_i · t_c)²) for the α of each class, which takes a step every tenth epoch. The weights of the epoch that is best on
+validation images are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import UserError
+from biomedcoop.methods.base import (
+    Abilities,
+    Method,
+    Progress,
+    State,
+    Task,
+    register,
+    require_range,
+    require_template,
+    template_embeddings,
+    text_state,
+)
+
+ALPHA_EVERY, ALPHA_FACTOR = 10, 250.0
+
+
+@dataclass(frozen=True)
+class LPPlusPlusSettings:
+    """
+    Attributes:
+        template: text with ``{}`` where the class name goes.
+        epochs: full-batch steps.
+        momentum: of the steps of W and b.
+    """
+
+    template: str = "a photo of a {}."
+    epochs: int = 300
+    momentum: float = 0.9
+
+
+@dataclass
+class Head:
+    """What LP++ trains, R runs: W [R, C, E], b [R, C], α [R, 1, C]."""
+
+    weight: Tensor
+    bias: Tensor
+    alpha: Tensor
+
+    def logits(self, f: Tensor, t: Tensor) -> Tensor:
+        """Unit-norm features [R, N, E] and class embeddings [C, E] -> [R, N, C]."""
+        return f @ self.weight.transpose(1, 2) + self.bias[:, None] + self.alpha * (f @ t.T)
+
+    def copy(self) -> Head:
+        return Head(*(p.detach().clone() for p in (self.weight, self.bias, self.alpha)))
+
+
+@register
+class LPPlusPlus(Method):
+    name = "lp++"
+    title = "LP++"
+    paper = "Huang et al. 2024, arXiv 2404.02285"
+    settings_type = LPPlusPlusSettings
+    abilities = Abilities(uses_images=True, needs_validation=True)
+    parameters = "weights: C × (E + 1); mixing: C"
+
+    def check(self, settings: LPPlusPlusSettings) -> None:
+        require_template(self.name, settings)
+        require_range(self.name, settings, 1, "epochs")
+        require_range(self.name, settings, 0, "momentum")
+
+    def fit(
+        self, task: Task, settings: LPPlusPlusSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        assert task.val_features is not None
+        assert task.val_labels is not None
+        t = template_embeddings(task.backbone, task.class_names, settings.template)
+        f, val = F.normalize(task.features, dim=-1), F.normalize(task.val_features, dim=-1)
+        head = initial_head(f, task.labels, t, seeds)
+        best, most = head.copy(), torch.full((len(seeds),), -1, device=f.device)
+        trainer = Trainer(head, f, task.labels, t, settings.momentum)
+        for epoch in range(settings.epochs):
+            loss = trainer.step()
+            right = (head.logits(val, t).argmax(-1) == task.val_labels).sum(1)  # [R]
+            better = right >= most
+            most = torch.where(better, right, most)
+            for kept, now in ((best.weight, head.weight), (best.bias, head.bias), (best.alpha, head.alpha)):
+                kept[better] = now.detach()[better]
+            if progress is not None:
+                progress(epoch + 1, settings.epochs, f"loss {loss.mean():.3f}")
+        if not all(bool(p.isfinite().all()) for p in (best.weight, best.bias, best.alpha)):
+            raise UserError("training diverged (values are not finite); lower the momentum, e.g. --set momentum=0.5")
+        return [
+            text_state(task.backbone, t, weight=w, bias=b, alpha=a[0])
+            for w, b, a in zip(best.weight, best.bias, best.alpha, strict=True)
+        ]
+
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
+        head = Head(state["weight"][None], state["bias"][None], state["alpha"][None, None])
+        return head.logits(F.normalize(features, dim=-1)[None], state["class_embeddings"])[0]
+
+
+def initial_head(f: Tensor, labels: Tensor, t: Tensor, seeds: Sequence[int]) -> Head:
+    """W: sums of each class's features; b: drawn as ``torch.nn.Linear`` does; α: 250 times the mean cosine of image and class."""
+    c, e = t.shape
+    one_hot = F.one_hot(labels, c).to(f.dtype)  # [R, N, C]
+    # as published, the sums are taken in half precision
+    weight = (one_hot.half().transpose(1, 2) @ f.half()).to(f.dtype)
+    bias = torch.stack(
+        [torch.empty(c).uniform_(-(e**-0.5), e**-0.5, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    )
+    own = ((f @ t.T) * one_hot).sum(1) / one_hot.sum(1).clamp(min=1)  # [R, C]
+    alpha = (ALPHA_FACTOR * own.mean(1))[:, None, None].expand(-1, 1, c).clone()
+    return Head(weight, bias.to(f.device, f.dtype), alpha)
+
+
+class Trainer:
+    """Full-batch steps on ``head`` in place. The gradient of α adds up over the epochs and is never reset, as published."""
+
+    def __init__(self, head: Head, f: Tensor, labels: Tensor, t: Tensor, momentum: float) -> None:
+        self.head, self.f, self.labels, self.t, self.momentum = head, f, labels, t, momentum
+        n = f.shape[1]
+        self.rate = 4 * n / torch.linalg.eigvalsh(f.transpose(1, 2) @ f)[:, -1]  # [R]
+        self.alpha_rate = n / (4 * (f @ t.T).square().sum(1).amax(1))  # [R]
+        self.velocity = [torch.zeros_like(head.weight), torch.zeros_like(head.bias)]
+        self.alpha_gradient = torch.zeros_like(head.alpha)
+        self.epoch = 0
+
+    def step(self) -> Tensor:
+        """One epoch; returns the loss of each run before it, [R]."""
+        head = self.head
+        parameters = [p.detach().requires_grad_() for p in (head.weight, head.bias, head.alpha)]
+        log_p = Head(*parameters).logits(self.f, self.t).log_softmax(-1)
+        loss = -log_p.gather(2, self.labels[:, :, None]).mean((1, 2))
+        *gradients, alpha_gradient = torch.autograd.grad(loss.sum(), parameters)
+        for p, v, g in zip((head.weight, head.bias), self.velocity, gradients, strict=True):
+            v.mul_(self.momentum).add_(g)
+            p.sub_(self.rate.view(-1, *(1,) * (p.dim() - 1)) * v)
+        self.alpha_gradient += alpha_gradient
+        self.epoch += 1
+        if self.epoch % ALPHA_EVERY == 0:
+            head.alpha -= self.alpha_rate[:, None, None] * self.alpha_gradient
+        return loss.detach()

@@ -1,0 +1,96 @@
+"""ProGrad: prompt-aligned gradient (Zhu et al., ICCV 2023, arXiv 2205.14865).
+
+The context is learned with the cross-entropy, of whose gradient g the part that speaks against general knowledge is taken away:
+with h the gradient of T² · KL(zero-shot ‖ learned) at temperature T,
+
+    g ← g − λ (g · ĥ) ĥ   where g · ĥ < 0   (equation 4)
+
+The zero-shot model is the teacher, as in the paper. (The published biomedical code takes the student itself, whose divergence has
+no gradient but rounding noise.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biomedcoop.data.catalogue import Recipe
+from biomedcoop.methods.base import Abilities, Task, register, require_range, require_template, template_embeddings
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
+from biomedcoop.methods.training import Gradients, Losses
+
+NOISE = 1e-3
+
+
+@dataclass(frozen=True)
+class ProGradSettings(ContextSettings):
+    """
+    Attributes:
+        temperature: T, by which both logits are divided in the divergence.
+        projection: λ, how much of the opposing part is taken away: 1 all, 0 none (then it is CoOp).
+        template: text with ``{}`` where the class name goes, of the zero-shot teacher.
+    """
+
+    batch_size: int = 128
+    temperature: float = 1.0
+    projection: float = 1.0
+    template: str = "a photo of a {}."
+
+
+@register
+class ProGrad(ContextMethod):
+    name = "prograd"
+    title = "ProGrad"
+    paper = "Zhu et al. 2023, arXiv 2205.14865"
+    settings_type = ProGradSettings
+    abilities = Abilities(uses_images=True, retargets=True)
+
+    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
+        if base_to_novel:
+            return {"epochs": 50, "lr": 0.0015}
+        return {"temperature": recipe.prograd_temperature} if recipe else {}
+
+    def check(self, settings: ProGradSettings) -> None:
+        super().check(settings)
+        require_range(self.name, settings, 0, "temperature", above=True)
+        require_range(self.name, settings, 0, "projection")
+        require_template(self.name, settings)
+
+    def losses(self, task: Task, settings: ProGradSettings, embeddings: Embeddings) -> Losses:
+        """Terms: cross-entropy, and the cross-entropy of the teacher, whose gradient is the divergence's."""
+        batch, scale, heat = batch_of(task), task.backbone.logit_scale, settings.temperature
+        template = template_embeddings(task.backbone, task.class_names, settings.template)  # [C, E]
+
+        def losses(index: Tensor) -> Tensor:
+            f, y = batch(index)  # [R, B, E], [R, B]
+            logits = scale * f @ embeddings().transpose(1, 2)  # [R, B, C]
+            teacher = (scale * f @ template.T / heat).softmax(-1)
+            general = -(teacher * (logits / heat).log_softmax(-1)).sum(-1).mean(1) * heat**2
+            return torch.stack([cross_entropy(logits.log_softmax(-1), y), general], dim=1)
+
+        return losses
+
+    def gradients(self, settings: ProGradSettings) -> Gradients:
+        def projected(terms: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+            own = torch.autograd.grad(terms[:, 0].sum(), parameters, retain_graph=True)
+            general = torch.autograd.grad(terms[:, 1].sum(), parameters)
+            return [project(g, h, settings.projection) for g, h in zip(own, general, strict=True)]
+
+        return projected
+
+
+def project(own: Tensor, general: Tensor, share: float) -> Tensor:
+    """Gradients [R, ...] of each run, less ``share`` of their part against ``general``.
+
+    Unchanged where ``general`` is less than a thousandth of ``own``: a context that begins as the teacher's template has no
+    divergence from it, and the direction of what is left would be that of rounding errors.
+    """
+    g, h = own.flatten(1), general.flatten(1)
+    length = h.norm(dim=1, keepdim=True)
+    h = torch.where(length > NOISE * g.norm(dim=1, keepdim=True), h / length, 0.0)
+    against = (g * h).sum(1, keepdim=True).clamp(max=0)
+    return (g - share * against * h).view_as(own)

@@ -1,0 +1,122 @@
+"""Tip-Adapter (Zhang et al., ECCV 2022, arXiv 2207.09057), without training.
+
+The support images' features are keys of a cache, their labels its values; a test image adds the values of the keys it is near to
+(equations 5 to 8).
+
+    logits = s · f · tᵀ + α · exp(−β (1 − f · keysᵀ)) · values
+
+α and β are those of a grid that are best on validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.methods.base import (
+    Abilities,
+    Method,
+    Progress,
+    State,
+    Task,
+    register,
+    require_range,
+    require_template,
+    template_embeddings,
+    text_state,
+)
+
+
+@dataclass(frozen=True)
+class TipAdapterSettings:
+    """
+    Attributes:
+        template: text with ``{}`` where the class name goes.
+        grid: values of α and of β that are tried.
+        highest: α and β are tried from 0.1 up to this value.
+        logit_scale: factor s; 0 for the backbone's own.
+    """
+
+    template: str = "a photo of a {}."
+    grid: int = 200
+    highest: float = 50.0
+    logit_scale: float = 0.0
+
+
+@register
+class TipAdapter(Method):
+    name = "tip-adapter"
+    title = "Tip-Adapter"
+    paper = "Zhang et al. 2022, arXiv 2207.09057"
+    settings_type = TipAdapterSettings
+    abilities = Abilities(uses_images=True, needs_validation=True)
+    parameters = "nothing; α and β are chosen"
+
+    def check(self, settings: TipAdapterSettings) -> None:
+        require_range(self.name, settings, 1, "grid")
+        require_range(self.name, settings, 0.1, "highest", above=True)
+        require_range(self.name, settings, 0, "logit_scale")
+        require_template(self.name, settings)
+
+    @torch.no_grad()
+    def fit(
+        self, task: Task, settings: TipAdapterSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        keys, values = cache_of(task)
+        return cached_states(task, settings, keys, values)
+
+    def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
+        f = F.normalize(features, dim=-1)
+        known = state["logit_scale"] * f @ state["class_embeddings"].T
+        return known + state["alpha"] * from_cache(f @ state["keys"].T, state["values"], float(state["beta"]))
+
+
+def cache_of(task: Task) -> tuple[Tensor, Tensor]:
+    """Keys [R, N, E], unit-norm, and one-hot values [R, N, C] of the support images."""
+    keys = F.normalize(task.features, dim=-1)
+    return keys, F.one_hot(task.labels, len(task.class_names)).to(keys.dtype)
+
+
+def from_cache(affinity: Tensor, values: Tensor, beta: float | Tensor) -> Tensor:
+    """Cosines of images and keys [..., B, N] and values [..., N, C] -> what the cache says, [..., B, C]."""
+    return (-beta * (1 - affinity)).exp() @ values
+
+
+def cached_states(task: Task, settings: TipAdapterSettings, keys: Tensor, values: Tensor) -> list[State]:
+    """The state of each run, with the α and β that are best on its validation images."""
+    assert task.val_features is not None
+    assert task.val_labels is not None
+    template = template_embeddings(task.backbone, task.class_names, settings.template)
+    scale = torch.tensor(settings.logit_scale or task.backbone.logit_scale)
+    states: list[State] = []
+    for own, value, f, y in zip(keys, values, F.normalize(task.val_features, dim=-1), task.val_labels, strict=True):
+        beta, alpha = search(scale * f @ template.T, f @ own.T, value, y, settings)
+        chosen = {"keys": own, "values": value, "alpha": torch.tensor(alpha), "beta": torch.tensor(beta)}
+        states.append({**text_state(task.backbone, template, **chosen), "logit_scale": scale})
+    return states
+
+
+def search(
+    known: Tensor, affinity: Tensor, values: Tensor, labels: Tensor, settings: TipAdapterSettings
+) -> tuple[float, float]:
+    """β and α of the grid with the most validation images right; the first of equals, β going slowest.
+
+    Args:
+        known: logits of the text side [V, C].
+        affinity: cosines of the validation images and the keys [V, N].
+        values: [N, C]; labels: [V].
+    """
+    steps = [0.1 + i * (settings.highest - 0.1) / settings.grid for i in range(settings.grid)]
+    alphas = torch.tensor(steps, dtype=known.dtype, device=known.device)[:, None, None]
+    best, most = (steps[0], steps[0]), -1
+    for beta in steps:
+        right = ((known + alphas * from_cache(affinity, values, beta)).argmax(-1) == labels).sum(1)  # [grid]
+        count, first = int(right.max()), int(right.argmax())
+        if count > most:
+            most, best = count, (beta, steps[first])
+    return best

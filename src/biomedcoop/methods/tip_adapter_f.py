@@ -1,0 +1,112 @@
+"""Tip-Adapter-F (Zhang et al., ECCV 2022, arXiv 2207.09057): the keys of Tip-Adapter's cache are trained.
+
+Keys start as the support images' features and are trained with the cross-entropy; values stay. The weight α of the cache while
+training is the one of 0, 1, … that is best on validation images, each trained from the start; then α and β are searched as in
+Tip-Adapter.
+(The published biomedical code lets those trials share their keys, and its last training changes nothing.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biomedcoop.methods.base import Progress, State, Task, register, require_range, template_embeddings
+from biomedcoop.methods.context import batch_of
+from biomedcoop.methods.tip_adapter import TipAdapter, TipAdapterSettings, cache_of, cached_states, from_cache
+from biomedcoop.methods.training import Losses, OnStep, batches, descend, reporter, steps_in
+
+
+@dataclass(frozen=True)
+class TipAdapterFSettings(TipAdapterSettings):
+    """
+    Attributes:
+        trials: α = 0, 1, … that are tried while training, so many.
+        beta: β while training.
+        epochs, batch_size, lr, weight_decay: AdamW (eps 1e-4); the rate is a cosine over all steps.
+    """
+
+    trials: int = 10
+    beta: float = 1.0
+    epochs: int = 20
+    batch_size: int = 256
+    lr: float = 0.001
+    weight_decay: float = 0.01
+
+
+@register
+class TipAdapterF(TipAdapter):
+    name = "tip-adapter-f"
+    title = "Tip-Adapter-F"
+    settings_type = TipAdapterFSettings
+    parameters = "keys: N × E"
+
+    def check(self, settings: TipAdapterFSettings) -> None:  # type: ignore[override]
+        super().check(settings)
+        require_range(self.name, settings, 1, "trials", "epochs", "batch_size")
+        require_range(self.name, settings, 0, "beta", "weight_decay")
+        require_range(self.name, settings, 0, "lr", above=True)
+
+    def fit(
+        self,
+        task: Task,
+        settings: TipAdapterFSettings,  # type: ignore[override]
+        seeds: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[State]:
+        assert task.val_features is not None
+        assert task.val_labels is not None
+        start, values = cache_of(task)
+        n, r = task.labels.shape[1], len(seeds)
+        keys = start[:, None].repeat(1, settings.trials, 1, 1).requires_grad_()  # [R, A, N, E]
+        alphas = torch.arange(settings.trials, dtype=keys.dtype, device=keys.device)
+        text = scaled_text(task, settings)
+        total = steps_in(n, settings.batch_size, settings.epochs)
+        losses = key_losses(task, text, settings.beta, keys, values, alphas)
+        schedule = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        train_keys(keys, losses, [index for index, _ in schedule], settings, reporter(progress, total))
+        with torch.no_grad():
+            f = F.normalize(task.val_features, dim=-1)[:, None]  # [R, 1, V, E]
+            logits = cache_logits(f, text, settings.beta, keys, values[:, None], alphas)  # [R, A, V, C]
+            right = (logits.argmax(-1) == task.val_labels[:, None]).sum(-1)  # [R, A]
+            best = keys.detach()[torch.arange(r), right.argmax(1)]
+            return cached_states(task, settings, best, values)
+
+
+def scaled_text(task: Task, settings: TipAdapterSettings) -> Tensor:
+    """s · t, [C, E]."""
+    template = template_embeddings(task.backbone, task.class_names, settings.template)
+    return (settings.logit_scale or task.backbone.logit_scale) * template
+
+
+def cache_logits(f: Tensor, text: Tensor, beta: float, keys: Tensor, values: Tensor, alphas: Tensor) -> Tensor:
+    """Unit-norm features [R, 1, B, E] -> logits [R, A, B, C] with the keys [R, A, N, E] of each trial."""
+    return f @ text.T + alphas[:, None, None] * from_cache(f @ keys.transpose(2, 3), values, beta)
+
+
+def key_losses(task: Task, text: Tensor, beta: float, keys: Tensor, values: Tensor, alphas: Tensor) -> Losses:
+    """Cross-entropy [R, A] of a batch [R, B], a term for each trial."""
+    batch = batch_of(task)
+
+    def losses(index: Tensor) -> Tensor:
+        f, y = batch(index)
+        log_p = cache_logits(f[:, None], text, beta, keys, values[:, None], alphas).log_softmax(-1)  # [R, A, B, C]
+        right = log_p.gather(3, y[:, None, :, None].expand(*log_p.shape[:3], 1))
+        return -right.mean((2, 3))
+
+    return losses
+
+
+def train_keys(
+    keys: Tensor, losses: Losses, order: Sequence[Tensor], settings: TipAdapterFSettings, on_step: OnStep | None = None
+) -> None:
+    """AdamW in place; the rate of step k of n is ½ lr (1 + cos(π k / n))."""
+    optimizer = torch.optim.AdamW([keys], lr=settings.lr, eps=1e-4, weight_decay=settings.weight_decay)
+    n = len(order)
+    schedule = ((index, 0.5 * settings.lr * (1 + math.cos(math.pi * k / n))) for k, index in enumerate(order))
+    descend(optimizer, [keys], losses, schedule, on_step=on_step)

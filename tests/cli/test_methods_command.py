@@ -1,0 +1,143 @@
+"""``biomedcoop methods``, and what methods change in other commands: recipes, validation images, new classes, long work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biomedcoop.methods import all_methods
+
+TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
+Cli = Callable[..., Any]
+Refused = Callable[..., str]
+
+
+def train(out: Path, data: Path, method: str, *more: object) -> list[object]:
+    words = ["train", "--data", data, "--backbone", TINY, "--shots", 2, "--compare", "none", "--out", out]
+    return [*words, "--method", method, *more]
+
+
+def test_all_methods_are_listed(cli: Cli) -> None:
+    listed = cli("methods", "list")
+    assert listed.status == 0
+    for name, method in all_methods().items():
+        assert name in listed.out
+        assert method.paper.split(",")[0].split()[0] in listed.out
+    rows = {row["name"]: row for row in json.loads(cli("methods", "list", "--json").out)}
+    assert list(rows) == list(all_methods())
+    assert rows["biomedcoop"]["uses_sentences"] is True
+    assert rows["tip-adapter"]["needs_validation"] is True
+    assert rows["linear-probe"]["retargets"] is False
+
+
+def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> None:
+    shown = cli("methods", "show", "biomedcoop").out
+    assert "BiomedCoOp (Koleilat et al. 2025, arXiv 2411.15232)" in shown
+    for word in ("sccm_weight", "kdsp_weight", "threshold", "class_position", "0.0025", "λ1", "standard"):
+        assert word in shown
+    settings = json.loads(cli("methods", "show", "kgcoop", "--json").out)["settings"]
+    assert settings["weight"] == {"default": 1.0, "meaning": "W, of the distance to the template's embedding."}
+    assert settings["lr"]["default"] == 0.002
+    assert settings["context_length"]["meaning"].startswith("number M")
+    assert "did you mean kgcoop" in refused("methods", "show", "kgcop")
+
+
+def test_a_method_that_needs_validation_takes_training_images(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    """The discs have no validation split; the two images of each class it takes are none of the two drawn."""
+    result = cli(*train(tmp_path / "run", discs, "tip-adapter"))
+    assert result.status == 0
+    note = "tip-adapter chooses on validation images; as the data have no validation split, 6 training images that"
+    assert note in result.err
+    draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
+    train_keys, val_keys = ({row[0] for row in draw[part]} for part in ("train", "val"))
+    assert (len(train_keys), len(val_keys)) == (6, 6)
+    assert not train_keys & val_keys
+    description = json.loads((tmp_path / "run" / "model" / "classifier.json").read_text())
+    assert len(description["facts"]["training_images"]) == 12
+    assert note in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_without_images_left_for_validation(refused: Refused, discs: Path, tmp_path: Path) -> None:
+    line = refused(*train(tmp_path / "run", discs, "lp++", "--shots", 24))
+    assert "lp++ needs validation images, class 'blue cyst' has no training image left" in line
+    assert "choose a method that needs none: biomedcoop, clip-adapter, cocoop, coop, kgcoop, prograd" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_the_validation_split_are_used_where_there_is_one(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(discs, tmp_path / "scans")
+    for folder in sorted((data / "train").iterdir()):
+        (data / "val" / folder.name).mkdir(parents=True)
+        for image in sorted(folder.iterdir())[:5]:
+            image.rename(data / "val" / folder.name / image.name)
+    result = cli(*train(tmp_path / "run", data, "linear-probe"))
+    assert result.status == 0
+    assert "chooses on validation images" not in result.err
+    draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
+    assert all(key.startswith("val") for key, *_ in draw["val"])
+    assert len(draw["val"]) == 6
+
+
+@pytest.fixture(scope="module")
+def trained(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import biomedcoop as bc
+
+    folder = tmp_path_factory.mktemp("coop") / "run"
+    bc.run(discs, folder, method="coop", backbone=TINY, shots=2, compare=(), n_bootstrap=20, settings={"epochs": 2})
+    return folder
+
+
+def test_new_classes_on_the_command_line(
+    cli: Cli, refused: Refused, trained: Path, discs: Path, tmp_path: Path
+) -> None:
+    words = ["predict", trained, discs / "test" / "red_stone", "--backbone", TINY]
+    known = cli(*words).out.splitlines()
+    new = cli(*words, "--classes", 'red stone, "abscess, large", polyp, blue cyst').out.splitlines()
+    assert known[0].endswith(",p_blue cyst,p_green tumor,p_red stone")
+    assert new[0].endswith(',p_red stone,"p_abscess, large",p_polyp,p_blue cyst')
+    assert len(new) == len(known) == 11
+    assert "give at least two different names" in refused(*words, "--classes", "one")
+    line = refused("evaluate", trained, "--data", discs, "--backbone", TINY, "--classes", "blue cyst, polyp")
+    assert "the class 'green tumor'" in line
+    same = cli(
+        "evaluate",
+        trained,
+        "--data",
+        discs,
+        "--backbone",
+        TINY,
+        "--json",
+        "--classes",
+        "red stone, green tumor, blue cyst",
+    )
+    plain = cli("evaluate", trained, "--data", discs, "--backbone", TINY, "--json")
+    accuracy = [json.loads(result.out)["accuracy"] for result in (same, plain)]
+    assert accuracy[0] == accuracy[1]
+    assert cli(*train(tmp_path / "probe", discs, "linear-probe")).status == 0
+    line = refused("predict", tmp_path / "probe", discs / "test", "--backbone", TINY, "--classes", "a, b")
+    assert "linear-probe cannot take new classes" in line
+    assert "methods that can: biomedcoop, clip-adapter, cocoop, coop" in line
+
+
+def test_cocoop_says_first_how_long_it_takes(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    result = cli(*train(tmp_path / "run", discs, "cocoop", "--set", "epochs=1"))
+    assert result.status == 0
+    assert "info: cocoop runs the text tower for every image and class: training will take about" in result.err
+    assert cli("predict", tmp_path / "run", discs / "test", "--backbone", TINY).status == 0
+
+
+def test_recipes_on_the_command_line(cli: Cli, refused: Refused, discs: Path, tmp_path: Path) -> None:
+    words = ["--set", "batch_size=6", "--recipe"]
+    result = cli(*train(tmp_path / "run", discs, "coop", *words, "base-to-novel"))
+    assert result.status == 0
+    settings = json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"]
+    assert (settings["epochs"], settings["batch_size"]) == (50, 6)
+    assert "--recipe base-to-novel" in (tmp_path / "run" / "report.md").read_text()
+    assert "no recipe 'best'; known: paper, base-to-novel, default" in refused(
+        *train(tmp_path / "other", discs, "coop", *words, "best")
+    )
