@@ -116,7 +116,7 @@ def print_tables(results: Results, figure: Path | None) -> None:
         if name != "biomedcoop"
     }
     section("BiomedCoOp against the others, mean of 1 to 16 per class", difference_table(results, rows))
-    if figure is not None:
+    if figure is not None and groups:
         draw(results, figure)
 
 

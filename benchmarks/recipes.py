@@ -2,7 +2,7 @@
 
     BIOMEDCOOP_DATA=FOLDER python benchmarks/recipes.py --work WORK > tables.md
 
-Candidates are compared on *validation* images, at 4 and 16 images per class, three seeds; the best is the one with the highest
+Candidates are compared on *validation* images, at 4 images per class, three seeds; the best is the one with the highest
 mean of the seen and the unseen group's mean. Then recipe "default" as the package has it meets recipe "paper", which takes the
 hyper-parameters that were published for the dataset, on the test images. Methods whose default is the published setting are not
 listed: there is no difference.
@@ -18,7 +18,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, num
 from biomedcoop.methods import get_method
 from methods import answers
 
-SHOTS = (4, 16)
+SHOTS = (4,)
 TEST_SHOTS = (1, 4, 16)
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "biomedcoop": [
@@ -28,7 +28,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
         {"sccm_weight": 5.0, "kdsp_weight": 0.25},
         {"sccm_weight": 0.25, "kdsp_weight": 0.25, "batch_size": 16, "lr": 0.01},
         {"sccm_weight": 0.25, "kdsp_weight": 0.25, "lr": 0.005},
-        {"sccm_weight": 0.25, "kdsp_weight": 0.25, "class_specific": True},
+        {"sccm_weight": 0.0, "kdsp_weight": 0.25},
     ],
     "kgcoop": [{"weight": w} for w in (0.5, 1.0, 2.0, 4.0, 8.0)] + [{"weight": 1.0, "lr": 0.01}],
     "prograd": [{"temperature": t} for t in (0.25, 1.0, 2.0, 4.0)] + [{"temperature": 1.0, "lr": 0.01}],
@@ -42,8 +42,9 @@ def named(given: dict[str, Any]) -> str:
 
 
 def key_of(name: str, given: dict[str, Any], shots: int) -> tuple[Any, ...]:
-    """Over the published settings: what a candidate names is that of every dataset."""
-    return (name, shots, "paper", tuple(given.items()), "val")
+    """A candidate names all that was published by dataset, so what it is put over does not matter."""
+    everywhere = {"threshold": 1.5} if name == "biomedcoop" else {}
+    return (name, shots, "paper", tuple({**everywhere, **given}.items()), "val")
 
 
 def cells(datasets: list[str], split: str) -> list[Cell]:

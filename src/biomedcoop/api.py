@@ -325,6 +325,7 @@ def run(
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
     rows, correct = {}, {}
+    others = [note for plan in plans.values() for note in plan.notes]
     for name, plan in plans.items():
         (classifier,) = _fit(plan, backbone, progress)
         probabilities = classifier.probabilities(features)
@@ -352,7 +353,7 @@ def run(
             for name, other in correct.items()
             if name != method
         },
-        notes=tuple(_recipe_note(trained) + list(trained.facts["notes"])),
+        notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
         command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:

@@ -60,6 +60,8 @@ def test_a_method_that_needs_validation_takes_training_images(cli: Cli, discs: P
     description = json.loads((tmp_path / "run" / "model" / "classifier.json").read_text())
     assert len(description["facts"]["training_images"]) == 12
     assert note in (tmp_path / "run" / "report.md").read_text()
+    compared = train(tmp_path / "beside", discs, "zero-shot", "--compare", "tip-adapter")
+    assert note in cli(*compared).err
 
 
 def test_without_images_left_for_validation(refused: Refused, discs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ The support images' features are keys of a cache, their labels its values; a tes
 
     logits = s · f · tᵀ + α · exp(−β (1 − f · keysᵀ)) · values
 
-α and β are those of a grid that are best on validation images.
+α and β are those of a grid that are best on validation images. The keys go into the artefact: features of the training images, from
+which the images cannot be seen but may be recognised by who has them.
 """
 
 from __future__ import annotations

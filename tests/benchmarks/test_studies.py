@@ -1,0 +1,56 @@
+"""The studies of methods and recipes: every number of a table has its cell, every answer comes from the split that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recipes
+from study import Results, encoded
+
+from biomedcoop.data.fewshot import sample_few_shot
+from biomedcoop.methods import all_methods
+from methods import SHOTS, answers, cells, columns_at, task_of
+
+
+def test_the_tables_of_methods_have_their_cells(tmp_path: Path) -> None:
+    listed = cells(["busi", "retina"])
+    assert len({cell.name for cell in listed}) == len(listed)
+    have = Results({}, tmp_path, listed).files
+    for shots in SHOTS:
+        assert list(columns_at(shots)) == list(all_methods())
+        assert all((dataset, key) in have for dataset in ("busi", "retina") for key in columns_at(shots).values())
+
+
+def test_the_tables_of_recipes_have_their_cells(tmp_path: Path) -> None:
+    validation, test = recipes.cells(["busi"], "val"), recipes.cells(["busi"], "test")
+    names = [cell.name for cell in (*validation, *test)]
+    assert len(set(names)) == len(names)
+    assert all(cell.key[-1] == "val" for cell in validation)  # type: ignore[index]
+    assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
+    have = Results({}, tmp_path, validation).files
+    for name, candidates in recipes.CANDIDATES.items():
+        assert all(("busi", recipes.key_of(name, given, k)) in have for given in candidates for k in recipes.SHOTS)
+
+
+@pytest.fixture
+def drawn_busi(monkeypatch: pytest.MonkeyPatch, parity: Path) -> str:
+    """Simulated scans in place of the real dataset of that name."""
+    from biomedcoop import load_dataset
+
+    data = load_dataset("simulated:breast-ultrasound")
+    monkeypatch.setattr("study.load_dataset", lambda name: data)
+    encoded.cache_clear()
+    return str(parity / "model")
+
+
+def test_a_cell_is_answered(drawn_busi: str) -> None:
+    """One row a seed, one answer an image of the split; the support images of a seed are those that fit would draw."""
+    data, features = encoded("busi", drawn_busi)
+    right = np.array(answers("busi", drawn_busi, "tip-adapter", 2, given=(("grid", 5),)))
+    assert right.shape == (3, len(data.indices("test")))
+    assert set(np.unique(right)) <= {0, 1}
+    task = task_of(data, features, drawn_busi, 2, False, [5])
+    assert (task.labels[0].numpy() == data.labels[sample_few_shot(data, 2, 5)[0]]).all()
+    encoded.cache_clear()
