@@ -3,8 +3,8 @@
 A cell is one dataset under one condition (a key), all seeds together: which test images are answered rightly, [seeds][images].
 Three seeds; a seed draws the images and the order of the batches. All test images are scored. Differences are paired: the same
 images, draws and seeds. Two 95 % intervals: over test images (bootstrap over groups of related ones, mean over the seeds), and over
-datasets x seeds (Student's t, which counts what another draw or dataset would change). Seen and unseen datasets are never averaged
-together.
+datasets (Student's t over the datasets' means: what another dataset would change; seeds of a dataset are not independent, and for what
+learns nothing they are one). Seen and unseen datasets are never averaged together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.features.encode import encode_images
 from biomedcoop.output import write_atomically
 
-STUDENT = {15: 2.145, 18: 2.110}
+STUDENT = {5: 2.776, 6: 2.571}
 """97.5 % quantile of Student's t with n - 1 degrees of freedom."""
 
 Compute = Callable[[str, Hashable, str], list[list[int]]]
@@ -132,8 +132,8 @@ class Results:
     def of(
         self, names: Sequence[str], keys: Sequence[Hashable], minus: Sequence[Hashable] = ()
     ) -> tuple[Estimate, str]:
-        """Mean over datasets, seeds and keys (less those of others), its interval over images, and that over datasets x seeds."""
-        values, samples, each = [], [], []
+        """Mean over datasets, seeds and keys (less those of others), its interval over images, and that over datasets."""
+        values, samples = [], []
         for name in names:
             scores = np.mean([self.right(name, key) for key in keys], axis=0)
             if minus:
@@ -141,9 +141,8 @@ class Results:
             found, drawn = estimated({"gain": scores.mean(0)}, list(self.groups).index(name), self.groups[name])
             values.append(found["gain"].value or 0.0)
             samples.append(drawn["gain"])
-            each += scores.mean(1).tolist()
-        half = STUDENT.get(len(each), float("nan")) * np.std(each, ddof=1) / len(each) ** 0.5
-        middle = float(np.mean(each))
+        half = STUDENT.get(len(values), float("nan")) * np.std(values, ddof=1) / len(values) ** 0.5
+        middle = float(np.mean(values))
         spread = (
             "–" if np.isnan(half) else f"{100 * (middle - half):+.1f} to {100 * (middle + half):+.1f}".replace("-", "−")
         )
@@ -175,7 +174,7 @@ def dataset_table(results: Results, columns: dict[str, Hashable]) -> list[str]:
 def difference_table(results: Results, rows: dict[str, tuple[Sequence[Hashable], Sequence[Hashable]]]) -> list[str]:
     """A row for each (what, minus what), with both intervals, for each complete group."""
     groups = results.groups_here()
-    head = [f"{group}: {what}" for group in groups for what in ("points (over images)", "over datasets × seeds")]
+    head = [f"{group}: {what}" for group in groups for what in ("points (over images)", "over datasets")]
     lines = ["| | " + " | ".join(head) + " |", "|---|" + "--:|" * len(head)]
     for label, (keys, minus) in rows.items():
         parts = []

@@ -7,12 +7,8 @@ class), the same sentences dealt at random to the classes of the task, a part of
 template "a photo of a {}.", or none at all. The methods: the sentence ensemble, which learns nothing, and BiomedCoOp at 1, 4 and
 16 images per class with the published settings. Then BiomedCoOp at 4 images with other thresholds of the sentence selection.
 
-Three seeds; a seed draws the images and the order of the batches, and deals or draws the sentences. All test images are scored.
-Differences are paired: each set of words minus the library, on the same images, draws and seeds. Two 95 % intervals: over test
-images (bootstrap over groups of related ones, mean over the seeds), and over datasets x seeds (Student's t, which counts what
-another draw or dataset would change). Seen and unseen datasets are never averaged together.
-
-Every cell is a file in WORK; a second run computes only what is missing. Cells run side by side on --jobs processes of one thread.
+The seed also deals or draws the sentences. Differences are each set of words minus the library. What else is done, and what the
+intervals are, is in ``study.py``.
 """
 
 from __future__ import annotations

@@ -403,7 +403,7 @@ def check_prompts(
     report = PromptReport(str(source), {name: len(sentences) for name, sentences in by_class.items()})
     report.missing = [name for name in wanted if name not in by_class]
     report.unused = [key for key in table if fold(key) not in {fold(name) for name in wanted}]
-    report.faults = check_sentences(by_class)
+    report.faults = check_sentences(by_class, wanted)
     if lengths := [len(s.split()) for sentences in by_class.values() for s in sentences]:
         report.words = (min(lengths), max(lengths))
     if report.missing:

@@ -91,12 +91,11 @@ def test_paired_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     estimate, spread = results.of(("x", "y"), ["other"], ["mine"])
     assert estimate.value == pytest.approx((-0.5 - 0.75) / 2)
     assert estimate.low < estimate.value < estimate.high
-    assert spread == "–", "no quantile is known for six values"
-    monkeypatch.setitem(study.STUDENT, 6, 2.571)
-    each = np.array([-0.5] * 3 + [-1, -0.75, -0.5])
-    half = 2.571 * each.std(ddof=1) / 6**0.5
+    assert spread == "–", "no quantile is known for two datasets"
+    monkeypatch.setitem(study.STUDENT, 2, 12.706)
+    half = 12.706 * np.array([-0.5, -0.75]).std(ddof=1) / 2**0.5
     _, spread = results.of(("x", "y"), ["other"], ["mine"])
-    assert spread == f"−{100 * (0.625 + half):.1f} to −{100 * (0.625 - half):.1f}"
+    assert spread == f"−{100 * (0.625 + half):.1f} to +{100 * (half - 0.625):.1f}"
     table = difference_table(results, {"less": (["other"], ["mine"]), "both": (["other", "mine"], ["mine"])})
     assert table[-2].startswith("| less | −62.5 (")
     assert table[-1].startswith("| both | −31.2 (")

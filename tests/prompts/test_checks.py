@@ -19,6 +19,13 @@ def kinds(**by_class: list[str]) -> list[tuple[str, str]]:
     return [(fault.class_name, fault.kind) for fault in faults]
 
 
+def test_classes_without_sentences_must_not_be_named_either() -> None:
+    by_class = {"cyst": ["This thin dark rim looks unlike a malignant tumor of the kidney."]}
+    assert not check_sentences(by_class)
+    (fault,) = check_sentences(by_class, ["cyst", "malignant tumor"])
+    assert fault.text == "names the class 'malignant tumor'"
+
+
 def test_clean_sentences() -> None:
     assert check_sentences({"cyst": [ROUND, OTHER], "stone": [THIRD, PLAIN]}) == []
     assert check_sentences({}) == check_sentences({"cyst": []}) == []

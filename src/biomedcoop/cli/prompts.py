@@ -182,7 +182,8 @@ def import_prompts(
         own = {fold(name): texts for name, texts in table.items()}
         names = parse_classes(classes)
         if lacking := [name for name in names if fold(name) not in own]:
-            raise UserError(f"{source}: no sentences for '{lacking[0]}'; it has: {', '.join(table)}")
+            named = ", ".join(f"'{name}'" for name in lacking)
+            raise UserError(f"{source}: no sentences for {named}; it has: {', '.join(table)}")
         table = {name: own[fold(name)] for name in names}
     write_table(out, table, {"modality": modality, "organ": organ, "author": f"imported from {Path(source).name}"})
     kinds = Counter(fault.kind for fault in check_sentences(table))

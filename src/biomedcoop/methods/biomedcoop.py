@@ -32,7 +32,7 @@ class BiomedCoOpSettings(ContextSettings):
         sccm_weight: λ1; 0 switches SCCM off.
         kdsp_weight: λ2; 0 switches KDSP off.
         threshold: τ of the sentence selection, in standard deviations.
-        n_sentences: sentences used per class, the first ones.
+        n_sentences: most sentences used per class, the first ones.
     """
 
     batch_size: int = 4

@@ -18,7 +18,7 @@ from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, re
 class ZeroShotEnsembleSettings:
     """
     Attributes:
-        n_sentences: sentences used per class, the first ones.
+        n_sentences: most sentences used per class, the first ones.
     """
 
     n_sentences: int = 50

@@ -119,13 +119,14 @@ def opening(said: Sequence[str]) -> str:
     return " ".join(said[:OPENING_WORDS])
 
 
-def check_sentences(by_class: Mapping[str, Sequence[str]]) -> list[Fault]:
+def check_sentences(by_class: Mapping[str, Sequence[str]], class_names: Sequence[str] = ()) -> list[Fault]:
     """Faults of all sentences of a task, class by class, in order.
 
     Args:
         by_class: name of each class and its sentences.
+        class_names: further classes of the task, which have no sentences but must not be named either.
     """
-    collection = Collection(list(by_class))
+    collection = Collection(list(dict.fromkeys((*by_class, *class_names))))
     found = []
     for name, sentences in by_class.items():
         for sentence in sentences:
