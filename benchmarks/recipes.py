@@ -84,10 +84,7 @@ def main() -> None:
     args = arguments(parser)
     results = run_cells(compute, cells(args.datasets, "val"), args, "val")
     for name in CANDIDATES:
-        section(
-            f"{name}: candidates on validation images, mean of {SHOTS[0]} and {SHOTS[1]} per class",
-            candidate_table(results, name),
-        )
+        section(f"{name}: candidates on validation images, {SHOTS[0]} per class", candidate_table(results, name))
     results = run_cells(compute, cells(args.datasets, "test"), args)
     for name in CANDIDATES:
         if tuned := get_method(name).tuned:

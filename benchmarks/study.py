@@ -3,8 +3,8 @@
 A cell is one dataset under one condition (a key), all seeds together: which test images are answered rightly, [seeds][images].
 Three seeds; a seed draws the images and the order of the batches. All test images are scored. Differences are paired: the same
 images, draws and seeds. Two 95 % intervals: over test images (bootstrap over groups of related ones, mean over the seeds), and over
-datasets (Student's t over the datasets' means: what another dataset would change; seeds of a dataset are not independent, and for what
-learns nothing they are one). Seen and unseen datasets are never averaged together.
+datasets (Student's t over the datasets' means: what another dataset would change; seeds of a dataset are not independent, and for
+what learns nothing they are one). Seen and unseen datasets are never averaged together.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import platform
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ class _Plan:
     sentences: Sentences | None
     draws: list[npt.NDArray[np.int64]]
     val_draws: list[npt.NDArray[np.int64]]
+    published: bool
     notes: tuple[str, ...] = ()
 
 
@@ -130,17 +132,20 @@ def _plan(
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
-    if not seeds or not all(0 <= seed < 2**63 for seed in seeds):
+    if not isinstance(shots, Integral):
+        raise UserError(f"shots={shots!r} must be a whole number")
+    if not seeds or not all(isinstance(seed, Integral) and 0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
     chosen = get_method(method)
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
     sentences = find_sentences(data, prompts) if chosen.abilities.uses_sentences else None
     benchmark = entry.name if entry else None
+    published = entry is not None and recipe != "default" and chosen.published_for(entry.recipe, recipe)
     nothing = np.zeros(0, dtype=np.int64)
     if not chosen.abilities.uses_images:
         none = [nothing for _ in seeds]
-        return _Plan(data, chosen, values, None, seeds, recipe, benchmark, sentences, none, none)
+        return _Plan(data, chosen, values, None, seeds, recipe, benchmark, sentences, none, none, published)
     drawn = [sample_few_shot(data, shots, seed, repeat_shots) for seed in seeds]
     draws, val_draws = [train for train, _ in drawn], [nothing for _ in seeds]
     notes = []
@@ -152,7 +157,9 @@ def _plan(
                 f"{chosen.name} chooses on validation images; as the data have no validation split, {len(val_draws[0])} "
                 "training images that were not drawn were taken."
             ]
-    return _Plan(data, chosen, values, shots, seeds, recipe, benchmark, sentences, draws, val_draws, tuple(notes))
+    return _Plan(
+        data, chosen, values, shots, seeds, recipe, benchmark, sentences, draws, val_draws, published, tuple(notes)
+    )
 
 
 def _held_out(
@@ -227,6 +234,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "seed": seed,
             "recipe": plan.recipe,
             "benchmark_dataset": plan.benchmark,
+            "published_settings": plan.published,
             "sentences": sentences.source if sentences else None,
             "sentences_per_class": min(p, getattr(plan.settings, "n_sentences", p)) if sentences else None,
             "notes": notes,
@@ -571,8 +579,8 @@ def _recipe_note(classifier: Classifier) -> list[str]:
     if classifier.facts["sentences"]:
         count = classifier.facts["sentences_per_class"]
         notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
-    if classifier.facts["benchmark_dataset"] and classifier.facts["recipe"] != "default":
-        notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}, where a method has any.")
+    if classifier.facts["published_settings"]:
+        notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
     return notes
 
 

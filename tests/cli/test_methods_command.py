@@ -103,7 +103,7 @@ def test_new_classes_on_the_command_line(
     assert known[0].endswith(",p_blue cyst,p_green tumor,p_red stone")
     assert new[0].endswith(',p_red stone,"p_abscess, large",p_polyp,p_blue cyst')
     assert len(new) == len(known) == 11
-    assert "give at least two different names" in refused(*words, "--classes", "one")
+    assert "give at least two names that differ" in refused(*words, "--classes", "one")
     line = refused("evaluate", trained, "--data", discs, "--backbone", TINY, "--classes", "blue cyst, polyp")
     assert "the class 'green tumor'" in line
     same = cli(

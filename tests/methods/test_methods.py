@@ -12,9 +12,11 @@ import torch
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier, load
+from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Method, Task, all_methods, get_method
 from biomedcoop.methods.base import describe_settings
+from biomedcoop.methods.tip_adapter_f import best_trial
 
 # name: settings that make it quick, and sure to learn in few steps
 METHODS: dict[str, dict[str, Any]] = {
@@ -93,16 +95,19 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 
 def test_alone_or_in_company(method: Method, task: Task, backbone: Backbone) -> None:
-    together = fitted(method, task, [5, 6, 7])
-    alone = fitted(method, only(task, 0), [5])
-    again = fitted(method, only(task, 0), [5])
+    """Each of three runs, with images of its own, comes to what it comes to alone; a run twice gives the same bits."""
+    seeds = [5, 6, 7]
+    together = fitted(method, task, seeds)
     test = torch.cat([images_of(c, 10, backbone, 90) for c in range(3)])
-    logits = [method.logits(state, test, backbone) for state in (together[0], alone[0], again[0])]
-    assert logits[0].shape == (30, 3)
-    assert all(bool(torch.isfinite(value).all()) for value in together[0].values())
-    assert torch.equal(logits[1], logits[2]), "the same run twice must give the same bits"
-    torch.testing.assert_close(logits[0].softmax(-1), logits[1].softmax(-1), atol=5e-3, rtol=0)
-    assert torch.equal(logits[0].argmax(1), logits[1].argmax(1))
+    for run, seed in enumerate(seeds):
+        alone = method.logits(fitted(method, only(task, run), [seed])[0], test, backbone)
+        again = method.logits(fitted(method, only(task, run), [seed])[0], test, backbone)
+        company = method.logits(together[run], test, backbone)
+        assert company.shape == (30, 3)
+        assert bool(company.isfinite().all())
+        assert torch.equal(alone, again)
+        torch.testing.assert_close(company.softmax(-1), alone.softmax(-1), atol=5e-3, rtol=0)
+        assert torch.equal(company.argmax(1), alone.argmax(1))
 
 
 LEARNERS = [n for n in METHODS if get_method(n).abilities.uses_images]
@@ -165,8 +170,9 @@ def test_new_classes(method: Method, task: Task, backbone: Backbone) -> None:
     assert other.probabilities(features).shape == (4, 4)
     np.testing.assert_allclose(other.probabilities(features).sum(1), 1, atol=1e-5)
     assert any("no image of polyp, normal kidney" in note for note in other.facts["notes"])
-    for names in (["one"], ["a", "a"], ["a", " "], "ab"):
-        with pytest.raises(UserError, match="give at least two different names"):
+    assert any("no image of polyp, normal kidney" in note for note in other.facts["notes"])
+    for names in (["one"], ["a", "A"], ["a", " "], "ab"):
+        with pytest.raises(UserError, match="give at least two names that differ"):
             trained.for_classes(names)
 
 
@@ -204,7 +210,12 @@ def test_variants_of_biomedcoop_learn(variant: dict[str, Any], task: Task, backb
 @pytest.mark.parametrize("name", ["coop", "kgcoop", "prograd", "cocoop"])
 @pytest.mark.parametrize(
     "variant",
-    [{"class_position": "middle"}, {"class_specific": True}, {"context_length": 2, "context_init": "random"}],
+    [
+        {"class_position": "middle"},
+        {"class_position": "front"},
+        {"class_specific": True},
+        {"context_length": 2, "context_init": "random"},
+    ],
     ids=str,
 )
 def test_variants_of_the_others_run(name: str, variant: dict[str, Any], task: Task) -> None:
@@ -224,9 +235,69 @@ def test_settings_are_checked_and_explained(method: Method) -> None:
         assert len(meaning) > 10, f"{method.name}: the docstring of its settings does not explain {name}"
 
 
-@pytest.mark.parametrize("recipe", ["paper", "base-to-novel", "default"])
-def test_recipes(method: Method, recipe: str) -> None:
-    settings = method.settings({}, recipe)
-    assert method.settings({}, recipe) == settings
+PUBLISHED = {
+    # method: settings of recipe "paper" for busi, and of "base-to-novel" (busi has weights of its own for few-shot only)
+    "biomedcoop": (
+        {"sccm_weight": 0.75, "kdsp_weight": 0.75, "epochs": 100, "lr": 0.0025},
+        {"sccm_weight": 1.0, "epochs": 50},
+    ),
+    "clip-adapter": ({"epochs": 20, "lr": 0.01, "batch_size": 32, "ratio": 0.5}, {}),
+    "cocoop": ({"epochs": 10, "lr": 0.001, "batch_size": 1}, {"epochs": 10}),
+    "coop": ({"epochs": 100, "lr": 0.002, "batch_size": 32}, {"epochs": 50}),
+    "kgcoop": ({"weight": 10.0, "lr": 0.002, "batch_size": 128, "epochs": 100}, {"weight": 8.0, "epochs": 50}),
+    "linear-probe": ({"bisections": 8, "max_iter": 1000}, {}),
+    "lp++": ({"epochs": 300, "momentum": 0.9}, {}),
+    "prograd": (
+        {"temperature": 0.25, "projection": 1.0, "lr": 0.002},
+        {"temperature": 1.0, "lr": 0.0015, "epochs": 50},
+    ),
+    "tip-adapter": ({"grid": 200, "highest": 50.0}, {}),
+    "tip-adapter-f": ({"trials": 10, "beta": 1.0, "epochs": 20, "lr": 0.001, "batch_size": 256}, {}),
+    "zero-shot": ({"template": "a photo of a {}."}, {}),
+    "zero-shot-ensemble": ({"n_sentences": 50}, {}),
+}
+
+
+def test_recipes(method: Method) -> None:
+    entry = find("busi")
+    assert entry is not None
+    for recipe, values in zip(("paper", "base-to-novel"), PUBLISHED[method.name], strict=True):
+        settings = method.settings({}, recipe, entry.recipe)
+        assert {key: getattr(settings, key) for key in values} == values
+    default = method.settings({}, "default", entry.recipe)
+    assert default == method.settings(method.tuned, "paper")
     with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default"):
         method.settings({}, "x")
+
+
+def test_lp_plus_plus_keeps_the_best_epoch(task: Task, backbone: Backbone) -> None:
+    """More epochs never make the validation images worse."""
+    method = get_method("lp++")
+    assert task.val_features is not None
+    assert task.val_labels is not None
+    before = -1.0
+    for epochs in (1, 2, 5, 20, 60):
+        (state,) = method.fit(only(task, 0), method.settings({"epochs": epochs}), [1])
+        right = method.logits(state, task.val_features[0], backbone).argmax(1) == task.val_labels[0]
+        assert float(right.float().mean()) >= before
+        before = float(right.float().mean())
+
+
+def test_tip_adapter_f_takes_the_best_trial() -> None:
+    labels = torch.tensor([[0, 1], [1, 1]])
+    right, wrong = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 3.0], [0.0, 3.0]])
+    logits = torch.stack([torch.stack([wrong, right, right]), torch.stack([wrong, right, wrong])])  # [R, A, V, C]
+    assert best_trial(logits, labels).tolist() == [1, 0]
+
+
+def test_names_that_would_be_cut_are_refused(method: Method, backbone: Backbone) -> None:
+    """Cut, both would be the same text."""
+    if method.name in ("linear-probe", "zero-shot-ensemble"):  # which read no class name
+        return
+    names = ["cyst " * 100 + end for end in ("left", "right")]
+    task = make_task(backbone, 2, 2)
+    kept = replace(
+        task, class_names=names, labels=task.labels.clamp(max=1), sentence_features=task.sentence_features[:2]
+    )
+    with pytest.raises(UserError, match=r"'cyst .* tokens, .* reads \d+; shorten the name"):
+        method.fit(kept, method.settings(METHODS[method.name]), [1, 2, 3])

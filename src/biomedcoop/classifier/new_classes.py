@@ -13,17 +13,19 @@ from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts import sentences_for
+from biomedcoop.prompts.sources import fold
 
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
     """See :meth:`Classifier.for_classes`."""
     names = tuple(" ".join(str(name).split()) for name in class_names)
-    if isinstance(class_names, str) or len(names) < 2 or len(set(names)) < len(names) or not all(names):
-        raise UserError(f"classes {list(names)}: give at least two different names")
+    different = {fold(name) for name in names}
+    if isinstance(class_names, str) or len(names) < 2 or len(different) < len(names) or "" in different:
+        raise UserError(f"classes {list(names)}: give at least two names that differ in more than case")
     method, backbone = get_method(classifier.method), classifier.backbone
     # the recipe has no say: the settings are all there
     settings = method.settings(classifier.settings)
-    facts = {key: value for key, value in classifier.facts.items() if key not in ("test", "training_images")}
+    facts = {key: value for key, value in classifier.facts.items() if key != "test"}
     notes: list[str] = []
     teacher = None
     # a method that learned from images has taken from the sentences what it could

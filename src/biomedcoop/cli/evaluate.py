@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Data, Device, Json, Model, NewClasses, OtherBackbone, SplitFile
+from biomedcoop.cli.options import Data, Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, SplitFile
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
     ] = None,
     split_file: SplitFile = None,
     classes: NewClasses = None,
+    prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     json: Json = False,
@@ -34,7 +35,7 @@ def evaluate(
 
     classifier = load(model, backbone, device=device)
     if classes is not None:
-        classifier = classifier.for_classes(split_names(classes))
+        classifier = classifier.for_classes(split_names(classes), prompts)
     dataset = load_dataset(data, split_file=split_file, for_training=False)
     tests = bool(dataset.counts("test").any())
     if split == "test" and not tests:

@@ -25,9 +25,16 @@ def list_methods(json: Json = False) -> None:
     if json:
         print_json([about(method) for method in methods.values()])
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
+    table = Table(
+        Column("name", no_wrap=True, min_width=max(map(len, methods))),
+        "learns from",
+        "new classes",
+        "validation images",
+        "trained",
+        "paper",
+    )
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences

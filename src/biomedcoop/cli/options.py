@@ -36,6 +36,12 @@ NewClasses = Annotated[
         show_default=False,
     ),
 ]
+NewPrompts = Annotated[
+    str,
+    typer.Option(
+        "--prompts", help="With --classes, for a method made of sentences alone: what 'train --prompts' takes."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Device, Json, Model, NewClasses, OtherBackbone
+from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone
 from biomedcoop.errors import UserError
 
 
@@ -25,6 +25,7 @@ def predict(
         bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
     ] = False,
     classes: NewClasses = None,
+    prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
@@ -51,7 +52,7 @@ def predict(
     total = sum(1 for _ in find_images(images))
     classifier = load(model, backbone, device=device)
     if classes is not None:
-        classifier = classifier.for_classes(split_names(classes))
+        classifier = classifier.for_classes(split_names(classes), prompts)
     skipped = 0
 
     def skip(reason: str) -> None:

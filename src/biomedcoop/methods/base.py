@@ -146,6 +146,11 @@ class Method(ABC):
         """Settings that were published for one dataset (None: none were) and protocol; the others keep their default."""
         return {}
 
+    def published_for(self, recipe: Recipe, name: str) -> bool:
+        """Whether a dataset's published hyper-parameters change anything for this method."""
+        novel = name == "base-to-novel"
+        return dict(self.published(recipe, novel)) != dict(self.published(None, novel))
+
     def check(self, settings: Any) -> None:  # noqa: B027
         """Refuse values out of range, with the value in the message; nothing to check by default."""
 
@@ -154,6 +159,8 @@ def convert(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
     """``value`` as the type of the setting's default ("8" becomes 8)."""
     kind: Any = type(field.default)
     try:
+        if kind is str and not isinstance(value, str):
+            raise ValueError
         if kind is bool:
             return value if isinstance(value, bool) else SPELLINGS[str(value).strip().lower()]
         if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
@@ -163,12 +170,15 @@ def convert(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
         raise UserError(f"method {method}: {field.name}={value!r} is not of type {kind.__name__}") from error
 
 
-def require_range(method: str, settings: Any, least: float, *names: str, above: bool = False) -> None:
-    """Refuse those of the named settings that are not finite, below ``least``, or (with ``above``) equal to it."""
+def require_range(
+    method: str, settings: Any, least: float, *names: str, above: bool = False, most: float = 1e30
+) -> None:
+    """Refuse those of the named settings that are below ``least``, (with ``above``) equal to it, or more than ``most``."""
     for name in names:
         value = getattr(settings, name)
-        ok = (least < value if above else least <= value) and value < float("inf")
-        require(ok, method, name, value, f"{'above' if above else 'at least'} {least:g}")
+        ok = (least < value if above else least <= value) and value <= most
+        want = f"{'above' if above else 'at least'} {least:g}"
+        require(ok, method, name, value, want if value < most else f"{want} and at most {most:g}")
 
 
 def require_choice(method: str, settings: Any, name: str, choices: Sequence[str]) -> None:
@@ -233,9 +243,20 @@ def describe_settings(settings_type: type) -> dict[str, tuple[Any, str]]:
 
 
 def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str) -> Tensor:
-    """Unit-norm text features [C, E] of a template with the class names in it, without gradient."""
+    """Unit-norm text features [C, E] of a template with the class names in it, without gradient.
+
+    Raises:
+        UserError: a text is longer than the backbone reads; cut, two names might be the same.
+    """
+    texts = [template.replace("{}", name) for name in class_names]
+    for name, tokens in zip(class_names, backbone.token_counts(texts), strict=True):
+        if tokens > backbone.context_length:
+            raise UserError(
+                f"class {name[:60]!r} in its template makes {tokens} tokens, {backbone.name} reads "
+                f"{backbone.context_length}; shorten the name"
+            )
     with torch.no_grad():
-        return F.normalize(backbone.encode_text([template.replace("{}", name) for name in class_names]), dim=-1)
+        return F.normalize(backbone.encode_text(texts), dim=-1)
 
 
 def require_template(method: str, settings: Any) -> None:

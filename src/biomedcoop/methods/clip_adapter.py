@@ -58,6 +58,7 @@ class CLIPAdapter(Method):
     paper = "Gao et al. 2024, arXiv 2110.04544"
     settings_type = CLIPAdapterSettings
     abilities = Abilities(uses_images=True, retargets=True)
+    tuned = {"lr": 0.1}
     parameters = "adapter: E² / 2"
 
     def check(self, settings: CLIPAdapterSettings) -> None:

@@ -58,7 +58,7 @@ class CoCoOp(Method):
     paper = "Zhou et al. 2022, arXiv 2203.05557"
     settings_type = CoCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    parameters = "context: M × D; network: (E + D) · E/16 + E/16 + D"
+    parameters = "context: M × D; network: (E + D + 1) · E/16 + D"
 
     def check(self, settings: CoCoOpSettings) -> None:
         check_context(self.name, settings)

@@ -83,9 +83,10 @@ class ClassPrompts:
         self.backbone, self.settings = backbone, settings
         m = settings.context_length
         rows = [_content(backbone, f"{name}.") for name in class_names]
-        length = m + max(len(row) for row in rows)
+        tokens = backbone.token_counts([f"{name}." for name in class_names])
+        length = m + max(tokens)
         if length > backbone.context_length:
-            name = max(zip(rows, class_names, strict=True), key=lambda pair: len(pair[0]))[1]
+            name = class_names[tokens.index(max(tokens))]
             raise UserError(
                 f"class {name[:60]!r} and a context of {m} make {length} tokens, {backbone.name} reads "
                 f"{backbone.context_length}; shorten the name or lower context_length"
@@ -133,7 +134,7 @@ def encode_prompts(
     """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E].
 
     One pass of the text tower for all X, up to 256 prompts; above, several passes whose activations are computed again for
-    the gradient, so that memory does not grow with the number of prompts.
+    the gradient, so that memory does not grow with the number of prompts (with dropout it does: one pass for all).
     """
     context = context if context.dim() == 4 else context[:, None]
     x, c = len(context), len(fixed)
@@ -176,7 +177,7 @@ Embeddings = Callable[[], Tensor]
 class ContextMethod(Method):
     """A method that learns a context; a subclass says its losses."""
 
-    parameters = "context: M × D"
+    parameters = "context: M × D, with class_specific C × M × D"
 
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
@@ -237,7 +238,7 @@ def check_context(method: str, settings: ContextSettings) -> None:
     require_choice(method, settings, "context_init", ("words", "random"))
     require_choice(method, settings, "class_position", ("end", "middle", "front"))
     require_range(method, settings, 1, "context_length", "epochs", "batch_size")
-    require_range(method, settings, 0, "momentum", "weight_decay")
+    require_range(method, settings, 0, "momentum", "weight_decay", most=1)
     require_range(method, settings, 0, "lr", above=True)
     require(0 <= settings.text_dropout < 1, method, "text_dropout", settings.text_dropout, "at least 0 and below 1")
 

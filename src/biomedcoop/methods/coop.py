@@ -21,6 +21,7 @@ class CoOp(ContextMethod):
     paper = "Zhou et al. 2022, arXiv 2109.01134"
     settings_type = ContextSettings
     abilities = Abilities(uses_images=True, retargets=True)
+    tuned = {"lr": 0.01}
 
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
         batch, scale = batch_of(task), task.backbone.logit_scale

@@ -41,6 +41,7 @@ class KgCoOp(ContextMethod):
     paper = "Yao et al. 2023, arXiv 2303.13283"
     settings_type = KgCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True)
+    tuned = {"weight": 1.0, "lr": 0.01}
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:

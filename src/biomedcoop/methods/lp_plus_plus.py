@@ -76,7 +76,7 @@ class LPPlusPlus(Method):
     def check(self, settings: LPPlusPlusSettings) -> None:
         require_template(self.name, settings)
         require_range(self.name, settings, 1, "epochs")
-        require_range(self.name, settings, 0, "momentum")
+        require_range(self.name, settings, 0, "momentum", most=1)
 
     def fit(
         self, task: Task, settings: LPPlusPlusSettings, seeds: Sequence[int], progress: Progress | None = None

@@ -48,6 +48,7 @@ class ProGrad(ContextMethod):
     paper = "Zhu et al. 2023, arXiv 2205.14865"
     settings_type = ProGradSettings
     abilities = Abilities(uses_images=True, retargets=True)
+    tuned = {"temperature": 1.0, "lr": 0.01}
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:
@@ -56,7 +57,7 @@ class ProGrad(ContextMethod):
 
     def check(self, settings: ProGradSettings) -> None:
         super().check(settings)
-        require_range(self.name, settings, 0, "temperature", above=True)
+        require_range(self.name, settings, 0, "temperature", above=True, most=1000)
         require_range(self.name, settings, 0, "projection")
         require_template(self.name, settings)
 

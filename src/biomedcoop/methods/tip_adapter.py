@@ -39,7 +39,7 @@ class TipAdapterSettings:
     Attributes:
         template: text with ``{}`` where the class name goes.
         grid: values of α and of β that are tried.
-        highest: α and β are tried from 0.1 up to this value.
+        highest: α and β are tried from 0.1 on, in equal steps, up to the last below this value.
         logit_scale: factor s; 0 for the backbone's own.
     """
 
@@ -60,8 +60,8 @@ class TipAdapter(Method):
 
     def check(self, settings: TipAdapterSettings) -> None:
         require_range(self.name, settings, 1, "grid")
-        require_range(self.name, settings, 0.1, "highest", above=True)
-        require_range(self.name, settings, 0, "logit_scale")
+        require_range(self.name, settings, 0.1, "highest", above=True, most=1000)
+        require_range(self.name, settings, 0, "logit_scale", most=1000)
         require_template(self.name, settings)
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class TipAdapterF(TipAdapter):
     def check(self, settings: TipAdapterFSettings) -> None:  # type: ignore[override]
         super().check(settings)
         require_range(self.name, settings, 1, "trials", "epochs", "batch_size")
-        require_range(self.name, settings, 0, "beta", "weight_decay")
+        require_range(self.name, settings, 0, "beta", "weight_decay", most=1000)
         require_range(self.name, settings, 0, "lr", above=True)
 
     def fit(
@@ -73,9 +73,13 @@ class TipAdapterF(TipAdapter):
         with torch.no_grad():
             f = F.normalize(task.val_features, dim=-1)[:, None]  # [R, 1, V, E]
             logits = cache_logits(f, text, settings.beta, keys, values[:, None], alphas)  # [R, A, V, C]
-            right = (logits.argmax(-1) == task.val_labels[:, None]).sum(-1)  # [R, A]
-            best = keys.detach()[torch.arange(r), right.argmax(1)]
+            best = keys.detach()[torch.arange(r), best_trial(logits, task.val_labels)]
             return cached_states(task, settings, best, values)
+
+
+def best_trial(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits [R, A, V, C] of validation images and their labels [R, V] -> the trial with most right, the first of equals, [R]."""
+    return (logits.argmax(-1) == labels[:, None]).sum(-1).argmax(1)
 
 
 def scaled_text(task: Task, settings: TipAdapterSettings) -> Tensor:
