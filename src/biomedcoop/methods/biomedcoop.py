@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class BiomedCoOp(ContextMethod):
     paper = "Koleilat et al. 2025, arXiv 2411.15232"
     settings_type = BiomedCoOpSettings
     abilities = Abilities(uses_images=True, uses_sentences=True, retargets=True)
-    tuned = {"sccm_weight": 5.0, "kdsp_weight": 0.25}
+    tuned: ClassVar[Mapping[str, Any]] = {"sccm_weight": 5.0, "kdsp_weight": 0.25}
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         weights = None if recipe is None else recipe.base_to_novel if base_to_novel else recipe.few_shot

@@ -8,8 +8,9 @@ Two layers on the image feature, mixed with the feature itself (equations 5 and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ class CLIPAdapter(Method):
     paper = "Gao et al. 2024, arXiv 2110.04544"
     settings_type = CLIPAdapterSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned = {"lr": 0.1}
+    tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.1}
     parameters = "adapter: E² / 2"
 
     def check(self, settings: CLIPAdapterSettings) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class KgCoOp(ContextMethod):
     paper = "Yao et al. 2023, arXiv 2303.13283"
     settings_type = KgCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned = {"weight": 1.0, "lr": 0.01}
+    tuned: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "lr": 0.01}
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class ProGrad(ContextMethod):
     paper = "Zhu et al. 2023, arXiv 2205.14865"
     settings_type = ProGradSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned = {"temperature": 1.0, "lr": 0.01}
+    tuned: ClassVar[Mapping[str, Any]] = {"temperature": 1.0, "lr": 0.01}
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:
