@@ -61,7 +61,6 @@ class Cell:
 
 @cache
 def loaded(backbone: str) -> Backbone:
-    torch.set_num_threads(1)
     return load_backbone(backbone)
 
 
@@ -106,6 +105,7 @@ def run_cells(compute: Compute, cells: Sequence[Cell], args: argparse.Namespace,
 
 
 def _run(compute: Compute, cell: Cell, backbone: str, work: Path) -> tuple[str, float]:
+    torch.set_num_threads(1)  # the processes share the cores
     start = time.monotonic()
     right = compute(cell.dataset, cell.key, backbone)
     write_atomically(work / f"{cell.name}.json", json.dumps(right).encode())
