@@ -40,6 +40,7 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     assert "BiomedCoOp (Koleilat et al. 2025, arXiv 2411.15232)" in shown
     for word in ("sccm_weight", "kdsp_weight", "threshold", "class_position", "0.0025", "λ1", "standard"):
         assert word in shown
+    assert "1.0, others by" in cli("methods", "show", "kgcoop").out
     settings = json.loads(cli("methods", "show", "kgcoop", "--json").out)["settings"]
     assert settings["weight"] == {"default": 1.0, "meaning": "W, of the distance to the template's embedding."}
     assert settings["lr"]["default"] == 0.002

@@ -15,10 +15,7 @@ app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
 
 @app.command("list")
 def list_methods(json: Json = False) -> None:
-    """All methods: what they need, what they can do, what is trained.
-
-    M context vectors of token width D, joint width E, C classes, N images.
-    """
+    """All methods: what they need, what they can do, what is trained."""
     from biomedcoop.methods import all_methods
 
     methods = all_methods()
@@ -47,6 +44,9 @@ def list_methods(json: Json = False) -> None:
             method.paper,
         )
     print_table(table)
+    print(
+        "M context vectors (with class_specific: for each class) of token width D; joint width E; C classes; N images"
+    )
 
 
 @app.command("show")
@@ -54,6 +54,7 @@ def show_method(
     name: Annotated[str, typer.Argument(help="e.g. biomedcoop", show_default=False)], json: Json = False
 ) -> None:
     """One method: where it comes from, its settings, their published values and meaning."""
+    from biomedcoop.data.catalogue import entries
     from biomedcoop.methods import get_method
     from biomedcoop.methods.base import describe_settings
 
@@ -71,9 +72,11 @@ def show_method(
     print(
         f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
     )
+    by_dataset = {key for entry in entries() for key in method.published(entry.recipe, base_to_novel=False)}
     table = Table("setting", "published", "recipe default", "meaning", title="train --set NAME=VALUE")
     for key, (default, meaning) in settings.items():
-        table.add_row(key, str(default), str(method.tuned[key]) if key in method.tuned else "", meaning)
+        published = f"{default}, others by dataset" if key in by_dataset else str(default)
+        table.add_row(key, published, str(method.tuned[key]) if key in method.tuned else "", meaning)
     print_table(table)
 
 

@@ -1,6 +1,6 @@
 """CLIP-Adapter (Gao et al., IJCV 2024, arXiv 2110.04544).
 
-Two layers on the image feature, mixed with the feature itself (equations 5 and 6); the text side stays that of zero-shot.
+Two layers on the image feature, mixed with the feature itself; the text side stays that of zero-shot.
 
     f' = α · relu(W₂ relu(W₁ f)) + (1 − α) · f;   logits = s · f' · tᵀ
 """

@@ -1,6 +1,6 @@
 """CoCoOp: conditional context optimisation (Zhou et al., CVPR 2022, arXiv 2203.05557).
 
-A small network turns an image's feature into one vector that is added to every context vector (equation 3), so each image meets
+A small network turns an image's feature into one vector that is added to every context vector, so each image meets
 prompts of its own. The price: the text tower runs once for every image and class, in training and in prediction.
 
     ctx(f) = ctx + W₂ relu(W₁ f + b₁) + b₂

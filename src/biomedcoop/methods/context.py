@@ -177,7 +177,7 @@ Embeddings = Callable[[], Tensor]
 class ContextMethod(Method):
     """A method that learns a context; a subclass says its losses."""
 
-    parameters = "context: M × D, with class_specific C × M × D"
+    parameters = "context: M × D"
 
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:

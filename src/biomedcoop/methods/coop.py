@@ -1,6 +1,6 @@
 """CoOp: context optimisation (Zhou et al., IJCV 2022, arXiv 2109.01134).
 
-Context vectors in front of the class name are learned with the cross-entropy of s · f · tᵀ (equations 2 and 3).
+Context vectors in front of the class name are learned with the cross-entropy of the logits s · f · tᵀ.
 """
 
 from __future__ import annotations

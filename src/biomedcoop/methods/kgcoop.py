@@ -2,8 +2,8 @@
 
     loss = CE + W · (1 − mean_c cos(t_c, t⁰_c))
 
-t_c is the embedding of class c with the learned context, t⁰_c that of the template (equations 4 and 5; on the sphere the paper's
-squared distance is twice one minus the cosine).
+t_c is the embedding of class c with the learned context, t⁰_c that of the template (on the sphere the paper's squared distance is
+twice one minus the cosine).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The context is learned with the cross-entropy, of whose gradient g the part that speaks against general knowledge is taken away:
 with h the gradient of T² · KL(zero-shot ‖ learned) at temperature T,
 
-    g ← g − λ (g · ĥ) ĥ   where g · ĥ < 0   (equation 4)
+    g ← g − λ (g · ĥ) ĥ   where g · ĥ < 0
 
 The zero-shot model is the teacher, as in the paper. (The published biomedical code takes the student itself, whose divergence has
 no gradient but rounding noise.)

@@ -1,7 +1,6 @@
 """Tip-Adapter (Zhang et al., ECCV 2022, arXiv 2207.09057), without training.
 
-The support images' features are keys of a cache, their labels its values; a test image adds the values of the keys it is near to
-(equations 5 to 8).
+The support images' features are keys of a cache, their labels its values; a test image adds the values of the keys it is near to.
 
     logits = s · f · tᵀ + α · exp(−β (1 − f · keysᵀ)) · values
 
