@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from biomedcoop.data.catalogue import Recipe
 from biomedcoop.methods.base import Abilities, Task, register, require_range
-from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.selection import select_sentences, sentence_scores
-from biomedcoop.methods.training import Losses
+from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 
 
 @dataclass(frozen=True)

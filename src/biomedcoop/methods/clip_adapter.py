@@ -30,8 +30,17 @@ from biomedcoop.methods.base import (
     template_embeddings,
     text_state,
 )
-from biomedcoop.methods.context import batch_of, cross_entropy
-from biomedcoop.methods.training import WARMUP_LR, Losses, batches, reporter, sgd, steps_in
+from biomedcoop.methods.training import (
+    WARMUP_LR,
+    Losses,
+    batch_of,
+    batches,
+    cross_entropy,
+    drawn_as_linear,
+    reporter,
+    sgd,
+    steps_in,
+)
 
 
 @dataclass(frozen=True)
@@ -125,8 +134,8 @@ def initial_adapter(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
     down, up = [], []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
-        down.append(torch.empty(h, e).uniform_(-(e**-0.5), e**-0.5, generator=generator))
-        up.append(torch.empty(e, h).uniform_(-(h**-0.5), h**-0.5, generator=generator))
+        down.append(drawn_as_linear((h, e), e, generator))
+        up.append(drawn_as_linear((e, h), h, generator))
     return tuple(torch.stack(w).to(backbone.device, backbone.dtype) for w in (down, up))  # type: ignore[return-value]
 
 

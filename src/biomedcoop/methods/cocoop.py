@@ -23,14 +23,21 @@ from biomedcoop.methods.context import (
     TEXTS_PER_PASS,
     ClassPrompts,
     ContextSettings,
-    batch_of,
     check_context,
-    cross_entropy,
     encode_prompts,
     prompts_for_new_classes,
     run_dropout,
 )
-from biomedcoop.methods.training import Losses, batches, reporter, sgd, steps_in
+from biomedcoop.methods.training import (
+    Losses,
+    batch_of,
+    batches,
+    cross_entropy,
+    drawn_as_linear,
+    reporter,
+    sgd,
+    steps_in,
+)
 
 _log = logging.getLogger("biomedcoop")
 
@@ -129,8 +136,8 @@ def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
         generator = torch.Generator().manual_seed(seed)
         runs.append(
             [
-                torch.empty(shape).uniform_(-(width**-0.5), width**-0.5, generator=generator)
-                for shape, width in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
+                drawn_as_linear(shape, inputs, generator)
+                for shape, inputs in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
             ]
         )
     return [torch.stack(own).to(backbone.device, backbone.dtype) for own in zip(*runs, strict=True)]

@@ -255,15 +255,3 @@ def prompts_for_new_classes(method: str, task: Task, settings: ContextSettings) 
             "train it with class_specific=false"
         )
     return ClassPrompts(task.backbone, task.class_names, settings)
-
-
-def batch_of(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """A function of batch indices [R, B] -> unit-norm features [R, B, E] and labels [R, B]."""
-    features = F.normalize(task.features, dim=-1)
-    runs = torch.arange(len(features), device=features.device)[:, None]
-    return lambda index: (features[runs, index], task.labels[runs, index])
-
-
-def cross_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Log-probabilities [R, B, C] and labels [R, B] -> mean over the batch [R]."""
-    return -log_p.gather(2, labels[:, :, None]).mean((1, 2))

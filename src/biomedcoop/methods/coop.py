@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 
 from biomedcoop.methods.base import Abilities, Task, register
-from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
-from biomedcoop.methods.training import Losses
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
+from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 
 
 @register

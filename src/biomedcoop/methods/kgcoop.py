@@ -17,8 +17,8 @@ from torch import Tensor
 
 from biomedcoop.data.catalogue import Recipe
 from biomedcoop.methods.base import Abilities, Task, register, require_range, require_template, template_embeddings
-from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
-from biomedcoop.methods.training import Losses
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
+from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 
 
 @dataclass(frozen=True)

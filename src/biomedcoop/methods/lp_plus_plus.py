@@ -30,6 +30,7 @@ from biomedcoop.methods.base import (
     template_embeddings,
     text_state,
 )
+from biomedcoop.methods.training import cross_entropy, drawn_as_linear
 
 ALPHA_EVERY, ALPHA_FACTOR = 10, 250.0
 
@@ -115,9 +116,7 @@ def initial_head(f: Tensor, labels: Tensor, t: Tensor, seeds: Sequence[int]) -> 
     one_hot = F.one_hot(labels, c).to(f.dtype)  # [R, N, C]
     # as published, the sums are taken in half precision
     weight = (one_hot.half().transpose(1, 2) @ f.half()).to(f.dtype)
-    bias = torch.stack(
-        [torch.empty(c).uniform_(-(e**-0.5), e**-0.5, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    )
+    bias = torch.stack([drawn_as_linear((c,), e, torch.Generator().manual_seed(seed)) for seed in seeds])
     own = ((f @ t.T) * one_hot).sum(1) / one_hot.sum(1).clamp(min=1)  # [R, C]
     alpha = (ALPHA_FACTOR * own.mean(1))[:, None, None].expand(-1, 1, c).clone()
     return Head(weight, bias.to(f.device, f.dtype), alpha)
@@ -140,7 +139,7 @@ class Trainer:
         head = self.head
         parameters = [p.detach().requires_grad_() for p in (head.weight, head.bias, head.alpha)]
         log_p = Head(*parameters).logits(self.f, self.t).log_softmax(-1)
-        loss = -log_p.gather(2, self.labels[:, :, None]).mean((1, 2))
+        loss = cross_entropy(log_p, self.labels)
         *gradients, alpha_gradient = torch.autograd.grad(loss.sum(), parameters)
         for p, v, g in zip((head.weight, head.bias), self.velocity, gradients, strict=True):
             v.mul_(self.momentum).add_(g)

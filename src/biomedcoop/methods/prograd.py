@@ -20,8 +20,8 @@ from torch import Tensor
 
 from biomedcoop.data.catalogue import Recipe
 from biomedcoop.methods.base import Abilities, Task, register, require_range, require_template, template_embeddings
-from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings, batch_of, cross_entropy
-from biomedcoop.methods.training import Gradients, Losses
+from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
+from biomedcoop.methods.training import Gradients, Losses, batch_of, cross_entropy
 
 NOISE = 1e-3
 

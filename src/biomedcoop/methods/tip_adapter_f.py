@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biomedcoop.methods.base import Progress, State, Task, register, require_range, template_embeddings
-from biomedcoop.methods.context import batch_of
 from biomedcoop.methods.tip_adapter import TipAdapter, TipAdapterSettings, cache_of, cached_states, from_cache
-from biomedcoop.methods.training import Losses, OnStep, batches, descend, reporter, steps_in
+from biomedcoop.methods.training import Losses, OnStep, batch_of, batches, descend, reporter, steps_in
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from biomedcoop.errors import UserError
-from biomedcoop.methods.base import Progress
+from biomedcoop.methods.base import Progress, Task
 
 WARMUP_LR = 1e-5
 
@@ -111,3 +112,20 @@ def reporter(progress: Progress | None, total: int) -> OnStep | None:
             progress(step + 1, total, f"loss {float(terms.sum(-1).mean()):.3f}")
 
     return on_step
+
+
+def batch_of(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function of batch indices [R, B] -> unit-norm features [R, B, E] and labels [R, B]."""
+    features = F.normalize(task.features, dim=-1)
+    runs = torch.arange(len(features), device=features.device)[:, None]
+    return lambda index: (features[runs, index], task.labels[runs, index])
+
+
+def cross_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Log-probabilities [R, B, C] and labels [R, B] -> mean over the batch [R]."""
+    return -log_p.gather(2, labels[:, :, None]).mean((1, 2))
+
+
+def drawn_as_linear(shape: Sequence[int], inputs: int, generator: torch.Generator) -> Tensor:
+    """Weights or biases as ``torch.nn.Linear`` of so many inputs draws them, from a generator of our own."""
+    return torch.empty(*shape).uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
