@@ -54,11 +54,11 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.width, config.width)
         self.value = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
-        b, length, w = x.shape
+    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
+        """States [B, L, W] and those of them that ask [B, Q, W] -> what each of these finds, [B, Q, W]."""
         q, k, v = (
-            f(x).view(b, length, self.heads, w // self.heads).transpose(1, 2)  # [B, H, L, W/H]
-            for f in (self.query, self.key, self.value)
+            f(states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)  # [B, H, Q or L, W/H]
+            for f, states in ((self.query, asking), (self.key, x), (self.value, x))
         )
         if drop is None:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -87,8 +87,8 @@ class AttentionLayer(nn.Module):
         self.self = SelfAttention(config)
         self.output = AddNorm(config.width, config)
 
-    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
-        return self.output(self.self(x, mask, drop), x, drop)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
+        return self.output(self.self(x, asking, mask, drop), asking, drop)  # type: ignore[no-any-return]
 
 
 class Intermediate(nn.Module):
@@ -107,8 +107,8 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = AddNorm(config.mlp_width, config)
 
-    def forward(self, x: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
-        x = self.attention(x, mask, drop)
+    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        x = self.attention(x, asking, mask, drop)
         return self.output(self.intermediate(x), x, drop)  # type: ignore[no-any-return]
 
 
@@ -133,6 +133,8 @@ class Bert(nn.Module):
             x = drop(x)
         # True where a key may be attended to; padding changes nothing for the real tokens
         keys = mask.to(torch.bool)[:, None, None, :]
-        for layer in self.encoder.layer:
-            x = layer(x, keys, drop)
+        last = len(self.encoder.layer) - 1
+        for number, layer in enumerate(self.encoder.layer):
+            # of the last layer only the CLS output is used, so only it is computed
+            x = layer(x, x[:, :1] if number == last else x, keys, drop)
         return x[:, 0]  # type: ignore[no-any-return]

@@ -30,6 +30,7 @@ from biomedcoop.backbones.open_clip_files import (
     shape_of,
 )
 from biomedcoop.backbones.tokenizer import ClipTokenizer, Tokenizer
+from biomedcoop.backbones.vit import is_watched
 from biomedcoop.errors import UserError
 
 RESNET_STRIDE = 32
@@ -96,6 +97,16 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
+    def of_one(self, x: Tensor, position: Tensor) -> Tensor:
+        """What ``forward`` gives for one token of each row, [B, T, W] and positions [B] -> [B, 1, W]."""
+        (b, t, w), rows = x.shape, torch.arange(len(x), device=x.device)
+        q = F.linear(x[rows, position][:, None], self.in_proj_weight[:w], self.in_proj_bias[:w])
+        k, v = F.linear(x, self.in_proj_weight[w:], self.in_proj_bias[w:]).chunk(2, dim=-1)
+        seen = torch.arange(t, device=x.device) <= position[:, None] if self.causal else x.new_ones(b, t).bool()
+        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
     def weights(self, x: Tensor) -> Tensor:
         """Attention probabilities [B, H, T, T] of an image; the fused product of ``forward`` never forms them."""
         q, k, _ = self.queries_keys_values(x)
@@ -131,6 +142,12 @@ class Block(nn.Module):
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
+    def of_one(self, x: Tensor, position: Tensor) -> Tensor:
+        """What ``forward`` gives for one token of each row, [B, T, W] and positions [B] -> [B, 1, W]."""
+        own = x[torch.arange(len(x), device=x.device), position][:, None]
+        own = own + self.attn.of_one(self.ln_1(x), position)
+        return own + self.mlp(self.ln_2(own))  # type: ignore[no-any-return]
+
     def attention_weights(self, x: Tensor) -> Tensor:
         """What this block would attend to, [B, H, T, T]."""
         return self.attn.weights(self.ln_1(x))
@@ -141,10 +158,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(config) for _ in range(config.layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.resblocks:
+    def forward(self, x: Tensor, position: Tensor) -> Tensor:
+        """Tokens [B, T, W] -> the output [B, W] at one position [B] of each row; the last block computes no other."""
+        *blocks, last = self.resblocks
+        assert isinstance(last, Block)
+        for block in blocks:
             x = block(x)
-        return x
+        if is_watched(last):
+            return last(x)[torch.arange(len(x), device=x.device), position]  # type: ignore[no-any-return]
+        return last.of_one(x, position)[:, 0]
 
 
 class VisionTransformer(nn.Module):
@@ -170,8 +192,8 @@ class VisionTransformer(nn.Module):
         return self.ln_pre(torch.cat([first, patches], dim=1) + self.positional_embedding)  # type: ignore[no-any-return]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.transformer(self.embed(pixels))
-        return self.ln_post(x[:, 0]) @ self.proj  # type: ignore[no-any-return]
+        first = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+        return self.ln_post(self.transformer(self.embed(pixels), first)) @ self.proj  # type: ignore[no-any-return]
 
 
 class BatchNorm(nn.Module):
@@ -294,10 +316,10 @@ class Towers(nn.Module):
     def encode_text(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Word embeddings [B, L, W] and mask [B, L] -> raw features [B, E], from the last real token."""
         length = embeddings.shape[1]
-        x = self.transformer(embeddings + self.positional_embedding[:length])
         # padding stands behind the end, where no real token sees it
         end = (mask.to(torch.int64) * torch.arange(length, device=mask.device)).argmax(1)
-        return self.ln_final(x[torch.arange(len(x), device=x.device), end]) @ self.text_projection  # type: ignore[no-any-return]
+        x = self.transformer(embeddings + self.positional_embedding[:length], end)
+        return self.ln_final(x) @ self.text_projection  # type: ignore[no-any-return]
 
 
 class ClipBackbone(Backbone):

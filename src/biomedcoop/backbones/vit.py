@@ -44,6 +44,17 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
+    def of_first(self, x: Tensor) -> Tensor:
+        """What ``forward`` gives for the first token alone, [B, T, W] -> [B, 1, W]."""
+        width = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        b, t, _ = x.shape
+        q = F.linear(x[:, :1], weight[:width], bias[:width]).view(b, 1, self.heads, -1).transpose(1, 2)
+        keys_values = F.linear(x, weight[width:], bias[width:]).view(b, t, 2, self.heads, -1)
+        k, v = keys_values.permute(2, 0, 3, 1, 4)  # [B, H, T, W/H] each
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
     def weights(self, x: Tensor) -> Tensor:
         """Attention probabilities [B, H, T, T]; the fused product of ``forward`` never forms them."""
         q, k, _ = self.split_heads(x)
@@ -72,6 +83,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+    def of_first(self, x: Tensor) -> Tensor:
+        """What ``forward`` gives for the first token alone, [B, T, W] -> [B, 1, W]."""
+        first = x[:, :1] + self.attn.of_first(self.norm1(x))
+        return first + self.mlp(self.norm2(first))  # type: ignore[no-any-return]
 
     def attention_weights(self, x: Tensor) -> Tensor:
         """What this block would attend to, [B, H, T, T]."""
@@ -108,6 +124,15 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embed(pixels)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        assert isinstance(last, Block)
+        for block in blocks:
             x = block(x)
+        # only the CLS output is used, so the last block computes no other, unless someone waits for its activations
+        x = last(x) if is_watched(last) else last.of_first(x)
         return self.norm(x)[:, 0]  # type: ignore[no-any-return]
+
+
+def is_watched(block: nn.Module) -> bool:
+    """Whether a hook waits for what the block, or a module in it, computes."""
+    return any(module._forward_hooks for module in block.modules())
