@@ -390,7 +390,8 @@ def test_text_dropout(make_world: Callable[[int], World], parity: Path) -> None:
     """What the published trainer does by accident, for the fixture's 32 seeds at once.
 
     Means over 32 seeds are compared by the standard error of their difference (from both samples: one of 32 alone has heavy
-    tails), standard deviations by theirs (1 / sqrt(62) of it each). Of 24 losses, one in twenty may be further than two of them away, none further than four.
+    tails), standard deviations by theirs (1 / sqrt(62) of it each). Of 24 losses, one in twenty may be further than two of
+    them away, none further than four.
     """
     gold = np.load(parity / "biomedcoop_dropout_stats.npz")
     runs = int(gold["n_seeds"])
