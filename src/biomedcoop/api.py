@@ -47,6 +47,8 @@ _log = logging.getLogger("biomedcoop")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
 
+MAX_VIEWS = 10_000
+
 RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json")
 
 
@@ -73,6 +75,7 @@ def fit_runs(
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
     repeat_shots: bool = False,
+    views: int | str = 1,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> list[Classifier]:
@@ -91,6 +94,8 @@ def fit_runs(
         settings: single settings of the method, over the recipe's.
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
+        views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
+            drawn at each step), "per-epoch" a new random crop in each epoch, as published.
         device: where the backbone runs, when it is given by name.
         progress: told how far the work is.
 
@@ -98,7 +103,7 @@ def fit_runs(
         UserError: anything that cannot be used, before long work starts.
         ImageError: a training image cannot be read.
     """
-    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots)
+    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots, views)
     return _fit(plan, _loaded(backbone, device), progress)
 
 
@@ -117,6 +122,8 @@ class _Plan:
     draws: list[npt.NDArray[np.int64]]
     val_draws: list[npt.NDArray[np.int64]]
     published: bool
+    views: int = 1
+    per_epoch: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -129,6 +136,7 @@ def _plan(
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
     repeat_shots: bool = False,
+    views: int | str = 1,
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
@@ -139,6 +147,7 @@ def _plan(
     chosen = get_method(method)
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
+    n_views, per_epoch = _views(chosen, values, views)
     sentences = find_sentences(data, prompts) if chosen.abilities.uses_sentences else None
     benchmark = entry.name if entry else None
     published = entry is not None and recipe != "default" and chosen.published_for(entry.recipe, recipe)
@@ -158,8 +167,40 @@ def _plan(
                 "training images that were not drawn were taken."
             ]
     return _Plan(
-        data, chosen, values, shots, seeds, recipe, benchmark, sentences, draws, val_draws, published, tuple(notes)
+        data,
+        chosen,
+        values,
+        shots,
+        seeds,
+        recipe,
+        benchmark,
+        sentences,
+        draws,
+        val_draws,
+        published,
+        n_views,
+        per_epoch,
+        tuple(notes),
     )
+
+
+def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
+    """How many views of each training image, and whether each belongs to an epoch."""
+    uses_images = method.abilities.uses_images
+    if views == "per-epoch":
+        if method.abilities.needs_all_views:
+            raise UserError(
+                f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number"
+            )
+        return (settings.epochs, True) if uses_images else (1, False)
+    try:
+        number = int(views)
+        whole = number == float(views) and not isinstance(views, bool)
+    except (TypeError, ValueError, OverflowError):
+        whole, number = False, 0
+    if not whole or not 1 <= number <= MAX_VIEWS:
+        raise UserError(f"views={views!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
+    return (number if uses_images else 1), False
 
 
 def _held_out(
@@ -186,20 +227,26 @@ def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | 
 def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
     import torch
 
-    from biomedcoop.features.encode import encode_images, encode_texts
+    from biomedcoop.features.encode import encode_images, encode_texts, encode_views
     from biomedcoop.methods import Task
 
     data, method, sentences = plan.data, plan.method, plan.sentences
-    used = np.unique(np.concatenate([*plan.draws, *plan.val_draws]))
-    drawn = data.select(used)
-    features = torch.from_numpy(
-        encode_images(backbone, drawn, progress=_counting(progress, "encoding training images"))
-    )
-    index, val_index = (
-        torch.from_numpy(np.stack([np.searchsorted(used, draw) for draw in draws]))  # [R, N] and [R, V]
-        for draws in (plan.draws, plan.val_draws)
-    )
-    labels = torch.from_numpy(drawn.labels)
+    count = _counting(progress, "encoding training images")
+
+    def gathered(draws: Sequence[npt.NDArray[np.int64]], views: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [R, n·V, E] and labels [R, n·V] of drawn images, each encoded once."""
+        used = np.unique(np.concatenate(draws))
+        drawn = data.select(used)
+        if views == 1:
+            features = encode_images(backbone, drawn, progress=count)[:, None]
+        else:
+            features = encode_views(backbone, drawn, method.crops, views, progress=count)
+        rows = np.stack([np.searchsorted(used, draw) for draw in draws])  # [R, n]
+        own, labels = torch.from_numpy(features[rows]), torch.from_numpy(drawn.labels[rows])
+        return own.flatten(1, 2).to(backbone.device), labels.repeat_interleave(views, 1).to(backbone.device)
+
+    features, labels = gathered(plan.draws, plan.views)
+    val_features, val_labels = gathered(plan.val_draws, 1) if method.abilities.needs_validation else (None, None)
     teacher = None
     notes = [*plan.notes, *(sentences.notes if sentences else ())]
     if sentences is not None:
@@ -215,11 +262,13 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     task = Task(
         backbone,
         data.class_names,
-        features[index].to(backbone.device),
-        labels[index].to(backbone.device),
+        features,
+        labels,
         teacher,
-        features[val_index].to(backbone.device) if method.abilities.needs_validation else None,
-        labels[val_index].to(backbone.device) if method.abilities.needs_validation else None,
+        val_features,
+        val_labels,
+        plan.views,
+        plan.per_epoch,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
     states = method.fit(task, plan.settings, plan.seeds, training)
@@ -233,6 +282,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "shots": plan.shots,
             "seed": seed,
             "recipe": plan.recipe,
+            "views": "per-epoch" if plan.per_epoch else plan.views,
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
             "sentences": sentences.source if sentences else None,
@@ -581,6 +631,13 @@ def _recipe_note(classifier: Classifier) -> list[str]:
         notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
     if classifier.facts["published_settings"]:
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
+    if (views := classifier.facts["views"]) != 1:
+        how = (
+            "a new random crop of each training image in every epoch"
+            if views == "per-epoch"
+            else f"{views} random crops of each training image"
+        )
+        notes.append(f"Views: {how}; test images are seen by their centre crop.")
     return notes
 
 
@@ -626,6 +683,8 @@ def _command(
         words += ["--prompts", Path(prompts).name]
     if (recipe := options.get("recipe", "paper")) != "paper":
         words += ["--recipe", recipe]
+    if (views := options.get("views", 1)) not in (1, "1"):
+        words += ["--views", views]
     if options.get("repeat_shots"):
         words += ["--repeat-shots"]
     return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

@@ -43,6 +43,14 @@ def train(
     ] = None,
     split_file: SplitFile = None,
     repeat_shots: Annotated[bool, typer.Option("--repeat-shots", help="Draw small classes with repetition.")] = False,
+    views: Annotated[
+        str,
+        typer.Option(
+            "--views",
+            help="What is learned from each training image: 1 (its centre crop), a number of random crops, or per-epoch (a new "
+            "random crop in each epoch, as published; so many more images to encode).",
+        ),
+    ] = "1",
     device: Device = "cpu",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -69,6 +77,7 @@ def train(
             recipe=recipe,
             settings=settings,
             repeat_shots=repeat_shots,
+            views=views,
             device=device,
             progress=progress,
         )

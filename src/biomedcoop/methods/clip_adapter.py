@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.methods.base import (
     Abilities,
     Method,
@@ -34,10 +35,10 @@ from biomedcoop.methods.training import (
     WARMUP_LR,
     Losses,
     batch_of,
-    batches,
     cross_entropy,
     drawn_as_linear,
     reporter,
+    schedule_of,
     sgd,
     steps_in,
 )
@@ -70,6 +71,7 @@ class CLIPAdapter(Method):
     abilities = Abilities(uses_images=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.1}
     parameters = "adapter: E² / 2"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: CLIPAdapterSettings) -> None:
         require(0 <= settings.ratio <= 1, self.name, "ratio", settings.ratio, "from 0 to 1")
@@ -82,9 +84,8 @@ class CLIPAdapter(Method):
     ) -> list[State]:
         template = template_embeddings(task.backbone, task.class_names, settings.template)
         weights = [w.requires_grad_() for w in initial_adapter(task.backbone, settings.reduction, seeds)]
-        n = task.labels.shape[1]
-        steps = steps_in(n, settings.batch_size, settings.epochs)
-        schedule = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
+        schedule = schedule_of(task, settings, seeds)
         sgd(
             weights,
             adapter_losses(task, settings, template, weights),

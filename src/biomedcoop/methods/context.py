@@ -29,7 +29,7 @@ from biomedcoop.methods.base import (
     require_range,
     text_state,
 )
-from biomedcoop.methods.training import Gradients, Losses, OnStep, batches, reporter, sgd, steps_in
+from biomedcoop.methods.training import Gradients, Losses, OnStep, reporter, schedule_of, sgd, steps_in
 
 TEXTS_PER_PASS = 256
 """Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
@@ -146,7 +146,10 @@ def encode_prompts(
 
     if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
         return encode(context).view(x, c, -1)
-    parts = [checkpoint(encode, part, use_reentrant=False) for part in torch.split(context, per_pass)]
+    parts = [
+        checkpoint(encode, part, use_reentrant=False, preserve_rng_state=False)
+        for part in torch.split(context, per_pass)
+    ]
     return torch.cat(parts).view(x, c, -1)
 
 
@@ -196,10 +199,8 @@ class ContextMethod(Method):
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         prompts = ClassPrompts(task.backbone, task.class_names, settings)
         context = prompts.initial_context(seeds).requires_grad_()
-        n = task.labels.shape[1]
-        steps = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
-        on_step = reporter(progress, steps_in(n, settings.batch_size, settings.epochs))
-        self.train(task, settings, prompts, context, steps, seeds, on_step)
+        on_step = reporter(progress, steps_in(task.n_images, settings.batch_size, settings.epochs))
+        self.train(task, settings, prompts, context, schedule_of(task, settings, seeds), seeds, on_step)
         with torch.no_grad():
             embeddings = prompts.encode(context)  # [R, C, E]
         return [text_state(task.backbone, t, context=ctx) for t, ctx in zip(embeddings, context, strict=True)]
@@ -224,6 +225,7 @@ class ContextMethod(Method):
             weight_decay=settings.weight_decay,
             gradients=self.gradients(settings),
             on_step=on_step,
+            recordable=drop is None,
         )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:

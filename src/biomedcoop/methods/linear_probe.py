@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -42,8 +43,9 @@ class LinearProbe(Method):
     title = "Linear probe"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = LinearProbeSettings
-    abilities = Abilities(uses_images=True, needs_validation=True)
+    abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1)"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: LinearProbeSettings) -> None:
         require_range(self.name, settings, 0, "bisections")
