@@ -41,6 +41,11 @@ class Backbone(ABC):
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def learning_dtype(self) -> torch.dtype:
+        """Precision of what is learned, and of losses: at least float32, however coarsely the frozen towers compute."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     @abstractmethod
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> raw (not unit-norm) features [B, E]."""

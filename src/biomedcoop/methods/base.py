@@ -270,7 +270,7 @@ def template_embeddings(backbone: Backbone, class_names: Sequence[str], template
                 f"{backbone.context_length}; shorten the name"
             )
     with torch.no_grad():
-        return F.normalize(backbone.encode_text(texts), dim=-1)
+        return F.normalize(backbone.encode_text(texts).to(backbone.learning_dtype), dim=-1)
 
 
 def require_template(method: str, settings: Any) -> None:

@@ -137,7 +137,7 @@ def initial_adapter(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
         generator = torch.Generator().manual_seed(seed)
         down.append(drawn_as_linear((h, e), e, generator))
         up.append(drawn_as_linear((e, h), h, generator))
-    return tuple(torch.stack(w).to(backbone.device, backbone.dtype) for w in (down, up))  # type: ignore[return-value]
+    return tuple(torch.stack(w).to(backbone.device, backbone.learning_dtype) for w in (down, up))  # type: ignore[return-value]
 
 
 def rates(epochs: int, peak: float) -> Iterator[float]:

@@ -140,7 +140,7 @@ def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
                 for shape, inputs in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
             ]
         )
-    return [torch.stack(own).to(backbone.device, backbone.dtype) for own in zip(*runs, strict=True)]
+    return [torch.stack(own).to(backbone.device, backbone.learning_dtype) for own in zip(*runs, strict=True)]
 
 
 def conditional(f: Tensor, network: Sequence[Tensor]) -> Tensor:

@@ -92,8 +92,8 @@ class ClassPrompts:
                 f"{backbone.context_length}; shorten the name or lower context_length"
             )
         with torch.no_grad():
-            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.dtype)
-            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.dtype, device=backbone.device)
+            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.learning_dtype)
+            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.learning_dtype, device=backbone.device)
             self.mask = torch.zeros(len(rows), length, dtype=torch.bool, device=backbone.device)
             self.fixed = fixed.to(backbone.device)
             ahead = {"end": m, "middle": m // 2, "front": 0}[settings.class_position]
@@ -102,7 +102,7 @@ class ClassPrompts:
                 learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
                 own = [i for i in range(len(row) + m) if i not in learned]
                 ids = torch.tensor([row], device=backbone.device)
-                self.fixed[c, own] = backbone.embed_tokens(ids)[0]
+                self.fixed[c, own] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
                 self.slots[c, learned, range(m)] = 1
                 self.mask[c, : len(row) + m] = True
 
@@ -111,7 +111,7 @@ class ClassPrompts:
         settings, backbone = self.settings, self.backbone
         shape = (len(self.fixed),) * settings.class_specific + (settings.context_length, backbone.token_dim)
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        context = torch.stack(random).to(backbone.device, backbone.dtype)
+        context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
             words = _content(backbone, settings.context_words)[1:-1]
             if not 1 <= len(words) <= settings.context_length:
@@ -120,7 +120,8 @@ class ClassPrompts:
                     f"{settings.context_length}; change one of them, or set context_init=random"
                 )
             with torch.no_grad():
-                context[..., -len(words) :, :] = backbone.embed_tokens(torch.tensor([words], device=backbone.device))[0]
+                ids = torch.tensor([words], device=backbone.device)
+                context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
@@ -141,8 +142,9 @@ def encode_prompts(
     per_pass = max(1, TEXTS_PER_PASS // c)
 
     def encode(part: Tensor) -> Tensor:
-        prompts = fixed + slots @ part  # [X', C, L, D]
-        return backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
+        prompts = (fixed + slots @ part).to(backbone.dtype)  # [X', C, L, D]
+        out = backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
+        return out.to(part.dtype)
 
     if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
         return encode(context).view(x, c, -1)
