@@ -74,6 +74,7 @@ def fit_runs(
     prompts: str | Path = "auto",
     repeat_shots: bool = False,
     device: torch.device | str = "cpu",
+    precision: str = "float32",
     progress: Progress | None = None,
 ) -> list[Classifier]:
     """Train one classifier per seed, all in one pass of the text encoder.
@@ -92,6 +93,7 @@ def fit_runs(
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
         device: where the backbone runs, when it is given by name.
+        precision: in what its image tower computes, when it is given by name; see :func:`biomedcoop.load_backbone`.
         progress: told how far the work is.
 
     Raises:
@@ -99,7 +101,7 @@ def fit_runs(
         ImageError: a training image cannot be read.
     """
     plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots)
-    return _fit(plan, _loaded(backbone, device), progress)
+    return _fit(plan, _loaded(backbone, device, precision), progress)
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,14 @@ def _held_out(
         ) from error
 
 
-def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | str) -> Backbone:
+def _loaded(
+    backbone: Backbone | str | os.PathLike[str], device: torch.device | str, precision: str = "float32"
+) -> Backbone:
     from biomedcoop.backbones import load_backbone
 
-    return load_backbone(backbone, device=device) if isinstance(backbone, (str, os.PathLike)) else backbone
+    if not isinstance(backbone, (str, os.PathLike)):
+        return backbone
+    return load_backbone(backbone, device=device, precision=precision)
 
 
 def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
@@ -324,11 +330,12 @@ def run(
     data = load_dataset(source, split_file=split_file)
     _check_place(out, data, source, split_file)
     settings, device = options.pop("settings", None), options.pop("device", "cpu")
+    precision = options.pop("precision", "float32")
     plans = {
         name: _plan(data, name, shots, [seed], settings=settings if name == method else None, **options)
         for name in dict.fromkeys((method, *compare))
     }
-    backbone = _loaded(backbone, device)
+    backbone = _loaded(backbone, device, precision)
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
@@ -362,7 +369,7 @@ def run(
             if name != method
         },
         notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
-        command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
+        command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         write_report(report, folder)
@@ -581,6 +588,8 @@ def _recipe_note(classifier: Classifier) -> list[str]:
         notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
     if classifier.facts["published_settings"]:
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
+    if classifier.backbone.precision != "float32":
+        notes.append(f"Image features: computed in {classifier.backbone.precision}.")
     return notes
 
 
@@ -607,7 +616,7 @@ def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None
 def _command(
     data: str,
     method: str,
-    backbone: str,
+    backbone: Backbone,
     shots: int,
     seed: int,
     compare: Sequence[str],
@@ -616,7 +625,7 @@ def _command(
     options: Mapping[str, Any],
 ) -> str:
     """The command that repeats a run, with names in place of this machine's paths."""
-    words = ["--data", data, "--method", method, "--backbone", backbone, "--shots", shots, "--seed", seed]
+    words = ["--data", data, "--method", method, "--backbone", backbone.name, "--shots", shots, "--seed", seed]
     words += ["--compare", ",".join(compare) or "none"]
     if split_file is not None:
         words += ["--split-file", Path(split_file).name]
@@ -628,4 +637,6 @@ def _command(
         words += ["--recipe", recipe]
     if options.get("repeat_shots"):
         words += ["--repeat-shots"]
+    if backbone.precision != "float32":
+        words += ["--precision", backbone.precision]
     return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, SplitFile, parse_settings
+from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
 def train(
@@ -44,6 +44,7 @@ def train(
     split_file: SplitFile = None,
     repeat_shots: Annotated[bool, typer.Option("--repeat-shots", help="Draw small classes with repetition.")] = False,
     device: Device = "cpu",
+    precision: Precision = "float32",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -70,6 +71,7 @@ def train(
             settings=settings,
             repeat_shots=repeat_shots,
             device=device,
+            precision=precision,
             progress=progress,
         )
     for note in (*report.dataset.notes, *report.notes):
