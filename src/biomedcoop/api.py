@@ -77,6 +77,7 @@ def fit_runs(
     repeat_shots: bool = False,
     views: int | str = 1,
     device: torch.device | str = "cpu",
+    precision: str = "float32",
     progress: Progress | None = None,
 ) -> list[Classifier]:
     """Train one classifier per seed, all in one pass of the text encoder.
@@ -97,6 +98,7 @@ def fit_runs(
         views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
             drawn at each step), "per-epoch" a new random crop in each epoch, as published.
         device: where the backbone runs, when it is given by name.
+        precision: in what its image tower computes, when it is given by name; see :func:`biomedcoop.load_backbone`.
         progress: told how far the work is.
 
     Raises:
@@ -104,7 +106,7 @@ def fit_runs(
         ImageError: a training image cannot be read.
     """
     plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots, views)
-    return _fit(plan, _loaded(backbone, device), progress)
+    return _fit(plan, _loaded(backbone, device, precision), progress)
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,14 @@ def _held_out(
         ) from error
 
 
-def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | str) -> Backbone:
+def _loaded(
+    backbone: Backbone | str | os.PathLike[str], device: torch.device | str, precision: str = "float32"
+) -> Backbone:
     from biomedcoop.backbones import load_backbone
 
-    return load_backbone(backbone, device=device) if isinstance(backbone, (str, os.PathLike)) else backbone
+    if not isinstance(backbone, (str, os.PathLike)):
+        return backbone
+    return load_backbone(backbone, device=device, precision=precision)
 
 
 def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
@@ -374,11 +380,12 @@ def run(
     data = load_dataset(source, split_file=split_file)
     _check_place(out, data, source, split_file)
     settings, device = options.pop("settings", None), options.pop("device", "cpu")
+    precision = options.pop("precision", "float32")
     plans = {
         name: _plan(data, name, shots, [seed], settings=settings if name == method else None, **options)
         for name in dict.fromkeys((method, *compare))
     }
-    backbone = _loaded(backbone, device)
+    backbone = _loaded(backbone, device, precision)
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
@@ -412,7 +419,7 @@ def run(
             if name != method
         },
         notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
-        command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
+        command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         write_report(report, folder)
@@ -638,6 +645,8 @@ def _recipe_note(classifier: Classifier) -> list[str]:
             else f"{views} random crops of each training image"
         )
         notes.append(f"Views: {how}; test images are seen by their centre crop.")
+    if classifier.backbone.precision != "float32":
+        notes.append(f"Image features: computed in {classifier.backbone.precision}.")
     return notes
 
 
@@ -664,7 +673,7 @@ def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None
 def _command(
     data: str,
     method: str,
-    backbone: str,
+    backbone: Backbone,
     shots: int,
     seed: int,
     compare: Sequence[str],
@@ -673,7 +682,7 @@ def _command(
     options: Mapping[str, Any],
 ) -> str:
     """The command that repeats a run, with names in place of this machine's paths."""
-    words = ["--data", data, "--method", method, "--backbone", backbone, "--shots", shots, "--seed", seed]
+    words = ["--data", data, "--method", method, "--backbone", backbone.name, "--shots", shots, "--seed", seed]
     words += ["--compare", ",".join(compare) or "none"]
     if split_file is not None:
         words += ["--split-file", Path(split_file).name]
@@ -687,4 +696,6 @@ def _command(
         words += ["--views", views]
     if options.get("repeat_shots"):
         words += ["--repeat-shots"]
+    if backbone.precision != "float32":
+        words += ["--precision", backbone.precision]
     return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

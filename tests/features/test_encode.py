@@ -178,7 +178,7 @@ def test_a_missing_image_is_named_before_anything_is_encoded(tiny: Backbone, tmp
 def test_backbones_and_precisions_do_not_share_features(tiny: Backbone, parity: Path, tmp_path: Path) -> None:
     images = dataset(pictures(2))
     encode_images(tiny, images, store_root=tmp_path)
-    half = load_backbone(parity / "model", dtype=torch.bfloat16)
+    half = load_backbone(parity / "model", precision="bfloat16")
     features = encode_images(half, images, store_root=tmp_path)
     assert features.dtype == np.float32
     assert len(summary(tmp_path)) == 2

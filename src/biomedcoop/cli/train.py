@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, SplitFile, parse_settings
+from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
 def train(
@@ -52,6 +52,7 @@ def train(
         ),
     ] = "1",
     device: Device = "cpu",
+    precision: Precision = "float32",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -79,6 +80,7 @@ def train(
             repeat_shots=repeat_shots,
             views=views,
             device=device,
+            precision=precision,
             progress=progress,
         )
     for note in (*report.dataset.notes, *report.notes):

@@ -153,7 +153,10 @@ def _encode_into(
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
     """Raw text features float32 [n, E]; equal texts are encoded once, and kept in the store."""
-    store = FeatureStore(store_root or default_root(), space(backbone, "text", f"{TEXT_BATCH} x {TEXT_STEP}"))
+    store = FeatureStore(
+        store_root or default_root(),
+        space(backbone, "text", f"{TEXT_BATCH} x {TEXT_STEP}", str(backbone.dtype).removeprefix("torch.")),
+    )
     keys = [hashlib.blake2b(text.encode(), digest_size=32).digest() for text in texts]
     todo = store.missing(keys)
     ids = [backbone.tokenize([texts[i]])[0] for i in todo]
@@ -222,21 +225,21 @@ def stream_features(
 
 def image_space(backbone: Backbone) -> dict[str, str | int]:
     """Description of the store's space that holds a backbone's image features."""
-    return space(backbone, IMAGE_VIEW, str(image_batch(backbone)))
+    return space(backbone, IMAGE_VIEW, str(image_batch(backbone)), backbone.precision)
 
 
 def view_space(backbone: Backbone, crops: Crops) -> dict[str, str | int]:
     """Description of the store's space that holds a backbone's features of random crops."""
     view = f"random crop, bicubic: area from {crops.smallest:g}, flip {crops.flip:g}, 1"
-    return space(backbone, view, str(image_batch(backbone)))
+    return space(backbone, view, str(image_batch(backbone)), backbone.precision)
 
 
-def space(backbone: Backbone, view: str, batch: str) -> dict[str, str | int]:
+def space(backbone: Backbone, view: str, batch: str, dtype: str) -> dict[str, str | int]:
     return {
         "fingerprint": backbone.fingerprint,
         "view": view,
         "batch": batch,
-        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "width": backbone.embed_dim,
     }
 
