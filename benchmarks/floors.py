@@ -7,7 +7,10 @@ same run, or the time to read its bytes once at the memory's bandwidth, whicheve
 from __future__ import annotations
 
 import itertools
+import os
+import shlex
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +56,34 @@ def timings(
             if repetition:
                 taken[name].append(clock(device) - start)
     return taken
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended well: wall seconds and the largest resident memory, bytes."""
+
+    seconds: float
+    memory: int
+
+
+def run_process(command: Sequence[str], cache: Path) -> Finished:
+    """A command from its start to its end, with a cache folder of its own.
+
+    Raises:
+        SystemExit: it failed; its output is the message.
+    """
+    # a user's Python keeps what it has compiled
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment["BIOMEDCOOP_CACHE"] = str(cache)
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    # unlike Popen.wait, it tells the memory of this process alone
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{shlex.join(command)} failed:\n{output.decode()}")
+    return Finished(time.perf_counter() - start, 1024 * usage.ru_maxrss)
 
 
 # --- what the machine can do --------------------------------------------------------------------------------------

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from floors import Costs, Limits, Machine, class_names, image_flops, table, text_flops, timings, write_jpegs
+from floors import (
+    Costs,
+    Limits,
+    Machine,
+    class_names,
+    image_flops,
+    run_process,
+    table,
+    text_flops,
+    timings,
+    write_jpegs,
+)
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.bert import BertConfig
@@ -96,3 +108,11 @@ def test_written_images_are_a_dataset(tmp_path: Path) -> None:
 
 def test_a_table_is_markdown() -> None:
     assert table(["what", "s"], [["load", 1]]) == ["| what | s |", "| --- | --: |", "| load | 1 |"]
+
+
+def test_a_process_is_timed_and_a_failed_one_is_no_measurement(tmp_path: Path) -> None:
+    done = run_process([sys.executable, "-c", "import time; time.sleep(0.2)"], tmp_path)
+    assert 0.2 < done.seconds < 20
+    assert 2**20 < done.memory < 2**30
+    with pytest.raises(SystemExit, match="no such day"):
+        run_process([sys.executable, "-c", "raise SystemExit('no such day')"], tmp_path)
