@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from biomedcoop.errors import UserError
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Progress, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WARMUP_LR = 1e-5
 
-Losses = Callable[[Tensor], Tensor]
+Losses = Callable[["Tensor"], "Tensor"]
 """Batch indices [R, B] -> losses by run and term [R, T]."""
 
-OnStep = Callable[[int, Tensor], None]
+OnStep = Callable[[int, "Tensor"], None]
 """Called with the number of a step (0-based) and its losses [R, T]."""
 
-Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+Gradients = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
 """Losses [R, T] and parameters [R, ...] -> a gradient for each parameter."""
 
 
