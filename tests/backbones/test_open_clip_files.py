@@ -85,6 +85,11 @@ def test_wrong_shapes_are_named(folder: Path, state: State) -> None:
     assert f"'{narrow}' has shape [64, 127], expected [64, 128]" in refusal(folder)
 
 
+def test_large_values_are_not_taken_for_infinite(folder: Path, state: State) -> None:
+    save_file({**state, NORM: torch.full_like(state[NORM], 3e38)}, folder / WEIGHTS)
+    load_backbone(folder)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_refused(folder: Path, state: State, bad: float) -> None:
     spoilt = state[NORM].clone()

@@ -186,15 +186,27 @@ def test_every_command_explains_itself(cli: Cli) -> None:
     assert cli("--version").out.startswith("biomedcoop 0.")
 
 
-def test_help_waits_for_no_heavy_import() -> None:
+@pytest.mark.parametrize(
+    ("words", "expected", "imported"),
+    [(["--help"], "Usage: biomedcoop", []), (["methods", "list"], "lp++", ["numpy"])],
+)
+def test_what_only_informs_waits_for_no_heavy_import(words: list[str], expected: str, imported: list[str]) -> None:
     program = (
-        "import sys\nfrom biomedcoop.cli import main\nsys.argv = ['biomedcoop', '--help']\n"
+        f"import sys\nfrom biomedcoop.cli import main\nsys.argv = ['biomedcoop', *{words}]\n"
         "try: main()\nfinally: print(*sorted({'torch', 'matplotlib', 'PIL', 'numpy', 'sklearn', 'pyarrow', "
         "'safetensors', 'tokenizers', 'huggingface_hub'} & set(sys.modules)), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "Usage: biomedcoop" in result.stdout
-    assert result.stderr.split() == []
+    assert expected in result.stdout
+    assert result.stderr.split() == imported
+
+
+def test_a_backbone_loads_without_torchs_compiler() -> None:
+    program = (
+        "import sys\nfrom biomedcoop.backbones import load_backbone\nload_backbone('mini')\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_command_lines_that_say_nothing_or_nonsense(cli: Cli, refused: Refused, out: Path) -> None:

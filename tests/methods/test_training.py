@@ -156,7 +156,7 @@ def test_runs_train_together_as_they_do_alone(
     by_class = json.loads((parity / "prompts.json").read_text())
     settings = BiomedCoOpSettings(epochs=4)
     with torch.no_grad():
-        features = backbone.encode_image(torch.from_numpy(images["train_images"][::4]).to(dtype))
+        features = backbone.encode_image(torch.from_numpy(images["train_images"][::4])).to(dtype)
         sentences = torch.stack([backbone.encode_text(by_class[name]) for name in names])
     labels = torch.from_numpy(images["train_labels"][::4])
     prompts = ClassPrompts(backbone, names, settings)

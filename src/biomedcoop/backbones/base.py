@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
-Drop = Callable[[Tensor], Tensor]
+from biomedcoop.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Drop = Callable[["Tensor"], "Tensor"]
 """Dropout with random numbers of its own: activations [B, ...] -> the same, some of them zero and the rest scaled up."""
 
 

@@ -31,12 +31,17 @@ class BertConfig:
     norm_eps: float = 1e-12
 
 
+def empty_embedding(rows: int, width: int) -> nn.Embedding:
+    """An embedding whose weights are still to come: drawing them on the meta device makes torch import its compiler."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class Embeddings(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.width)
-        self.position_embeddings = nn.Embedding(config.positions, config.width)
-        self.token_type_embeddings = nn.Embedding(config.token_types, config.width)
+        self.word_embeddings = empty_embedding(config.vocab_size, config.width)
+        self.position_embeddings = empty_embedding(config.positions, config.width)
+        self.token_type_embeddings = empty_embedding(config.token_types, config.width)
         self.LayerNorm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, embeddings: Tensor) -> Tensor:  # word embeddings [B, L, W] -> [B, L, W]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone, Drop
+from biomedcoop.backbones.bert import empty_embedding
 from biomedcoop.backbones.open_clip import encode_and_keep
 from biomedcoop.backbones.open_clip_files import (
     CONFIG,
@@ -306,7 +307,7 @@ class Towers(nn.Module):
             self.visual = VisionTransformer(image, embed_dim)
         else:
             self.visual = ModifiedResNet(image, embed_dim)
-        self.token_embedding = nn.Embedding(text.vocab_size, width)
+        self.token_embedding = empty_embedding(text.vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.zeros(text.positions, width))
         self.transformer = Transformer(text.blocks)
         self.ln_final = nn.LayerNorm(width)

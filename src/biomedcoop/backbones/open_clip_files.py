@@ -328,6 +328,11 @@ def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Pat
     return found
 
 
+def _all_finite(value: Tensor) -> bool:
+    # one number that is not finite makes the sum so, and a sum needs no copy; one that runs over has each number asked
+    return bool(value.sum(dtype=torch.float32).isfinite()) or bool(value.isfinite().all())
+
+
 def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
     """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be among them."""
     for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
@@ -341,7 +346,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
             raise UserError(f"{folder}: '{key}' has shape {list(state[key].shape)}, expected {list(want)}")
         if not state[key].is_floating_point():
             raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
-        if not bool(torch.isfinite(state[key]).all()):
+        if not _all_finite(state[key]):
             raise UserError(f"{folder}: '{key}' holds values that are not finite; fetch the weights again")
     if not bool(torch.isfinite(state["logit_scale"].float().exp())):
         raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; fetch the weights again")
@@ -349,11 +354,14 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
 
 def fill(towers: nn.Module, state: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
     """Give towers on the meta device their tensors, frozen: the image tower's in float32, all others in ``dtype``."""
-    typed = {key: value.to(torch.float32 if key.startswith("visual.") else dtype) for key, value in state.items()}
-    # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
-    aligned = {key: value if value.data_ptr() % 64 == 0 else value.clone() for key, value in typed.items()}
-    towers.load_state_dict(aligned, assign=True)
-    towers.requires_grad_(False).eval().to(device=device)
+
+    def ready(key: str, value: Tensor) -> Tensor:
+        value = value.to(device=device, dtype=torch.float32 if key.startswith("visual.") else dtype)
+        # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
+        return value if value.data_ptr() % 64 == 0 else value.clone()
+
+    towers.load_state_dict({key: ready(key, value) for key, value in state.items()}, assign=True)
+    towers.requires_grad_(False).eval()
 
 
 def fingerprint(facts: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor], tokenizer: str) -> str:

@@ -14,18 +14,18 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import Recipe
 from biomedcoop.data.crops import Crops
 from biomedcoop.errors import UserError
+from biomedcoop.lazy import F, torch
 
-State = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = dict[str, "Tensor"]
 """What a fitted method is: named tensors, among them all that ``logits`` needs."""
 
 Progress = Callable[[int, int, str], None]

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.data.catalogue import Recipe
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Task, register, require_range
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.selection import select_sentences, sentence_scores
 from biomedcoop.methods.training import Losses, batch_of, cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROWS_PER_PART = 1024
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.crops import Crops
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,
     Method,
@@ -42,6 +39,9 @@ from biomedcoop.methods.training import (
     sgd,
     steps_in,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
 from biomedcoop.methods.context import (
     TEXTS_PER_PASS,
@@ -38,6 +36,9 @@ from biomedcoop.methods.training import (
     sgd,
     steps_in,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _log = logging.getLogger("biomedcoop")
 

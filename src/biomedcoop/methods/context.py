@@ -9,16 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from typing import TYPE_CHECKING, Any
 
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.data.catalogue import Recipe
 from biomedcoop.errors import UserError
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Method,
     Progress,
@@ -30,6 +26,9 @@ from biomedcoop.methods.base import (
     text_state,
 )
 from biomedcoop.methods.training import Gradients, Losses, OnStep, reporter, schedule_of, sgd, steps_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEXTS_PER_PASS = 256
 """Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
@@ -148,6 +147,8 @@ def encode_prompts(
 
     if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
         return encode(context).view(x, c, -1)
+    from torch.utils.checkpoint import checkpoint
+
     parts = [
         checkpoint(encode, part, use_reentrant=False, preserve_rng_state=False)
         for part in torch.split(context, per_pass)
@@ -175,7 +176,7 @@ def run_dropout(rate: float, seeds: Sequence[int]) -> Drop | None:
     return drop
 
 
-Embeddings = Callable[[], Tensor]
+Embeddings = Callable[[], "Tensor"]
 """Unit-norm class embeddings [R, C, E] of the contexts as they are now."""
 
 

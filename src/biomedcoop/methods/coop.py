@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-
+from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Abilities, Task, register
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.training import Losses, batch_of, cross_entropy

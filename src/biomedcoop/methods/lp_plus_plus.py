@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.crops import Crops
 from biomedcoop.errors import UserError
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,
     Method,
@@ -33,6 +30,9 @@ from biomedcoop.methods.base import (
     text_state,
 )
 from biomedcoop.methods.training import cross_entropy, drawn_as_linear, reporter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALPHA_EVERY, ALPHA_FACTOR = 10, 250.0
 

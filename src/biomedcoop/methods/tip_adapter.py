@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.crops import Crops
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,
     Method,
@@ -32,6 +29,9 @@ from biomedcoop.methods.base import (
     template_embeddings,
     text_state,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class TipAdapter(Method):
         require_range(self.name, settings, 0, "logit_scale", most=1000)
         require_template(self.name, settings)
 
-    @torch.no_grad()
     def fit(
         self, task: Task, settings: TipAdapterSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
-        keys, values = cache_of(task)
-        return cached_states(task, settings, keys, values)
+        with torch.no_grad():
+            keys, values = cache_of(task)
+            return cached_states(task, settings, keys, values)
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         f = F.normalize(features, dim=-1)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Any, Protocol
 
 from biomedcoop.errors import UserError
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Progress, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WARMUP_LR = 1e-5
 
 STEPS_BEFORE_RECORDING = 3
 """What is set up at a first use (workspaces, choices of kernels) must not be part of a CUDA graph."""
 
-Losses = Callable[[Tensor], Tensor]
+Losses = Callable[["Tensor"], "Tensor"]
 """Batch indices [R, B] -> losses by run and term [R, T]."""
 
-OnStep = Callable[[int, Tensor], None]
+OnStep = Callable[[int, "Tensor"], None]
 """Called with the number of a step (0-based) and its losses [R, T]."""
 
-Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+Gradients = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
 """Losses [R, T] and parameters [R, ...] -> a gradient for each parameter."""
 
 
@@ -87,11 +87,11 @@ class SGD:
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
         self.velocity = [torch.zeros_like(p, requires_grad=False) for p in parameters]
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
-        for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
-            v.mul_(self.momentum).add_(g).add_(p, alpha=self.weight_decay)
-            p.sub_(rate * v)
+        with torch.no_grad():
+            for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
+                v.mul_(self.momentum).add_(g).add_(p, alpha=self.weight_decay)
+                p.sub_(rate * v)
 
 
 class AdamW:
@@ -104,15 +104,15 @@ class AdamW:
         self.fading = torch.ones(2, dtype=torch.float64, device=parameters[0].device)
         self.betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=parameters[0].device)
 
-    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
-        self.fading.mul_(self.betas)
-        first, second = (1 - self.fading).to(rate.dtype)
-        for p, m, v, g in zip(self.parameters, self.first, self.second, gradients, strict=True):
-            m.lerp_(g, 0.1)
-            v.mul_(0.999).addcmul_(g, g, value=0.001)
-            p.mul_(1 - rate * self.weight_decay)
-            p.sub_(rate / first * m / ((v / second).sqrt() + self.eps))
+        with torch.no_grad():
+            self.fading.mul_(self.betas)
+            first, second = (1 - self.fading).to(rate.dtype)
+            for p, m, v, g in zip(self.parameters, self.first, self.second, gradients, strict=True):
+                m.lerp_(g, 0.1)
+                v.mul_(0.999).addcmul_(g, g, value=0.001)
+                p.mul_(1 - rate * self.weight_decay)
+                p.sub_(rate / first * m / ((v / second).sqrt() + self.eps))
 
 
 def sgd(

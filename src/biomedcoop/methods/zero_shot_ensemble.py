@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch.nn import functional as F
-
+from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range, text_state
 
 
@@ -36,13 +34,13 @@ class ZeroShotEnsemble(Method):
     def check(self, settings: ZeroShotEnsembleSettings) -> None:
         require_range(self.name, settings, 1, "n_sentences")
 
-    @torch.no_grad()
     def fit(
         self, task: Task, settings: ZeroShotEnsembleSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
         assert task.sentence_features is not None
-        unit = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
-        state = text_state(task.backbone, unit.mean(1))
+        with torch.no_grad():
+            unit = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
+            state = text_state(task.backbone, unit.mean(1))
         return [dict(state) for _ in seeds]
 
     def retarget(self, state: State, task: Task, settings: ZeroShotEnsembleSettings) -> State:
