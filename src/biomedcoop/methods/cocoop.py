@@ -88,6 +88,7 @@ class CoCoOp(Method):
             batches(n, settings.batch_size, settings.epochs, settings.lr, seeds),
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            max_norm=settings.max_norm,
             on_step=reporter(progress, steps),
         )
         return [cocoop_state(prompts, own) for own in zip(*parameters, strict=True)]

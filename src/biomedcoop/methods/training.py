@@ -58,12 +58,13 @@ def sgd(
     *,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    max_norm: float = 0.0,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
 ) -> None:
     """Train in place with stochastic gradient descent; the rest is that of :func:`descend`."""
     optimizer = torch.optim.SGD(parameters, lr=WARMUP_LR, momentum=momentum, weight_decay=weight_decay)
-    descend(optimizer, parameters, losses, schedule, gradients=gradients, on_step=on_step)
+    descend(optimizer, parameters, losses, schedule, max_norm=max_norm, gradients=gradients, on_step=on_step)
 
 
 def descend(
@@ -72,6 +73,7 @@ def descend(
     losses: Losses,
     schedule: Iterable[tuple[Tensor, float]],
     *,
+    max_norm: float = 0.0,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
 ) -> None:
@@ -81,6 +83,7 @@ def descend(
         optimizer: of ``parameters``.
         parameters: trainable tensors, each [R, ...].
         losses: batch indices [R, B] -> losses by run and term [R, T].
+        max_norm: length to which a longer gradient of a run is shortened; 0 for no limit.
         gradients: what is descended; by default the gradient of the sum of all losses.
         schedule: batch indices and learning rate of every step.
         on_step: called after each step with its number and the losses.
@@ -92,13 +95,20 @@ def descend(
         optimizer.param_groups[0]["lr"] = rate
         terms = losses(index)
         found = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
-        for parameter, gradient in zip(parameters, found, strict=True):
+        for parameter, gradient in zip(parameters, shortened(found, max_norm) if max_norm else found, strict=True):
             parameter.grad = gradient
         optimizer.step()
         if on_step is not None:
             on_step(step, terms.detach())
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
+
+
+def shortened(gradients: Sequence[Tensor], most: float) -> list[Tensor]:
+    """Gradients [R, ...], those of a run multiplied by one number so that together they are at most ``most`` long."""
+    length = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
+    share = (most / length).clamp(max=1)
+    return [g * share.view(-1, *(1,) * (g.dim() - 1)) for g in gradients]
 
 
 def reporter(progress: Progress | None, total: int) -> OnStep | None:
