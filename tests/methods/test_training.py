@@ -16,7 +16,17 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task
 from biomedcoop.methods.biomedcoop import BiomedCoOp, BiomedCoOpSettings
 from biomedcoop.methods.context import ClassPrompts
-from biomedcoop.methods.training import SGD, WARMUP_LR, AdamW, batches, learning_rate, reporter, sgd, steps_in
+from biomedcoop.methods.training import (
+    SGD,
+    WARMUP_LR,
+    AdamW,
+    batches,
+    learning_rate,
+    reporter,
+    sgd,
+    shortened,
+    steps_in,
+)
 
 Schedule = list[tuple[torch.Tensor, float]]
 
@@ -141,6 +151,18 @@ def test_optimizers_are_those_of_torch() -> None:
             reference.param_groups[0]["lr"] = rate
             reference.step()
             torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def test_a_long_gradient_is_shortened_run_by_run() -> None:
+    """Its direction stays, over all parameters of the run; a shorter one is left alone, and so is none at all."""
+    long, short, none = [3.0, 0.0, 4.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.0]
+    parts = torch.tensor([long, short, none]).split([1, 2], dim=1)
+    together = torch.cat(shortened(list(parts), 1.0), dim=1)
+    torch.testing.assert_close(together, torch.tensor([[0.6, 0.0, 0.8], short, none]))
+    p = torch.tensor([[2.0], [2.0]], requires_grad=True)
+    slopes = torch.tensor([[8.0], [0.25]])
+    sgd([p], lambda _: slopes * p, [(torch.zeros(2, 1, dtype=torch.int64), 0.1)], weight_decay=0.0, max_norm=0.5)
+    assert p.detach().flatten().tolist() == pytest.approx([2 - 0.05, 2 - 0.025])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=str)
