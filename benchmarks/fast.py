@@ -3,9 +3,9 @@
     BIOMEDCOOP_DATA=FOLDER python benchmarks/fast.py --work WORK > tables.md
     BIOMEDCOOP_DATA=FOLDER python benchmarks/fast.py --work WORK --times > times.md
 
-Candidates, which change recipe "default", are compared with the published settings on *validation* images, at 1, 4 and 16 images per
-class, three seeds. Then recipe "fast" as the package has it meets recipe "paper" on the test images. Times are those of ``fit``,
-three runs together, from stored features, with nothing else to be done; the methods and recipes take turns in one process.
+Candidates, which change recipe "default", are compared with the published settings on *validation* images, at 1, 4 and 16 images
+per class, three seeds. Then recipe "fast" as the package has it meets recipe "paper" on the test images. Times are those of
+``fit``, three runs together, from stored features, with nothing else to be done; methods and recipes take turns in one process.
 """
 
 from __future__ import annotations
