@@ -89,11 +89,11 @@ def run_process(command: Sequence[str], cache: Path) -> Finished:
 # --- what the machine can do --------------------------------------------------------------------------------------
 
 
-def product(shape: Shape, device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], None], int]:
-    """Products [m, k] × [k, n] one behind the other, and how many floating-point operations they are."""
+def product(shape: Shape, device: torch.device) -> tuple[Callable[[], None], int]:
+    """float32 products [m, k] × [k, n] one behind the other, and how many floating-point operations they are."""
     m, k, n = shape
-    a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
-    out = torch.empty(m, n, device=device, dtype=dtype)
+    a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)
+    out = torch.empty(m, n, device=device)
     loops = max(1, round(PRODUCT_FLOPS[device.type] / (2 * m * k * n)))
 
     def run() -> None:
@@ -139,9 +139,9 @@ class Machine:
         shapes: the model's own products, beside square ones.
     """
 
-    def __init__(self, shapes: Sequence[Shape], device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, shapes: Sequence[Shape], device: torch.device) -> None:
         shapes = [(side, side, side) for side in SQUARES[device.type]] + list(shapes)
-        self.products = {shape: product(shape, device, dtype) for shape in dict.fromkeys(shapes)}
+        self.products = {shape: product(shape, device) for shape in dict.fromkeys(shapes)}
         self.stream = torch.ones(STREAM_BYTES // 4, device=device)
 
     def works(self) -> dict[Hashable, Callable[[], object]]:

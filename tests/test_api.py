@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
@@ -172,6 +173,11 @@ def test_evaluating_what_does_not_fit(data: bc.Dataset, first_run: Path, tiny: B
         ({"seed": 2**64}, f"seeds [{2**64}]"),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
+        ({"views": 0}, "views=0 must be a whole number from 1 to 10000, or per-epoch"),
+        ({"views": 2.5}, "views=2.5 must be"),
+        ({"views": True}, "views=True must be"),
+        ({"views": "per epoch"}, "views='per epoch' must be"),
+        ({"views": "per-epoch", "method": "lp++"}, "lp++ takes all views of all images at once"),
     ],
 )
 def test_refused_before_the_backbone_is_even_loaded(data: bc.Dataset, options: dict[str, Any], words: str) -> None:
@@ -292,6 +298,33 @@ def test_a_small_class_is_drawn_with_repetition_when_told_to(data: bc.Dataset, t
     assert "'blue cyst' has 3 images in train but shots=4" in refusal(small, tiny)
     clf = bc.fit(small, backbone=tiny, repeat_shots=True, **FAST)
     assert 9 <= len(clf.facts["training_images"]) <= 11  # one at least was drawn twice
+
+
+def test_views_of_the_training_images(data: bc.Dataset, tiny: Backbone) -> None:
+    def trained(**options: Any) -> bc.Classifier:
+        return bc.fit(data, backbone=tiny, shots=2, settings={"epochs": 4, "lr": 0.02}, **options)
+
+    by_views = {views: trained(views=views) for views in (1, 3, 4, "per-epoch")}
+    for views, classifier in by_views.items():
+        assert classifier.facts["views"] == views
+        again = trained(views=views)
+        assert torch.equal(again.state["class_embeddings"], classifier.state["class_embeddings"])
+    embeddings = torch.stack([classifier.state["class_embeddings"] for classifier in by_views.values()])
+    assert (embeddings[1:] - embeddings[:1]).abs().amax((1, 2)).min() > 1e-5
+    # four views drawn at random are not those of four epochs in turn
+    assert (embeddings[2] - embeddings[3]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("method", ["clip-adapter", "tip-adapter", "tip-adapter-f", "linear-probe", "lp++", "cocoop"])
+def test_views_in_company(method: str, data: bc.Dataset, tiny: Backbone) -> None:
+    settings = {"epochs": 3} if method in ("cocoop", "clip-adapter", "tip-adapter-f") else {}
+    together = bc.fit_runs(data, method, tiny, 2, [1, 2], views=3, settings=settings)
+    part = data.part("test")
+    for seed, run in zip([1, 2], together, strict=True):
+        alone = bc.fit(data, method, tiny, 2, seed, views=3, settings=settings)
+        np.testing.assert_allclose(
+            run.predict_proba(list(part.images)), alone.predict_proba(list(part.images)), atol=1e-4
+        )
 
 
 def test_what_else_is_in_a_run_folder_is_not_overwritten(discs: Path, tiny: Backbone, tmp_path: Path) -> None:

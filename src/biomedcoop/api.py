@@ -47,6 +47,8 @@ _log = logging.getLogger("biomedcoop")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
 
+MAX_VIEWS = 10_000
+
 RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json")
 
 
@@ -73,7 +75,9 @@ def fit_runs(
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
     repeat_shots: bool = False,
+    views: int | str = 1,
     device: torch.device | str = "cpu",
+    precision: str = "float32",
     progress: Progress | None = None,
 ) -> list[Classifier]:
     """Train one classifier per seed, all in one pass of the text encoder.
@@ -91,15 +95,18 @@ def fit_runs(
         settings: single settings of the method, over the recipe's.
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
+        views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
+            drawn at each step), "per-epoch" a new random crop in each epoch, as published.
         device: where the backbone runs, when it is given by name.
+        precision: in what its image tower computes, when it is given by name; see :func:`biomedcoop.load_backbone`.
         progress: told how far the work is.
 
     Raises:
         UserError: anything that cannot be used, before long work starts.
         ImageError: a training image cannot be read.
     """
-    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots)
-    return _fit(plan, _loaded(backbone, device), progress)
+    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots, views)
+    return _fit(plan, _loaded(backbone, device, precision), progress)
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ class _Plan:
     draws: list[npt.NDArray[np.int64]]
     val_draws: list[npt.NDArray[np.int64]]
     published: bool
+    views: int = 1
+    per_epoch: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -129,6 +138,7 @@ def _plan(
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
     repeat_shots: bool = False,
+    views: int | str = 1,
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
@@ -139,6 +149,7 @@ def _plan(
     chosen = get_method(method)
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
+    n_views, per_epoch = _views(chosen, values, views)
     sentences = find_sentences(data, prompts) if chosen.abilities.uses_sentences else None
     benchmark = entry.name if entry else None
     published = entry is not None and recipe != "default" and chosen.published_for(entry.recipe, recipe)
@@ -158,8 +169,40 @@ def _plan(
                 "training images that were not drawn were taken."
             ]
     return _Plan(
-        data, chosen, values, shots, seeds, recipe, benchmark, sentences, draws, val_draws, published, tuple(notes)
+        data,
+        chosen,
+        values,
+        shots,
+        seeds,
+        recipe,
+        benchmark,
+        sentences,
+        draws,
+        val_draws,
+        published,
+        n_views,
+        per_epoch,
+        tuple(notes),
     )
+
+
+def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
+    """How many views of each training image, and whether each belongs to an epoch."""
+    uses_images = method.abilities.uses_images
+    if views == "per-epoch":
+        if method.abilities.needs_all_views:
+            raise UserError(
+                f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number"
+            )
+        return (settings.epochs, True) if uses_images else (1, False)
+    try:
+        number = int(views)
+        whole = number == float(views) and not isinstance(views, bool)
+    except (TypeError, ValueError, OverflowError):
+        whole, number = False, 0
+    if not whole or not 1 <= number <= MAX_VIEWS:
+        raise UserError(f"views={views!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
+    return (number if uses_images else 1), False
 
 
 def _held_out(
@@ -177,29 +220,39 @@ def _held_out(
         ) from error
 
 
-def _loaded(backbone: Backbone | str | os.PathLike[str], device: torch.device | str) -> Backbone:
+def _loaded(
+    backbone: Backbone | str | os.PathLike[str], device: torch.device | str, precision: str = "float32"
+) -> Backbone:
     from biomedcoop.backbones import load_backbone
 
-    return load_backbone(backbone, device=device) if isinstance(backbone, (str, os.PathLike)) else backbone
+    if not isinstance(backbone, (str, os.PathLike)):
+        return backbone
+    return load_backbone(backbone, device=device, precision=precision)
 
 
 def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
     import torch
 
-    from biomedcoop.features.encode import encode_images, encode_texts
+    from biomedcoop.features.encode import encode_images, encode_texts, encode_views
     from biomedcoop.methods import Task
 
     data, method, sentences = plan.data, plan.method, plan.sentences
-    used = np.unique(np.concatenate([*plan.draws, *plan.val_draws]))
-    drawn = data.select(used)
-    features = torch.from_numpy(
-        encode_images(backbone, drawn, progress=_counting(progress, "encoding training images"))
-    )
-    index, val_index = (
-        torch.from_numpy(np.stack([np.searchsorted(used, draw) for draw in draws]))  # [R, N] and [R, V]
-        for draws in (plan.draws, plan.val_draws)
-    )
-    labels = torch.from_numpy(drawn.labels)
+    count = _counting(progress, "encoding training images")
+
+    def gathered(draws: Sequence[npt.NDArray[np.int64]], views: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [R, n·V, E] and labels [R, n·V] of drawn images, each encoded once."""
+        used = np.unique(np.concatenate(draws))
+        drawn = data.select(used)
+        if views == 1:
+            features = encode_images(backbone, drawn, progress=count)[:, None]
+        else:
+            features = encode_views(backbone, drawn, method.crops, views, progress=count)
+        rows = np.stack([np.searchsorted(used, draw) for draw in draws])  # [R, n]
+        own, labels = torch.from_numpy(features[rows]), torch.from_numpy(drawn.labels[rows])
+        return own.flatten(1, 2).to(backbone.device), labels.repeat_interleave(views, 1).to(backbone.device)
+
+    features, labels = gathered(plan.draws, plan.views)
+    val_features, val_labels = gathered(plan.val_draws, 1) if method.abilities.needs_validation else (None, None)
     teacher = None
     notes = [*plan.notes, *(sentences.notes if sentences else ())]
     if sentences is not None:
@@ -215,11 +268,13 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     task = Task(
         backbone,
         data.class_names,
-        features[index].to(backbone.device),
-        labels[index].to(backbone.device),
+        features,
+        labels,
         teacher,
-        features[val_index].to(backbone.device) if method.abilities.needs_validation else None,
-        labels[val_index].to(backbone.device) if method.abilities.needs_validation else None,
+        val_features,
+        val_labels,
+        plan.views,
+        plan.per_epoch,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
     states = method.fit(task, plan.settings, plan.seeds, training)
@@ -233,6 +288,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "shots": plan.shots,
             "seed": seed,
             "recipe": plan.recipe,
+            "views": "per-epoch" if plan.per_epoch else plan.views,
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
             "sentences": sentences.source if sentences else None,
@@ -324,11 +380,12 @@ def run(
     data = load_dataset(source, split_file=split_file)
     _check_place(out, data, source, split_file)
     settings, device = options.pop("settings", None), options.pop("device", "cpu")
+    precision = options.pop("precision", "float32")
     plans = {
         name: _plan(data, name, shots, [seed], settings=settings if name == method else None, **options)
         for name in dict.fromkeys((method, *compare))
     }
-    backbone = _loaded(backbone, device)
+    backbone = _loaded(backbone, device, precision)
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
@@ -362,7 +419,7 @@ def run(
             if name != method
         },
         notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
-        command=_command(data.name, method, backbone.name, shots, seed, compare, split_file, settings, options),
+        command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         write_report(report, folder)
@@ -581,6 +638,15 @@ def _recipe_note(classifier: Classifier) -> list[str]:
         notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
     if classifier.facts["published_settings"]:
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
+    if (views := classifier.facts["views"]) != 1:
+        how = (
+            "a new random crop of each training image in every epoch"
+            if views == "per-epoch"
+            else f"{views} random crops of each training image"
+        )
+        notes.append(f"Views: {how}; test images are seen by their centre crop.")
+    if classifier.backbone.precision != "float32":
+        notes.append(f"Image features: computed in {classifier.backbone.precision}.")
     return notes
 
 
@@ -607,7 +673,7 @@ def _counting(progress: Progress | None, what: str) -> Callable[[int, int], None
 def _command(
     data: str,
     method: str,
-    backbone: str,
+    backbone: Backbone,
     shots: int,
     seed: int,
     compare: Sequence[str],
@@ -616,7 +682,7 @@ def _command(
     options: Mapping[str, Any],
 ) -> str:
     """The command that repeats a run, with names in place of this machine's paths."""
-    words = ["--data", data, "--method", method, "--backbone", backbone, "--shots", shots, "--seed", seed]
+    words = ["--data", data, "--method", method, "--backbone", backbone.name, "--shots", shots, "--seed", seed]
     words += ["--compare", ",".join(compare) or "none"]
     if split_file is not None:
         words += ["--split-file", Path(split_file).name]
@@ -626,6 +692,10 @@ def _command(
         words += ["--prompts", Path(prompts).name]
     if (recipe := options.get("recipe", "paper")) != "paper":
         words += ["--recipe", recipe]
+    if (views := options.get("views", 1)) not in (1, "1"):
+        words += ["--views", views]
     if options.get("repeat_shots"):
         words += ["--repeat-shots"]
+    if backbone.precision != "float32":
+        words += ["--precision", backbone.precision]
     return shlex.join(["biomedcoop", "train", *map(str, words), "--out", "run"])

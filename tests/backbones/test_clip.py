@@ -340,14 +340,17 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
 
 
 def test_other_precisions(vit: Path, tiny_clip_vit: Backbone) -> None:
-    narrow = load_backbone(vit, dtype=torch.bfloat16)
+    images, texts = load_backbone(vit, precision="bfloat16"), load_backbone(vit, dtype=torch.bfloat16)
     for ours, theirs in (
-        (narrow.encode_image(pixels().to(torch.bfloat16)), tiny_clip_vit.encode_image(pixels())),
-        (narrow.encode_text(["a stone"]), tiny_clip_vit.encode_text(["a stone"])),
+        (images.encode_image(pixels().to(torch.bfloat16)), tiny_clip_vit.encode_image(pixels())),
+        (texts.encode_text(["a stone"]), tiny_clip_vit.encode_text(["a stone"])),
     ):
         assert ours.dtype == torch.bfloat16
         torch.testing.assert_close(ours.float(), theirs, atol=0.15, rtol=0.1)
-    assert narrow.fingerprint == tiny_clip_vit.fingerprint
+    # each leaves the other tower alone
+    torch.testing.assert_close(images.encode_text(["stone"]), tiny_clip_vit.encode_text(["stone"]), atol=0, rtol=0)
+    torch.testing.assert_close(texts.encode_image(pixels()), tiny_clip_vit.encode_image(pixels()), atol=0, rtol=0)
+    assert images.fingerprint == texts.fingerprint == tiny_clip_vit.fingerprint
 
 
 def test_whatever_changes_a_feature_changes_the_fingerprint(vit: Path, tiny_clip_vit: Backbone) -> None:

@@ -188,7 +188,7 @@ def test_every_command_explains_itself(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected", "imported"),
-    [(["--help"], "Usage: biomedcoop", []), (["methods", "list"], "lp++", ["numpy"])],
+    [(["--help"], "Usage: biomedcoop", []), (["methods", "list"], "lp++", ["PIL", "numpy"])],
 )
 def test_what_only_informs_waits_for_no_heavy_import(words: list[str], expected: str, imported: list[str]) -> None:
     program = (
@@ -270,10 +270,27 @@ def test_simulated_images_are_written_and_read(cli: Cli, refused: Refused, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["us"]
 
 
+def test_another_precision_is_asked_for_and_told(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert cli(*train_words(discs, out, "--precision", "bfloat16")).status == 0
+    report = (out / "report.md").read_text()
+    assert "Image features: computed in bfloat16." in report
+    assert "--precision bfloat16" in report
+    scan, exact = discs / "test" / "red_stone" / "01.png", []
+    for precision in ("bfloat16", "float32"):
+        words = ("--backbone", TINY, "--precision", precision, "--json")
+        assert cli("evaluate", out, "--data", discs, *words).status == 0
+        (row,) = json.loads(cli("predict", out, scan, *words).out)
+        exact.append(row["p_red stone"])
+    assert exact[0] != exact[1]
+    assert exact[0] == pytest.approx(exact[1], abs=0.05)
+
+
 def test_doctor(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     healthy = cli("doctor")
     assert healthy.status == 0
     assert "loads and encodes" in healthy.out
+    assert "times as fast in bfloat16" in healthy.out
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "file"))
     ill = cli("doctor", "--json")
@@ -405,6 +422,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--prompts", "nowhere.json"], "nowhere.json"),
         (["--split-file", "nowhere.json"], "nowhere.json"),
         (["--device", "abacus"], "'abacus'"),
+        (["--precision", "int4"], "precision 'int4' is not known; choose float32, bfloat16, auto"),
     ],
 )
 def test_names_and_numbers_that_cannot_be_used(

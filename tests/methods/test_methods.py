@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier, load
@@ -133,6 +134,57 @@ def test_learning(method: Method, task: Task, backbone: Backbone) -> None:
     ]
     # chance is a third; of guessers one in a hundred gets more than 45 % of 90 right
     assert float(torch.stack(right).float().mean()) > 0.45
+
+
+@pytest.mark.parametrize("method", LEARNERS, indirect=True)
+def test_views(method: Method, task: Task, backbone: Backbone) -> None:
+    """Two equal views of each image teach what one teaches; two different ones teach something else."""
+    assert METHODS[method.name] is not None
+    settings = method.settings(METHODS[method.name])
+    first = only(task, 0)
+    test = torch.cat([images_of(c, 10, backbone, 90) for c in range(3)])
+
+    def logits(task: Task) -> torch.Tensor:
+        return method.logits(method.fit(task, settings, [5])[0], test, backbone)
+
+    twice = replace(first, features=first.features.repeat_interleave(2, 1), labels=first.labels.repeat_interleave(2, 1))
+    plain, same = logits(first), logits(replace(twice, views=2))
+    if method.abilities.needs_all_views and method.name != "tip-adapter":  # twice the rows are another sum of losses
+        assert same.argmax(1).eq(plain.argmax(1)).float().mean() > 0.9
+    else:
+        torch.testing.assert_close(same, plain, atol=1e-3, rtol=1e-3)
+    moved = twice.features.clone()
+    moved[:, 1::2] += 0.2 * moved[:, 1::2].roll(1, 2)
+    assert (logits(replace(twice, features=moved, views=2)) - plain).abs().max() > 1e-3
+
+
+TRAINED = [n for n in LEARNERS if not get_method(n).abilities.needs_all_views]
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what would make a GPU and its host wait for each other: values read, masks counted, constants sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket._qualified_op_name
+        masked = name == "aten::index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::lift_fresh")
+        self.count += masked or name in waits
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", [*TRAINED, "lp++"], indirect=True)
+def test_no_step_waits_for_the_device(method: Method, task: Task) -> None:
+    """Twice as many steps read no more values."""
+    counts = []
+    for epochs in (3, 6):
+        with HostReads() as reads:
+            method.fit(task, method.settings({**METHODS[method.name], "epochs": epochs}), [5, 6, 7])
+        counts.append(reads.count)
+    assert counts[0] == counts[1] > 0
 
 
 def test_saved_and_loaded(method: Method, task: Task, backbone: Backbone, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task
 from biomedcoop.methods.biomedcoop import BiomedCoOp, BiomedCoOpSettings
 from biomedcoop.methods.context import ClassPrompts
-from biomedcoop.methods.training import WARMUP_LR, batches, learning_rate, reporter, sgd, steps_in
+from biomedcoop.methods.training import SGD, WARMUP_LR, AdamW, batches, learning_rate, reporter, sgd, steps_in
 
 Schedule = list[tuple[torch.Tensor, float]]
 
@@ -68,6 +68,24 @@ def test_the_order_of_a_seed_does_not_depend_on_company() -> None:
     assert [index[0].tolist() for index, _ in schedule_of(10, 4, 5, 0.1, [4])] != [i[0].tolist() for i, _ in alone]
 
 
+def test_views_are_drawn_by_the_seed_and_leave_the_order_alone() -> None:
+    plain = schedule_of(10, 4, 30, 0.1, [3, 4])
+    viewed = schedule_of(10, 4, 30, 0.1, [3, 4], 5)
+    rows = torch.stack([index for index, _ in viewed])  # [S, R, B]
+    assert (rows // 5).equal(torch.stack([index for index, _ in plain]))
+    drawn = (rows % 5).flatten().bincount(minlength=5) / rows.numel()
+    assert drawn.min() > 0.15
+    assert not (rows % 5)[:, 0].equal((rows % 5)[:, 1])
+    alone = schedule_of(10, 4, 30, 0.1, [4], 5)
+    assert torch.stack([index for index, _ in alone])[:, 0].equal(rows[:, 1])
+
+
+def test_a_view_for_each_epoch() -> None:
+    rows = torch.stack([index for index, _ in schedule_of(8, 4, 6, 0.1, [1, 2], 6, True)])
+    assert (rows % 6).view(6, -1).unique(dim=1).flatten().tolist() == list(range(6))
+    assert (rows // 6).equal(torch.stack([index for index, _ in schedule_of(8, 4, 6, 0.1, [1, 2])]))
+
+
 def test_epochs_are_shuffled_anew() -> None:
     orders = [tuple(index[0].tolist()) for index, _ in schedule_of(8, 8, 6, 0.1, [1])]
     assert len(set(orders)) == 6
@@ -104,6 +122,25 @@ def test_momentum_and_weight_decay() -> None:
     p1 = 2 - 0.1 * v1
     v2 = 0.9 * v1 + 3 + 0.01 * p1
     assert float(p.detach()) == pytest.approx(p1 - 0.2 * v2, rel=1e-6)
+
+
+def test_optimizers_are_those_of_torch() -> None:
+    """Ours keep the rate on the device, so that a step waits for nothing; what they compute is the same."""
+    rates = [1e-3, 0.05, 0.02, 0.2]
+    for ours, theirs in (
+        (lambda p: SGD([p], 0.9, 0.01), lambda p: torch.optim.SGD([p], lr=1, momentum=0.9, weight_decay=0.01)),
+        (lambda p: AdamW([p], 1e-4, 0.01), lambda p: torch.optim.AdamW([p], lr=1, eps=1e-4, weight_decay=0.01)),
+    ):
+        a = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).double()
+        b = a.clone()
+        mine, reference = ours(a), theirs(b)
+        for step, rate in enumerate(rates):
+            gradient = torch.randn(5, 3, generator=torch.Generator().manual_seed(step)).double()
+            mine.step([gradient], torch.tensor(rate, dtype=torch.float64))
+            b.grad = gradient
+            reference.param_groups[0]["lr"] = rate
+            reference.step()
+            torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=str)

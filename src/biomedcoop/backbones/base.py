@@ -12,7 +12,7 @@ import numpy.typing as npt
 from biomedcoop.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Drop = Callable[["Tensor"], "Tensor"]
 """Dropout with random numbers of its own: activations [B, ...] -> the same, some of them zero and the rest scaled up."""
@@ -30,7 +30,10 @@ class Backbone(ABC):
         embed_dim: width E of the joint space.
         token_dim: width D of a token embedding (and so of a learned context vector).
         logit_scale: factor s of the cosine similarities (the exponential is already taken).
-        device, dtype: where and in what precision the towers run.
+        device: where the towers run.
+        dtype: in what the text tower, and what learns through it, computes.
+        precision: in what the image tower computes; see :mod:`biomedcoop.backbones.precision`.
+        image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
     """
 
     name: str
@@ -44,10 +47,17 @@ class Backbone(ABC):
     logit_scale: float
     device: torch.device
     dtype: torch.dtype
+    precision: str = "float32"
+    image_tower: nn.Module
 
-    @abstractmethod
+    @property
+    def learning_dtype(self) -> torch.dtype:
+        """Precision of what is learned, and of losses: at least float32, however coarsely the frozen towers compute."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> raw (not unit-norm) features [B, E]."""
+        return self.image_tower(pixels)  # type: ignore[no-any-return]
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
@@ -90,8 +100,8 @@ class Backbone(ABC):
         return self.encode_text_embeddings(self.embed_tokens(ids), self.mask(ids))
 
     def normalize(self, crops: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 crops [B, S, S, 3] -> normalised pixels [B, 3, S, S] on this backbone's device."""
+        """uint8 crops [B, S, S, 3] -> normalised pixels [B, 3, S, S], as the image tower takes them."""
         x = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).to(torch.float32) / 255.0
         mean = torch.tensor(self.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.std, device=self.device)[:, None, None]
-        return ((x - mean) / std).to(self.dtype).contiguous()
+        return ((x - mean) / std).to(next(self.image_tower.parameters()).dtype).contiguous()

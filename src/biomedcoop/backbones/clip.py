@@ -336,15 +336,13 @@ class ClipBackbone(Backbone):
         self.name, self.fingerprint = name, digest
         self.towers, self.tokenizer = towers, tokenizer
         self.device, self.dtype = towers.logit_scale.device, towers.logit_scale.dtype
+        self.image_tower = towers.visual
         self.image_size = towers.visual.config.image_size
         self.mean, self.std = described.mean, described.std
         self.context_length = tokenizer.context_length
         self.embed_dim = towers.embed_dim
         self.token_dim = towers.text_config.blocks.width
         self.logit_scale = float(towers.logit_scale.float().exp())
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return self.towers.visual(pixels)  # type: ignore[no-any-return]
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer(texts)
@@ -395,7 +393,8 @@ def load_clip(
     Args:
         folder: holds the configuration, the weights and the tokenizer.
         name: how the backbone calls itself; the folder's name by default.
-        device, dtype: where and in what precision the towers run.
+        device: where the towers are.
+        dtype: in what the text tower computes; the image tower computes in float32.
 
     Raises:
         UserError: a file is missing or unreadable, tensors are missing, unexpected, misshapen or not finite, or the

@@ -73,6 +73,7 @@ def load(
     backbone: Backbone | str | os.PathLike[str] | None = None,
     *,
     device: torch.device | str = "cpu",
+    precision: str = "float32",
 ) -> Classifier:
     """Read a classifier and the backbone it belongs to.
 
@@ -80,6 +81,7 @@ def load(
         folder: an artefact, or a run folder that holds one as ``model``.
         backbone: a loaded backbone, or a name or folder; by default the name in the artefact.
         device: where the backbone runs, unless it is given loaded.
+        precision: in what its image tower computes, unless it is given loaded; see :func:`biomedcoop.load_backbone`.
 
     Raises:
         UserError: not an artefact, damaged, of a newer format, or of another backbone.
@@ -100,7 +102,8 @@ def load(
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         try:
-            backbone = load_backbone(backbone if backbone is not None else wanted["name"], device=device)
+            called = backbone if backbone is not None else wanted["name"]
+            backbone = load_backbone(called, device=device, precision=precision)
         except UserError as error:
             raise UserError(
                 f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"

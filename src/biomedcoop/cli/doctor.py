@@ -36,6 +36,7 @@ def examine() -> dict[str, dict[str, Any]]:
 
     from biomedcoop.api import versions
     from biomedcoop.backbones import load_backbone
+    from biomedcoop.backbones.precision import automatic, bfloat16_gain
     from biomedcoop.errors import UserError
     from biomedcoop.features.encode import encode_crops
     from biomedcoop.features.store import default_root, summary
@@ -62,6 +63,10 @@ def examine() -> dict[str, dict[str, Any]]:
         shape = (backbone.image_size, backbone.image_size, 3)
         finite = bool(np.isfinite(encode_crops(backbone, [np.zeros(shape, dtype=np.uint8)])).all())
         checks["mini backbone"] = {"ok": finite, "result": f"loads and encodes, fingerprint {backbone.fingerprint[:8]}"}
+        checks["--precision auto"] = {
+            "ok": True,
+            "result": f"{automatic(backbone)}; mini's image tower is {bfloat16_gain(backbone):.1f} times as fast in bfloat16",
+        }
     except UserError as error:
         checks["mini backbone"] = {"ok": False, "result": str(error)}
     return checks

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Data, Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, SplitFile
+from biomedcoop.cli.options import (
+    Data,
+    Device,
+    Json,
+    Model,
+    NewClasses,
+    NewPrompts,
+    OtherBackbone,
+    Precision,
+    SplitFile,
+)
 
 
 def evaluate(
@@ -22,6 +32,7 @@ def evaluate(
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     device: Device = "cpu",
+    precision: Precision = "float32",
     json: Json = False,
 ) -> None:
     """Test a saved classifier on labelled images.
@@ -33,7 +44,7 @@ def evaluate(
     from biomedcoop.data.readers import load_dataset
     from biomedcoop.prompts.sources import split_names
 
-    classifier = load(model, backbone, device=device)
+    classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
     dataset = load_dataset(data, split_file=split_file, for_training=False)

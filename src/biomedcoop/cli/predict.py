@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone
+from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, Precision
 from biomedcoop.errors import UserError
 
 
@@ -28,6 +28,7 @@ def predict(
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     device: Device = "cpu",
+    precision: Precision = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     json: Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def predict(
     if out is not None:
         check_output(out, overwrite)
     total = sum(1 for _ in find_images(images))
-    classifier = load(model, backbone, device=device)
+    classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
     skipped = 0

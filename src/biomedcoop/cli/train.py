@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, SplitFile, parse_settings
+from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
 def train(
@@ -43,7 +43,16 @@ def train(
     ] = None,
     split_file: SplitFile = None,
     repeat_shots: Annotated[bool, typer.Option("--repeat-shots", help="Draw small classes with repetition.")] = False,
+    views: Annotated[
+        str,
+        typer.Option(
+            "--views",
+            help="What is learned from each training image: 1 (its centre crop), a number of random crops, or per-epoch (a new "
+            "random crop in each epoch, as published; so many more images to encode).",
+        ),
+    ] = "1",
     device: Device = "cpu",
+    precision: Precision = "float32",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -69,7 +78,9 @@ def train(
             recipe=recipe,
             settings=settings,
             repeat_shots=repeat_shots,
+            views=views,
             device=device,
+            precision=precision,
             progress=progress,
         )
     for note in (*report.dataset.notes, *report.notes):

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
 from biomedcoop.data.images import content_hash, read_and_hash, resize_and_crop
 from biomedcoop.errors import ImageError, UserError
@@ -70,46 +71,92 @@ def encode_images(
         UserError: the store cannot be written.
     """
     store = FeatureStore(store_root or default_root(), image_space(backbone))
-    # a file is named by its path in messages, an array by its place in the dataset
-    names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
-    items = list(zip(data.images, names, strict=True))
-    keys = list(run_ahead(lambda item: content_hash(item[0], item[1]), items))
+    items = _named(data)
+    keys = list(run_ahead(lambda item: content_hash(*item), items))
     todo = store.missing(keys)
-    hashes: list[bytes] = []
-    crops: list[Crop] = []
+    read = run_ahead(lambda i: read_crop(backbone, *items[i]), todo)
+    _encode_into(store, backbone, read, len(todo), progress)
+    return _all_of(store, keys, [name for _, name in items])
+
+
+def encode_views(
+    backbone: Backbone,
+    data: Dataset,
+    crops: Crops,
+    views: int,
+    *,
+    store_root: Path | None = None,
+    progress: Count | None = None,
+) -> Floats:
+    """Raw features of ``views`` random crops of each image, float32 [N, V, E], from the store where it has them.
+
+    An image is read and decoded once for all its crops. Arguments and errors are those of :func:`encode_images`.
+    """
+    store = FeatureStore(store_root or default_root(), view_space(backbone, crops))
+    items = _named(data)
+    digests = run_ahead(lambda item: content_hash(*item), items)
+    keys = [crops.key(digest, number) for digest in digests for number in range(views)]
+    todo: dict[int, list[int]] = {}
+    for row in store.missing(keys):
+        todo.setdefault(row // views, []).append(row % views)
+
+    def read(i: int) -> list[tuple[Crop, bytes]]:
+        image, digest = read_and_hash(*items[i])
+        return [(crops.cut(image, backbone.image_size, digest, n), crops.key(digest, n)) for n in todo[i]]
+
+    several = run_ahead(read, todo)
+    _encode_into(store, backbone, (one for image in several for one in image), sum(map(len, todo.values())), progress)
+    names = [name for _, name in items for _ in range(views)]
+    return _all_of(store, keys, names).reshape(len(items), views, backbone.embed_dim)
+
+
+def _named(data: Dataset) -> list[tuple[ImageSource, str]]:
+    """Each image and its name in messages: a file's path, an array's place in the dataset."""
+    names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
+    return list(zip(data.images, names, strict=True))
+
+
+def _encode_into(
+    store: FeatureStore, backbone: Backbone, crops: Iterable[tuple[Crop, bytes]], total: int, progress: Count | None
+) -> None:
+    """Encode crops and put them under their keys, shard by shard; what is done when an error or Ctrl-C comes is kept."""
+    keys: list[bytes] = []
+    batch: list[Crop] = []
     rows: list[Floats] = []
 
     def flush() -> None:
-        if crops:
-            rows.append(encode_crops(backbone, crops))
-            crops.clear()
+        if batch:
+            rows.append(encode_crops(backbone, batch))
+            batch.clear()
         if rows:
             features = np.concatenate(rows)
-            store.put(hashes[: len(features)], features)
-            del hashes[: len(features)]
+            store.put(keys[: len(features)], features)
+            del keys[: len(features)]
             rows.clear()
 
     try:
-        for done, (crop, digest) in enumerate(run_ahead(lambda i: read_crop(backbone, *items[i]), todo), start=1):
-            crops.append(crop)
-            hashes.append(digest)
-            if len(crops) == image_batch(backbone):
-                rows.append(encode_crops(backbone, crops))
-                crops.clear()
+        for done, (crop, key) in enumerate(crops, start=1):
+            batch.append(crop)
+            keys.append(key)
+            if len(batch) == image_batch(backbone):
+                rows.append(encode_crops(backbone, batch))
+                batch.clear()
                 if progress is not None:
-                    progress(done, len(todo))
-            if len(hashes) >= SHARD_ROWS and not crops:
+                    progress(done, total)
+            if len(keys) >= SHARD_ROWS and not batch:
                 flush()
     finally:
         flush()
     if progress is not None:
-        progress(len(todo), len(todo))
-    return _all_of(store, keys, names)
+        progress(total, total)
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
     """Raw text features float32 [n, E]; equal texts are encoded once, and kept in the store."""
-    store = FeatureStore(store_root or default_root(), space(backbone, "text", f"{TEXT_BATCH} x {TEXT_STEP}"))
+    store = FeatureStore(
+        store_root or default_root(),
+        space(backbone, "text", f"{TEXT_BATCH} x {TEXT_STEP}", str(backbone.dtype).removeprefix("torch.")),
+    )
     keys = [hashlib.blake2b(text.encode(), digest_size=32).digest() for text in texts]
     todo = store.missing(keys)
     ids = [backbone.tokenize([texts[i]])[0] for i in todo]
@@ -178,15 +225,21 @@ def stream_features(
 
 def image_space(backbone: Backbone) -> dict[str, str | int]:
     """Description of the store's space that holds a backbone's image features."""
-    return space(backbone, IMAGE_VIEW, str(image_batch(backbone)))
+    return space(backbone, IMAGE_VIEW, str(image_batch(backbone)), backbone.precision)
 
 
-def space(backbone: Backbone, view: str, batch: str) -> dict[str, str | int]:
+def view_space(backbone: Backbone, crops: Crops) -> dict[str, str | int]:
+    """Description of the store's space that holds a backbone's features of random crops."""
+    view = f"random crop, bicubic: area from {crops.smallest:g}, flip {crops.flip:g}, 1"
+    return space(backbone, view, str(image_batch(backbone)), backbone.precision)
+
+
+def space(backbone: Backbone, view: str, batch: str, dtype: str) -> dict[str, str | int]:
     return {
         "fingerprint": backbone.fingerprint,
         "view": view,
         "batch": batch,
-        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "width": backbone.embed_dim,
     }
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import Recipe
+from biomedcoop.data.crops import Crops
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
 
@@ -43,10 +44,12 @@ class Task:
     Attributes:
         backbone: the frozen model.
         class_names: C names.
-        features: raw image features of the support images of each run, [R, N, E].
-        labels: their classes, int64 [R, N].
+        features: raw image features of the support images of each run, [R, N·V, E]; the V views of an image stand together.
+        labels: their classes, int64 [R, N·V].
         sentence_features: raw text features of P sentences per class, [C, P, E]; None unless the method uses sentences.
         val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method needs them.
+        views: number V of views of each support image: 1 for the centre crop, else random crops.
+        per_epoch: view e is for epoch e, rather than any for any.
     """
 
     backbone: Backbone
@@ -56,6 +59,13 @@ class Task:
     sentence_features: Tensor | None = None
     val_features: Tensor | None = None
     val_labels: Tensor | None = None
+    views: int = 1
+    per_epoch: bool = False
+
+    @property
+    def n_images(self) -> int:
+        """Number N of support images of a run."""
+        return self.labels.shape[1] // self.views
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Abilities:
         retargets: its result can be given other classes, without images of them.
         needs_validation: chooses something on validation images.
         needs_image_gradients: changes what the image tower computes, so stored features are of no use to it.
+        needs_all_views: takes all views of all support images at once, so it has no epochs with views of their own.
     """
 
     uses_images: bool
@@ -75,6 +86,7 @@ class Abilities:
     retargets: bool = False
     needs_validation: bool = False
     needs_image_gradients: bool = False
+    needs_all_views: bool = False
 
 
 class Method(ABC):
@@ -88,6 +100,7 @@ class Method(ABC):
         abilities: see :class:`Abilities`.
         parameters: what is trained, and how many numbers that is, in a few words.
         tuned: what recipe "default" changes of the published values.
+        crops: how its random views are cut, as published.
     """
 
     name: ClassVar[str]
@@ -97,6 +110,7 @@ class Method(ABC):
     abilities: ClassVar[Abilities]
     parameters: ClassVar[str]
     tuned: ClassVar[Mapping[str, Any]] = {}
+    crops: ClassVar[Crops] = Crops()
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
@@ -256,7 +270,7 @@ def template_embeddings(backbone: Backbone, class_names: Sequence[str], template
                 f"{backbone.context_length}; shorten the name"
             )
     with torch.no_grad():
-        return F.normalize(backbone.encode_text(texts), dim=-1)
+        return F.normalize(backbone.encode_text(texts).to(backbone.learning_dtype), dim=-1)
 
 
 def require_template(method: str, settings: Any) -> None:

@@ -24,6 +24,8 @@ from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROWS_PER_PART = 1024
+
 
 @dataclass(frozen=True)
 class BiomedCoOpSettings(ContextSettings):
@@ -73,8 +75,13 @@ class BiomedCoOp(ContextMethod):
         batch, scale = batch_of(task), task.backbone.logit_scale
         teacher = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
         mean = F.normalize(teacher.mean(1), dim=-1)  # [C, E]
-        similarities = scale * torch.einsum("rne,cpe->rncp", F.normalize(task.features, dim=-1), teacher)
-        scores = sentence_scores(similarities)  # [R, N, P]
+        scores = torch.cat(  # [R, N·V, P]; in parts, as a view for each epoch makes many rows
+            [
+                sentence_scores(scale * torch.einsum("rne,cpe->rncp", F.normalize(part, dim=-1), teacher))
+                for part in torch.split(task.features, ROWS_PER_PART, dim=1)
+            ],
+            dim=1,
+        )
         runs = torch.arange(len(scores), device=scores.device)[:, None]
 
         def losses(index: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,
@@ -31,10 +32,10 @@ from biomedcoop.methods.training import (
     WARMUP_LR,
     Losses,
     batch_of,
-    batches,
     cross_entropy,
     drawn_as_linear,
     reporter,
+    schedule_of,
     sgd,
     steps_in,
 )
@@ -70,6 +71,7 @@ class CLIPAdapter(Method):
     abilities = Abilities(uses_images=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.1}
     parameters = "adapter: E² / 2"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: CLIPAdapterSettings) -> None:
         require(0 <= settings.ratio <= 1, self.name, "ratio", settings.ratio, "from 0 to 1")
@@ -82,9 +84,8 @@ class CLIPAdapter(Method):
     ) -> list[State]:
         template = template_embeddings(task.backbone, task.class_names, settings.template)
         weights = [w.requires_grad_() for w in initial_adapter(task.backbone, settings.reduction, seeds)]
-        n = task.labels.shape[1]
-        steps = steps_in(n, settings.batch_size, settings.epochs)
-        schedule = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
+        schedule = schedule_of(task, settings, seeds)
         sgd(
             weights,
             adapter_losses(task, settings, template, weights),
@@ -136,7 +137,7 @@ def initial_adapter(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
         generator = torch.Generator().manual_seed(seed)
         down.append(drawn_as_linear((h, e), e, generator))
         up.append(drawn_as_linear((e, h), h, generator))
-    return tuple(torch.stack(w).to(backbone.device, backbone.dtype) for w in (down, up))  # type: ignore[return-value]
+    return tuple(torch.stack(w).to(backbone.device, backbone.learning_dtype) for w in (down, up))  # type: ignore[return-value]
 
 
 def rates(epochs: int, peak: float) -> Iterator[float]:

@@ -29,10 +29,10 @@ from biomedcoop.methods.context import (
 from biomedcoop.methods.training import (
     Losses,
     batch_of,
-    batches,
     cross_entropy,
     drawn_as_linear,
     reporter,
+    schedule_of,
     sgd,
     steps_in,
 )
@@ -79,17 +79,17 @@ class CoCoOp(Method):
         context = prompts.initial_context(seeds)
         network = initial_network(task.backbone, settings.reduction, seeds)
         parameters = [p.requires_grad_() for p in (context, *network)]
-        n = task.labels.shape[1]
         losses = cocoop_losses(task, settings, prompts, parameters, seeds)
-        steps = steps_in(n, settings.batch_size, settings.epochs)
+        steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
         say_how_long(task, settings, losses, parameters, steps)
         sgd(
             parameters,
             losses,
-            batches(n, settings.batch_size, settings.epochs, settings.lr, seeds),
+            schedule_of(task, settings, seeds),
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             on_step=reporter(progress, steps),
+            recordable=settings.text_dropout == 0,
         )
         return [cocoop_state(prompts, own) for own in zip(*parameters, strict=True)]
 
@@ -141,7 +141,7 @@ def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
                 for shape, inputs in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
             ]
         )
-    return [torch.stack(own).to(backbone.device, backbone.dtype) for own in zip(*runs, strict=True)]
+    return [torch.stack(own).to(backbone.device, backbone.learning_dtype) for own in zip(*runs, strict=True)]
 
 
 def conditional(f: Tensor, network: Sequence[Tensor]) -> Tensor:
@@ -175,11 +175,13 @@ def say_how_long(
     task: Task, settings: CoCoOpSettings, losses: Losses, parameters: Sequence[Tensor], steps: int
 ) -> None:
     """One line before training: what a step takes here, times the steps; and what an image to be classified will take."""
-    first = torch.arange(min(settings.batch_size, task.labels.shape[1])).repeat(len(task.labels), 1)
+    size = min(settings.batch_size, task.n_images)
+    first = torch.arange(size, device=task.labels.device).repeat(len(task.labels), 1)
     seconds = 0.0
     for _ in range(2):  # the first pass also warms up
         start = time.perf_counter()
-        torch.autograd.grad(losses(first).sum(), parameters)
+        gradient, *_ = torch.autograd.grad(losses(first).sum(), parameters)
+        gradient.sum().item()  # a device may still be at work
         seconds = time.perf_counter() - start
     per_image = seconds / first.numel() / 3  # forward alone; the way back costs twice that
     _log.info(

@@ -25,7 +25,7 @@ from biomedcoop.methods.base import (
     require_range,
     text_state,
 )
-from biomedcoop.methods.training import Gradients, Losses, OnStep, batches, reporter, sgd, steps_in
+from biomedcoop.methods.training import Gradients, Losses, OnStep, reporter, schedule_of, sgd, steps_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +91,8 @@ class ClassPrompts:
                 f"{backbone.context_length}; shorten the name or lower context_length"
             )
         with torch.no_grad():
-            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.dtype)
-            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.dtype, device=backbone.device)
+            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.learning_dtype)
+            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.learning_dtype, device=backbone.device)
             self.mask = torch.zeros(len(rows), length, dtype=torch.bool, device=backbone.device)
             self.fixed = fixed.to(backbone.device)
             ahead = {"end": m, "middle": m // 2, "front": 0}[settings.class_position]
@@ -101,7 +101,7 @@ class ClassPrompts:
                 learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
                 own = [i for i in range(len(row) + m) if i not in learned]
                 ids = torch.tensor([row], device=backbone.device)
-                self.fixed[c, own] = backbone.embed_tokens(ids)[0]
+                self.fixed[c, own] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
                 self.slots[c, learned, range(m)] = 1
                 self.mask[c, : len(row) + m] = True
 
@@ -110,7 +110,7 @@ class ClassPrompts:
         settings, backbone = self.settings, self.backbone
         shape = (len(self.fixed),) * settings.class_specific + (settings.context_length, backbone.token_dim)
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        context = torch.stack(random).to(backbone.device, backbone.dtype)
+        context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
             words = _content(backbone, settings.context_words)[1:-1]
             if not 1 <= len(words) <= settings.context_length:
@@ -119,7 +119,8 @@ class ClassPrompts:
                     f"{settings.context_length}; change one of them, or set context_init=random"
                 )
             with torch.no_grad():
-                context[..., -len(words) :, :] = backbone.embed_tokens(torch.tensor([words], device=backbone.device))[0]
+                ids = torch.tensor([words], device=backbone.device)
+                context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
@@ -140,14 +141,18 @@ def encode_prompts(
     per_pass = max(1, TEXTS_PER_PASS // c)
 
     def encode(part: Tensor) -> Tensor:
-        prompts = fixed + slots @ part  # [X', C, L, D]
-        return backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
+        prompts = (fixed + slots @ part).to(backbone.dtype)  # [X', C, L, D]
+        out = backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
+        return out.to(part.dtype)
 
     if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
         return encode(context).view(x, c, -1)
     from torch.utils.checkpoint import checkpoint
 
-    parts = [checkpoint(encode, part, use_reentrant=False) for part in torch.split(context, per_pass)]
+    parts = [
+        checkpoint(encode, part, use_reentrant=False, preserve_rng_state=False)
+        for part in torch.split(context, per_pass)
+    ]
     return torch.cat(parts).view(x, c, -1)
 
 
@@ -197,10 +202,8 @@ class ContextMethod(Method):
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         prompts = ClassPrompts(task.backbone, task.class_names, settings)
         context = prompts.initial_context(seeds).requires_grad_()
-        n = task.labels.shape[1]
-        steps = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
-        on_step = reporter(progress, steps_in(n, settings.batch_size, settings.epochs))
-        self.train(task, settings, prompts, context, steps, seeds, on_step)
+        on_step = reporter(progress, steps_in(task.n_images, settings.batch_size, settings.epochs))
+        self.train(task, settings, prompts, context, schedule_of(task, settings, seeds), seeds, on_step)
         with torch.no_grad():
             embeddings = prompts.encode(context)  # [R, C, E]
         return [text_state(task.backbone, t, context=ctx) for t, ctx in zip(embeddings, context, strict=True)]
@@ -225,6 +228,7 @@ class ContextMethod(Method):
             weight_decay=settings.weight_decay,
             gradients=self.gradients(settings),
             on_step=on_step,
+            recordable=drop is None,
         )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:

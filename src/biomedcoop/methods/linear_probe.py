@@ -9,12 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
 
@@ -43,8 +44,9 @@ class LinearProbe(Method):
     title = "Linear probe"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = LinearProbeSettings
-    abilities = Abilities(uses_images=True, needs_validation=True)
+    abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1)"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: LinearProbeSettings) -> None:
         require_range(self.name, settings, 0, "bisections")

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
@@ -28,7 +29,7 @@ from biomedcoop.methods.base import (
     template_embeddings,
     text_state,
 )
-from biomedcoop.methods.training import cross_entropy, drawn_as_linear
+from biomedcoop.methods.training import cross_entropy, drawn_as_linear, reporter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +66,14 @@ class Head:
     def copy(self) -> Head:
         return Head(*(p.detach().clone() for p in (self.weight, self.bias, self.alpha)))
 
+    def where(self, runs: Tensor, other: Head) -> Head:
+        """This head in the runs that bool [R] names, the other one elsewhere."""
+        mine, theirs = ((h.weight, h.bias, h.alpha) for h in (self, other))
+        chosen = (
+            torch.where(runs.view(-1, *(1,) * (a.dim() - 1)), a.detach(), b) for a, b in zip(mine, theirs, strict=True)
+        )
+        return Head(*chosen)
+
 
 @register
 class LPPlusPlus(Method):
@@ -72,8 +81,9 @@ class LPPlusPlus(Method):
     title = "LP++"
     paper = "Huang et al. 2024, arXiv 2404.02285"
     settings_type = LPPlusPlusSettings
-    abilities = Abilities(uses_images=True, needs_validation=True)
+    abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1); mixing: C"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: LPPlusPlusSettings) -> None:
         require_template(self.name, settings)
@@ -89,16 +99,16 @@ class LPPlusPlus(Method):
         f, val = F.normalize(task.features, dim=-1), F.normalize(task.val_features, dim=-1)
         head = initial_head(f, task.labels, t, seeds)
         best, most = head.copy(), torch.full((len(seeds),), -1, device=f.device)
+        on_step = reporter(progress, settings.epochs)
         trainer = Trainer(head, f, task.labels, t, settings.momentum)
         for epoch in range(settings.epochs):
             loss = trainer.step()
             right = (head.logits(val, t).argmax(-1) == task.val_labels).sum(1)  # [R]
             better = right >= most
             most = torch.where(better, right, most)
-            for kept, now in ((best.weight, head.weight), (best.bias, head.bias), (best.alpha, head.alpha)):
-                kept[better] = now.detach()[better]
-            if progress is not None:
-                progress(epoch + 1, settings.epochs, f"loss {loss.mean():.3f}")
+            best = head.where(better, best)
+            if on_step is not None:
+                on_step(epoch, loss[:, None])
         if not all(bool(p.isfinite().all()) for p in (best.weight, best.bias, best.alpha)):
             raise UserError("training diverged (values are not finite); lower the momentum, e.g. --set momentum=0.5")
         return [

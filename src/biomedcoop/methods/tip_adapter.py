@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,
@@ -55,8 +56,9 @@ class TipAdapter(Method):
     title = "Tip-Adapter"
     paper = "Zhang et al. 2022, arXiv 2207.09057"
     settings_type = TipAdapterSettings
-    abilities = Abilities(uses_images=True, needs_validation=True)
+    abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "nothing; α and β are chosen"
+    crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def check(self, settings: TipAdapterSettings) -> None:
         require_range(self.name, settings, 1, "grid")
@@ -78,9 +80,10 @@ class TipAdapter(Method):
 
 
 def cache_of(task: Task) -> tuple[Tensor, Tensor]:
-    """Keys [R, N, E], unit-norm, and one-hot values [R, N, C] of the support images."""
-    keys = F.normalize(task.features, dim=-1)
-    return keys, F.one_hot(task.labels, len(task.class_names)).to(keys.dtype)
+    """Keys [R, N, E], unit-norm means of each support image's views, and one-hot values [R, N, C]."""
+    r, n, v = len(task.labels), task.n_images, task.views
+    keys = F.normalize(task.features.view(r, n, v, -1).mean(2), dim=-1)
+    return keys, F.one_hot(task.labels[:, ::v], len(task.class_names)).to(keys.dtype)
 
 
 def from_cache(affinity: Tensor, values: Tensor, beta: float | Tensor) -> Tensor:
@@ -114,10 +117,6 @@ def search(
     """
     steps = [0.1 + i * (settings.highest - 0.1) / settings.grid for i in range(settings.grid)]
     alphas = torch.tensor(steps, dtype=known.dtype, device=known.device)[:, None, None]
-    best, most = (steps[0], steps[0]), -1
-    for beta in steps:
-        right = ((known + alphas * from_cache(affinity, values, beta)).argmax(-1) == labels).sum(1)  # [grid]
-        count, first = int(right.max()), int(right.argmax())
-        if count > most:
-            most, best = count, (beta, steps[first])
-    return best
+    right = [((known + alphas * from_cache(affinity, values, b)).argmax(-1) == labels).sum(1) for b in steps]
+    beta, alpha = divmod(int(torch.stack(right).flatten().argmax()), settings.grid)
+    return steps[beta], steps[alpha]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Progress, State, Task, register, require_range, template_embeddings
+from biomedcoop.methods.base import Abilities, Progress, State, Task, register, require_range, template_embeddings
 from biomedcoop.methods.tip_adapter import TipAdapter, TipAdapterSettings, cache_of, cached_states, from_cache
-from biomedcoop.methods.training import Losses, OnStep, batch_of, batches, descend, reporter, steps_in
+from biomedcoop.methods.training import AdamW, Losses, OnStep, batch_of, descend, reporter, schedule_of, steps_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ class TipAdapterF(TipAdapter):
     name = "tip-adapter-f"
     title = "Tip-Adapter-F"
     settings_type = TipAdapterFSettings
+    abilities = Abilities(uses_images=True, needs_validation=True)
     parameters = "keys: N × E"
 
     def check(self, settings: TipAdapterFSettings) -> None:  # type: ignore[override]
@@ -62,18 +63,17 @@ class TipAdapterF(TipAdapter):
         assert task.val_features is not None
         assert task.val_labels is not None
         start, values = cache_of(task)
-        n, r = task.labels.shape[1], len(seeds)
         keys = start[:, None].repeat(1, settings.trials, 1, 1).requires_grad_()  # [R, A, N, E]
         alphas = torch.arange(settings.trials, dtype=keys.dtype, device=keys.device)
         text = scaled_text(task, settings)
-        total = steps_in(n, settings.batch_size, settings.epochs)
+        total = steps_in(task.n_images, settings.batch_size, settings.epochs)
         losses = key_losses(task, text, settings.beta, keys, values, alphas)
-        schedule = batches(n, settings.batch_size, settings.epochs, settings.lr, seeds)
+        schedule = schedule_of(task, settings, seeds)
         train_keys(keys, losses, [index for index, _ in schedule], settings, reporter(progress, total))
         with torch.no_grad():
             f = F.normalize(task.val_features, dim=-1)[:, None]  # [R, 1, V, E]
             logits = cache_logits(f, text, settings.beta, keys, values[:, None], alphas)  # [R, A, V, C]
-            best = keys.detach()[torch.arange(r), best_trial(logits, task.val_labels)]
+            best = keys.detach()[torch.arange(len(seeds)), best_trial(logits, task.val_labels)]
             return cached_states(task, settings, best, values)
 
 
@@ -110,7 +110,7 @@ def train_keys(
     keys: Tensor, losses: Losses, order: Sequence[Tensor], settings: TipAdapterFSettings, on_step: OnStep | None = None
 ) -> None:
     """AdamW in place; the rate of step k of n is ½ lr (1 + cos(π k / n))."""
-    optimizer = torch.optim.AdamW([keys], lr=settings.lr, eps=1e-4, weight_decay=settings.weight_decay)
+    optimizer = AdamW([keys], eps=1e-4, weight_decay=settings.weight_decay)
     n = len(order)
     schedule = ((index, 0.5 * settings.lr * (1 + math.cos(math.pi * k / n))) for k, index in enumerate(order))
     descend(optimizer, [keys], losses, schedule, on_step=on_step)

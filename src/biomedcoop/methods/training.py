@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WARMUP_LR = 1e-5
+
+STEPS_BEFORE_RECORDING = 3
+"""What is set up at a first use (workspaces, choices of kernels) must not be part of a CUDA graph."""
 
 Losses = Callable[["Tensor"], "Tensor"]
 """Batch indices [R, B] -> losses by run and term [R, T]."""
@@ -32,24 +35,84 @@ def learning_rate(epoch: int, epochs: int, peak: float) -> float:
     return 0.5 * peak * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
-def batches(n: int, size: int, epochs: int, peak: float, seeds: Sequence[int]) -> Iterator[tuple[Tensor, float]]:
+def batches(
+    n: int, size: int, epochs: int, peak: float, seeds: Sequence[int], views: int = 1, per_epoch: bool = False
+) -> Iterator[tuple[Tensor, float]]:
     """Shuffled batches of R runs in step, each run in the order of its own seed.
 
     An incomplete last batch is dropped, unless it is the only one.
 
+    Args:
+        n: number N of support images.
+        views: rows V of each image; row i·V + v is view v of image i. Which one a step sees is drawn, by the run's seed.
+        per_epoch: it is not drawn: epoch e sees view e.
+
     Yields:
-        Indices int64 [R, B] into the N support images and the learning rate.
+        Indices int64 [R, B] into the N·V rows and the learning rate.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    views_of = [torch.Generator().manual_seed(-1 - seed) for seed in seeds]  # seeds themselves are never negative
     for epoch in range(epochs):
         order = torch.stack([torch.randperm(n, generator=g) for g in generators])  # [R, N]
+        if per_epoch:
+            order = order * views + epoch
+        elif views > 1:
+            order = order * views + torch.stack([torch.randint(views, (n,), generator=g) for g in views_of])
         for start in range(0, max(n - size, 0) + 1, size):
             yield order[:, start : start + size], learning_rate(epoch, epochs, peak)
+
+
+def schedule_of(task: Task, settings: Any, seeds: Sequence[int]) -> Iterator[tuple[Tensor, float]]:
+    """:func:`batches` of a task's support images, by the method's settings."""
+    size, epochs = settings.batch_size, settings.epochs
+    return batches(task.n_images, size, epochs, settings.lr, seeds, task.views, task.per_epoch)
 
 
 def steps_in(n: int, size: int, epochs: int) -> int:
     """How many batches :func:`batches` yields."""
     return epochs * max(n // size, 1)
+
+
+class Optimizer(Protocol):
+    """Changes parameters in place. All that it needs stays on the device, so that a step can be recorded and played again."""
+
+    def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
+        """One step down the gradients; ``rate`` is a number on the parameters' device."""
+
+
+class SGD:
+    """v ← momentum · v + g + weight_decay · p;  p ← p − rate · v."""
+
+    def __init__(self, parameters: Sequence[Tensor], momentum: float, weight_decay: float) -> None:
+        self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
+        self.velocity = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+
+    def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
+        with torch.no_grad():
+            for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
+                v.mul_(self.momentum).add_(g).add_(p, alpha=self.weight_decay)
+                p.sub_(rate * v)
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101), betas 0.9 and 0.999."""
+
+    def __init__(self, parameters: Sequence[Tensor], eps: float, weight_decay: float) -> None:
+        self.parameters, self.eps, self.weight_decay = parameters, eps, weight_decay
+        self.first, self.second = ([torch.zeros_like(p, requires_grad=False) for p in parameters] for _ in range(2))
+        # powers of the betas, for the correction of the first steps
+        self.fading = torch.ones(2, dtype=torch.float64, device=parameters[0].device)
+        self.betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=parameters[0].device)
+
+    def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
+        with torch.no_grad():
+            self.fading.mul_(self.betas)
+            first, second = (1 - self.fading).to(rate.dtype)
+            for p, m, v, g in zip(self.parameters, self.first, self.second, gradients, strict=True):
+                m.lerp_(g, 0.1)
+                v.mul_(0.999).addcmul_(g, g, value=0.001)
+                p.mul_(1 - rate * self.weight_decay)
+                p.sub_(rate / first * m / ((v / second).sqrt() + self.eps))
 
 
 def sgd(
@@ -61,45 +124,88 @@ def sgd(
     weight_decay: float = 5e-4,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
+    recordable: bool = True,
 ) -> None:
     """Train in place with stochastic gradient descent; the rest is that of :func:`descend`."""
-    optimizer = torch.optim.SGD(parameters, lr=WARMUP_LR, momentum=momentum, weight_decay=weight_decay)
-    descend(optimizer, parameters, losses, schedule, gradients=gradients, on_step=on_step)
+    optimizer = SGD(parameters, momentum, weight_decay)
+    descend(optimizer, parameters, losses, schedule, gradients=gradients, on_step=on_step, recordable=recordable)
 
 
 def descend(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     parameters: Sequence[Tensor],
     losses: Losses,
     schedule: Iterable[tuple[Tensor, float]],
     *,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
+    recordable: bool = True,
 ) -> None:
     """Train in place. The runs share nothing, so the gradient of their sum is each run's own gradient.
+
+    Nothing in a step waits for the device: batches and rates are there before the first one. On CUDA a step is recorded once, as
+    a graph, and played again, because the many small kernels of a few short prompts take longer to launch than to compute.
 
     Args:
         optimizer: of ``parameters``.
         parameters: trainable tensors, each [R, ...].
         losses: batch indices [R, B] -> losses by run and term [R, T].
         gradients: what is descended; by default the gradient of the sum of all losses.
-        schedule: batch indices and learning rate of every step.
-        on_step: called after each step with its number and the losses.
+        schedule: batch indices and learning rate of every step, all batches of one size.
+        on_step: called after each step with its number and the losses, which the next step may overwrite.
+        recordable: no step does anything on the host that differs from step to step.
 
     Raises:
         UserError: a parameter is not finite any more.
     """
-    for step, (index, rate) in enumerate(schedule):
-        optimizer.param_groups[0]["lr"] = rate
+    batch_indices, batch_rates = zip(*schedule, strict=True)
+    device, dtype = parameters[0].device, parameters[0].dtype
+    indices = torch.stack(batch_indices).to(device)  # [S, R, B]
+    rates = torch.tensor(batch_rates, dtype=dtype, device=device)
+
+    def take(index: Tensor, rate: Tensor) -> Tensor:
         terms = losses(index)
         found = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
-        for parameter, gradient in zip(parameters, found, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
+        optimizer.step(found, rate)
+        return terms.detach()
+
+    run = recorded(take) if device.type == "cuda" and recordable else take
+    for step in range(len(indices)):
+        terms = run(indices[step], rates[step])
         if on_step is not None:
-            on_step(step, terms.detach())
+            on_step(step, terms)
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
+
+
+def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A step as a CUDA graph: the first ones run as they are, on a stream of their own as recording asks for, then it is played."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph: torch.cuda.CUDAGraph | None = None
+    taken = 0
+    held: tuple[Tensor, ...] = ()
+
+    def step(index: Tensor, rate: Tensor) -> Tensor:
+        nonlocal graph, taken, held
+        taken += 1
+        if taken <= STEPS_BEFORE_RECORDING:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                terms = take(index, rate)
+            torch.cuda.current_stream().wait_stream(side)
+            return terms
+        if graph is None:
+            own_index, own_rate = index.clone(), rate.clone()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                own_terms = take(own_index, own_rate)
+            held = (own_index, own_rate, own_terms)
+        held[0].copy_(index)
+        held[1].copy_(rate)
+        graph.replay()
+        return held[2]
+
+    return step
 
 
 def reporter(progress: Progress | None, total: int) -> OnStep | None:

@@ -1,0 +1,76 @@
+"""In what the frozen image tower computes: float32, or bfloat16 where the processor has units for it.
+
+Weights and activations between layers are in that precision; LayerNorm and softmax take their sums in float32, as torch does.
+The text tower is not touched: learning goes through it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+import torch
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import UserError
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+WORTH = 1.5
+"""How many times faster bfloat16 has to be before "auto" gives up float32's digits for it."""
+
+_PROBE_IMAGES, _PROBE_ROUNDS, _PROBE_SECONDS = 4, 10, 0.5
+
+_gains: dict[tuple[str, torch.device], float] = {}
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        UserError: it is none of :data:`PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision '{precision}' is not known; choose {', '.join(PRECISIONS)}")
+
+
+def set_precision(backbone: Backbone, precision: str) -> None:
+    """Convert a float32 image tower, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it."""
+    if precision == "auto":
+        precision = automatic(backbone)
+    backbone.image_tower.to(getattr(torch, precision))
+    backbone.precision = precision
+
+
+def automatic(backbone: Backbone) -> str:
+    """What "auto" stands for with this backbone on this machine."""
+    return "bfloat16" if bfloat16_gain(backbone) >= WORTH else "float32"
+
+
+def bfloat16_gain(backbone: Backbone) -> float:
+    """How many times faster this float32 image tower is in bfloat16; measured once per process, in one or two seconds."""
+    key = backbone.fingerprint, backbone.device
+    if key not in _gains:
+        size = backbone.image_size
+        pixels = backbone.normalize(np.zeros((_PROBE_IMAGES, size, size, 3), dtype=np.uint8))
+        exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
+        works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
+        # one thread's processor time, on a CPU: what else the machine is doing must not decide
+        threads, clock = torch.get_num_threads(), time.thread_time if key[1].type == "cpu" else time.perf_counter
+        torch.set_num_threads(1)
+        try:
+            best = [float("inf")] * len(works)
+            end = clock() + _PROBE_SECONDS
+            with torch.inference_mode():
+                for _ in range(_PROBE_ROUNDS):
+                    for i, (tower, x) in enumerate(works):
+                        start = clock()
+                        tower(x)[0, 0].item()  # waits for the device
+                        best[i] = min(best[i], clock() - start)
+                    if clock() > end:
+                        break
+        finally:
+            torch.set_num_threads(threads)
+        _gains[key] = best[0] / best[1]
+    return _gains[key]
