@@ -40,11 +40,8 @@ from biomedcoop.methods import Method, Task, get_method
 from methods import task_of
 
 NAMES = ("biomedcoop", "coop", "clip-adapter", "tip-adapter", "tip-adapter-f", "linear-probe", "lp++")
-VIEWS = (1, 4, 16, "per-epoch")
-PER_EPOCH_SHOTS = {"biomedcoop": (4,), "coop": (4,), "clip-adapter": (4, 16), "tip-adapter-f": (4, 16)}
-"""A view in each of 100 epochs at 16 images per class is 6,400 crops for every four classes: asked at 4 only."""
-
-SHOTS = (4, 16)
+VIEWS = {4: (1, 4, 16, "per-epoch"), 16: (1, 4)}
+"""By images per class; a view in each of 100 epochs at 16 images per class would be 6,400 crops for every four classes."""
 
 
 def settings_of(name: str, data: Dataset) -> Any:
@@ -53,7 +50,7 @@ def settings_of(name: str, data: Dataset) -> Any:
 
 
 def views_of(name: str, shots: int) -> list[int | str]:
-    return [v for v in VIEWS if v != "per-epoch" or shots in PER_EPOCH_SHOTS.get(name, ())]
+    return [v for v in VIEWS[shots] if v != "per-epoch" or not get_method(name).abilities.needs_all_views]
 
 
 def number_of(name: str, data: Dataset, views: int | str) -> int:
@@ -66,7 +63,7 @@ def cells(datasets: list[str]) -> list[Cell]:
         Cell(dataset, (name, shots, views), f"{dataset}-{name}-{shots}-{views}", shots * cost.get(name, 1.0))
         for dataset in datasets
         for name in NAMES
-        for shots in SHOTS
+        for shots in VIEWS
         for views in views_of(name, shots)
     ]
 
@@ -102,7 +99,7 @@ def encode_all(datasets: list[str], backbone: str) -> list[str]:
     begin, count = time.monotonic(), 0
     for dataset in datasets:
         data, _ = encoded(dataset, backbone)
-        for shots in SHOTS:
+        for shots in VIEWS:
             for crops in {get_method(name).crops for name in NAMES}:
                 alike = [name for name in NAMES if get_method(name).crops == crops]
                 n = max(number_of(name, data, views) for name in alike for views in views_of(name, shots))
@@ -119,19 +116,19 @@ def encode_all(datasets: list[str], backbone: str) -> list[str]:
 def print_tables(results: Results) -> None:
     for name in NAMES:
         groups = results.groups_here()
-        for shots in SHOTS:
+        for shots in VIEWS:
             columns = {f"{views}": (name, shots, views) for views in views_of(name, shots)}
             rows = {f"{views} − centre crop": ([key], [columns["1"]]) for views, key in columns.items() if views != "1"}
             parts = [dataset_table(results, columns), difference_table(results, rows)] if groups else []
             section(f"{name}, {shots} per class", *parts)
-    for shots in SHOTS:
-        lines = ["| method | " + " | ".join(f"{g}, {v}" for g in results.groups_here() for v in VIEWS) + " |"]
+    for shots in VIEWS:
+        lines = ["| method | " + " | ".join(f"{g}, {v}" for g in results.groups_here() for v in VIEWS[shots]) + " |"]
         lines.append("|---|" + "--:|" * (len(lines[0].split("|")) - 3))
         for name in NAMES:
             values = [
                 number(results.of(names, [(name, shots, v)])[0].value or 0.0) if v in views_of(name, shots) else "–"
                 for names in results.groups_here().values()
-                for v in VIEWS
+                for v in VIEWS[shots]
             ]
             lines.append(f"| {name} | " + " | ".join(values) + " |")
         section(f"Mean accuracy, {shots} per class, by views", lines)

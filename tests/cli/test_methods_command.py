@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from biomedcoop.methods import all_methods
+from biomedcoop.methods import all_methods, get_method
 
 TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
 Cli = Callable[..., Any]
@@ -41,7 +41,10 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     for word in ("sccm_weight", "kdsp_weight", "threshold", "class_position", "0.0025", "λ1", "standard"):
         assert word in shown
     assert "1.0, others by" in cli("methods", "show", "kgcoop").out
-    settings = json.loads(cli("methods", "show", "kgcoop", "--json").out)["settings"]
+    assert "recipe fast" in shown
+    about = json.loads(cli("methods", "show", "kgcoop", "--json").out)
+    assert about["recipe_fast"] == {**about["recipe_default"], **get_method("kgcoop").fast}
+    settings = about["settings"]
     assert settings["weight"] == {"default": 1.0, "meaning": "W, of the distance to the template's embedding."}
     assert settings["lr"]["default"] == 0.002
     assert settings["context_length"]["meaning"].startswith("number M")
@@ -141,6 +144,6 @@ def test_recipes_on_the_command_line(cli: Cli, refused: Refused, discs: Path, tm
     settings = json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"]
     assert (settings["epochs"], settings["batch_size"]) == (50, 6)
     assert "--recipe base-to-novel" in (tmp_path / "run" / "report.md").read_text()
-    assert "no recipe 'best'; known: paper, base-to-novel, default" in refused(
+    assert "no recipe 'best'; known: paper, base-to-novel, default, fast" in refused(
         *train(tmp_path / "other", discs, "coop", *words, "best")
     )

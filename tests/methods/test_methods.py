@@ -318,7 +318,8 @@ def test_recipes(method: Method) -> None:
         assert {key: getattr(settings, key) for key in values} == values
     default = method.settings({}, "default", entry.recipe)
     assert default == method.settings(method.tuned, "paper")
-    with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default"):
+    assert method.settings({}, "fast", entry.recipe) == method.settings(method.fast, "default")
+    with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default, fast"):
         method.settings({}, "x")
 
 

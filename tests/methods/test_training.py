@@ -16,7 +16,17 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task
 from biomedcoop.methods.biomedcoop import BiomedCoOp, BiomedCoOpSettings
 from biomedcoop.methods.context import ClassPrompts
-from biomedcoop.methods.training import SGD, WARMUP_LR, AdamW, batches, learning_rate, reporter, sgd, steps_in
+from biomedcoop.methods.training import (
+    SGD,
+    WARMUP_LR,
+    AdamW,
+    batches,
+    learning_rate,
+    reporter,
+    sgd,
+    shortened,
+    steps_in,
+)
 
 Schedule = list[tuple[torch.Tensor, float]]
 
@@ -143,6 +153,18 @@ def test_optimizers_are_those_of_torch() -> None:
             torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
+def test_a_long_gradient_is_shortened_run_by_run() -> None:
+    """Its direction stays, over all parameters of the run; a shorter one is left alone, and so is none at all."""
+    long, short, none = [3.0, 0.0, 4.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.0]
+    parts = torch.tensor([long, short, none]).split([1, 2], dim=1)
+    together = torch.cat(shortened(list(parts), 1.0), dim=1)
+    torch.testing.assert_close(together, torch.tensor([[0.6, 0.0, 0.8], short, none]))
+    p = torch.tensor([[2.0], [2.0]], requires_grad=True)
+    slopes = torch.tensor([[8.0], [0.25]])
+    sgd([p], lambda _: slopes * p, [(torch.zeros(2, 1, dtype=torch.int64), 0.1)], weight_decay=0.0, max_norm=0.5)
+    assert p.detach().flatten().tolist() == pytest.approx([2 - 0.05, 2 - 0.025])
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-5)], ids=str)
 def test_runs_train_together_as_they_do_alone(
     dtype: torch.dtype, tolerance: float, parity: Path, images: dict[str, np.ndarray]
@@ -156,7 +178,7 @@ def test_runs_train_together_as_they_do_alone(
     by_class = json.loads((parity / "prompts.json").read_text())
     settings = BiomedCoOpSettings(epochs=4)
     with torch.no_grad():
-        features = backbone.encode_image(torch.from_numpy(images["train_images"][::4]).to(dtype))
+        features = backbone.encode_image(torch.from_numpy(images["train_images"][::4])).to(dtype)
         sentences = torch.stack([backbone.encode_text(by_class[name]) for name in names])
     labels = torch.from_numpy(images["train_labels"][::4])
     prompts = ClassPrompts(backbone, names, settings)

@@ -354,11 +354,14 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
 
 def fill(towers: nn.Module, state: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
     """Give towers on the meta device their tensors, frozen: the image tower's in float32, all others in ``dtype``."""
-    typed = {key: value.to(torch.float32 if key.startswith("visual.") else dtype) for key, value in state.items()}
-    # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
-    aligned = {key: value if value.data_ptr() % 64 == 0 else value.clone() for key, value in typed.items()}
-    towers.load_state_dict(aligned, assign=True)
-    towers.requires_grad_(False).eval().to(device=device)
+
+    def ready(key: str, value: Tensor) -> Tensor:
+        value = value.to(device=device, dtype=torch.float32 if key.startswith("visual.") else dtype)
+        # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
+        return value if value.data_ptr() % 64 == 0 else value.clone()
+
+    towers.load_state_dict({key: ready(key, value) for key, value in state.items()}, assign=True)
+    towers.requires_grad_(False).eval()
 
 
 def fingerprint(facts: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor], tokenizer: str) -> str:

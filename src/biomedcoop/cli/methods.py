@@ -60,9 +60,11 @@ def show_method(
 
     method = get_method(name)
     settings = describe_settings(method.settings_type)
+    changed = {recipe: method.changed(recipe) for recipe in ("default", "fast")}
     if json:
+        recipes = {f"recipe_{recipe}": dict(values) for recipe, values in changed.items()}
         own = {key: {"default": default, "meaning": meaning} for key, (default, meaning) in settings.items()}
-        print_json({**about(method), "settings": own, "recipe_default": dict(method.tuned)})
+        print_json({**about(method), "settings": own, **recipes})
         return
     from rich.table import Table
 
@@ -73,10 +75,12 @@ def show_method(
         f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
     )
     by_dataset = {key for entry in entries() for key in method.published(entry.recipe, base_to_novel=False)}
-    table = Table("setting", "published", "recipe default", "meaning", title="train --set NAME=VALUE")
+    table = Table(
+        "setting", "published", *(f"recipe {name}" for name in changed), "meaning", title="train --set NAME=VALUE"
+    )
     for key, (default, meaning) in settings.items():
         published = f"{default}, others by dataset" if key in by_dataset else str(default)
-        table.add_row(key, published, str(method.tuned[key]) if key in method.tuned else "", meaning)
+        table.add_row(key, published, *(str(values.get(key, "")) for values in changed.values()), meaning)
     print_table(table)
 
 

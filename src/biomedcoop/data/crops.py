@@ -10,10 +10,13 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
@@ -57,6 +60,8 @@ class Crops:
         Returns:
             uint8 [size, size, 3].
         """
+        from PIL import Image
+
         draw = random.Random(int.from_bytes(self.key(digest, number), "big"))
         cut = image.crop(self.box(*image.size, draw)).resize((size, size), Image.Resampling.BICUBIC)
         if draw.random() < self.flip:

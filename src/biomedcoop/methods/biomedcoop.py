@@ -53,6 +53,14 @@ class BiomedCoOp(ContextMethod):
     settings_type = BiomedCoOpSettings
     abilities = Abilities(uses_images=True, uses_sentences=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"sccm_weight": 5.0, "kdsp_weight": 0.25}
+    fast: ClassVar[Mapping[str, Any]] = {
+        "kdsp_weight": 0.1,
+        "epochs": 12,
+        "batch_size": 6,
+        "lr": 0.2,
+        "momentum": 0.8,
+        "max_norm": 0.5,
+    }
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         weights = None if recipe is None else recipe.base_to_novel if base_to_novel else recipe.few_shot

@@ -88,6 +88,7 @@ class CoCoOp(Method):
             schedule_of(task, settings, seeds),
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            max_norm=settings.max_norm,
             on_step=reporter(progress, steps),
             recordable=settings.text_dropout == 0,
         )

@@ -48,6 +48,7 @@ class ContextSettings:
         class_specific: a context of its own for each class, which then cannot be given new classes.
         text_dropout: of the text tower while training; 0.1 repeats what the published trainer of BiomedCoOp does by accident.
         epochs, batch_size, lr, momentum, weight_decay: SGD; the rate is a cosine over the epochs after one at 1e-5.
+        max_norm: length to which a longer gradient is shortened; 0 for no limit.
     """
 
     context_length: int = 4
@@ -61,6 +62,7 @@ class ContextSettings:
     lr: float = 0.002
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    max_norm: float = 0.0
 
 
 class ClassPrompts:
@@ -226,6 +228,7 @@ class ContextMethod(Method):
             schedule,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            max_norm=settings.max_norm,
             gradients=self.gradients(settings),
             on_step=on_step,
             recordable=drop is None,
@@ -245,6 +248,7 @@ def check_context(method: str, settings: ContextSettings) -> None:
     require_range(method, settings, 1, "context_length", "epochs", "batch_size")
     require_range(method, settings, 0, "momentum", "weight_decay", most=1)
     require_range(method, settings, 0, "lr", above=True)
+    require_range(method, settings, 0, "max_norm")
     require(0 <= settings.text_dropout < 1, method, "text_dropout", settings.text_dropout, "at least 0 and below 1")
 
 

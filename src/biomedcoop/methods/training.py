@@ -122,13 +122,22 @@ def sgd(
     *,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    max_norm: float = 0.0,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
     recordable: bool = True,
 ) -> None:
     """Train in place with stochastic gradient descent; the rest is that of :func:`descend`."""
-    optimizer = SGD(parameters, momentum, weight_decay)
-    descend(optimizer, parameters, losses, schedule, gradients=gradients, on_step=on_step, recordable=recordable)
+    descend(
+        SGD(parameters, momentum, weight_decay),
+        parameters,
+        losses,
+        schedule,
+        max_norm=max_norm,
+        gradients=gradients,
+        on_step=on_step,
+        recordable=recordable,
+    )
 
 
 def descend(
@@ -137,6 +146,7 @@ def descend(
     losses: Losses,
     schedule: Iterable[tuple[Tensor, float]],
     *,
+    max_norm: float = 0.0,
     gradients: Gradients | None = None,
     on_step: OnStep | None = None,
     recordable: bool = True,
@@ -150,6 +160,7 @@ def descend(
         optimizer: of ``parameters``.
         parameters: trainable tensors, each [R, ...].
         losses: batch indices [R, B] -> losses by run and term [R, T].
+        max_norm: length to which a longer gradient of a run is shortened; 0 for no limit.
         gradients: what is descended; by default the gradient of the sum of all losses.
         schedule: batch indices and learning rate of every step, all batches of one size.
         on_step: called after each step with its number and the losses, which the next step may overwrite.
@@ -166,7 +177,7 @@ def descend(
     def take(index: Tensor, rate: Tensor) -> Tensor:
         terms = losses(index)
         found = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
-        optimizer.step(found, rate)
+        optimizer.step(shortened(found, max_norm) if max_norm else found, rate)
         return terms.detach()
 
     run = recorded(take) if device.type == "cuda" and recordable else take
@@ -176,6 +187,13 @@ def descend(
             on_step(step, terms)
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
+
+
+def shortened(gradients: Sequence[Tensor], most: float) -> list[Tensor]:
+    """Gradients [R, ...], those of a run multiplied by one number so that together they are at most ``most`` long."""
+    length = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
+    share = (most / length).clamp(max=1)
+    return [g * share.view(-1, *(1,) * (g.dim() - 1)) for g in gradients]
 
 
 def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
