@@ -54,8 +54,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         os.environ["BIOMEDCOOP_CACHE"] = str(place)
-        works = {name: lambda command=command: run_process(command, place) for name, command in commands(place).items()}
-        taken = timings(works, given.repetitions, torch.device("cpu"))
+        ready = commands(place)
+        done: dict[str, list[float]] = {name: [] for name in ready}
+        works = {name: lambda name=name: done[name].append(run_process(ready[name], place).seconds) for name in ready}
+        timings(works, given.repetitions, torch.device("cpu"))
+    taken = {name: seconds[1:] for name, seconds in done.items()}
     rows = []
     for name, seconds in taken.items():
         floor = f"{statistics.median(taken[FLOORS[name]]):.2f}" if name in FLOORS else ""

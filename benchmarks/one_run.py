@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class Variant:
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """``paper`` or ``paper:views=1,epochs=50``."""
+        """``paper`` or ``paper:epochs=50,lr=0.01``."""
         recipe, _, given = text.partition(":")
         return cls(recipe, tuple(filter(None, given.split(","))))
 
@@ -74,12 +74,6 @@ class Variant:
     def steps(self) -> int:
         settings = get_method("biomedcoop").settings(parse_settings(list(self.given)), self.recipe)
         return steps_in(CLASSES * SHOTS, settings.batch_size, settings.epochs)
-
-
-def default_variants() -> list[str]:
-    """The published recipe without augmented views, which the published way computes anew and we would keep; and the fast one."""
-    views = ":views=1" * ("views" in {field.name for field in fields(BiomedCoOpSettings)})
-    return [f"paper{views}", *(["fast"] if "fast" in RECIPES else [])]
 
 
 # --- inputs -------------------------------------------------------------------------------------------------------
@@ -128,9 +122,9 @@ def published_works(
 ) -> dict[Hashable, tuple[Callable[[], object], int]]:
     """Each kind of work of a published run, and how often it is done."""
     device, size = backbone.device, backbone.image_size
-    teacher = torch.randn(CLASSES, SENTENCES, backbone.embed_dim, device=device, dtype=backbone.dtype)
+    teacher = torch.randn(CLASSES, SENTENCES, backbone.embed_dim, device=device)
     published, testing = (Published(backbone, names, teacher, BiomedCoOpSettings(), *drop) for drop in ((), (None,)))
-    pixels = torch.randn(TEST_BATCH, 3, size, size, device=device, dtype=backbone.dtype)
+    pixels = torch.randn(TEST_BATCH, 3, size, size, device=device)
     labels = torch.arange(BATCH, device=device) % CLASSES
     ids = padded(backbone, sentences[:CLASSES])
 
@@ -198,7 +192,7 @@ def published_table(parts: dict[Hashable, tuple[list[float], int]]) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=default_variants())
+    parser.add_argument("recipes", nargs="*", default=[name for name in ("paper", "fast") if name in RECIPES])
     parser.add_argument("--backbone", type=Path, help="a folder as full_size.py writes it; by default one is written")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--extra", default="", help="more options of 'train', in one word")

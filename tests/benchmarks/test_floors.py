@@ -113,6 +113,7 @@ def test_a_table_is_markdown() -> None:
 def test_a_process_is_timed_and_a_failed_one_is_no_measurement(tmp_path: Path) -> None:
     done = run_process([sys.executable, "-c", "import time; time.sleep(0.2)"], tmp_path)
     assert 0.2 < done.seconds < 20
-    assert 2**20 < done.memory < 2**30
+    # its own memory, not that of the process that starts it
+    assert 2**20 < done.memory < 2**26
     with pytest.raises(SystemExit, match="no such day"):
         run_process([sys.executable, "-c", "raise SystemExit('no such day')"], tmp_path)
