@@ -22,3 +22,7 @@ class ImageError(UserError):
         super().__init__(f"{where}: {reason}")
         self.where = str(where)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Both parts, so that it comes whole from another process."""
+        return type(self), (self.where, self.reason)
