@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -18,7 +24,14 @@ from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images import read_and_hash, read_image, resize_and_crop
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.features.encode import encode_images, encode_texts, encode_views, image_batch, stream_features
+from biomedcoop.features.encode import (
+    SHARD_ROWS,
+    encode_images,
+    encode_texts,
+    encode_views,
+    image_batch,
+    stream_features,
+)
 from biomedcoop.features.store import summary
 
 Pixels = npt.NDArray[np.uint8]
@@ -70,7 +83,7 @@ def dataset(images: list[Path] | Pixels) -> Dataset:
 
 def write(folder: Path, images: Pixels) -> list[Path]:
     folder.mkdir()
-    paths = [folder / f"{number:02}.png" for number in range(len(images))]
+    paths = [folder / f"{number:04}.png" for number in range(len(images))]
     for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels).save(path)
     return paths
@@ -188,6 +201,134 @@ def test_a_store_that_cannot_be_written(tiny: Backbone, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="feature store"):
         encode_images(tiny, dataset(pictures(2)), store_root=tmp_path / "store")
+
+
+def test_worker_processes_change_nothing(tiny: Backbone, tmp_path: Path) -> None:
+    paths = write(tmp_path / "scans", pictures(30))
+    here = encode_images(tiny, dataset(paths), store_root=tmp_path / "here", workers=0)
+    there = encode_images(tiny, dataset(paths), store_root=tmp_path / "there", workers=2)
+    np.testing.assert_array_equal(there, here)
+    paths[21].write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"21\.png: the content is no image"):
+        encode_images(tiny, dataset(paths), store_root=tmp_path / "other", workers=2)
+    assert summary(tmp_path / "other")[0].vectors == 21
+
+
+def test_shards_of_another_version_or_cut_short_are_encoded_again(
+    tiny: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture, passes: list[int]
+) -> None:
+    images, store = dataset(pictures(20)), tmp_path / "store"
+    first = encode_images(tiny, images, store_root=store)
+    for spoil, reason in (
+        (lambda content: content.replace(b"biomedcoop-features-1", b"biomedcoop-features-2"), "this version reads"),
+        (lambda content: content[: len(content) // 2], "its size is not"),
+    ):
+        (shard,) = store.rglob("*.safetensors")
+        shard.write_bytes(spoil(shard.read_bytes()))
+        caplog.clear()
+        passes.clear()
+        np.testing.assert_array_equal(encode_images(tiny, images, store_root=store), first)
+        assert passes == [8, 8, 8]
+        assert reason in caplog.records[0].getMessage()
+
+
+def test_a_space_of_another_store_version_is_refused(tiny: Backbone, tmp_path: Path) -> None:
+    encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
+    (description,) = tmp_path.rglob("space.json")
+    description.write_text(json.dumps({**json.loads(description.read_text()), "store_format": 2}))
+    with pytest.raises(UserError, match=r"space\.json does not describe .*; delete the folder") as caught:
+        encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+# -- processes that encode: several at once, interrupted, killed
+
+# without the guard of "__main__", as a user's script may be
+ENCODE = """
+import sys
+from pathlib import Path
+import numpy as np
+from biomedcoop.backbones import load_backbone
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.features.encode import encode_images
+
+model, scans, store, out, workers = sys.argv[1:]
+paths = sorted(Path(scans).iterdir())
+n = len(paths)
+data = Dataset("scans", ("a",), paths, tuple(p.name for p in paths), np.zeros(n, dtype=np.int64), np.full(n, "train"))
+tell = lambda done, total: print(done, total, flush=True)
+try:
+    np.save(out, encode_images(load_backbone(model), data, store_root=Path(store), workers=int(workers), progress=tell))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start(model: Path, folder: Path, out: str, workers: int) -> subprocess.Popen[str]:
+    """A process that encodes ``folder/scans`` into ``folder/store``, in a process group of its own as from a terminal."""
+    words = [model, folder / "scans", folder / "store", folder / out, workers]
+    return subprocess.Popen(
+        [sys.executable, "-c", ENCODE, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # marks the workers too, which are told where to import from
+        # one thread: on a busy machine two that wait for each other take many times as long
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of running processes that name the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        if str(folder).encode() in words:
+            found.append(words.decode())
+    return found
+
+
+def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Path, tmp_path: Path) -> None:
+    paths = write(tmp_path / "scans", pictures(700))
+    running = [start(parity / "model", tmp_path, f"{n}.npy", workers=n) for n in range(2)]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+    first, second = (np.load(tmp_path / f"{n}.npy") for n in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, direct(tiny, paths), atol=1e-5, rtol=0)
+    assert summary(tmp_path / "store")[0].vectors == 700
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(("sign", "lost"), [(signal.SIGINT, 32), (signal.SIGKILL, SHARD_ROWS)])
+def test_an_end_in_the_middle(sign: signal.Signals, lost: int, tiny: Backbone, parity: Path, tmp_path: Path) -> None:
+    paths = write(tmp_path / "scans", pictures(1300))
+    process = start(parity / "model", tmp_path, "never.npy", workers=2)
+    assert process.stdout is not None
+    done = 0
+    while done < 600:
+        done = int(process.stdout.readline().split()[0])
+    assert len(processes_of(tmp_path)) == 3
+    os.killpg(process.pid, sign)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130 if sign == signal.SIGINT else -sign, "")
+    end = time.monotonic() + 20
+    while processes_of(tmp_path) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_of(tmp_path) == []
+    kept = summary(tmp_path / "store")[0].vectors
+    assert done - lost <= kept < 1300
+
+    again = start(parity / "model", tmp_path, "whole.npy", workers=2)
+    told, errors = again.communicate(timeout=120)
+    assert (again.returncode, errors) == (0, "")
+    assert told.splitlines()[-1] == f"{1300 - kept} {1300 - kept}"
+    np.testing.assert_allclose(np.load(tmp_path / "whole.npy"), direct(tiny, paths), atol=1e-5, rtol=0)
 
 
 # -- views

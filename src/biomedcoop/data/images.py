@@ -82,8 +82,13 @@ def read_and_hash(
     """`read_image` and `content_hash` of one and the same content."""
     opened = open_image(source, where, max_pixels)
     if opened.several_frames:
-        _log.warning("%s has several frames; only the first one is used", _name(source, where))
+        warn_of_frames(source, where)
     return opened.image, opened.digest
+
+
+def warn_of_frames(source: ImageSource, where: str | None = None) -> None:
+    """Say that of an animation or a multi-page file only the first frame was read."""
+    _log.warning("%s has several frames; only the first one is used", _name(source, where))
 
 
 def open_image(source: ImageSource, where: str | None = None, max_pixels: int = MAX_PIXELS) -> OpenedImage:
@@ -98,7 +103,9 @@ def open_image(source: ImageSource, where: str | None = None, max_pixels: int = 
             several = bool(getattr(stored, "is_animated", False))
             stored.seek(0)
             stored.load()
-            image = _to_rgb(ImageOps.exif_transpose(stored))
+            # Pillow's way of saying "as it is" is a copy, and copies of large images are a quarter of the work
+            ImageOps.exif_transpose(stored, in_place=True)
+            image = _to_rgb(stored)
     except (*_DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise ImageError(name, _reason(error)) from error
     return OpenedImage(image, _digest(content), mode, several)
@@ -241,7 +248,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scale_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

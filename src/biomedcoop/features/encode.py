@@ -1,26 +1,29 @@
 """Images and sentences to features, each encoded once and kept in the feature store.
 
 Batches have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
-encoded with it. Decoding runs ahead in threads: Pillow releases the interpreter while it decodes and resizes.
+encoded with it. Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
-from biomedcoop.data.images import content_hash, read_and_hash, resize_and_crop
+from biomedcoop.data.decode import Crop, CropReader
+from biomedcoop.data.images import content_hash
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features.store import FeatureStore, default_root
 
@@ -30,7 +33,6 @@ IMAGE_VIEW = "centre: short edge bicubic, centre crop, 1"
 TEXT_BATCH, TEXT_STEP = 16, 16
 SHARD_ROWS = 512
 
-Crop = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Count = Callable[[int, int], None]
 """Called with (done, in all)."""
@@ -47,23 +49,34 @@ def image_batch(backbone: Backbone) -> int:
 def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:
     """uint8 crops [S, S, 3] -> raw features float32 [n, E], in passes of fixed shape."""
     size = image_batch(backbone)
-    rows = []
+    return _fetched(backbone, [_encode_batch(backbone, crops[i : i + size]) for i in range(0, len(crops), size)])
+
+
+def _encode_batch(backbone: Backbone, crops: Sequence[Crop]) -> Tensor:
+    """At most one pass of crops -> raw features [n, E] on the backbone's device, which may still be computing them."""
+    filled = np.zeros((image_batch(backbone), *crops[0].shape), dtype=np.uint8)
+    np.stack(crops, out=filled[: len(crops)])
     with torch.inference_mode():
-        for start in range(0, len(crops), size):
-            batch = np.stack(crops[start : start + size])
-            filled = np.zeros((size, *batch.shape[1:]), dtype=np.uint8)
-            filled[: len(batch)] = batch
-            rows.append(backbone.encode_image(backbone.normalize(filled))[: len(batch)].float().cpu().numpy())
-    return np.concatenate(rows) if rows else np.zeros((0, backbone.embed_dim), dtype=np.float32)
+        return backbone.encode_image(backbone.normalize(filled))[: len(crops)].float()
+
+
+def _fetched(backbone: Backbone, rows: list[Tensor]) -> Floats:
+    return torch.cat(rows).cpu().numpy() if rows else np.zeros((0, backbone.embed_dim), dtype=np.float32)
 
 
 def encode_images(
-    backbone: Backbone, data: Dataset, *, store_root: Path | None = None, progress: Count | None = None
+    backbone: Backbone,
+    data: Dataset,
+    *,
+    store_root: Path | None = None,
+    workers: int | None = None,
+    progress: Count | None = None,
 ) -> Floats:
     """Raw image features of a dataset, float32 [N, E], from the store where it has them.
 
     Args:
         store_root: folder of the store; the user's cache folder by default.
+        workers: processes that decode, 0 for none; by default as many as help, see :class:`biomedcoop.data.decode.CropReader`.
         progress: told of the images to be encoded.
 
     Raises:
@@ -72,10 +85,16 @@ def encode_images(
     """
     store = FeatureStore(store_root or default_root(), image_space(backbone))
     items = _named(data)
-    keys = list(run_ahead(lambda item: content_hash(*item), items))
-    todo = store.missing(keys)
-    read = run_ahead(lambda i: read_crop(backbone, *items[i]), todo)
-    _encode_into(store, backbone, read, len(todo), progress)
+    with CropReader(backbone.image_size, workers) as read:
+        keys = list(run_ahead(lambda item: content_hash(*item), items, threads=read.threads))
+        todo = store.missing(keys)
+
+        def centre(i: int) -> list[tuple[Crop, bytes]]:
+            (crop,), digest = read(*items[i])
+            return [(crop, digest)]
+
+        with closing(run_ahead(centre, todo, threads=read.threads)) as ahead:
+            _encode_into(store, backbone, ahead, len(todo), progress)
     return _all_of(store, keys, [name for _, name in items])
 
 
@@ -86,6 +105,7 @@ def encode_views(
     views: int,
     *,
     store_root: Path | None = None,
+    workers: int | None = None,
     progress: Count | None = None,
 ) -> Floats:
     """Raw features of ``views`` random crops of each image, float32 [N, V, E], from the store where it has them.
@@ -94,18 +114,19 @@ def encode_views(
     """
     store = FeatureStore(store_root or default_root(), view_space(backbone, crops))
     items = _named(data)
-    digests = run_ahead(lambda item: content_hash(*item), items)
-    keys = [crops.key(digest, number) for digest in digests for number in range(views)]
-    todo: dict[int, list[int]] = {}
-    for row in store.missing(keys):
-        todo.setdefault(row // views, []).append(row % views)
+    with CropReader(backbone.image_size, workers) as read:
+        digests = run_ahead(lambda item: content_hash(*item), items, threads=read.threads)
+        keys = [crops.key(digest, number) for digest in digests for number in range(views)]
+        todo: dict[int, list[int]] = {}
+        for row in store.missing(keys):
+            todo.setdefault(row // views, []).append(row % views)
 
-    def read(i: int) -> list[tuple[Crop, bytes]]:
-        image, digest = read_and_hash(*items[i])
-        return [(crops.cut(image, backbone.image_size, digest, n), crops.key(digest, n)) for n in todo[i]]
+        def cut(i: int) -> list[tuple[Crop, bytes]]:
+            found, digest = read(*items[i], crops, todo[i])
+            return [(crop, crops.key(digest, number)) for crop, number in zip(found, todo[i], strict=True)]
 
-    several = run_ahead(read, todo)
-    _encode_into(store, backbone, (one for image in several for one in image), sum(map(len, todo.values())), progress)
+        with closing(run_ahead(cut, todo, threads=read.threads)) as ahead:
+            _encode_into(store, backbone, ahead, sum(map(len, todo.values())), progress)
     names = [name for _, name in items for _ in range(views)]
     return _all_of(store, keys, names).reshape(len(items), views, backbone.embed_dim)
 
@@ -117,34 +138,38 @@ def _named(data: Dataset) -> list[tuple[ImageSource, str]]:
 
 
 def _encode_into(
-    store: FeatureStore, backbone: Backbone, crops: Iterable[tuple[Crop, bytes]], total: int, progress: Count | None
+    store: FeatureStore,
+    backbone: Backbone,
+    crops_of_images: Iterable[list[tuple[Crop, bytes]]],
+    total: int,
+    progress: Count | None,
 ) -> None:
     """Encode crops and put them under their keys, shard by shard; what is done when an error or Ctrl-C comes is kept."""
-    keys: list[bytes] = []
-    batch: list[Crop] = []
-    rows: list[Floats] = []
+    size = image_batch(backbone)
+    # keys go with what they belong to, so that an interruption between any two lines mixes up nothing
+    decoded: list[tuple[Crop, bytes]] = []
+    encoded: list[tuple[list[bytes], Tensor]] = []
+
+    def encode() -> None:
+        encoded.append(([key for _, key in decoded], _encode_batch(backbone, [crop for crop, _ in decoded])))
+        decoded.clear()
 
     def flush() -> None:
-        if batch:
-            rows.append(encode_crops(backbone, batch))
-            batch.clear()
-        if rows:
-            features = np.concatenate(rows)
-            store.put(keys[: len(features)], features)
-            del keys[: len(features)]
-            rows.clear()
+        if decoded:
+            encode()
+        if encoded:
+            store.put([key for own, _ in encoded for key in own], _fetched(backbone, [rows for _, rows in encoded]))
+            encoded.clear()
 
     try:
-        for done, (crop, key) in enumerate(crops, start=1):
-            batch.append(crop)
-            keys.append(key)
-            if len(batch) == image_batch(backbone):
-                rows.append(encode_crops(backbone, batch))
-                batch.clear()
+        for done, crop in enumerate((crop for crops in crops_of_images for crop in crops), start=1):
+            decoded.append(crop)
+            if len(decoded) == size:
+                encode()
                 if progress is not None:
                     progress(done, total)
-            if len(keys) >= SHARD_ROWS and not batch:
-                flush()
+                if len(encoded) * size >= SHARD_ROWS:
+                    flush()
     finally:
         flush()
     if progress is not None:
@@ -201,9 +226,10 @@ def stream_features(
         The source and its raw feature [E], or the error that says why it has none.
     """
 
-    def read(source: ImageSource) -> tuple[ImageSource, Crop | ImageError]:
+    def crop_or_error(source: ImageSource) -> tuple[ImageSource, Crop | ImageError]:
         try:
-            return source, read_crop(backbone, source)[0]
+            (crop,), _ = read(source)
+            return source, crop
         except ImageError as error:
             return source, error
 
@@ -215,12 +241,16 @@ def stream_features(
             yield source, (crop if isinstance(crop, ImageError) else next(features))
 
     batch: list[tuple[ImageSource, Crop | ImageError]] = []
-    for item in run_ahead(read, sources, max_ahead):
-        batch.append(item)
-        if len(batch) == image_batch(backbone):
-            yield from encoded(batch)
-            batch = []
-    yield from encoded(batch)
+    with (
+        CropReader(backbone.image_size) as read,
+        closing(run_ahead(crop_or_error, sources, max_ahead, read.threads)) as ahead,
+    ):
+        for item in ahead:
+            batch.append(item)
+            if len(batch) == image_batch(backbone):
+                yield from encoded(batch)
+                batch = []
+        yield from encoded(batch)
 
 
 def image_space(backbone: Backbone) -> dict[str, str | int]:
@@ -244,15 +274,11 @@ def space(backbone: Backbone, view: str, batch: str, dtype: str) -> dict[str, st
     }
 
 
-def read_crop(backbone: Backbone, source: ImageSource, where: str | None = None) -> tuple[Crop, bytes]:
-    """The uint8 crop that the backbone sees, and the content hash."""
-    image, digest = read_and_hash(source, where)
-    return resize_and_crop(image, backbone.image_size), digest
-
-
-def run_ahead(function: Callable[[In], Out], items: Iterable[In], ahead: int = 32) -> Iterator[Out]:
-    """``map`` in two threads, at most ``ahead`` results in advance, in order."""
-    with ThreadPoolExecutor(2) as pool:
+def run_ahead(
+    function: Callable[[In], Out], items: Iterable[In], ahead: int = 32, threads: int = 2
+) -> Generator[Out, None, None]:
+    """``map`` in threads, at most ``ahead`` results in advance, in order."""
+    with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Out]] = deque()
         try:
             for item in items:
