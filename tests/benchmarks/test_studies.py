@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fast
 import numpy as np
 import pytest
 import recipes
 from study import Results, encoded
 
 from biomedcoop.data.fewshot import sample_few_shot
-from biomedcoop.methods import all_methods
+from biomedcoop.methods import all_methods, get_method
 from methods import SHOTS, answers, cells, columns_at, task_of
 
 
@@ -54,3 +55,19 @@ def test_a_cell_is_answered(drawn_busi: str) -> None:
     task = task_of(data, features, drawn_busi, 2, False, [5])
     assert (task.labels[0].numpy() == data.labels[sample_few_shot(data, 2, 5)[0]]).all()
     encoded.cache_clear()
+
+
+def test_the_tables_of_fast_have_their_cells(tmp_path: Path) -> None:
+    """And what was chosen is what the package has."""
+    validation, test = fast.cells(["busi"], "val"), fast.cells(["busi"], "test")
+    names = [cell.name for cell in (*validation, *test)]
+    assert len(set(names)) == len(names)
+    assert all(cell.key[-1] == "val" for cell in validation)  # type: ignore[index]
+    assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
+    have = Results({}, tmp_path, [*validation, *test]).files
+    for name, candidates in fast.CANDIDATES.items():
+        assert candidates[0] == get_method(name).fast
+        for shots in fast.SHOTS:
+            assert all(("busi", fast.candidate_key(name, given, shots)) in have for given in candidates)
+            assert all(("busi", (name, shots, r, (), s)) in have for r, s in (("paper", "val"), ("paper", "test")))
+            assert ("busi", (name, shots, "fast", (), "test")) in have
