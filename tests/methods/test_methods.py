@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.precision import coarsen_text
 from biomedcoop.classifier import Classifier, load
 from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
@@ -156,6 +158,26 @@ def test_views(method: Method, task: Task, backbone: Backbone) -> None:
     moved = twice.features.clone()
     moved[:, 1::2] += 0.2 * moved[:, 1::2].roll(1, 2)
     assert (logits(replace(twice, features=moved, views=2)) - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", LEARNERS, indirect=True)
+def test_learning_through_a_coarse_text_tower(method: Method, parity: Path) -> None:
+    """Mixed precision: the tower in bfloat16, all that is learned in float32, and nearly the same classifier."""
+    exact, coarse = (load_backbone(parity / "model") for _ in range(2))
+    coarsen_text(coarse)
+    answers = []
+    for backbone in (exact, coarse):
+        task = only(make_task(backbone, 8, 4), 0)
+        task = replace(task, sentence_features=task.sentence_features.float())
+        slow = {"epochs": 4} if hasattr(method.settings({}), "epochs") else {}
+        (state,) = method.fit(task, method.settings(slow), [5])
+        assert {value.dtype for value in state.values()} <= {torch.float32, torch.int64, torch.bool}
+        test = torch.cat([images_of(c, 10, backbone, 90) for c in range(3)])
+        answers.append(method.logits(state, test, backbone).softmax(-1))
+    assert answers[1].dtype == torch.float32
+    # random towers make much of the last digits
+    assert (answers[0] - answers[1]).abs().mean() < 0.12
+    assert (answers[0].argmax(1) == answers[1].argmax(1)).float().mean() > 0.7
 
 
 TRAINED = [n for n in LEARNERS if not get_method(n).abilities.needs_all_views]

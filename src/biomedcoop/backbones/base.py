@@ -34,6 +34,7 @@ class Backbone(ABC):
         dtype: in what the text tower, and what learns through it, computes.
         precision: in what the image tower computes; see :mod:`biomedcoop.backbones.precision`.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
+        towers: both of them; names of the image tower's tensors begin with "visual.".
     """
 
     name: str
@@ -49,6 +50,7 @@ class Backbone(ABC):
     dtype: torch.dtype
     precision: str = "float32"
     image_tower: nn.Module
+    towers: nn.Module
 
     @property
     def learning_dtype(self) -> torch.dtype:

@@ -330,6 +330,8 @@ class ClipBackbone(Backbone):
     (tokens [B, T, W], class token first), ``layer4`` of a ResNet ([B, C, H, W]).
     """
 
+    towers: Towers
+
     def __init__(
         self, name: str, towers: Towers, tokenizer: Tokenizer, described: ClipDescription, digest: str
     ) -> None:

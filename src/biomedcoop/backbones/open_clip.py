@@ -73,6 +73,8 @@ class Towers(nn.Module):
 class OpenClipBackbone(Backbone):
     """A loaded open_clip directory. Use :func:`load_open_clip`."""
 
+    towers: Towers
+
     def __init__(self, name: str, towers: Towers, tokenizer: Tokenizer, described: Description, digest: str):
         self.name, self.fingerprint = name, digest
         self.towers, self.tokenizer = towers, tokenizer

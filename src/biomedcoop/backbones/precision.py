@@ -1,7 +1,8 @@
-"""In what the frozen image tower computes: float32, or bfloat16 where the processor has units for it.
+"""In what the frozen towers compute: float32, or bfloat16 where the processor has units for it.
 
 Weights and activations between layers are in that precision; LayerNorm and softmax take their sums in float32, as torch does.
-The text tower is not touched: learning goes through it.
+On a CPU the text tower stays in float32: the gradient's way back through it is no faster in bfloat16. What is learned is float32
+everywhere.
 """
 
 from __future__ import annotations
@@ -36,11 +37,21 @@ def check_precision(precision: str) -> None:
 
 
 def set_precision(backbone: Backbone, precision: str) -> None:
-    """Convert a float32 image tower, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it."""
+    """Convert float32 towers, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it."""
     if precision == "auto":
         precision = automatic(backbone)
     backbone.image_tower.to(getattr(torch, precision))
     backbone.precision = precision
+    if precision == "bfloat16" and backbone.device.type == "cuda":
+        coarsen_text(backbone)
+
+
+def coarsen_text(backbone: Backbone) -> None:
+    """Let the text tower compute in bfloat16 too (mixed precision: what is learned through it stays float32)."""
+    for name, parameter in backbone.towers.named_parameters():
+        if not name.startswith("visual."):
+            parameter.data = parameter.data.to(torch.bfloat16)
+    backbone.dtype = torch.bfloat16
 
 
 def automatic(backbone: Backbone) -> str:
