@@ -1,6 +1,6 @@
 """What a mini backbone knows: the tables of ``docs/results/mini.md``.
 
-    BIOMEDCOOP_DATA=FOLDER python benchmarks/mini.py [--json FILE] [--figures FOLDER] [--speed] > tables.md
+    BIOMEDCOOP_DATA=FOLDER python benchmarks/mini.py [--json FILE] [--figures FOLDER] > tables.md
 
 For every dataset: accuracy of the class names alone, of the sentences that pretraining did not use, and of a linear probe on
 the features, beside the same probe on raw pixels. Seen and unseen datasets are never averaged together. Seen: labelled images
@@ -16,7 +16,7 @@ Linear probe: scikit-learn's logistic regression on standardised features, C cho
 centre crop) to 24 × 24 RGB, divided by 255, then the very same probe.
 
 Then what the texts mean to it: cosines between the classes of the library, the modality and organ that it reads off images,
-the nearest sentences of the whole library. ``--tables-only`` leaves that out; ``--speed`` adds images per second.
+the nearest sentences of the whole library. ``--tables-only`` leaves that out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 from mini_accuracy import GROUPS, PROTOCOL, SEEDS, SHOTS, Row, complete_groups, measure, wilson
-from mini_speed import speed
 from mini_tables import accuracy_table, aims, aims_table, draws_table, group_means, group_table
 from mini_words import (
     IMAGES_PER_DATASET,
@@ -125,7 +124,6 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="of raw-pixel results; by default beside --json")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write the figures there")
     parser.add_argument("--tables-only", action="store_true", help="accuracy tables and aims, nothing else")
-    parser.add_argument("--speed", action="store_true", help="images per second too; wants an idle machine")
     args = parser.parse_args()
     wanted = args.datasets.split(",") if args.datasets else [n for names in GROUPS.values() for n in names]
     listed = [(group, name) for group, names in GROUPS.items() for name in names]
@@ -162,9 +160,6 @@ def main() -> None:
     extra: dict[str, Any] = {}
     if not args.tables_only:
         extra |= print_meaning(backbone, rows, args.figures)
-    if args.speed:
-        lines, extra["speed"] = speed(backbone, rows)
-        section("Speed", lines)
     print("Seconds: " + ", ".join(f"{what} {seconds:.0f}" for what, seconds in clock.items()) + ".")
     if args.json:
         content = {
