@@ -1,6 +1,6 @@
 """Images per second from files to features, and the floor that decoding and matrix products set.
 
-    python benchmarks/encode.py [--backbones full-size,mini] [--model FOLDER] [--precisions float32,bfloat16] [--one-core]
+    python benchmarks/encode.py [--backbones full-size,mini] [--model FOLDER] [--precisions float32,bfloat16,int8] [--one-core]
 
 ``full-size`` has BiomedCLIP's layout and size with random weights, written to a temporary folder unless ``--model`` names one.
 
@@ -9,7 +9,7 @@ takes); the forward passes alone; and the floor: decoding at the rate just measu
 a product reached here in the same precision. On a CPU both use the same cores, so the times add up; beside a GPU the longer one
 counts. All are measured in turn, several times, and the median is taken. Peak memory is that of the process (Linux only) while it
 encodes a number of images and four times that number: it must not grow. "Cosine" is that of a feature to the same image's in
-float32, the smallest of all.
+float32, the smallest of all. int8 has no floor: torch has no plain product of that kind to measure.
 
 ``--one-core`` gives torch one thread and counts the processor's time in place of the wall's: what one core would do that had
 nothing else to do, however busy the machine is. CPU only.
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from floors import image_flops
 from full_size import write_bin
 from PIL import Image
 
@@ -80,7 +81,9 @@ class Measured:
 
     @property
     def floor(self) -> float:
-        """ms per image."""
+        """ms per image; nan for int8."""
+        if self.precision == "int8":
+            return float("nan")
         products = 1000 * self.flops / self.best
         return self.ms("decode") + products if self.shares_cores else max(self.ms("decode"), products)
 
@@ -99,15 +102,6 @@ def dataset(paths: Sequence[Path]) -> Dataset:
     n = len(paths)
     keys = tuple(path.name for path in paths)
     return Dataset("files", ("any",), list(paths), keys, np.zeros(n, dtype=np.int64), np.full(n, "test"))
-
-
-def flops_per_image(config: Any, embed_dim: int) -> int:
-    """Of the image tower's products; the last block computes keys and values of all tokens, and the rest of one."""
-    size, patch, w, layers, m = config.image_size, config.patch_size, config.width, config.layers, config.mlp_width
-    t = (size // patch) ** 2 + 1
-    block = 8 * t * w**2 + 4 * t**2 * w + 4 * t * w * m
-    last = 4 * t * w**2 + 4 * w**2 + 4 * t * w + 4 * w * m
-    return 2 * (t - 1) * 3 * patch**2 * w + (layers - 1) * block + last + 2 * w * embed_dim  # type: ignore[no-any-return]
 
 
 def products(backbone: Backbone, clock: Clock) -> Iterator[tuple[str, Callable[[], float]]]:
@@ -153,7 +147,7 @@ def measure(
 
     def decode() -> list[Any]:
         with CropReader(backbone.image_size) as read:
-            return [crop for crop, _ in run_ahead(read, paths[:n], threads=read.threads)]
+            return [crop for (crop,), _ in run_ahead(read, paths[:n], threads=read.threads)]
 
     crops = decode()
     works: dict[str, Work] = {"whole": whole, "decode": decode, "forward": lambda: encode_crops(backbone, crops)}
@@ -179,7 +173,7 @@ def measure(
         backbone.precision,
         n,
         seconds,
-        flops_per_image(config, backbone.embed_dim),
+        image_flops(config, backbone.embed_dim),
         medians[best],
         best,
         float(((ours * theirs).sum(1) / lengths).min()),
@@ -206,14 +200,14 @@ def tables(rows: Sequence[Measured]) -> list[str]:
             f"| {row.backbone} | {row.precision} | {100 * row.floor / row.ms('whole'):.0f} % | {row.flops / 1e9:.2f} "
             f"| {row.best / 1e9:.0f} ({row.best_product}) | {row.cosine:.5f} | {peaks} |"
         )
-    return lines
+    return [line.replace("nan %", "–").replace("nan", "–") for line in lines]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", default="full-size,mini", help="full-size, mini, or both")
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="a full-size model in open_clip layout")
-    parser.add_argument("--precisions", default="float32,bfloat16")
+    parser.add_argument("--precisions", default="float32,bfloat16,int8")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--one-core", action="store_true", help="processor time of one core in place of wall time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers")

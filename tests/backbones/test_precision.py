@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from backbones.tiny_clip import write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain
 from biomedcoop.errors import UserError
+from biomedcoop.features.encode import encode_crops, image_space
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,28 @@ def test_activations_and_attention_in_bfloat16(half: Backbone) -> None:
     assert half.attention_maps(crops(half)).float().sum(-1).allclose(torch.tensor(1.0), atol=0.02)
 
 
+@pytest.mark.parametrize("model", ["parity", "clip"])
+def test_int8_is_near_and_sees_each_image_alone(model: str, parity: Path, tmp_path: Path) -> None:
+    folder = parity / "model" if model == "parity" else write_vit(tmp_path / "clip-vit")
+    exact, coarse = load_backbone(folder), load_backbone(folder, precision="int8")
+    images = np.random.default_rng(1).integers(0, 256, (5, exact.image_size, exact.image_size, 3), dtype=np.uint8)
+    images[2] //= 8  # a dark one, whose activations have another range
+    found = encode_crops(coarse, list(images))
+    assert found.dtype == np.float32
+    cosines = F.cosine_similarity(torch.from_numpy(found), torch.from_numpy(encode_crops(exact, list(images))))
+    assert 0.98 < cosines.min() < 1
+    np.testing.assert_array_equal(encode_crops(coarse, [images[2]])[0], found[2])
+    assert image_space(coarse) != image_space(exact)
+    torch.testing.assert_close(coarse.encode_text(["a cyst."]), exact.encode_text(["a cyst."]), atol=0, rtol=0)
+
+
+def test_int8_has_no_gradients(parity: Path) -> None:
+    coarse = load_backbone(parity / "model", precision="int8")
+    with pytest.raises(UserError, match=r"gradients do not pass .* in int8; load it with precision float32"):
+        coarse.image_activations(crops(coarse), "blocks.0")
+    assert coarse.attention_maps(crops(coarse)).sum(-1).allclose(torch.tensor(1.0), atol=1e-3)
+
+
 def test_auto_takes_what_is_worth_it_and_stays_with_it(parity: Path, tiny: Backbone) -> None:
     gain = bfloat16_gain(tiny)
     assert gain > 0
@@ -55,8 +79,8 @@ def test_auto_takes_what_is_worth_it_and_stays_with_it(parity: Path, tiny: Backb
     assert bfloat16_gain(tiny) == gain
 
 
-@pytest.mark.parametrize("precision", ["float16", "fp32", "int8", "", "AUTO"])
+@pytest.mark.parametrize("precision", ["float16", "fp32", "int4", "", "AUTO"])
 def test_other_words_are_refused(precision: str) -> None:
     with pytest.raises(UserError) as caught:
         load_backbone("mini", precision=precision)
-    assert str(caught.value) == f"precision '{precision}' is not known; choose float32, bfloat16, auto"
+    assert str(caught.value) == f"precision '{precision}' is not known; choose float32, bfloat16, int8, auto"

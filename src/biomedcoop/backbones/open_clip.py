@@ -125,8 +125,10 @@ def encode_and_keep(
         example: a layer's name, for the message.
 
     Raises:
-        UserError: the trunk has no such layer.
+        UserError: the trunk has no such layer, or has no gradients.
     """
+    if backbone.precision == "int8":
+        raise UserError(f"gradients do not pass through {backbone.name} in int8; load it with precision float32")
     # a list of modules is never called, only what is in it
     layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
     if layer not in layers:

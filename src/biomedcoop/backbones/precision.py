@@ -2,21 +2,24 @@
 
 Weights and activations between layers are in that precision; LayerNorm and softmax take their sums in float32, as torch does.
 On a CPU the text tower stays in float32: the gradient's way back through it is no faster in bfloat16. What is learned is float32
-everywhere.
+everywhere. "int8" is for CPUs without such units: the weights of the image tower's dense layers, a scale for each output, times
+activations with a scale for each image.
 """
 
 from __future__ import annotations
 
 import copy
 import time
+import warnings
 
 import numpy as np
 import torch
+from torch import nn
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 
-PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 WORTH = 1.5
 """How many times faster bfloat16 has to be before "auto" gives up float32's digits for it."""
@@ -37,13 +40,34 @@ def check_precision(precision: str) -> None:
 
 
 def set_precision(backbone: Backbone, precision: str) -> None:
-    """Convert float32 towers, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it."""
+    """Convert float32 towers, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it, never int8.
+
+    Raises:
+        UserError: int8 is asked for on another device than a CPU, or of a torch that cannot do it.
+    """
     if precision == "auto":
         precision = automatic(backbone)
-    backbone.image_tower.to(getattr(torch, precision))
+    if precision == "int8":
+        backbone.image_tower = quantized(backbone)
+    else:
+        backbone.image_tower.to(getattr(torch, precision))
     backbone.precision = precision
     if precision == "bfloat16" and backbone.device.type == "cuda":
         coarsen_text(backbone)
+
+
+def quantized(backbone: Backbone) -> nn.Module:
+    """The image tower with dense layers in int8."""
+    if backbone.device.type != "cpu":
+        raise UserError(f"precision int8 is for CPUs, not '{backbone.device}'; choose bfloat16")
+    try:
+        from torch.ao.quantization import quantize_dynamic
+    except ImportError as error:
+        raise UserError(f"torch {torch.__version__} has no int8 quantisation; choose float32 or bfloat16") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch means to move this elsewhere
+        tower: nn.Module = quantize_dynamic(backbone.image_tower, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+    return tower
 
 
 def coarsen_text(backbone: Backbone) -> None:

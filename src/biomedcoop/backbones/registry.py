@@ -80,9 +80,9 @@ def load_backbone(
     Args:
         name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip layout.
         device: a torch device, e.g. "cpu" or "cuda".
-        precision: in what the image tower computes: "float32", "bfloat16", or "auto", which measures and takes bfloat16 where it
-            is at least 1.5 times as fast. Features are float32 in any case, and those of one precision are never taken for
-            those of another.
+        precision: in what the image tower computes: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and takes
+            bfloat16 where it is at least 1.5 times as fast. Features are float32 in any case, and those of one precision are
+            never taken for those of another.
         dtype: in what the text tower, and what learns through it, computes; float32 by default.
 
     Raises:

@@ -129,7 +129,9 @@ class VisionTransformer(nn.Module):
         for block in blocks:
             x = block(x)
         # only the CLS output is used, so the last block computes no other, unless someone waits for its activations
-        x = last(x) if is_watched(last) else last.of_first(x)
+        # or its weights are no longer plain numbers
+        whole = is_watched(last) or not isinstance(last.attn.qkv, nn.Linear)
+        x = last(x) if whole else last.of_first(x)
         return self.norm(x)[:, 0]  # type: ignore[no-any-return]
 
 

@@ -47,8 +47,9 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="In what image features are computed: float32, bfloat16 (faster where the processor has units for it), or auto "
-        "(measures, and takes bfloat16 where that is at least 1.5 times as fast; see 'biomedcoop doctor').",
+        help="In what image features are computed: float32, bfloat16 (faster where the processor has units for it), int8 (for "
+        "CPUs without, a little less exact), or auto (measures, and takes bfloat16 where that is at least 1.5 times as fast; "
+        "see 'biomedcoop doctor').",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]

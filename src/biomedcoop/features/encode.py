@@ -43,6 +43,8 @@ Out = TypeVar("Out")
 
 def image_batch(backbone: Backbone) -> int:
     """Images per pass: enough to fill the hardware, few enough that filling up the last batch costs little."""
+    if backbone.precision == "int8":
+        return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
     return 64 if backbone.device.type == "cuda" else 8
 
 
