@@ -35,13 +35,6 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
         {"kdsp_weight": 0.1, "epochs": 12, "batch_size": 6, "lr": 0.02},
         {"kdsp_weight": 0.1, "epochs": 41, "batch_size": 1000, "lr": 0.1},
     ],
-    "coop": [
-        {"epochs": 10, "lr": 0.3, "momentum": 0.7, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.2, "momentum": 0.8, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.5, "momentum": 0.5, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.25, "momentum": 0.5, "max_norm": 1.0},
-        {"epochs": 10, "lr": 0.1},
-    ],
     "kgcoop": [
         {"epochs": 10, "lr": 0.5, "momentum": 0.5, "max_norm": 0.5},
         {"epochs": 10, "lr": 0.3, "momentum": 0.8, "max_norm": 0.5},

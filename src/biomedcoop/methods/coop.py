@@ -22,7 +22,6 @@ class CoOp(ContextMethod):
     settings_type = ContextSettings
     abilities = Abilities(uses_images=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.01}
-    fast: ClassVar[Mapping[str, Any]] = {"epochs": 10, "lr": 0.3, "momentum": 0.7, "max_norm": 0.5}
 
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
         batch, scale = batch_of(task), task.backbone.logit_scale
