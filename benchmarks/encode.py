@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from floors import image_flops
+from floors import image_flops, peak_mib
 from full_size import write_bin
 from PIL import Image
 
@@ -125,15 +125,14 @@ def products(backbone: Backbone, clock: Clock) -> Iterator[tuple[str, Callable[[
         yield f"{a} × {b} × {c}", rate
 
 
-def peak_mib(work: Work) -> float:
-    """Most memory that this process held while it worked; nan where the system does not tell."""
+def peak_of(work: Work) -> float:
+    """Most memory that this process held while it worked, MiB; nan where the system does not tell."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return float("nan")
     work()
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+    return peak_mib()
 
 
 def measure(
@@ -177,7 +176,7 @@ def measure(
         medians[best],
         best,
         float(((ours * theirs).sum(1) / lengths).min()),
-        [(k, peak_mib(lambda k=k: whole(dataset(paths[:k])))) for k in (n, 4 * n)],  # type: ignore[misc]
+        [(k, peak_of(lambda k=k: whole(dataset(paths[:k])))) for k in (n, 4 * n)],  # type: ignore[misc]
         backbone.device.type == "cpu",
     )
 

@@ -94,6 +94,12 @@ def run_process(command: Sequence[str], cache: Path) -> Finished:
     return Finished(float(seconds), 1024 * int(kib))
 
 
+def peak_mib() -> float:
+    """Most memory that this process has held, MiB (Linux; what its parent held does not count, as it does in ``getrusage``)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 # --- what the machine can do --------------------------------------------------------------------------------------
 
 

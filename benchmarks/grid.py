@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from floors import peak_mib
 from mini_accuracy import SEEDS
 from study import encoded, loaded, section, start
 from torch.nn import functional as F
@@ -79,7 +79,7 @@ def whole_grid(dataset: str, backbone: str) -> dict[str, Any]:
                 for state in states if shots else states[:1]:
                     method.logits(state, test, loaded(backbone))
             seconds[name][str(shots)] = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     return {"images": len(data), "encoding": encoding, "seconds": seconds, "peak": peak}
 
 
