@@ -92,7 +92,7 @@ def fit_runs(
         seeds: one run each.
         recipe: "paper": the published settings, with those published for the dataset if it is one of the benchmark's;
             "base-to-novel": those published for that protocol; "default": one setting for every dataset; "fast": one that
-            trains in a tenth of the published time or less.
+            trains in about a tenth of the published time or less.
         settings: single settings of the method, over the recipe's.
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.

@@ -341,6 +341,7 @@ def test_recipes(method: Method) -> None:
     default = method.settings({}, "default", entry.recipe)
     assert default == method.settings(method.tuned, "paper")
     assert method.settings({}, "fast", entry.recipe) == method.settings(method.fast, "default")
+    assert not any(method.published_for(entry.recipe, recipe) for recipe in ("default", "fast"))
     with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default, fast"):
         method.settings({}, "x")
 

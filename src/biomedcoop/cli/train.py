@@ -35,7 +35,7 @@ def train(
         typer.Option(
             "--recipe",
             help="paper (published settings, those of the dataset where there are any), base-to-novel (published for that "
-            "protocol), default (one setting for every dataset), or fast (one that trains in a tenth of the time or less).",
+            "protocol), default (one setting for every dataset), or fast (one that trains in about a tenth of the time).",
         ),
     ] = "paper",
     setting: Annotated[

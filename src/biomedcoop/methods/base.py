@@ -33,7 +33,7 @@ Progress = Callable[[int, int, str], None]
 
 RECIPES = ("paper", "base-to-novel", "default", "fast")
 """Published settings for few-shot, published settings for base-to-novel, one setting for every dataset, and one that trains in
-a tenth of the published time or less."""
+about a tenth of the published time or less."""
 
 SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
