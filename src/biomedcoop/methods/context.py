@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,13 @@ class ClassPrompts:
                 context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
+    def many_times(self, contexts: int) -> AbstractContextManager[None]:
+        """Inside, so many contexts X are encoded faster; setting out for it costs as much as a few passes."""
+        from biomedcoop.backbones.products import packed
+
+        c, length = self.mask.shape
+        return packed(self.backbone, min(contexts, max(1, TEXTS_PER_PASS // c)) * c * length)
+
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
         """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
         return encode_prompts(self.backbone, self.fixed, self.slots, self.mask, context, drop)
@@ -222,17 +230,19 @@ class ContextMethod(Method):
     ) -> None:
         """Train ``context`` in place, by the batches and learning rates of ``schedule``."""
         drop = run_dropout(settings.text_dropout, seeds)
-        sgd(
-            [context],
-            self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1)),
-            schedule,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            max_norm=settings.max_norm,
-            gradients=self.gradients(settings),
-            on_step=on_step,
-            recordable=drop is None,
-        )
+        losses = self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1))
+        with prompts.many_times(len(context)):
+            sgd(
+                [context],
+                losses,
+                schedule,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                max_norm=settings.max_norm,
+                gradients=self.gradients(settings),
+                on_step=on_step,
+                recordable=drop is None,
+            )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:
         prompts = prompts_for_new_classes(self.name, task, settings)
