@@ -180,8 +180,8 @@ def comparison(costs: Costs, kinds: Sequence[Ours], taken: Taken, limits: Limits
     ]
     note = (
         f"Medians; ratio: published over ours, goal: at least. The text pass is the tower forward and back, and its goal is "
-        f"{SHARE_GOAL:.0%} of the best rate for 6 runs. The published step costs the same for any prompt, padded to 256 tokens. Once for a whole training, "
-        f"weights are laid out for its products in {max(kind.setting_out for kind in kinds):.1f} s."
+        f"{SHARE_GOAL:.0%} of the best rate for 6 runs. The published step costs the same for any prompt, padded to 256 tokens. "
+        f"Once for a whole training, weights are laid out for its products in {max(k.setting_out for k in kinds):.1f} s."
     )
     return [*table(head, rows), "", note]
 
