@@ -177,6 +177,7 @@ def test_evaluating_what_does_not_fit(data: bc.Dataset, first_run: Path, tiny: B
         ({"views": 2.5}, "views=2.5 must be"),
         ({"views": True}, "views=True must be"),
         ({"views": "per epoch"}, "views='per epoch' must be"),
+        ({"views": "per-epoch", "settings": {"epochs": 20_000}}, "epochs=20000 is more than 10000 crops of an image"),
         ({"views": "per-epoch", "method": "lp++"}, "lp++ takes all views of all images at once"),
     ],
 )

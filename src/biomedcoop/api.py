@@ -193,7 +193,12 @@ def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
     if views == "per-epoch":
         if method.abilities.needs_all_views:
             raise UserError(
-                f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number"
+                f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number, "
+                "or leave the method out"
+            )
+        if uses_images and settings.epochs > MAX_VIEWS:
+            raise UserError(
+                f"views='per-epoch' with epochs={settings.epochs} is more than {MAX_VIEWS} crops of an image; lower epochs"
             )
         return (settings.epochs, True) if uses_images else (1, False)
     try:
@@ -290,6 +295,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "seed": seed,
             "recipe": plan.recipe,
             "views": "per-epoch" if plan.per_epoch else plan.views,
+            "precision": backbone.precision,
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
             "sentences": sentences.source if sentences else None,

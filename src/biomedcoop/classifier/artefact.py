@@ -87,6 +87,7 @@ def load(
         UserError: not an artefact, damaged, of a newer format, or of another backbone.
     """
     from biomedcoop.backbones import load_backbone
+    from biomedcoop.backbones.precision import check_precision
     from biomedcoop.classifier.classifier import Classifier
     from biomedcoop.methods import get_method
 
@@ -101,6 +102,7 @@ def load(
         raise UserError(f"{path} needs a method that this version has not: {error}; upgrade biomedcoop") from error
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
+        check_precision(precision)
         try:
             called = backbone if backbone is not None else wanted["name"]
             backbone = load_backbone(called, device=device, precision=precision)

@@ -20,7 +20,7 @@ def doctor(json: Json = False) -> None:
 
         table = Table("check", "result", "")
         for name, check in checks.items():
-            table.add_row(name, str(check["result"]), "" if check["ok"] else "[red]wrong[/red]")
+            table.add_row(name, str(check["result"]), "" if check["ok"] else "wrong")
         print_table(table)
     if not all(check["ok"] for check in checks.values()):
         raise typer.Exit(1)

@@ -66,7 +66,7 @@ def show_method(
         own = {key: {"default": default, "meaning": meaning} for key, (default, meaning) in settings.items()}
         print_json({**about(method), "settings": own, **recipes})
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
     able = method.abilities
     print(f"{method.title} ({method.paper})")
@@ -76,7 +76,11 @@ def show_method(
     )
     by_dataset = {key for entry in entries() for key in method.published(entry.recipe, base_to_novel=False)}
     table = Table(
-        "setting", "published", *(f"recipe {name}" for name in changed), "meaning", title="train --set NAME=VALUE"
+        Column("setting", no_wrap=True),  # what has to be typed
+        "published",
+        *(f"recipe {name}" for name in changed),
+        "meaning",
+        title="train --set NAME=VALUE",
     )
     for key, (default, meaning) in settings.items():
         published = f"{default}, others by dataset" if key in by_dataset else str(default)

@@ -237,7 +237,10 @@ class FeatureStore:
         except ValueError:
             held = None
         if held != self.description:
-            raise UserError(f"{path} does not describe the features that belong there; delete the folder {self.folder}")
+            raise UserError(
+                f"{path} does not describe the features that belong there; delete the folder {self.folder}, its features are "
+                "computed again"
+            )
         return True
 
     def _sweep(self) -> None:
