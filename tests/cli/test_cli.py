@@ -422,7 +422,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--prompts", "nowhere.json"], "nowhere.json"),
         (["--split-file", "nowhere.json"], "nowhere.json"),
         (["--device", "abacus"], "'abacus'"),
-        (["--precision", "int4"], "precision 'int4' is not known; choose float32, bfloat16, auto"),
+        (["--precision", "int4"], "precision 'int4' is not known; choose float32, bfloat16, int8, auto"),
     ],
 )
 def test_names_and_numbers_that_cannot_be_used(

@@ -1,6 +1,6 @@
 """What random crops of the training images cost and gain: the tables of ``docs/results/views.md``.
 
-    BIOMEDCOOP_DATA=FOLDER python benchmarks/views.py --work WORK > tables.md
+    BIOMEDCOOP_DATA=FOLDER python benchmarks/random_crops.py --work WORK > tables.md
 
 Every method that learns from images in batches or from all of them at once, with the centre crop (1), with 4 and 16 random crops,
 and with a new one in each epoch, as published; recipe "default". What else is done is in ``study.py``. All crops are encoded
