@@ -404,9 +404,8 @@ def test_biomedcoop_masks(make_world: Callable[[int], World], parity: Path) -> N
 def test_text_dropout(make_world: Callable[[int], World], parity: Path) -> None:
     """What the published trainer does by accident, for the fixture's 32 seeds at once.
 
-    Means over 32 seeds are compared by the standard error of their difference (from both samples: one of 32 alone has heavy
-    tails), standard deviations by theirs (1 / sqrt(62) of it each). Of 24 losses, one in twenty may be further than two of
-    them away, none further than four.
+    Means over 32 seeds are compared by their standard errors (ours and theirs, hence the root of 2), standard deviations by
+    theirs (1 / sqrt(62) of it each). Of 24 losses, one in twenty may be further than two of them away, none further than four.
     """
     gold = np.load(parity / "biomedcoop_dropout_stats.npz")
     runs = int(gold["n_seeds"])
@@ -423,7 +422,7 @@ def test_text_dropout(make_world: Callable[[int], World], parity: Path) -> None:
     ctx = context.detach().numpy()
     for key, ours in (("loss", losses), ("ctx_final", ctx)):
         mean, std = gold[f"{key}_mean"], gold[f"{key}_std"]
-        error = np.sqrt((std**2 + ours.var(0, ddof=1)) / runs)
+        error = std * np.sqrt(2 / runs)
         away = np.abs(ours.mean(0) - mean) / error
         assert np.mean(away > 2) < 0.1, key
         assert away.max() < 4.5, key

@@ -140,6 +140,6 @@ class Bert(nn.Module):
         keys = mask.to(torch.bool)[:, None, None, :]
         last = len(self.encoder.layer) - 1
         for number, layer in enumerate(self.encoder.layer):
-            # of the last layer only the CLS output is used, so only it is computed
-            x = layer(x, x[:, :1] if number == last else x, keys, drop)
+            # of the last layer only the CLS output is used, so only it is computed (dropout is drawn for all, as published)
+            x = layer(x, x[:, :1] if number == last and drop is None else x, keys, drop)
         return x[:, 0]  # type: ignore[no-any-return]
