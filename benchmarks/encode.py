@@ -44,9 +44,9 @@ from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_crops, encode_images, image_batch, run_ahead
 from biomedcoop.output import write_atomically
 
-IMAGES = {"full-size": 16, "mini": 256}
+IMAGES = {"full-size": 24, "mini": 512}
 WIDTH, HEIGHT, QUALITY = 488, 512, 90
-REPETITIONS = 3
+REPETITIONS = 5
 SQUARES = (1024, 2048, 4096)
 PRODUCT_SECONDS = 0.1
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+import torch
 
 import biomedcoop as bc
 from biomedcoop.classifier.predictions import Row, columns_of, find_images, predict_rows, write_predictions
@@ -192,7 +193,7 @@ def test_images_are_read_as_they_are_needed(clf: bc.Classifier, test_images: lis
     rows = predict_rows(clf, endless())
     for number in range(200):
         next(rows)
-        assert taken - number < 64
+        assert taken - number < 32 + 32 * (torch.get_num_threads() + 2)  # decoded, and passes of 32
 
 
 # -- where it is written

@@ -103,9 +103,10 @@ class Backbone(ABC):
 
     def normalize(self, crops: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 crops [B, S, S, 3] -> normalised pixels [B, 3, S, S], as the image tower takes them."""
-        x = self._moved(torch.from_numpy(crops)).permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        x = self._moved(torch.from_numpy(crops)).permute(0, 3, 1, 2)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format).div_(255.0)
         mean, std = (self._moved(torch.tensor(values))[:, None, None] for values in (self.mean, self.std))
-        return ((x - mean) / std).to(next(self.image_tower.parameters()).dtype).contiguous()
+        return x.sub_(mean).div_(std).to(next(self.image_tower.parameters()).dtype)
 
     def _moved(self, tensor: Tensor) -> Tensor:
         """A tensor on this backbone's device, without waiting for what a GPU is still computing."""

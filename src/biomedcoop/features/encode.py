@@ -1,7 +1,8 @@
 """Images and sentences to features, each encoded once and kept in the feature store.
 
-Batches have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
-encoded with it. Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``).
+Passes have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
+encoded with it. On a CPU every core runs a pass of its own: cores that share one wait for each other at each of its operations.
+Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.products import packed
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
 from biomedcoop.data.decode import Crop, CropReader
@@ -39,27 +41,80 @@ Count = Callable[[int, int], None]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Own = TypeVar("Own")
 
 
 def image_batch(backbone: Backbone) -> int:
-    """Images per pass: enough to fill the hardware, few enough that filling up the last batch costs little."""
+    """Images per pass of the image tower.
+
+    On a CPU few of a large tower, whose activations then stay in a core's cache, and many of a small one, where a pass has a cost
+    of its own: as many as there are weights to share among 270 million, at most 32.
+    """
+    if backbone.device.type != "cpu":
+        return 64
     if backbone.precision == "int8":
         return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
-    return 64 if backbone.device.type == "cuda" else 8
+    weights = sum(parameter.numel() for parameter in backbone.image_tower.parameters())
+    return min(32, max(1, 2**28 // weights))
 
 
 def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:
     """uint8 crops [S, S, 3] -> raw features float32 [n, E], in passes of fixed shape."""
+    with closing(_passes(backbone, ((crop, None) for crop in crops))) as passes:
+        return _fetched(backbone, [rows for _, rows in passes])
+
+
+def _passes(backbone: Backbone, crops: Iterable[tuple[Crop, Own]]) -> Generator[tuple[list[Own], Tensor], None, None]:
+    """Crops with what belongs to them -> the same with raw features [n, E], pass by pass and in order.
+
+    Features are on the backbone's device, which may still be computing them. An error of ``crops`` comes after the features of
+    what came before it.
+    """
     size = image_batch(backbone)
-    return _fetched(backbone, [_encode_batch(backbone, crops[i : i + size]) for i in range(0, len(crops), size)])
+
+    def encode(batch: list[tuple[Crop, Own]]) -> tuple[list[Own], Tensor]:
+        filled = np.zeros((size, *batch[0][0].shape), dtype=np.uint8)
+        np.stack([crop for crop, _ in batch], out=filled[: len(batch)])
+        with torch.inference_mode():
+            rows = backbone.encode_image(backbone.normalize(filled))[: len(batch)].float()
+        return [own for _, own in batch], rows
+
+    batches = _batches(crops, size)
+    if backbone.device.type != "cpu":
+        yield from map(encode, batches)
+        return
+    threads = torch.get_num_threads()
+    try:
+        with (
+            packed(backbone.image_tower.modules(), keep=True),
+            closing(run_ahead(encode, batches, threads + 1, threads, _use_one_core)) as ahead,
+        ):
+            yield from ahead
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _encode_batch(backbone: Backbone, crops: Sequence[Crop]) -> Tensor:
-    """At most one pass of crops -> raw features [n, E] on the backbone's device, which may still be computing them."""
-    filled = np.zeros((image_batch(backbone), *crops[0].shape), dtype=np.uint8)
-    np.stack(crops, out=filled[: len(crops)])
-    with torch.inference_mode():
-        return backbone.encode_image(backbone.normalize(filled))[: len(crops)].float()
+def _use_one_core() -> None:
+    """Let torch compute on one core in this thread, and in those that are yet to come until told otherwise."""
+    torch.get_num_threads()  # settles this thread's number, so that it stays at what follows
+    torch.set_num_threads(1)
+
+
+def _batches(items: Iterable[In], size: int) -> Iterator[list[In]]:
+    """Lists of ``size`` items, the last one shorter; an error of ``items`` comes after those before it."""
+    batch: list[In] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _fetched(backbone: Backbone, rows: list[Tensor]) -> Floats:
@@ -147,35 +202,29 @@ def _encode_into(
     progress: Count | None,
 ) -> None:
     """Encode crops and put them under their keys, shard by shard; what is done when an error or Ctrl-C comes is kept."""
-    size = image_batch(backbone)
     # keys go with what they belong to, so that an interruption between any two lines mixes up nothing
-    decoded: list[tuple[Crop, bytes]] = []
     encoded: list[tuple[list[bytes], Tensor]] = []
-
-    def encode() -> None:
-        encoded.append(([key for _, key in decoded], _encode_batch(backbone, [crop for crop, _ in decoded])))
-        decoded.clear()
+    done = in_store = 0
 
     def flush() -> None:
-        if decoded:
-            encode()
         if encoded:
             store.put([key for own, _ in encoded for key in own], _fetched(backbone, [rows for _, rows in encoded]))
             encoded.clear()
 
     try:
-        for done, crop in enumerate((crop for crops in crops_of_images for crop in crops), start=1):
-            decoded.append(crop)
-            if len(decoded) == size:
-                encode()
+        with closing(_passes(backbone, (crop for crops in crops_of_images for crop in crops))) as passes:
+            for keys, rows in passes:
+                encoded.append((keys, rows))
+                done += len(keys)
                 if progress is not None:
                     progress(done, total)
-                if len(encoded) * size >= SHARD_ROWS:
+                if done - in_store >= SHARD_ROWS:
                     flush()
+                    in_store = done
     finally:
         flush()
-    if progress is not None:
-        progress(total, total)
+    if progress is not None and done == 0:
+        progress(0, total)
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path | None = None) -> Floats:
@@ -228,31 +277,23 @@ def stream_features(
         The source and its raw feature [E], or the error that says why it has none.
     """
 
-    def crop_or_error(source: ImageSource) -> tuple[ImageSource, Crop | ImageError]:
+    nothing = np.zeros((backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
+
+    def crop_or_error(source: ImageSource) -> tuple[Crop, tuple[ImageSource, ImageError | None]]:
         try:
             (crop,), _ = read(source)
-            return source, crop
+            return crop, (source, None)
         except ImageError as error:
-            return source, error
+            return nothing, (source, error)  # goes with the others to keep the order
 
-    def encoded(
-        batch: list[tuple[ImageSource, Crop | ImageError]],
-    ) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
-        features = iter(encode_crops(backbone, [crop for _, crop in batch if not isinstance(crop, ImageError)]))
-        for source, crop in batch:
-            yield source, (crop if isinstance(crop, ImageError) else next(features))
-
-    batch: list[tuple[ImageSource, Crop | ImageError]] = []
     with (
         CropReader(backbone.image_size) as read,
         closing(run_ahead(crop_or_error, sources, max_ahead, read.threads)) as ahead,
+        closing(_passes(backbone, ahead)) as passes,
     ):
-        for item in ahead:
-            batch.append(item)
-            if len(batch) == image_batch(backbone):
-                yield from encoded(batch)
-                batch = []
-        yield from encoded(batch)
+        for owners, rows in passes:
+            for (source, error), feature in zip(owners, rows.cpu().numpy(), strict=True):
+                yield source, feature if error is None else error
 
 
 def image_space(backbone: Backbone) -> dict[str, str | int]:
@@ -277,13 +318,29 @@ def space(backbone: Backbone, view: str, batch: str, dtype: str) -> dict[str, st
 
 
 def run_ahead(
-    function: Callable[[In], Out], items: Iterable[In], ahead: int = 32, threads: int = 2
+    function: Callable[[In], Out],
+    items: Iterable[In],
+    ahead: int = 32,
+    threads: int = 2,
+    initializer: Callable[[], object] | None = None,
 ) -> Generator[Out, None, None]:
-    """``map`` in threads, at most ``ahead`` results in advance, in order."""
-    with ThreadPoolExecutor(threads) as pool:
+    """``map`` in threads, at most ``ahead`` results in advance, in order; an error of ``items`` comes after those before it.
+
+    Args:
+        initializer: called first in each thread.
+    """
+    failure, source = None, iter(items)
+    with ThreadPoolExecutor(threads, initializer=initializer) as pool:
         waiting: deque[Future[Out]] = deque()
         try:
-            for item in items:
+            while True:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
                 waiting.append(pool.submit(function, item))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
@@ -292,3 +349,5 @@ def run_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+    if failure is not None:
+        raise failure

@@ -81,7 +81,7 @@ class CoCoOp(Method):
         parameters = [p.requires_grad_() for p in (context, *network)]
         losses = cocoop_losses(task, settings, prompts, parameters, seeds)
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        with prompts.many_times(len(seeds) * min(settings.batch_size, task.n_images)):
+        with prompts.many_times():
             say_how_long(task, settings, losses, parameters, steps)
             sgd(
                 parameters,

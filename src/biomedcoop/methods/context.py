@@ -126,12 +126,11 @@ class ClassPrompts:
                 context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
-    def many_times(self, contexts: int) -> AbstractContextManager[None]:
-        """Inside, so many contexts X are encoded faster; setting out for it costs as much as a few passes."""
-        from biomedcoop.backbones.products import packed
+    def many_times(self) -> AbstractContextManager[None]:
+        """Inside, contexts are encoded faster, as many at once as first; setting out for it costs as much as a few passes."""
+        from biomedcoop.backbones.products import packed, text_layers
 
-        c, length = self.mask.shape
-        return packed(self.backbone, min(contexts, max(1, TEXTS_PER_PASS // c)) * c * length)
+        return packed(text_layers(self.backbone))
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
         """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
@@ -231,7 +230,7 @@ class ContextMethod(Method):
         """Train ``context`` in place, by the batches and learning rates of ``schedule``."""
         drop = run_dropout(settings.text_dropout, seeds)
         losses = self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1))
-        with prompts.many_times(len(context)):
+        with prompts.many_times():
             sgd(
                 [context],
                 losses,
