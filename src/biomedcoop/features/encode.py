@@ -18,10 +18,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.products import packed
+from biomedcoop.backbones.products import packed, text_layers
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
 from biomedcoop.data.decode import Crop, CropReader
@@ -79,14 +79,22 @@ def _passes(backbone: Backbone, crops: Iterable[tuple[Crop, Own]]) -> Generator[
             rows = backbone.encode_image(backbone.normalize(filled))[: len(batch)].float()
         return [own for _, own in batch], rows
 
-    batches = _batches(crops, size)
+    layers = backbone.image_tower.modules()
+    with closing(_on_every_core(encode, _batches(crops, size), backbone, layers, keep=True)) as passes:
+        yield from passes
+
+
+def _on_every_core(
+    encode: Callable[[In], Out], batches: Iterable[In], backbone: Backbone, layers: Iterable[nn.Module], *, keep: bool
+) -> Generator[Out, None, None]:
+    """``map``; on a CPU one pass on each core, few ahead, with the weights of ``layers`` laid out (see :func:`packed`)."""
     if backbone.device.type != "cpu":
         yield from map(encode, batches)
         return
     threads = torch.get_num_threads()
     try:
         with (
-            packed(backbone.image_tower.modules(), keep=True),
+            packed(layers, keep=keep),
             closing(run_ahead(encode, batches, threads + 1, threads, _use_one_core)) as ahead,
         ):
             yield from ahead
@@ -240,19 +248,28 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
     by_length: dict[int, list[int]] = {}
     for position, row in enumerate(ids):
         by_length.setdefault(-(-len(row) // TEXT_STEP) * TEXT_STEP, []).append(position)
+    # the commonest length first: for it weights are laid out
+    batches = (
+        (length, positions[start : start + TEXT_BATCH])
+        for length, positions in sorted(by_length.items(), key=lambda item: -len(item[1]))
+        for start in range(0, len(positions), TEXT_BATCH)
+    )
+
+    def encode(of_one_length: tuple[int, list[int]]) -> tuple[list[int], Floats]:
+        length, part = of_one_length
+        batch = torch.zeros(TEXT_BATCH, min(length, backbone.context_length), dtype=torch.int64)
+        # rows that only fill up repeat the first: a row of padding alone has nothing to attend to
+        for slot, position in enumerate(part + [part[0]] * (TEXT_BATCH - len(part))):
+            batch[slot, : len(ids[position])] = ids[position]
+        batch = batch.to(backbone.device)
+        with torch.inference_mode():
+            out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), backbone.mask(batch))
+        return part, out[: len(part)].float().cpu().numpy()
+
     features = np.empty((len(todo), backbone.embed_dim), dtype=np.float32)
-    with torch.inference_mode():
-        for length, positions in by_length.items():
-            length = min(length, backbone.context_length)
-            for start in range(0, len(positions), TEXT_BATCH):
-                part = positions[start : start + TEXT_BATCH]
-                batch = torch.zeros(TEXT_BATCH, length, dtype=torch.int64)
-                # rows that only fill up repeat the first: a row of padding alone has nothing to attend to
-                for slot, position in enumerate(part + [part[0]] * (TEXT_BATCH - len(part))):
-                    batch[slot, : len(ids[position])] = ids[position]
-                batch = batch.to(backbone.device)
-                out = backbone.encode_text_embeddings(backbone.embed_tokens(batch), backbone.mask(batch))
-                features[part] = out[: len(part)].float().cpu().numpy()
+    with closing(_on_every_core(encode, batches, backbone, text_layers(backbone), keep=False)) as passes:
+        for part, rows in passes:
+            features[part] = rows
     store.put([keys[i] for i in todo], features)
     return _all_of(store, keys, texts)
 
