@@ -24,27 +24,55 @@ from biomedcoop.methods import get_method
 from methods import COST, answers, task_of
 
 SHOTS = (1, 4, 16)
+
+
+def settings(epochs: int, lr: float, *others: float, warmup: int = 1, batch: int | None = None) -> dict[str, Any]:
+    """Changes of recipe "default"; ``others`` are momentum and the longest gradient."""
+    return {
+        **({"kdsp_weight": 0.1} if batch else {}),
+        "epochs": epochs,
+        **({"warmup_epochs": warmup} if warmup != 1 else {}),
+        **({"batch_size": batch} if batch else {}),
+        "lr": lr,
+        **dict(zip(("momentum", "max_norm"), others, strict=False)),
+    }
+
+
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "biomedcoop": [
-        {"kdsp_weight": 0.1, "epochs": 12, "batch_size": 6, "lr": 0.2, "momentum": 0.8, "max_norm": 0.5},
-        {"kdsp_weight": 0.25, "epochs": 12, "batch_size": 6, "lr": 0.2, "momentum": 0.8, "max_norm": 0.5},
-        {"kdsp_weight": 0.1, "epochs": 10, "batch_size": 6, "lr": 0.3, "momentum": 0.8, "max_norm": 0.5},
-        {"kdsp_weight": 0.1, "epochs": 15, "batch_size": 8, "lr": 0.12, "momentum": 0.8, "max_norm": 0.5},
-        {"kdsp_weight": 0.1, "epochs": 12, "batch_size": 16, "lr": 0.2, "momentum": 0.8, "max_norm": 0.5},
-        {"kdsp_weight": 0.1, "epochs": 31, "batch_size": 1000, "lr": 0.3, "momentum": 0.5, "max_norm": 1.0},
-        {"kdsp_weight": 0.1, "epochs": 12, "batch_size": 6, "lr": 0.02},
-        {"kdsp_weight": 0.1, "epochs": 41, "batch_size": 1000, "lr": 0.1},
+        settings(9, 0.4, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.3, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.4, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.5, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.6, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.6, 0.7, 0.5, warmup=0, batch=6),
+        settings(8, 0.5, 0.9, 0.5, warmup=0, batch=6),
+        settings(8, 0.5, 0.8, 1.0, warmup=0, batch=6),
+        settings(9, 0.2, 0.8, 0.5, warmup=0, batch=6),
+        settings(9, 0.3, 0.8, 0.5, warmup=0, batch=6),
+        settings(8, 0.4, 0.8, 0.5, batch=6),
+        settings(12, 0.2, 0.8, 0.5, batch=6),
+        settings(12, 0.2, 0.8, 0.5, batch=16),
+        settings(31, 0.3, 0.5, 1.0, batch=1000),
+        settings(12, 0.02, batch=6),
+        settings(41, 0.1, batch=1000),
     ],
     "kgcoop": [
-        {"epochs": 10, "lr": 0.5, "momentum": 0.5, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.3, "momentum": 0.8, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.4, "momentum": 0.5, "max_norm": 1.0},
-        {"epochs": 10, "lr": 0.1},
+        settings(8, 0.7, 0.5, 0.5, warmup=0),
+        settings(8, 0.6, 0.5, 0.5, warmup=0),
+        settings(8, 0.5, 0.5, 0.5, warmup=0),
+        settings(8, 0.6, 0.6, 0.5, warmup=0),
+        settings(9, 0.5, 0.5, 0.5, warmup=0),
+        settings(9, 0.55, 0.5, 0.5),
+        settings(10, 0.5, 0.5, 0.5),
+        settings(10, 0.1),
     ],
     "prograd": [
-        {"epochs": 10, "lr": 0.4, "momentum": 0.5, "max_norm": 1.0},
-        {"epochs": 10, "lr": 0.5, "momentum": 0.5, "max_norm": 0.5},
-        {"epochs": 10, "lr": 0.1},
+        settings(8, 0.4, 0.5, 1.0, warmup=0),
+        settings(9, 0.4, 0.5, 1.0, warmup=0),
+        settings(9, 0.45, 0.5, 1.0),
+        settings(10, 0.4, 0.5, 1.0),
+        settings(10, 0.1),
     ],
 }
 """The first of each is the chosen one."""

@@ -12,8 +12,7 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.methods import Task, get_method
 from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
-from biomedcoop.methods.context import ClassPrompts, ContextMethod
+from biomedcoop.methods.context import MANY_PASSES, ClassPrompts, ContextMethod
 from biomedcoop.methods.training import batches
 
 CLASSES, SHOTS, SENTENCES, BATCH = 4, 16, 50, 4
@@ -60,41 +59,26 @@ class Ours:
         if self.prompts.fixed.shape[1] != tokens:
             raise SystemExit(f"prompts have {self.prompts.fixed.shape[1]} tokens, not {tokens}: another vocabulary")
         self.context = self.prompts.initial_context(self.seeds).requires_grad_()
-        self.keep_layout()
+        self.setting_out = self.lay_out()
         # one rate for all epochs but the first, which would go on for ever
         self.schedule = batches(CLASSES * SHOTS, BATCH, 10**6, self.settings.lr, self.seeds)
 
-    def keep_layout(self) -> None:
-        """Weights are laid out once, as for the many steps of a training, and not for the few of each timing."""
-        with self.prompts.many_times():
-            seconds = []
-            for _ in range(2):
-                start = clock(self.task.backbone.device)
-                torch.autograd.grad(self.prompts.encode(self.context).sum(), self.context)
-                seconds.append(clock(self.task.backbone.device) - start)
-            self.setting_out = max(0.0, seconds[0] - seconds[1])
-            layers = [layer for layer in self.task.backbone.towers.modules() if "forward" in layer.__dict__]
-            kept = [layer.__dict__["forward"] for layer in layers]
-
-        @contextmanager
-        def laid_out() -> Iterator[None]:
-            for layer, forward in zip(layers, kept, strict=True):
-                layer.forward = forward
-            yield
-            for layer in layers:
-                del layer.__dict__["forward"]
-
-        self.prompts.many_times = laid_out  # type: ignore[method-assign]
+    def lay_out(self) -> float:
+        """Lay out the weights, as before a whole training, and say how many seconds that takes."""
+        self.prompts.lay_out(MANY_PASSES)
+        first, second = (self.text_pass(1) for _ in range(2))
+        return max(0.0, first - second)
 
     def train(self) -> None:
         steps = [next(self.schedule) for _ in range(self.steps)]
         self.method.train(self.task, self.settings, self.prompts, self.context, steps, self.seeds)
 
-    def text_pass(self) -> None:
-        """The text tower forward and back, alone."""
-        with self.prompts.many_times():
-            for _ in range(self.steps):
-                torch.autograd.grad(self.prompts.encode(self.context).sum(), self.context)
+    def text_pass(self, times: int = 0) -> float:
+        """Seconds of the text tower forward and back, alone."""
+        start = clock(self.task.backbone.device)
+        for _ in range(times or self.steps):
+            torch.autograd.grad(self.prompts.encode(self.context).sum(), self.context)
+        return clock(self.task.backbone.device) - start
 
 
 def measure(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from backbones.tiny_clip import write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain
+from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain, set_precision
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_crops, image_space
 
@@ -84,3 +84,11 @@ def test_other_words_are_refused(precision: str) -> None:
     with pytest.raises(UserError) as caught:
         load_backbone("mini", precision=precision)
     assert str(caught.value) == f"precision '{precision}' is not known; choose float32, bfloat16, int8, auto"
+
+
+def test_a_model_is_converted_once(parity: Path) -> None:
+    coarse = load_backbone(parity / "model", precision="bfloat16")
+    for precision in ("float32", "int8", "auto"):
+        with pytest.raises(UserError, match=f"is in bfloat16 already; load it again for precision {precision}"):
+            set_precision(coarse, precision)
+    assert coarse.precision == "bfloat16"

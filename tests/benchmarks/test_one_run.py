@@ -61,10 +61,13 @@ def test_a_warm_run_has_no_floor_for_what_is_stored(tiny: Backbone) -> None:
     )
     paper = Variant("paper")
     runs = {(paper, "cold"): [Finished(50.0, 2**30)], (paper, "warm"): [Finished(25.0, 2**30)] * 2}
-    _, _, published, cold, warm = runs_table(1000.0, runs, {paper: least})
+    _, _, published, cold, warm, fresh = runs_table(1000.0, runs, {paper: least}, 200.0)
     assert "| 1000 |" in published
     assert cold.startswith("| `paper`, cold store | 50.0 | 20.0 | 20 |")
     assert warm.startswith("| `paper`, warm store | 25.0 | 40.0 | 25 |")
+    assert fresh == "| a new crop in each epoch, cold store |  | at most 5.0 |  | 200 |  |"
+    every_epoch = floors(Costs(tiny), Limits({(1, 1, 1): 1e9}, 1e9), 1600, 2.0, 100)
+    assert every_epoch["encode images"] == pytest.approx(least["encode images"] * (64 * 100 + 400) / (64 + 400))
     kept = least["encode images"] + least["encode sentences"]
     assert f"{sum(least.values()):.1f}" in cold
     assert f"{sum(least.values()) - kept:.1f}" in warm

@@ -65,7 +65,7 @@ def test_a_class_of_one_group_stays_in_train() -> None:
 @pytest.mark.parametrize(
     ("labels", "groups", "fraction", "message"),
     [
-        ([0, 1], None, 0.3, "no test split can be drawn from 2 images in 2 images"),
+        ([0, 1], None, 0.3, "no test split can be drawn from 2 images: every class"),
         ([0, 0, 1, 1], ["a", "a", "a", "a"], 0.3, "from 4 images in 1 groups"),
         ([0, 0, 1, 1], None, 0.0, "test fraction 0.0"),
         ([0, 0, 1, 1], None, 1.0, "test fraction 1.0"),

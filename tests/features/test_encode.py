@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
 
@@ -164,6 +166,50 @@ def test_bits_do_not_depend_on_neighbours_or_order(which: str, tmp_path: Path, r
         np.testing.assert_array_equal(alone[0], together[i])
     streamed = [feature for _, feature in stream_features(backbone, iter(images))]
     np.testing.assert_array_equal(np.stack(streamed), together)  # type: ignore[arg-type]
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(mini: Backbone, tmp_path: Path) -> None:
+    before, images = torch.get_num_threads(), pictures(40)
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(encode_images(mini, dataset(images), store_root=tmp_path / f"images-{threads}"))
+            found.append(encode_texts(mini, TEXTS * 3, store_root=tmp_path / f"texts-{threads}"))
+            assert torch.get_num_threads() == threads  # as it was
+    finally:
+        torch.set_num_threads(before)
+    for n in range(2, 6):
+        np.testing.assert_array_equal(found[n], found[n - 2])
+
+
+def test_threads_that_encode_at_once_change_nothing(mini: Backbone, tmp_path: Path) -> None:
+    cores, images = torch.get_num_threads(), pictures(40)
+    expected = encode_images(mini, dataset(images), store_root=tmp_path), encode_texts(mini, TEXTS, store_root=tmp_path)
+
+    def encode(n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:
+        time.sleep(0.05 * n)
+        store = tmp_path / f"store-{n}"
+        found = encode_images(mini, dataset(images), store_root=store), encode_texts(mini, TEXTS, store_root=store)
+        return *found, torch.get_num_threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encode, range(6)))
+    for of_images, of_texts, cores_after in found:
+        np.testing.assert_array_equal(of_images, expected[0])
+        np.testing.assert_array_equal(of_texts, expected[1])
+        assert cores_after == cores
+    with ThreadPoolExecutor(1) as pool:  # a thread that is new
+        assert pool.submit(torch.get_num_threads).result() == cores
+
+
+def test_a_model_is_copied_while_it_encodes(mini: Backbone) -> None:
+    stream = stream_features(mini, list(pictures(50)))
+    _, first = next(stream)
+    other = copy.deepcopy(mini)
+    stream.close()  # type: ignore[attr-defined]
+    (_, again), *_ = stream_features(other, list(pictures(50)))
+    np.testing.assert_array_equal(first, again)  # type: ignore[arg-type]
 
 
 def test_an_unreadable_image_keeps_what_was_encoded_before(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:

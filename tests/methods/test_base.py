@@ -55,6 +55,7 @@ def test_values_of_another_type_are_named(name: str, value: object) -> None:
     [
         ("epochs", 0, "at least 1"),
         ("max_norm", -1, "at least 0"),
+        ("warmup_epochs", -1, "at least 0"),
         ("batch_size", -4, "at least 1"),
         ("n_sentences", 0, "at least 1"),
         ("lr", 0.0, "above 0"),

@@ -33,7 +33,7 @@ from biomedcoop.methods import (
     tip_adapter_f,
 )
 from biomedcoop.methods.base import State, text_state
-from biomedcoop.methods.context import ClassPrompts, ContextMethod, run_dropout
+from biomedcoop.methods.context import MANY_PASSES, ClassPrompts, ContextMethod, run_dropout
 from biomedcoop.methods.selection import select_sentences, sentence_scores, z_scores
 from biomedcoop.methods.training import learning_rate, sgd
 
@@ -114,6 +114,7 @@ def replay_context(name: str, gold: Arrays, world: World, **given: Any) -> dict[
     settings = method.settings(given)
     task, runs = world.task, len(world.task.labels)
     prompts = ClassPrompts(task.backbone, task.class_names, settings)
+    prompts.lay_out(MANY_PASSES)
     start = prompts.initial_context(range(runs))
     if name != "prograd":  # whose fixture starts elsewhere, see its README
         np.testing.assert_array_equal(start[0], gold["ctx_init"])
@@ -135,6 +136,7 @@ def replay_cocoop(name: str, gold: Arrays, world: World) -> dict[str, Any]:
     settings = get_method(name).settings({"batch_size": 4})
     task, runs = world.task, len(world.task.labels)
     prompts = ClassPrompts(task.backbone, task.class_names, settings)
+    prompts.lay_out(MANY_PASSES)
     layers = [f"meta_net.linear{k}.{part}" for k in (1, 2) for part in ("weight", "bias")]
     start = [gold["ctx_init"], *(gold[f"init/{layer}"] for layer in layers)]
     parameters = [torch.from_numpy(p).expand(runs, *p.shape).clone().requires_grad_() for p in start]

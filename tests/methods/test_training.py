@@ -118,6 +118,11 @@ def test_learning_rates() -> None:
     assert all(a > b > 0 for a, b in pairwise(rates[1:]))
     assert rates[51] == pytest.approx(0.00125)
     assert learning_rate(0, 1, 0.0025) == WARMUP_LR  # a single epoch is the warm-up
+    without, long = ([learning_rate(epoch, 100, 0.0025, n) for epoch in range(100)] for n in (0, 3))
+    assert without[:99] == rates[1:]
+    assert long == [WARMUP_LR] * 2 + rates[:-2]
+    drawn = [rate for _, rate in batches(8, 4, 2, 0.1, [1], warmup=0)]
+    assert drawn == [0.1, 0.1, 0.05, 0.05]
 
 
 # -- the optimiser

@@ -43,8 +43,10 @@ def set_precision(backbone: Backbone, precision: str) -> None:
     """Convert float32 towers, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it, never int8.
 
     Raises:
-        UserError: int8 is asked for on another device than a CPU, or of a torch that cannot do it.
+        UserError: int8 is asked for on another device than a CPU, or of a torch that cannot do it; or the towers were converted.
     """
+    if backbone.precision != "float32":
+        raise UserError(f"{backbone.name} is in {backbone.precision} already; load it again for precision {precision}")
     if precision == "auto":
         precision = automatic(backbone)
     if precision == "int8":

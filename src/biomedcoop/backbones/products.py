@@ -4,12 +4,14 @@ A product of a few hundred rows with a weight matrix spends a tenth to a fifth o
 that the processor wants, at every call, forward and on the way back. The libraries behind torch can keep that copy: Intel's MKL in
 float32, oneDNN in bfloat16. The operators are torch's own but not documented (its compiler uses them); where they are missing,
 everything works as before.
+
+What is laid out is a second model that shares the numbers of the first; the first is never touched, so that any number of threads
+may use both.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import copy
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,55 +21,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.vit import is_watched
 
 
-def text_layers(backbone: Backbone) -> list[nn.Module]:
-    """Modules of the text tower, and what both towers share."""
-    return [module for name, module in backbone.towers.named_modules() if not name.startswith("visual.")]
+def laid_out(backbone: Backbone) -> Backbone:
+    """The same backbone for many passes of its text tower, whose dense layers take their memory again; twice with gradients."""
+    other = copy.copy(backbone)
+    other.towers = _laid_out(backbone.towers)
+    return other
 
 
-@contextlib.contextmanager
-def packed(modules: Iterable[nn.Module], *, keep: bool = False) -> Iterator[None]:
-    """Inside, dense layers among the modules compute products of as many rows as their first faster, and others as ever.
-
-    Laying out takes about the time of a pass, and as much memory as the weights; twice as much where gradients pass.
-
-    Args:
-        keep: hold what is laid out for the next time, until the layer goes or has other weights; only for passes without gradients.
-    """
-    layers = [module for module in modules if type(module) is nn.Linear and can_pack(module.weight)]
-    lock = Lock()
-    try:
-        for layer in layers:
-            layer.forward = _kept_of(layer, lock) if keep else Packed(layer, lock)  # type: ignore[method-assign,assignment]
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
+def laid_out_for_images(backbone: Backbone) -> Backbone:
+    """The same backbone for passes of its image tower without gradients; laid out once, for as long as the tower lives."""
+    other = copy.copy(backbone)
+    tower = backbone.image_tower
+    # a changed weight or a hook asks for another
+    state = (
+        is_watched(tower),
+        [(p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in tower.parameters()],
+    )
+    kept = _kept.get(tower)
+    if kept is None or kept[0] != state:
+        made = _laid_out(tower)
+        kept = _kept[tower] = state, None if made is tower else made  # None: it must not keep itself alive
+    other.image_tower = tower if kept[1] is None else kept[1]
+    return other
 
 
-_kept: WeakKeyDictionary[nn.Module, tuple[Weights, Packed]] = WeakKeyDictionary()
-
-Weights = tuple[int, torch.dtype, int]
+_kept: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
 
 
-def _kept_of(layer: nn.Linear, lock: Lock) -> Packed:
-    weight = layer.weight
-    weights = weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version
-    kept = _kept.get(layer)
-    if kept is None or kept[0] != weights:
-        kept = _kept[layer] = weights, Packed(layer, lock)
-    return kept[1]
+def _laid_out(tower: nn.Module) -> nn.Module:
+    """A copy that shares all tensors, with dense layers that compute products of as many rows as their first faster."""
+    if is_watched(tower) or not any(map(can_pack, tower.modules())):
+        return tower
+    tensors = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
+    tower, lock = copy.deepcopy(tower, tensors), Lock()
+    for layer in filter(can_pack, tower.modules()):
+        layer.forward = Packed(layer, lock)  # type: ignore[arg-type]
+    return tower
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether this build of torch has the operators for such weights."""
-    if weight.device.type != "cpu":
+def can_pack(layer: nn.Module) -> bool:
+    """Whether it is a dense layer, and this build of torch has the operators for its weights."""
+    if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
         return False
-    if weight.dtype == torch.float32:
+    if layer.weight.dtype == torch.float32:
         has_library = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         return has_library and hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight")
-    if weight.dtype == torch.bfloat16:
+    if layer.weight.dtype == torch.bfloat16:
         has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         return (
             has_library

@@ -82,9 +82,9 @@ def draw_split(
                 move(min(candidates, key=lambda unit: contents[unit].total()))
 
     if not in_test:
-        kind = "images" if groups is None else "groups"
+        kind, of_groups = ("images", "") if groups is None else ("groups", f" in {len(units)} groups")
         raise UserError(
-            f"no test split can be drawn from {len(labels)} images in {len(units)} {kind}: every class must keep a "
+            f"no test split can be drawn from {len(labels)} images{of_groups}: every class must keep a "
             f"training image; add {kind} or give a test split"
         )
     splits = np.full(len(labels), "train", dtype="<U5")

@@ -13,15 +13,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Lock, Thread
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.products import packed, text_layers
+from biomedcoop.backbones.products import laid_out, laid_out_for_images
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
 from biomedcoop.data.decode import Crop, CropReader
@@ -71,6 +72,7 @@ def _passes(backbone: Backbone, crops: Iterable[tuple[Crop, Own]]) -> Generator[
     what came before it.
     """
     size = image_batch(backbone)
+    backbone = laid_out_for_images(backbone)
 
     def encode(batch: list[tuple[Crop, Own]]) -> tuple[list[Own], Tensor]:
         filled = np.zeros((size, *batch[0][0].shape), dtype=np.uint8)
@@ -79,33 +81,33 @@ def _passes(backbone: Backbone, crops: Iterable[tuple[Crop, Own]]) -> Generator[
             rows = backbone.encode_image(backbone.normalize(filled))[: len(batch)].float()
         return [own for _, own in batch], rows
 
-    layers = backbone.image_tower.modules()
-    with closing(_on_every_core(encode, _batches(crops, size), backbone, layers, keep=True)) as passes:
+    with closing(_on_every_core(encode, _batches(crops, size), backbone)) as passes:
         yield from passes
 
 
 def _on_every_core(
-    encode: Callable[[In], Out], batches: Iterable[In], backbone: Backbone, layers: Iterable[nn.Module], *, keep: bool
+    encode: Callable[[In], Out], batches: Iterable[In], backbone: Backbone
 ) -> Generator[Out, None, None]:
-    """``map``; on a CPU one pass on each core, few ahead, with the weights of ``layers`` laid out (see :func:`packed`)."""
+    """``map``; on a CPU a pass on each core at the same time, few of them ahead."""
     if backbone.device.type != "cpu":
         yield from map(encode, batches)
         return
-    threads = torch.get_num_threads()
-    try:
-        with (
-            packed(layers, keep=keep),
-            closing(run_ahead(encode, batches, threads + 1, threads, _use_one_core)) as ahead,
-        ):
-            yield from ahead
-    finally:
-        torch.set_num_threads(threads)
+    cores = torch.get_num_threads()
+    with closing(run_ahead(encode, batches, cores + 1, cores, lambda: _use_one_core(cores))) as ahead:
+        yield from ahead
 
 
-def _use_one_core() -> None:
-    """Let torch compute on one core in this thread, and in those that are yet to come until told otherwise."""
-    torch.get_num_threads()  # settles this thread's number, so that it stays at what follows
-    torch.set_num_threads(1)
+_threads_change = Lock()
+
+
+def _use_one_core(cores: int) -> None:
+    """Let torch compute on one core in this thread, and on ``cores`` in those that are yet to come, as before."""
+    with _threads_change:
+        torch.get_num_threads()  # settles this thread's number, so that it stays at what follows
+        torch.set_num_threads(1)  # of this thread, but also of those to come
+        other = Thread(target=torch.set_num_threads, args=(cores,))
+        other.start()
+        other.join()
 
 
 def _batches(items: Iterable[In], size: int) -> Iterator[list[In]]:
@@ -248,6 +250,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
     by_length: dict[int, list[int]] = {}
     for position, row in enumerate(ids):
         by_length.setdefault(-(-len(row) // TEXT_STEP) * TEXT_STEP, []).append(position)
+    backbone = laid_out(backbone)
     # the commonest length first: for it weights are laid out
     batches = (
         (length, positions[start : start + TEXT_BATCH])
@@ -267,7 +270,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
         return part, out[: len(part)].float().cpu().numpy()
 
     features = np.empty((len(todo), backbone.embed_dim), dtype=np.float32)
-    with closing(_on_every_core(encode, batches, backbone, text_layers(backbone), keep=False)) as passes:
+    with closing(_on_every_core(encode, batches, backbone)) as passes:
         for part, rows in passes:
             features[part] = rows
     store.put([keys[i] for i in todo], features)

@@ -355,4 +355,8 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
 
 
 def _warn_ignored(path: Path, reason: ShardError) -> None:
-    _log.warning("ignored the feature shard %s: %s; its vectors are encoded again; delete the file", path, reason)
+    _log.warning(
+        "ignored the feature shard %s: %s; its vectors are encoded again (delete the file if this comes a second time)",
+        path,
+        reason,
+    )

@@ -55,9 +55,10 @@ class BiomedCoOp(ContextMethod):
     tuned: ClassVar[Mapping[str, Any]] = {"sccm_weight": 5.0, "kdsp_weight": 0.25}
     fast: ClassVar[Mapping[str, Any]] = {
         "kdsp_weight": 0.1,
-        "epochs": 12,
+        "epochs": 9,
+        "warmup_epochs": 0,
         "batch_size": 6,
-        "lr": 0.2,
+        "lr": 0.4,
         "momentum": 0.8,
         "max_norm": 0.5,
     }

@@ -81,18 +81,18 @@ class CoCoOp(Method):
         parameters = [p.requires_grad_() for p in (context, *network)]
         losses = cocoop_losses(task, settings, prompts, parameters, seeds)
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        with prompts.many_times():
-            say_how_long(task, settings, losses, parameters, steps)
-            sgd(
-                parameters,
-                losses,
-                schedule_of(task, settings, seeds),
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                max_norm=settings.max_norm,
-                on_step=reporter(progress, steps),
-                recordable=settings.text_dropout == 0,
-            )
+        prompts.lay_out(steps)
+        say_how_long(task, settings, losses, parameters, steps)
+        sgd(
+            parameters,
+            losses,
+            schedule_of(task, settings, seeds, settings.warmup_epochs),
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            max_norm=settings.max_norm,
+            on_step=reporter(progress, steps),
+            recordable=settings.text_dropout == 0,
+        )
         return [cocoop_state(prompts, own) for own in zip(*parameters, strict=True)]
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:

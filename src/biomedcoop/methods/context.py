@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
 TEXTS_PER_PASS = 256
 """Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
 
+MANY_PASSES = 30
+"""From so many on it is worth laying out the weights of the text tower: two or three passes' time for a tenth of each."""
+
 RANDOM_STD = 0.02
 
 
@@ -48,7 +50,8 @@ class ContextSettings:
         class_position: where the class name stands: end (behind the context), middle or front.
         class_specific: a context of its own for each class, which then cannot be given new classes.
         text_dropout: of the text tower while training; 0.1 repeats what the published trainer of BiomedCoOp does by accident.
-        epochs, batch_size, lr, momentum, weight_decay: SGD; the rate is a cosine over the epochs after one at 1e-5.
+        epochs, batch_size, lr, momentum, weight_decay: SGD; the rate is a cosine over the epochs.
+        warmup_epochs: the first of them, at a rate of 1e-5.
         max_norm: length to which a longer gradient is shortened; 0 for no limit.
     """
 
@@ -63,6 +66,7 @@ class ContextSettings:
     lr: float = 0.002
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    warmup_epochs: int = 1
     max_norm: float = 0.0
 
 
@@ -126,11 +130,12 @@ class ClassPrompts:
                 context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
-    def many_times(self) -> AbstractContextManager[None]:
-        """Inside, contexts are encoded faster, as many at once as first; setting out for it costs as much as a few passes."""
-        from biomedcoop.backbones.products import packed, text_layers
+    def lay_out(self, passes: int) -> None:
+        """Encode faster from now on, if so many passes are worth setting out for it: that takes as long as a few of them."""
+        if passes >= MANY_PASSES:
+            from biomedcoop.backbones.products import laid_out
 
-        return packed(text_layers(self.backbone))
+            self.backbone = laid_out(self.backbone)
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
         """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
@@ -211,8 +216,10 @@ class ContextMethod(Method):
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         prompts = ClassPrompts(task.backbone, task.class_names, settings)
         context = prompts.initial_context(seeds).requires_grad_()
-        on_step = reporter(progress, steps_in(task.n_images, settings.batch_size, settings.epochs))
-        self.train(task, settings, prompts, context, schedule_of(task, settings, seeds), seeds, on_step)
+        steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
+        prompts.lay_out(steps)
+        schedule = schedule_of(task, settings, seeds, settings.warmup_epochs)
+        self.train(task, settings, prompts, context, schedule, seeds, reporter(progress, steps))
         with torch.no_grad():
             embeddings = prompts.encode(context)  # [R, C, E]
         return [text_state(task.backbone, t, context=ctx) for t, ctx in zip(embeddings, context, strict=True)]
@@ -230,18 +237,17 @@ class ContextMethod(Method):
         """Train ``context`` in place, by the batches and learning rates of ``schedule``."""
         drop = run_dropout(settings.text_dropout, seeds)
         losses = self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1))
-        with prompts.many_times():
-            sgd(
-                [context],
-                losses,
-                schedule,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                max_norm=settings.max_norm,
-                gradients=self.gradients(settings),
-                on_step=on_step,
-                recordable=drop is None,
-            )
+        sgd(
+            [context],
+            losses,
+            schedule,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            max_norm=settings.max_norm,
+            gradients=self.gradients(settings),
+            on_step=on_step,
+            recordable=drop is None,
+        )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:
         prompts = prompts_for_new_classes(self.name, task, settings)
@@ -257,7 +263,7 @@ def check_context(method: str, settings: ContextSettings) -> None:
     require_range(method, settings, 1, "context_length", "epochs", "batch_size")
     require_range(method, settings, 0, "momentum", "weight_decay", most=1)
     require_range(method, settings, 0, "lr", above=True)
-    require_range(method, settings, 0, "max_norm")
+    require_range(method, settings, 0, "max_norm", "warmup_epochs")
     require(0 <= settings.text_dropout < 1, method, "text_dropout", settings.text_dropout, "at least 0 and below 1")
 
 

@@ -43,7 +43,13 @@ class KgCoOp(ContextMethod):
     settings_type = KgCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "lr": 0.01}
-    fast: ClassVar[Mapping[str, Any]] = {"epochs": 10, "lr": 0.5, "momentum": 0.5, "max_norm": 0.5}
+    fast: ClassVar[Mapping[str, Any]] = {
+        "epochs": 8,
+        "warmup_epochs": 0,
+        "lr": 0.7,
+        "momentum": 0.5,
+        "max_norm": 0.5,
+    }
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:

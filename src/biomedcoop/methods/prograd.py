@@ -50,7 +50,13 @@ class ProGrad(ContextMethod):
     settings_type = ProGradSettings
     abilities = Abilities(uses_images=True, retargets=True)
     tuned: ClassVar[Mapping[str, Any]] = {"temperature": 1.0, "lr": 0.01}
-    fast: ClassVar[Mapping[str, Any]] = {"epochs": 10, "lr": 0.4, "momentum": 0.5, "max_norm": 1.0}
+    fast: ClassVar[Mapping[str, Any]] = {
+        "epochs": 8,
+        "warmup_epochs": 0,
+        "lr": 0.4,
+        "momentum": 0.5,
+        "max_norm": 1.0,
+    }
 
     def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
         if base_to_novel:

@@ -28,15 +28,22 @@ Gradients = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
 """Losses [R, T] and parameters [R, ...] -> a gradient for each parameter."""
 
 
-def learning_rate(epoch: int, epochs: int, peak: float) -> float:
-    """Rate of a whole epoch (0-based): 1e-5 in the first, then ½·peak·(1 + cos(π (epoch − 1) / epochs)); never quite zero."""
-    if epoch == 0:
+def learning_rate(epoch: int, epochs: int, peak: float, warmup: int = 1) -> float:
+    """Rate of a whole epoch (0-based): 1e-5 in the first ``warmup``, then ½·peak·(1 + cos(π (epoch − warmup) / epochs))."""
+    if epoch < warmup:
         return WARMUP_LR
-    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+    return 0.5 * peak * (1 + math.cos(math.pi * (epoch - warmup) / epochs))
 
 
 def batches(
-    n: int, size: int, epochs: int, peak: float, seeds: Sequence[int], views: int = 1, per_epoch: bool = False
+    n: int,
+    size: int,
+    epochs: int,
+    peak: float,
+    seeds: Sequence[int],
+    views: int = 1,
+    per_epoch: bool = False,
+    warmup: int = 1,
 ) -> Iterator[tuple[Tensor, float]]:
     """Shuffled batches of R runs in step, each run in the order of its own seed.
 
@@ -46,6 +53,7 @@ def batches(
         n: number N of support images.
         views: rows V of each image; row i·V + v is view v of image i. Which one a step sees is drawn, by the run's seed.
         per_epoch: it is not drawn: epoch e sees view e.
+        warmup: epochs at the rate of the warm-up.
 
     Yields:
         Indices int64 [R, B] into the N·V rows and the learning rate.
@@ -59,13 +67,13 @@ def batches(
         elif views > 1:
             order = order * views + torch.stack([torch.randint(views, (n,), generator=g) for g in views_of])
         for start in range(0, max(n - size, 0) + 1, size):
-            yield order[:, start : start + size], learning_rate(epoch, epochs, peak)
+            yield order[:, start : start + size], learning_rate(epoch, epochs, peak, warmup)
 
 
-def schedule_of(task: Task, settings: Any, seeds: Sequence[int]) -> Iterator[tuple[Tensor, float]]:
+def schedule_of(task: Task, settings: Any, seeds: Sequence[int], warmup: int = 1) -> Iterator[tuple[Tensor, float]]:
     """:func:`batches` of a task's support images, by the method's settings."""
     size, epochs = settings.batch_size, settings.epochs
-    return batches(task.n_images, size, epochs, settings.lr, seeds, task.views, task.per_epoch)
+    return batches(task.n_images, size, epochs, settings.lr, seeds, task.views, task.per_epoch, warmup)
 
 
 def steps_in(n: int, size: int, epochs: int) -> int:
