@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command import positive, start
 from floors import run_process, table, timings
 from PIL import Image
 
@@ -48,7 +49,7 @@ def commands(place: Path) -> dict[str, list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--repetitions", type=positive, default=9, help="of each command")
     given = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

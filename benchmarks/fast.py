@@ -15,9 +15,10 @@ import statistics
 import time
 from typing import Any
 
+from command import start
 from mini_accuracy import SEEDS
 from recipes import named
-from study import Cell, Results, arguments, dataset_table, difference_table, encoded, number, run_cells, section, start
+from study import Cell, Results, arguments, dataset_table, difference_table, encoded, number, run_cells, section
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.methods import get_method

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from command import positive, start
+
 from biomedcoop import api
 
 DATASETS = {"seen": ("btmri", "kneexray"), "unseen": ("busi", "ham10000", "retina")}
@@ -27,10 +29,10 @@ def percent(estimate: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--backbone", default="mini")
+    parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="of the runs' folders")
+    parser.add_argument("--shots", type=positive, default=16, help="images per class")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one run each")
+    parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     args = parser.parse_args()
     results: dict[tuple[str, int], dict[str, Any]] = {}
     seconds: dict[tuple[str, int], float] = {}
@@ -64,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

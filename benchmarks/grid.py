@@ -28,12 +28,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import start
 from floors import peak_mib
 from mini_accuracy import SEEDS
-from study import encoded, loaded, section, start
+from study import encoded, loaded, section
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from biomedcoop import load_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
 from biomedcoop.features.encode import encode_crops, encode_texts
@@ -264,7 +266,7 @@ def draw(found: list[Curve], figure: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="busi")
+    parser.add_argument("--dataset", default="busi", help="whose images are learned from")
     parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="write the figure there")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -272,6 +274,7 @@ def main() -> None:
     if args.child:
         print(json.dumps(whole_grid(args.dataset, args.backbone)))
         return
+    loaded(args.backbone), load_dataset(args.dataset)  # what is wrong with them is said before the processes start
     print_grid(args.dataset, args.backbone)
     print_growth(loaded(args.backbone), args.figure)
 

@@ -29,6 +29,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from command import start
 from mini_accuracy import GROUPS, PROTOCOL, SEEDS, SHOTS, Row, complete_groups, measure, wilson
 from mini_tables import accuracy_table, aims, aims_table, draws_table, group_means, group_table
 from mini_words import (
@@ -50,7 +51,6 @@ from mini_words import (
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 
 
@@ -177,7 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    start(main)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command import positive, start
 from floors import Costs, Finished, Limits, Machine, class_names, run_process, table, timings, write_jpegs
 from full_size import write_bin
 from published import Published, encode_images, encode_texts, load, padded
@@ -206,13 +207,17 @@ def published_table(parts: dict[Hashable, tuple[list[float], int]]) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", default=[name for name in ("paper", "fast") if name in RECIPES])
-    parser.add_argument("--backbone", type=Path, help="a folder as full_size.py writes it; by default one is written")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--extra", default="", help="more options of 'train', in one word")
-    parser.add_argument("--runs", type=int, default=1, help="of each kind")
     parser.add_argument(
-        "--repetitions", type=int, default=2, help="of the published way's works, before and after ours"
+        "recipes", nargs="*", metavar="RECIPE", default=[name for name in ("paper", "fast") if name in RECIPES]
+    )
+    parser.add_argument(
+        "--backbone", type=Path, metavar="FOLDER", help="a full-size model in open_clip layout; by default random"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--extra", default="", help="more options of 'train', in one word")
+    parser.add_argument("--runs", type=positive, default=1, help="of each kind")
+    parser.add_argument(
+        "--repetitions", type=positive, default=2, help="of the published way's works, before and after ours"
     )
     given = parser.parse_args()
     variants = [Variant.parse(text) for text in given.recipes]
@@ -280,4 +285,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -13,8 +13,8 @@ import argparse
 
 import numpy as np
 import torch
+from command import start
 from mini_accuracy import GROUPS, SEEDS
-from study import start
 
 from biomedcoop import load_dataset
 from biomedcoop.api import fit_runs, predict_dataset
@@ -31,7 +31,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="mini")
+    parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     args = parser.parse_args()
     backbones = {precision: load_backbone(args.backbone, precision=precision) for precision in PRECISIONS}
     columns = [f"{method}, {precision}" for method in METHODS for precision in PRECISIONS]

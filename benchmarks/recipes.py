@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from study import Cell, Results, arguments, dataset_table, difference_table, number, run_cells, section, start
+from command import start
+from study import Cell, Results, arguments, dataset_table, difference_table, number, run_cells, section
 
 from biomedcoop.methods import get_method
 from methods import answers

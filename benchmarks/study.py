@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from command import positive
 from mini_accuracy import GROUPS, Floats, complete_groups, estimated, mean_estimate, related
 from mini_tables import percent
 
@@ -31,7 +32,6 @@ from biomedcoop import load_dataset
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.features.encode import encode_images
 from biomedcoop.output import write_atomically
@@ -76,7 +76,7 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of the results, one file a cell")
     parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     parser.add_argument("--datasets", help="only these, separated by commas")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, help="processes at once")
     args = parser.parse_args()
     every = [name for names in GROUPS.values() for name in names]
     args.datasets = args.datasets.split(",") if args.datasets else every
@@ -188,10 +188,3 @@ def difference_table(results: Results, rows: dict[str, tuple[Sequence[Hashable],
 def section(title: str, *parts: str | Sequence[str]) -> None:
     for part in (f"### {title}", *parts):
         print(part if isinstance(part, str) else "\n".join(part), end="\n\n", flush=True)
-
-
-def start(main: Callable[[], None]) -> None:
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")

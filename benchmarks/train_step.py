@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import torch
+from command import positive, start
 from floors import Costs, Limits, Machine, class_names, clock, table, timings
 from full_size import write_bin
 from published import MEASURED, MEASURED_STEP, Published
@@ -176,11 +177,13 @@ def comparison(costs: Costs, kinds: Sequence[Ours], taken: Taken, limits: Limits
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", type=Path, help="a folder as full_size.py writes it; by default one is written")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS)
-    parser.add_argument("--runs", type=int, nargs="+", default=RUNS, choices=STEPS)
+    parser.add_argument(
+        "--backbone", type=Path, metavar="FOLDER", help="a full-size model in open_clip layout; by default random"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--repetitions", type=positive, default=9, help="of each work")
+    parser.add_argument("--tokens", type=positive, nargs="+", default=TOKENS, help="lengths of the prompts")
+    parser.add_argument("--runs", type=positive, nargs="+", default=RUNS, choices=STEPS, help="trained in one pass")
     given = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
@@ -202,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

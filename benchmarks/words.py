@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import start
 from mini_accuracy import SEEDS, unused_sentences
-from study import Cell, Results, arguments, dataset_table, difference_table, encoded, loaded, run_cells, section, start
+from study import Cell, Results, arguments, dataset_table, difference_table, encoded, loaded, run_cells, section
 
 from biomedcoop.api import modality_and_organ
 from biomedcoop.data.catalogue import find

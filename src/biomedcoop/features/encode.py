@@ -49,14 +49,14 @@ def image_batch(backbone: Backbone) -> int:
     """Images per pass of the image tower.
 
     On a CPU few of a large tower, whose activations then stay in a core's cache, and many of a small one, where a pass has a cost
-    of its own: as many as there are weights to share among 270 million, at most 32.
+    of its own: as many as there are weights to share among 270 million, at most 16.
     """
     if backbone.device.type != "cpu":
         return 64
     if backbone.precision == "int8":
         return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
     weights = sum(parameter.numel() for parameter in backbone.image_tower.parameters())
-    return min(32, max(1, 2**28 // weights))
+    return min(16, max(1, 2**28 // weights))
 
 
 def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:
@@ -153,7 +153,7 @@ def encode_images(
     store = FeatureStore(store_root or default_root(), image_space(backbone))
     items = _named(data)
     with CropReader(backbone.image_size, workers) as read:
-        keys = list(run_ahead(lambda item: content_hash(*item), items, threads=read.threads))
+        keys = list(_hashes(items, read.threads))
         todo = store.missing(keys)
 
         def centre(i: int) -> list[tuple[Crop, bytes]]:
@@ -182,8 +182,7 @@ def encode_views(
     store = FeatureStore(store_root or default_root(), view_space(backbone, crops))
     items = _named(data)
     with CropReader(backbone.image_size, workers) as read:
-        digests = run_ahead(lambda item: content_hash(*item), items, threads=read.threads)
-        keys = [crops.key(digest, number) for digest in digests for number in range(views)]
+        keys = [crops.key(digest, number) for digest in _hashes(items, read.threads) for number in range(views)]
         todo: dict[int, list[int]] = {}
         for row in store.missing(keys):
             todo.setdefault(row // views, []).append(row % views)
@@ -202,6 +201,14 @@ def _named(data: Dataset) -> list[tuple[ImageSource, str]]:
     """Each image and its name in messages: a file's path, an array's place in the dataset."""
     names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
     return list(zip(data.images, names, strict=True))
+
+
+def _hashes(items: Iterable[tuple[ImageSource, str]], threads: int) -> Iterator[bytes]:
+    """Content hash of each image; several to a thread's turn, as one takes hardly longer than the turn."""
+    parts = run_ahead(lambda part: [content_hash(*item) for item in part], _batches(items, 16), threads=threads)
+    with closing(parts):
+        for part in parts:
+            yield from part
 
 
 def _encode_into(
