@@ -248,7 +248,7 @@ def draw(found: list[Curve], figure: Path) -> None:
     for panel, axis in zip(axes, AXES, strict=True):
         for curve in (c for c in found if c.axis == axis):
             panel.plot(
-                AXES[axis], curve.seconds, "-o", markersize=4, label=f"{curve.what} (exponent {curve.exponent:.2f})"
+                AXES[axis], curve.seconds, "-o", markersize=4, label=f"{curve.what}: n^{curve.exponent:.2f}"
             )
             if curve.floor:
                 panel.plot(AXES[axis], curve.floor, ":", color="grey", label="floor of the fit")
