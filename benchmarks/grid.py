@@ -247,9 +247,7 @@ def draw(found: list[Curve], figure: Path) -> None:
     fig, axes = plt.subplots(1, len(AXES), figsize=(3.3 * len(AXES), 3.4), sharey=True)
     for panel, axis in zip(axes, AXES, strict=True):
         for curve in (c for c in found if c.axis == axis):
-            panel.plot(
-                AXES[axis], curve.seconds, "-o", markersize=4, label=f"{curve.what}: n^{curve.exponent:.2f}"
-            )
+            panel.plot(AXES[axis], curve.seconds, "-o", markersize=4, label=f"{curve.what}: n^{curve.exponent:.2f}")
             if curve.floor:
                 panel.plot(AXES[axis], curve.floor, ":", color="grey", label="floor of the fit")
         panel.set_xscale("log", base=2)
