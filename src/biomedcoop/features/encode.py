@@ -296,7 +296,7 @@ def _all_of(store: FeatureStore, keys: Sequence[bytes], names: Sequence[str]) ->
 
 
 def stream_features(
-    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 32
+    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 16
 ) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
     """Features of any number of images in order, with bounded memory and without the store.
 
