@@ -23,6 +23,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.fewshot import sample_few_shot, sample_validation
 from biomedcoop.data.images import content_hash
+from biomedcoop.data.names import fold
 from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
@@ -32,7 +33,7 @@ from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.prompts import Sentences, check_sentences, sentences_for
 from biomedcoop.prompts.library import library_file, ways_to_get
-from biomedcoop.prompts.sources import fold, read_table
+from biomedcoop.prompts.sources import read_table
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,22 @@
-"""The one exception a user is meant to read."""
+"""What a user is meant to read: the one exception, and notes that come before long work."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+
+class Note(UserWarning):
+    """Something a user should know before the numbers: how data were read, what was assumed, what flatters a result.
+
+    The command line prints it as one line on stderr; in Python it is a warning, which ``warnings`` can filter.
+    """
+
+
+def notify(notes: Iterable[str]) -> None:
+    """Issue each note as a warning."""
+    for note in notes:
+        warnings.warn(note, Note, stacklevel=3)
 
 
 class UserError(ValueError):

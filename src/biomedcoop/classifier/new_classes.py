@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.names import fold
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts import sentences_for
-from biomedcoop.prompts.sources import fold
 
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:

@@ -6,8 +6,11 @@ import contextlib
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from biomedcoop.errors import Note
 
 
 def say(text: str) -> None:
@@ -26,7 +29,17 @@ class _Lines(logging.Handler):
 
 
 def show_log() -> None:
-    """Messages of the package as one line each on stderr."""
+    """Messages and notes of the package as one line each on stderr."""
+    warnings.simplefilter("always", Note)
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Note):
+            say(f"note: {message}")
+        else:
+            shown(message, category, *where, **more)
+
+    warnings.showwarning = show
     log = logging.getLogger("biomedcoop")
     log.setLevel(logging.INFO)
     if not log.handlers:

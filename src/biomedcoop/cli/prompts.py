@@ -69,7 +69,7 @@ def show_prompts(
     """Print the sentences of every class."""
     table = _table(source)
     if only is not None:
-        from biomedcoop.prompts.sources import fold
+        from biomedcoop.data.names import fold
 
         chosen = {name: texts for name, texts in table.items() if fold(name) == fold(only)}
         if not chosen:
@@ -173,8 +173,9 @@ def import_prompts(
     json: Json = False,
 ) -> None:
     """Turn other people's sentences into a JSON file for 'train --prompts'."""
+    from biomedcoop.data.names import fold
     from biomedcoop.prompts.checks import check_sentences
-    from biomedcoop.prompts.sources import check_output, fold, read_table, write_table
+    from biomedcoop.prompts.sources import check_output, read_table, write_table
 
     check_output(out, overwrite)
     table = read_table(source)
@@ -323,7 +324,8 @@ def parse_price(text: str | None) -> tuple[float, float] | None:
 
 def parse_classes(text: str) -> list[str]:
     """ "cyst, stone" -> ["cyst", "stone"]."""
-    from biomedcoop.prompts.sources import fold, split_names
+    from biomedcoop.data.names import fold
+    from biomedcoop.prompts.sources import split_names
 
     names = split_names(text)
     if len(names) < 2:

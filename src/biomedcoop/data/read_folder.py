@@ -10,7 +10,8 @@ from pathlib import Path
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.images import IMAGE_SUFFIXES
-from biomedcoop.data.rows import Row, build_dataset, check_class_names, clean_class_name, split_word, unknown_split
+from biomedcoop.data.names import clean_class_name
+from biomedcoop.data.rows import Row, build_dataset, check_class_names, split_word, unknown_split
 from biomedcoop.errors import UserError
 
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

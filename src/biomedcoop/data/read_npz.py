@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from biomedcoop.data.catalogue import medmnist_class_names, medmnist_name
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.rows import check_class_names, check_contiguous, clean_class_name
+from biomedcoop.data.names import clean_class_name
+from biomedcoop.data.rows import check_class_names, check_contiguous
 from biomedcoop.errors import UserError
 
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)

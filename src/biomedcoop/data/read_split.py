@@ -12,10 +12,10 @@ import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.listed_files import ListedFiles
+from biomedcoop.data.names import clean_class_name
 from biomedcoop.data.rows import (
     Row,
     build_dataset,
-    clean_class_name,
     listed_twice,
     names_by_label,
     split_word,

@@ -12,11 +12,11 @@ from typing import Any
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.listed_files import ListedFiles
+from biomedcoop.data.names import clean_class_name
 from biomedcoop.data.rows import (
     Row,
     build_dataset,
     check_contiguous,
-    clean_class_name,
     names_by_label,
     split_word,
     unknown_split,

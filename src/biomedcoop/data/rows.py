@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.names import clean_class_name
 from biomedcoop.errors import UserError
 
 _SPLIT_WORDS = {
@@ -41,11 +42,6 @@ def split_word(word: str) -> str | None:
 def unknown_split(word: str, where: object) -> UserError:
     """The error for a split word that is none."""
     return UserError(f"{where}: unknown split {word!r}; use train, val or test")
-
-
-def clean_class_name(name: str) -> str:
-    """A class name as a prompt says it: underscores are spaces, no space at the ends or twice in a row."""
-    return " ".join(name.replace("_", " ").split())
 
 
 def names_by_label(pairs: Iterable[tuple[int, str]], where: object) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from biomedcoop.data.names import fold
 from biomedcoop.errors import UserError
-from biomedcoop.prompts.sources import fold, join_names, read_table, read_templates, split_name
+from biomedcoop.prompts.sources import join_names, read_table, read_templates, split_name
 
 GENERAL = "general"
 """The set of templates that says nothing of a modality."""

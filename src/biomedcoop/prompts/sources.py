@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from biomedcoop.data.names import fold
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_writable, write_atomically
 
@@ -34,11 +35,6 @@ def join_names(names: Sequence[str]) -> str:
     """What :func:`split_names` takes apart again."""
     quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
     return ", ".join(quoted)
-
-
-def fold(name: str) -> str:
-    """A class name without what makes no difference: case, ``_`` and ``-``, white space."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def read_table(source: str | Path) -> Table:
