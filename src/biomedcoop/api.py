@@ -242,6 +242,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
 
     from biomedcoop.features.encode import encode_images, encode_texts, encode_views
     from biomedcoop.methods import Task
+    from biomedcoop.methods.on_cores import cores_for, fit_on_cores
 
     data, method, sentences = plan.data, plan.method, plan.sentences
     count = _counting(progress, "encoding training images")
@@ -284,7 +285,8 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
         plan.per_epoch,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
-    states = method.fit(task, plan.settings, plan.seeds, training)
+    cores = cores_for(method, task, plan.settings)
+    states = fit_on_cores(method, task, plan.settings, plan.seeds, training, cores)
     settings = dataclasses.asdict(plan.settings)
     classifiers = []
     for seed, state, draw, val_draw in zip(plan.seeds, states, plan.draws, plan.val_draws, strict=True):
@@ -297,6 +299,8 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "recipe": plan.recipe,
             "views": "per-epoch" if plan.per_epoch else plan.views,
             "precision": backbone.precision,
+            "threads": cores.threads,
+            "runs_together": cores.runs,
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
             "sentences": sentences.source if sentences else None,
@@ -419,7 +423,7 @@ def run(
         fingerprint=backbone.fingerprint,
         shots=trained.facts["shots"],
         seed=seed,
-        versions=versions(),
+        versions={**versions(), "CPU threads": str(trained.facts["threads"])},
         rows=rows,
         differences={
             name: paired_difference(correct[method], other, n_bootstrap=n_bootstrap)
@@ -593,7 +597,7 @@ def find_sentences(data: Dataset, prompts: str | Path = "auto") -> Sentences:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers, and the number of CPU threads, which decides their last bits."""
+    """Versions of what decides the numbers."""
     import torch
 
     from biomedcoop import __version__
@@ -603,7 +607,6 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "CPU threads": str(torch.get_num_threads()),
     }
 
 

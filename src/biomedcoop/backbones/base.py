@@ -53,6 +53,14 @@ class Backbone(ABC):
     towers: nn.Module
 
     @property
+    def text_weights(self) -> int:
+        """Numbers in the matrices of the text tower, embeddings left out: multiply-adds of a pass for each token."""
+        named = self.towers.named_parameters()
+        return sum(
+            p.numel() for name, p in named if p.dim() == 2 and not name.startswith("visual.") and "embed" not in name
+        )
+
+    @property
     def learning_dtype(self) -> torch.dtype:
         """Precision of what is learned, and of losses: at least float32, however coarsely the frozen towers compute."""
         return torch.promote_types(self.dtype, torch.float32)

@@ -18,6 +18,7 @@ from torch import nn
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
+from biomedcoop.threads import torch_threads
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
@@ -94,20 +95,16 @@ def bfloat16_gain(backbone: Backbone) -> float:
         exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
         works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
         # one thread's processor time, on a CPU: what else the machine is doing must not decide
-        threads, clock = torch.get_num_threads(), time.thread_time if key[1].type == "cpu" else time.perf_counter
-        torch.set_num_threads(1)
-        try:
-            best = [float("inf")] * len(works)
-            end = clock() + _PROBE_SECONDS
-            with torch.inference_mode():
-                for _ in range(_PROBE_ROUNDS):
-                    for i, (tower, x) in enumerate(works):
-                        start = clock()
-                        tower(x)[0, 0].item()  # waits for the device
-                        best[i] = min(best[i], clock() - start)
-                    if clock() > end:
-                        break
-        finally:
-            torch.set_num_threads(threads)
+        clock = time.thread_time if key[1].type == "cpu" else time.perf_counter
+        best = [float("inf")] * len(works)
+        end = clock() + _PROBE_SECONDS
+        with torch_threads(1), torch.inference_mode():
+            for _ in range(_PROBE_ROUNDS):
+                for i, (tower, x) in enumerate(works):
+                    start = clock()
+                    tower(x)[0, 0].item()  # waits for the device
+                    best[i] = min(best[i], clock() - start)
+                if clock() > end:
+                    break
         _gains[key] = best[0] / best[1]
     return _gains[key]

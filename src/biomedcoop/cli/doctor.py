@@ -41,9 +41,11 @@ def examine() -> dict[str, dict[str, Any]]:
     from biomedcoop.features.encode import encode_crops
     from biomedcoop.features.store import default_root, summary
     from biomedcoop.output import check_new_folder
+    from biomedcoop.threads import available_cores
 
     checks: dict[str, dict[str, Any]] = {name: {"ok": True, "result": value} for name, value in versions().items()}
-    checks["CPU cores"] = {"ok": True, "result": os.cpu_count()}
+    usable, there = available_cores(), os.cpu_count()
+    checks["CPU cores"] = {"ok": True, "result": f"{usable} of {there} may be used" if usable != there else usable}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     checks["GPU"] = {"ok": True, "result": gpu}
     root = default_root()

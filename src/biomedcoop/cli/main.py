@@ -13,6 +13,7 @@ from biomedcoop import __version__
 from biomedcoop.cli import backbones, datasets, doctor, evaluate, methods, predict, prompts, train
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
+from biomedcoop.threads import wait_passively
 
 app = typer.Typer(
     name="biomedcoop",
@@ -56,6 +57,7 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run a command; a user's mistake is one line on stderr and exit status 2."""
+    wait_passively()
     show_log()
     # a job that is ended by a scheduler removes its temporary files as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -29,6 +29,7 @@ from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import ImageSource
 from biomedcoop.data.images import open_image, resize_and_crop, warn_of_frames
 from biomedcoop.errors import ImageError, UserError
+from biomedcoop.threads import available_cores
 
 Crop = npt.NDArray[np.uint8]
 
@@ -44,15 +45,10 @@ _SERVE = (
 )
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def default_workers() -> int:
     """Worker processes that help here: one for each of many cores, none of few, nor where there is no interpreter to start."""
     startable = bool(sys.executable) and not getattr(sys, "frozen", False)
-    return cores() if startable and cores() >= MANY_CORES else 0
+    return available_cores() if startable and available_cores() >= MANY_CORES else 0
 
 
 class CropReader:
@@ -67,7 +63,7 @@ class CropReader:
     def __init__(self, size: int, workers: int | None = None) -> None:
         self.size = size
         self.workers = workers if workers is not None else default_workers()
-        self.threads = max(2, self.workers, min(cores(), MANY_CORES))
+        self.threads = max(2, self.workers, min(available_cores(), MANY_CORES))
         self._files_before = MANY_FILES if workers is None else 0
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all: list[_Worker] = []

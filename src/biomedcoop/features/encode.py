@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from threading import Lock, Thread
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from biomedcoop.data.decode import Crop, CropReader
 from biomedcoop.data.images import content_hash
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features.store import FeatureStore, default_root
+from biomedcoop.threads import set_torch_threads, torch_cores
 
 IMAGE_VIEW = "centre: short edge bicubic, centre crop, 1"
 """Name and version of the transform in the store's description; a change of pixels needs a new version."""
@@ -92,22 +92,9 @@ def _on_every_core(
     if backbone.device.type != "cpu":
         yield from map(encode, batches)
         return
-    cores = torch.get_num_threads()
-    with closing(run_ahead(encode, batches, cores + 1, cores, lambda: _use_one_core(cores))) as ahead:
+    cores = torch_cores()
+    with closing(run_ahead(encode, batches, cores + 1, cores, lambda: set_torch_threads(1))) as ahead:
         yield from ahead
-
-
-_threads_change = Lock()
-
-
-def _use_one_core(cores: int) -> None:
-    """Let torch compute on one core in this thread, and on ``cores`` in those that are yet to come, as before."""
-    with _threads_change:
-        torch.get_num_threads()  # settles this thread's number, so that it stays at what follows
-        torch.set_num_threads(1)  # of this thread, but also of those to come
-        other = Thread(target=torch.set_num_threads, args=(cores,))
-        other.start()
-        other.join()
 
 
 def _batches(items: Iterable[In], size: int) -> Iterator[list[In]]:

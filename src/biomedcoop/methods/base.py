@@ -119,6 +119,13 @@ class Method(ABC):
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         """Fit R runs together and return the state of each; ``seeds[r]`` decides what is drawn in run r."""
 
+    def step_products(self, task: Task, settings: Any) -> int:
+        """Multiply-adds of one training step of one run, roughly: they decide whether cores share its operations.
+
+        Those of a method that learns from features alone are few; one that runs the text tower says how many.
+        """
+        return 0
+
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         """Raw image features [N, E] -> logits [N, C]; here s · f · tᵀ with unit-norm f and class embeddings t."""
         return state["logit_scale"] * F.normalize(features, dim=-1) @ state["class_embeddings"].T

@@ -25,6 +25,7 @@ from biomedcoop.methods.context import (
     encode_prompts,
     prompts_for_new_classes,
     run_dropout,
+    text_products,
 )
 from biomedcoop.methods.training import (
     Losses,
@@ -36,6 +37,7 @@ from biomedcoop.methods.training import (
     sgd,
     steps_in,
 )
+from biomedcoop.threads import threads_for, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +74,9 @@ class CoCoOp(Method):
         check_context(self.name, settings)
         require_range(self.name, settings, 1, "reduction")
 
+    def step_products(self, task: Task, settings: CoCoOpSettings) -> int:
+        return min(settings.batch_size, task.n_images) * text_products(task, settings)
+
     def fit(
         self, task: Task, settings: CoCoOpSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
@@ -103,7 +108,9 @@ class CoCoOp(Method):
         if not len(f):
             return features.new_zeros(0, len(fixed))
         rows = []
-        with torch.no_grad():
+        texts = min(len(f) * len(fixed), TEXTS_PER_PASS)
+        products = texts * fixed.shape[1] * backbone.text_weights
+        with torch.no_grad(), torch_threads(threads_for(products)):
             for part in torch.split(f, max(1, TEXTS_PER_PASS // len(fixed))):
                 bias = conditional(part[None], [own[key][None] for key in NETWORK])[0]  # [B, D]
                 context = own["context"] + bias.view(len(part), *(1,) * (own["context"].dim() - 1), -1)

@@ -199,6 +199,9 @@ class ContextMethod(Method):
 
     parameters = "context: M × D"
 
+    def step_products(self, task: Task, settings: Any) -> int:
+        return text_products(task, settings)
+
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
         """Terms [R, T] as a function of batch indices [R, B]; what does not depend on the context is computed here, once."""
@@ -254,6 +257,13 @@ class ContextMethod(Method):
         with torch.no_grad():
             embeddings = prompts.encode(state["context"][None].to(task.backbone.device))[0]
         return text_state(task.backbone, embeddings, context=state["context"])
+
+
+def text_products(task: Task, settings: ContextSettings) -> int:
+    """Multiply-adds of one pass of all prompts through the text tower, there and back."""
+    longest = max(task.backbone.token_counts([f"{name}." for name in task.class_names]))
+    tokens = len(task.class_names) * min(settings.context_length + longest, task.backbone.context_length)
+    return 2 * tokens * task.backbone.text_weights
 
 
 def check_context(method: str, settings: ContextSettings) -> None:

@@ -1,0 +1,167 @@
+"""How many processor cores a piece of work gets, and how torch is told so.
+
+Two facts decide. Threads that share an operation wait for each other at its end, thousands of times in a training. On a machine
+with other work, one of them is often not running, and each wait takes a time slice: a training then takes a hundred times as long.
+And an operation of a small tower is over before a second thread has helped much. So small work runs on one core, or several pieces
+of it on one core each; only large work shares its operations among cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from biomedcoop.lazy import torch
+
+SHARED_FROM = 2**31
+"""Multiply-adds of a pass (of a training step of one run) from which on cores share its operations."""
+
+MOST_AT_ONCE = 4
+"""Pieces of small work at a time: more of them would wait for Python's interpreter."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+_setting, _starting = Lock(), Lock()
+_resting: Thread | None = None
+_blas_users = 0
+_blas_limits: list[object] = []
+
+
+def wait_passively() -> None:
+    """Let threads that wait for each other sleep, in place of keeping their core busy; to be called before torch is loaded.
+
+    For a process of our own: the OpenMP runtime reads the environment once, when it is loaded. What the user has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, the quota of its control groups, and ``OMP_NUM_THREADS`` limit them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (quota := _quota()) is not None:
+        cores = min(cores, max(1, int(quota)))
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(first)) if first.isdecimal() and int(first) else cores
+
+
+def torch_cores() -> int:
+    """Cores for work that torch does from this thread: those available, and no more than ``torch.get_num_threads()``."""
+    return min(available_cores(), torch.get_num_threads())
+
+
+def threads_for(products: int) -> int:
+    """Threads that share the operations of a piece of work of so many multiply-adds."""
+    return torch_cores() if products >= SHARED_FROM else 1
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch share the operations of this Python thread among ``n`` threads; other threads, now and later, are not touched."""
+    before = torch.get_num_threads()
+    set_torch_threads(n)
+    if n > 1:
+        _rest_a_team()
+    try:
+        yield
+    finally:
+        set_torch_threads(before)
+
+
+def set_torch_threads(n: int) -> None:
+    """What :func:`torch_threads` does, for the rest of this thread's life."""
+    if torch.get_num_threads() == n:  # asking also settles this thread's number, so that it stays at what follows
+        return
+    with _setting:
+        # torch sets the number for this thread, but also for threads to come; another thread puts the latter back
+        known, changed = Event(), Event()
+
+        def keep() -> None:
+            default = torch.get_num_threads()
+            known.set()
+            changed.wait()
+            torch.set_num_threads(default)
+
+        keeper = Thread(target=keep, daemon=True)
+        keeper.start()
+        known.wait()
+        torch.set_num_threads(n)
+        changed.set()
+        keeper.join()
+
+
+def _rest_a_team() -> None:
+    """Keep one pair of torch's threads at rest, so that those which wait for each other sleep soon.
+
+    GNU's OpenMP runtime lets a waiting thread spin for a millisecond and more as long as it has no more threads than there are
+    cores. The pair at rest brings it above that number. Other runtimes are not affected.
+    """
+    global _resting
+    with _starting:
+        if _resting is not None:
+            return
+        ready = Event()
+
+        def rest() -> None:
+            set_torch_threads(2)
+            torch.ones(2**17).add_(1)  # large enough to be shared, which makes the pair
+            ready.set()
+            Event().wait()
+
+        _resting = Thread(target=rest, daemon=True)
+        _resting.start()
+        ready.wait()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let the BLAS behind NumPy and SciPy compute on one thread while any thread is inside; as before when the last one leaves."""
+    from threadpoolctl import threadpool_limits
+
+    global _blas_users
+    with _setting:
+        if not _blas_users:
+            _blas_limits.append(threadpool_limits(1, user_api="blas"))
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _setting:
+            _blas_users -= 1
+            if not _blas_users:
+                _blas_limits.pop().restore_original_limits()  # type: ignore[attr-defined]
+
+
+def _quota() -> float | None:
+    """Cores' worth of time that the control groups of this process allow, the least of them and of those above; None: no limit."""
+    try:
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        roots = (_CGROUPS / controllers, _CGROUPS / "cpu") if controllers else (_CGROUPS, _CGROUPS / "unified")
+        for root in roots:
+            # inside a container the path is the host's, and the container's own group is the root
+            for group in {root, *(root / p for p in (Path(path.lstrip("/")), *Path(path.lstrip("/")).parents))}:
+                found += _limit(group)
+    return min(found, default=None)
+
+
+def _limit(group: Path) -> list[float]:
+    """[quota / period] of one control group, [] without a limit."""
+    try:
+        if (both := group / "cpu.max").is_file():
+            quota, period = both.read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
+        return [int(quota) / int(period)] if quota.isdecimal() and int(quota) and int(period) else []
+    except (OSError, ValueError):
+        return []

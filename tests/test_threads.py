@@ -1,0 +1,185 @@
+"""Cores that may be used, and torch's number of threads: changed where work is done, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+import torch
+
+from biomedcoop import threads
+
+
+def python(code: str, **environment: str) -> str:
+    """What a fresh interpreter prints; a variable that is given empty is not set there."""
+    env = {key: value for key, value in {**os.environ, **environment}.items() if value or key not in environment}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+
+
+def number_in_new_thread() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+@pytest.fixture
+def three_threads() -> object:
+    """A user's own choice for this process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- how many cores there are
+
+
+@pytest.fixture
+def control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of control groups without limits, and 64 cores."""
+    monkeypatch.setattr(threads, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return tmp_path
+
+
+def limit(root: Path, group: str, member: str, **files: str) -> int:
+    (root / "membership").write_text(member + "\n")
+    folder = root / "cgroup" / group
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+    return threads.available_cores()
+
+
+def test_no_control_group_no_limit(control_groups: Path) -> None:
+    assert threads.available_cores() == 64
+    assert limit(control_groups, "", "0::/", cpu__max="max 100000") == 64
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("100000", 1), ("50000", 1), ("150000", 1), ("400000", 4)])
+def test_a_container_limited_to_a_quota(control_groups: Path, quota: str, cores: int) -> None:
+    assert limit(control_groups, "", "0::/", cpu__max=f"{quota} 100000") == cores
+
+
+def test_the_least_of_nested_quotas_counts(control_groups: Path) -> None:
+    limit(control_groups, "slice/job", "0::/slice/job", cpu__max="800000 100000")
+    assert limit(control_groups, "slice", "0::/slice/job", cpu__max="200000 100000") == 2
+
+
+def test_quotas_of_the_first_version(control_groups: Path) -> None:
+    member = "5:memory:/a\n3:cpu,cpuacct:/docker/b"
+    files = {"cpu__cfs_quota_us": "300000", "cpu__cfs_period_us": "100000"}
+    assert limit(control_groups, "cpu,cpuacct", member, **files) == 3  # inside the container its group is the root
+    files["cpu__cfs_quota_us"] = "-1"
+    assert limit(control_groups, "cpu,cpuacct", member, **files) == 64
+
+
+@pytest.mark.parametrize(("text", "cores"), [("2", 2), ("4,2", 4), ("100", 64), ("", 64), ("zero", 64), ("0", 64)])
+def test_the_openmp_variable_limits(
+    control_groups: Path, monkeypatch: pytest.MonkeyPatch, text: str, cores: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert threads.available_cores() == cores
+
+
+def test_affinity_limits() -> None:
+    code = (
+        "import os; from biomedcoop.threads import available_cores, torch_cores\n"
+        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "print(available_cores(), torch_cores())"
+    )
+    if hasattr(os, "sched_setaffinity"):
+        assert python(code, OMP_NUM_THREADS="").split() == ["1", "1"]
+    else:
+        assert python(code, OMP_NUM_THREADS="1").split() == ["1", "1"]
+
+
+# -- torch's number of threads
+
+
+def test_the_number_is_this_threads_alone(three_threads: object) -> None:
+    with threads.torch_threads(1):
+        assert torch.get_num_threads() == 1
+        assert number_in_new_thread() == 3
+    assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
+    with pytest.raises(ZeroDivisionError), threads.torch_threads(2):
+        assert torch.get_num_threads() == 2
+        _ = 1 / 0
+    assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
+
+
+def test_threads_of_the_user_do_not_disturb_each_other(three_threads: object) -> None:
+    together, found = Barrier(8), []
+
+    def work(number: int) -> None:
+        together.wait()
+        for _ in range(20):
+            before = torch.get_num_threads()
+            with threads.torch_threads(number):
+                found.append((before, number, torch.get_num_threads()))
+
+    workers = [Thread(target=work, args=(1 + i % 4,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 160
+    assert all(before == 3 and inside == number for before, number, inside in found)
+    assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
+
+
+def test_blas_threads_come_back_when_the_last_user_leaves() -> None:
+    from threadpoolctl import threadpool_info
+
+    def numbers() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before = numbers()
+    inside, left = Barrier(2), Barrier(2)
+    seen = []
+
+    def other() -> None:
+        with threads.one_blas_thread():
+            inside.wait()
+        left.wait()
+
+    worker = Thread(target=other)
+    worker.start()
+    with threads.one_blas_thread():
+        inside.wait()
+        left.wait()  # the one that came first or second has gone; this one is still at work
+        seen.append(numbers())
+    worker.join()
+    assert seen == [{1}]
+    assert numbers() == before
+
+
+# -- the environment
+
+
+def test_the_command_waits_passively_before_torch_is_loaded() -> None:
+    code = (
+        "import os, sys, biomedcoop.cli; m = sys.modules['biomedcoop.cli.main']\n"
+        "m.app = lambda **_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
+        "m.main()"
+    )
+    assert python(code, OMP_WAIT_POLICY="").split() == ["PASSIVE", "False"]
+    assert python(code, OMP_WAIT_POLICY="ACTIVE").split() == ["ACTIVE", "False"]
+
+
+def test_python_users_keep_environment_and_threads(tmp_path: Path) -> None:
+    code = (
+        "import os; before = dict(os.environ)\n"
+        "import biomedcoop as bc, torch, numpy as np\n"
+        "threads = torch.get_num_threads()\n"
+        "clf = bc.fit(bc.load_dataset('simulated:breast-ultrasound?train=4&val=1&test=1'), shots=2, settings={'epochs': 1})\n"
+        "clf.predict(np.zeros((2, 40, 40), np.uint8))\n"
+        "print(before == dict(os.environ), threads == torch.get_num_threads())"
+    )
+    assert python(code, BIOMEDCOOP_CACHE=str(tmp_path)).split() == ["True", "True"]
