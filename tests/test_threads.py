@@ -108,9 +108,16 @@ def test_the_number_is_this_threads_alone(three_threads: object) -> None:
         assert torch.get_num_threads() == 1
         assert number_in_new_thread() == 3
     assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
-    with pytest.raises(ZeroDivisionError), threads.torch_threads(2):
-        assert torch.get_num_threads() == 2
-        _ = 1 / 0
+    inside = []
+
+    def fail() -> None:
+        with threads.torch_threads(2):
+            inside.append(torch.get_num_threads())
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    assert inside == [2]
     assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
 
 

@@ -11,6 +11,7 @@ clf.save("model"); bc.load("model")
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -57,6 +58,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):  # ``bc.api`` without an import of its own
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'biomedcoop' has no attribute '{name}'")
 
 

@@ -43,13 +43,13 @@ def test_small_work_runs_on_one_core_each(tiny: Backbone, eight_cores: None, nam
     assert found == [(1, 1), (1, 1), (3, 1)]  # at most four at a time
 
 
-def test_large_work_shares_its_operations(
-    tiny: Backbone, eight_cores: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_work_shares_its_operations(tiny: Backbone, eight_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     method, settings = get_method("biomedcoop"), get_method("biomedcoop").settings({})
     products = method.step_products(task(tiny, 2), settings)
     weights = sum(
-        p.numel() for n, p in tiny.towers.named_parameters() if n.startswith("text.") and p.dim() == 2 and "embed" not in n
+        p.numel()
+        for n, p in tiny.towers.named_parameters()
+        if n.startswith("text.") and p.dim() == 2 and "embed" not in n
     )
     assert weights > 0
     assert products % (2 * 3 * weights) == 0  # there and back, three classes, so many tokens
@@ -58,7 +58,10 @@ def test_large_work_shares_its_operations(
     assert cores_for(get_method("clip-adapter"), task(tiny, 2), settings) == (1, 1)
     cocoop = get_method("cocoop")
     monkeypatch.setattr("biomedcoop.threads.SHARED_FROM", 4 * products)
-    assert cores_for(cocoop, task(tiny, 2), cocoop.settings({"batch_size": 4})) == (2, 8)  # every image has prompts of its own
+    assert cores_for(cocoop, task(tiny, 2), cocoop.settings({"batch_size": 4})) == (
+        2,
+        8,
+    )  # every image has prompts of its own
     assert cores_for(cocoop, task(tiny, 2), cocoop.settings({"batch_size": 3})) == (1, 1)
 
 

@@ -107,13 +107,7 @@ def load_backbone(
     from biomedcoop.backbones.precision import check_precision, set_precision
 
     check_precision(precision)
-    try:
-        target = torch.device(device)
-        torch.ones(1, device=target).sum().item()
-    # what torch raises depends on the kind of device and on how torch was built
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or ["not available"])[0]
-        raise UserError(f"device '{device}' cannot be used: {reason}; try cpu") from error
+    target = usable_device(device)
     called, text = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
     backbone: Backbone
     if family(folder) == "clip":
@@ -126,6 +120,37 @@ def load_backbone(
         backbone = load_open_clip(folder, name=called, device=target, dtype=text)
     set_precision(backbone, precision)
     return backbone
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """A torch device on which something can be computed here.
+
+    Raises:
+        UserError: there is none of that name, or this machine or this build of torch lacks it.
+    """
+    import torch
+
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"device {str(device)!r} is not known; choose cpu, cuda, cuda:1 or mps") from error
+    missing = {
+        "cuda": None
+        if torch.cuda.is_available()
+        else "there is no NVIDIA or AMD GPU that this build of PyTorch can use",
+        "mps": None
+        if torch.backends.mps.is_available()
+        else "there is no Apple GPU that this build of PyTorch can use",
+    }
+    reason = missing.get(target.type)
+    if reason is None:
+        try:
+            torch.ones(1, device=target).sum().item()
+            return target
+        # what torch raises depends on the kind of device and on how torch was built
+        except (RuntimeError, AssertionError, ImportError) as error:
+            reason = (str(error).splitlines() or ["not available"])[0].partition(". ")[0].partition("; ")[0]
+    raise UserError(f"device '{device}' cannot be used: {reason}; choose cpu")
 
 
 def download(name: str) -> Path:
