@@ -99,9 +99,10 @@ def test_classes_shorter_than_the_shots(folder: Path) -> None:
 
 
 def test_small_long_and_animated_images_are_warnings(folder: Path) -> None:
-    Image.new("L", (20, 20)).save(folder / "train/cyst/0.png")
-    Image.new("L", (400, 40)).save(folder / "train/cyst/1.png")
-    frames = [Image.new("L", (50, 50), value) for value in (0, 255)]
+    noise = [Image.effect_noise(size, 50) for size in ((20, 20), (400, 40), (50, 50), (50, 50))]
+    noise[0].save(folder / "train/cyst/0.png")
+    noise[1].save(folder / "train/cyst/1.png")
+    frames = noise[2:]
     frames[0].save(folder / "train/cyst/9.gif", save_all=True, append_images=frames[1:])
     report = check(folder)
     assert report.problems == []

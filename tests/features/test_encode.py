@@ -35,7 +35,7 @@ from biomedcoop.features.encode import (
     image_batch,
     stream_features,
 )
-from biomedcoop.features.store import summary
+from biomedcoop.features.store import SpaceSummary, summary
 
 Pixels = npt.NDArray[np.uint8]
 PLAIN = Crops()
@@ -91,6 +91,11 @@ def write(folder: Path, images: Pixels) -> list[Path]:
     for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels).save(path)
     return paths
+
+
+def feature_spaces(store: Path) -> list[SpaceSummary]:
+    """What the store holds of features, without the facts beside them."""
+    return [space for space in summary(store) if "fingerprint" in space.description]
 
 
 def direct(backbone: Backbone, images: list[Path] | Pixels) -> npt.NDArray[np.float32]:
@@ -218,7 +223,7 @@ def test_an_unreadable_image_keeps_what_was_encoded_before(tiny: Backbone, tmp_p
     paths[17].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"17\.png: the file is truncated"):
         encode_images(tiny, dataset(paths), store_root=store)
-    assert summary(store)[0].vectors == 17
+    assert feature_spaces(store)[0].vectors == 17
     paths[17].write_bytes(whole)
     told: list[tuple[int, int]] = []
     passes.clear()
@@ -242,7 +247,7 @@ def test_backbones_and_precisions_do_not_share_features(tiny: Backbone, parity: 
     half = load_backbone(parity / "model", precision="bfloat16")
     features = encode_images(half, images, store_root=tmp_path)
     assert features.dtype == np.float32
-    assert len(summary(tmp_path)) == 2
+    assert len(feature_spaces(tmp_path)) == 2
 
 
 def test_a_store_that_cannot_be_written(tiny: Backbone, tmp_path: Path) -> None:
@@ -259,7 +264,7 @@ def test_worker_processes_change_nothing(tiny: Backbone, tmp_path: Path) -> None
     paths[21].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"21\.png: the content is no image"):
         encode_images(tiny, dataset(paths), store_root=tmp_path / "other", workers=2)
-    assert summary(tmp_path / "other")[0].vectors == 21
+    assert feature_spaces(tmp_path / "other")[0].vectors == 21
 
 
 def test_shards_of_another_version_or_cut_short_are_encoded_again(
@@ -271,7 +276,7 @@ def test_shards_of_another_version_or_cut_short_are_encoded_again(
         (lambda content: content.replace(b"biomedcoop-features-1", b"biomedcoop-features-2"), "this version reads"),
         (lambda content: content[: len(content) // 2], "its size is not"),
     ):
-        (shard,) = store.rglob("*.safetensors")
+        (shard,) = (p for p in store.rglob("*.safetensors") if "fingerprint" in (p.parent / "space.json").read_text())
         shard.write_bytes(spoil(shard.read_bytes()))
         caplog.clear()
         passes.clear()
@@ -282,7 +287,7 @@ def test_shards_of_another_version_or_cut_short_are_encoded_again(
 
 def test_a_space_of_another_store_version_is_refused(tiny: Backbone, tmp_path: Path) -> None:
     encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
-    (description,) = tmp_path.rglob("space.json")
+    (description,) = (path for path in tmp_path.rglob("space.json") if "fingerprint" in path.read_text())
     description.write_text(json.dumps({**json.loads(description.read_text()), "store_format": 2}))
     with pytest.raises(UserError, match=r"space\.json does not describe .*; delete the folder") as caught:
         encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
@@ -344,7 +349,7 @@ def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Pa
     first, second = (np.load(tmp_path / f"{n}.npy") for n in range(2))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, direct(tiny, paths), atol=1e-5, rtol=0)
-    assert summary(tmp_path / "store")[0].vectors == 700
+    assert feature_spaces(tmp_path / "store")[0].vectors == 700
 
 
 @pytest.mark.parametrize(("sign", "lost"), [(signal.SIGINT, 32), (signal.SIGKILL, SHARD_ROWS)])
@@ -363,7 +368,7 @@ def test_an_end_in_the_middle(sign: signal.Signals, lost: int, tiny: Backbone, p
     while processes_of(tmp_path) and time.monotonic() < end:
         time.sleep(0.05)
     assert processes_of(tmp_path) == []
-    kept = summary(tmp_path / "store")[0].vectors
+    kept = feature_spaces(tmp_path / "store")[0].vectors
     assert done - lost <= kept < 1300
 
     again = start(parity / "model", tmp_path, "whole.npy", workers=2)
@@ -419,7 +424,7 @@ def test_an_image_is_read_once_for_all_its_views(
     opened: list[Path] = []
     real = Image.open
     paths = write(tmp_path / "scans", pictures(3))
-    monkeypatch.setattr(Image, "open", lambda file, *rest: opened.append(file) or real(file, *rest))
+    monkeypatch.setattr(Image, "open", lambda file, **rest: opened.append(file) or real(file, **rest))
     encode_views(tiny, dataset(paths), Crops(), 1, store_root=tmp_path / "one")
     once = len(opened)
     encode_views(tiny, dataset(paths), Crops(), 6, store_root=tmp_path / "six")
@@ -432,7 +437,7 @@ def test_views_of_an_image_that_cannot_be_read(tiny: Backbone, tmp_path: Path) -
     paths[4].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"04\.png: the file is truncated"):
         encode_views(tiny, dataset(paths), Crops(), 4, store_root=store)
-    assert summary(store)[0].vectors == 16
+    assert feature_spaces(store)[0].vectors == 16
     assert encode_views(tiny, dataset([]), Crops(), 4, store_root=store).shape == (0, 4, tiny.embed_dim)
 
 
