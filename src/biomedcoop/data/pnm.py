@@ -30,7 +30,8 @@ def read(content: bytes) -> Samples:
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     count = int(np.prod(shape))
     if kind in (5, 6):
-        values = np.frombuffer(content[header.end() : header.end() + 2 * count], dtype=">u2").astype(np.uint16)
+        there = min(count, (len(content) - header.end()) // 2)
+        values = np.frombuffer(content, ">u2", there, header.end()).astype(np.int64)
     else:
         values = np.array(re.sub(rb"#[^\r\n]*", b"", content[header.end() :]).split()[:count], dtype=np.int64)
     if len(values) < count:

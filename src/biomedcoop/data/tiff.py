@@ -31,8 +31,9 @@ COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 ASSOCIATED, UNASSOCIATED = 1, 2
 
-_OF_LIBTIFF = {5: "LZW", 50000: "Zstandard"}
-"""Byte-wise compressions that tifffile alone does not undo."""
+_LZW, _ZSTD = 5, 50000
+_BYTEWISE = (_LZW, 8, 32946, 32773, _ZSTD)
+"""Compressions of bytes that libtiff undoes: LZW, deflate under two numbers, PackBits, Zstandard."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong becomes an error of ours
 
@@ -85,7 +86,7 @@ def read(content: bytes) -> tuple[Samples, int, bool]:
     bits, kind = _one(tags.valueof(BITS, 1), "bits"), _one(tags.valueof(FORMAT, UNSIGNED), "sample formats")
     kind = UNSIGNED if kind == UNDEFINED else kind
     if photometric not in COLOURS:
-        name = getattr(page.photometric, "name", page.photometric)
+        name = _name(page.photometric)
         raise ValueError(f"{bits}-bit samples of the photometric interpretation {name} are not read")
     if kind not in (UNSIGNED, SIGNED, FLOAT) or (kind != UNSIGNED and bits not in (8, 16, 32, 64)):
         raise ValueError(f"samples of format {kind} with {bits} bits are not read")
@@ -110,6 +111,11 @@ def _first_page(file: BinaryIO) -> TiffPage:
     return page
 
 
+def _name(code: Any) -> str:
+    """What the standard calls a number, where tifffile knows it."""
+    return str(getattr(code, "name", code))
+
+
 def _one(value: Any, what: str) -> int:
     values = set(value) if isinstance(value, tuple) else {value}
     if len(values) != 1:
@@ -131,8 +137,8 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
         raise ValueError(f"truncated: {sum(page.databytecounts)} of {whole} bytes are there")
     if page.predictor == 3:
         return _float_by_libtiff(content)
-    if page.compression in _OF_LIBTIFF:
-        page = _decompressed(page, content)
+    if page.compression in (_LZW, _ZSTD) or page.bitspersample not in (8, 16, 32, 64):
+        page = _plain(page, content)
     try:
         values: Values = page.asarray(maxworkers=1)
     except ValueError as error:
@@ -146,25 +152,47 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
     return np.moveaxis(values, axes.index("S"), -1) if "S" in axes else values
 
 
-def _decompressed(page: TiffPage, content: bytes) -> TiffPage:
-    """The same page with its strips or tiles as plain bytes, undone by libtiff and put behind the file's end."""
-    tiled, row = page.is_tiled, page.tilewidth if page.is_tiled else page.imagewidth
-    contiguous = page.samplesperpixel if page.planarconfig == 1 else 1
-    row_bytes = -(-row * contiguous * page.bitspersample // 8)
-    strips = -(-page.imagelength // page.rowsperstrip) if not tiled else 1
-    pieces, offsets = [content], []
-    end = len(content)
+def _plain(page: TiffPage, content: bytes) -> TiffPage:
+    """The same page with its strips or tiles as plain samples, put behind the file's end: what tifffile alone cannot unpack."""
+    bits, compression = page.bitspersample, int(page.compression)
+    if page.fillorder != 1 or (compression != 1 and compression not in _BYTEWISE) or page.predictor not in (1, 2):
+        raise ValueError(f"{bits}-bit samples with the compression {_name(page.compression)} are not read")
+    if bits > 16 and bits not in (32, 64):
+        raise ValueError(f"samples of {bits} bits are not read")
+    columns, most = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    strips = -(-page.imagelength // most)
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    pieces, offsets, end = [content], [], len(content)
     for number, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        last = page.imagelength - (number % strips) * page.rowsperstrip
-        rows = page.tilelength if tiled else min(page.rowsperstrip, last)
-        piece = _libtiff_bytes(content[offset : offset + count], int(page.compression), rows * row_bytes)
-        pieces.append(piece)
+        rows = most if page.is_tiled else min(most, page.imagelength - number % strips * most)
+        row_bytes = -(-columns * samples * bits // 8)
+        data = content[offset : offset + count]
+        if compression != 1:
+            data = _libtiff_bytes(data, compression, rows * row_bytes)
+        if len(data) < rows * row_bytes:
+            raise ValueError(f"truncated: {len(data)} of {rows * row_bytes} bytes are there")
+        values = _unpacked(data[: rows * row_bytes], rows, columns * samples, bits, dtype)
+        if page.predictor == 2:
+            values = np.cumsum(values.reshape(rows, columns, samples), axis=1, dtype=dtype.newbyteorder("="))
+        pieces.append(values.astype(dtype).tobytes())
         offsets.append(end)
-        end += len(piece)
+        end += len(pieces[-1])
     plain = _first_page(io.BytesIO(b"".join(pieces)))
-    plain.compression = type(plain.compression)(1)
+    plain.compression, plain.predictor, plain.bitspersample = type(plain.compression)(1), 1, dtype.itemsize * 8
     plain.dataoffsets, plain.databytecounts = tuple(offsets), tuple(map(len, pieces[1:]))
     return plain
+
+
+def _unpacked(data: bytes, rows: int, length: int, bits: int, dtype: np.dtype[Any]) -> Values:
+    """Samples [rows, length] of any number of bits, each row beginning with a byte."""
+    if bits == dtype.itemsize * 8:
+        return np.frombuffer(data, dtype).reshape(rows, length)
+    single = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)[:, : length * bits]
+    values: Values = np.zeros((rows, length), dtype=np.uint16)
+    for place in range(bits):
+        values = values << 1 | single[:, place::bits]
+    return values
 
 
 def _libtiff_bytes(data: bytes, compression: int, count: int) -> bytes:
