@@ -31,7 +31,7 @@ FORMATS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "GIF": (".gif",),
     "WEBP": (".webp",),
     "PPM": (".pgm", ".ppm", ".pbm", ".pnm", ".pfm"),
