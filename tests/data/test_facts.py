@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from biomedcoop.data.facts import ImageFacts, notes_on_images
+from biomedcoop.data.facts import ImageFacts, Tally, notes_on_images
 
 
 def test_ordinary_images_and_one_guessed_depth_need_no_word() -> None:
@@ -41,3 +41,13 @@ def test_each_kind_is_one_sentence() -> None:
     )
     assert len(notes) == len(starts)
     assert all(note.startswith(start) for note, start in zip(notes, starts, strict=True))
+
+
+def test_a_depth_that_training_did_not_have_is_told() -> None:
+    tally = Tally(trained_on=(12,))
+    tally.add("a", ImageFacts(12, True))
+    assert tally.notes() == []
+    other = Tally(trained_on=(12,))
+    other.add("b", ImageFacts(10, True))
+    (note,) = other.notes()
+    assert "1 at 10 bits (first b), in training 12 bits;" in note

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biomedcoop.data import jpeg2000 as reader
 from biomedcoop.data.facts import ImageFacts
 from biomedcoop.data.images import open_image
 from biomedcoop.errors import ImageError
@@ -25,7 +26,9 @@ def jpeg2000(values: np.ndarray) -> bytes:
 def restated(content: bytes, precision: int) -> bytes:
     """The same coefficients under another precision, which moves what they are counted from: half of the range."""
     changed = bytearray(content)
-    changed[content.find(START) + 42] = precision
+    start = content.find(START)
+    for channel in range(int.from_bytes(content[start + 40 : start + 42], "big")):
+        changed[start + 42 + 3 * channel] = precision
     return bytes(changed)
 
 
@@ -58,3 +61,11 @@ def test_signed_samples_are_refused() -> None:
     content = jpeg2000(np.full((16, 16), 3000, dtype=np.uint16))
     with pytest.raises(ImageError, match="signed samples of 16 bits in JPEG 2000 are not read"):
         open_image(restated(content, 0x8F))
+
+
+def test_16_bit_colours_of_which_pillow_keeps_too_little_are_refused() -> None:
+    """Their high bytes show that fewer than 15 bits are used."""
+    content = restated(jpeg2000(np.full((16, 16, 3), 200, dtype=np.uint8)), 15)
+    assert (np.asarray(open_image(content).image) == 128).all()  # the high bytes of values around the middle
+    with pytest.raises(ValueError, match="16-bit colours that use few of their bits are not read from JPEG 2000"):
+        reader.read(content, Image.new("RGB", (16, 16), (60, 60, 63)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from PIL import Image
@@ -54,6 +55,7 @@ def test_one_picture_in_every_form(file: Path) -> None:
         assert len(list(as_sources([image, image]))) == 2
     with file.open("rb") as opened:
         np.testing.assert_array_equal(seen(opened), PIXELS)
+        np.testing.assert_array_equal(seen(opened), PIXELS)  # from its start again
 
 
 def test_grey_in_every_form() -> None:
@@ -153,6 +155,13 @@ def test_batches_and_columns(file: Path) -> None:
     ):
         assert len([open_image(source) for source in as_sources(column)]) == 3
     assert list(as_sources([])) == list(as_sources(np.array([], dtype=object))) == []
+
+
+def test_columns_of_tables(file: Path) -> None:
+    """A column has the names of its images, a whole table has columns."""
+    table = pyarrow.table({"path": [str(file)] * 3, "label": ["a", "b", "c"]})
+    assert list(as_sources(table["path"])) == [file] * 3
+    assert refusal(table) == "images is a whole table (Table); give the one column that holds the images"
 
 
 def test_wrong_types_are_named_with_their_place(file: Path) -> None:

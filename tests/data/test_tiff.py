@@ -348,6 +348,15 @@ def test_cmyk_of_16_bits_is_that_of_8() -> None:
     np.testing.assert_array_equal(read(tiff(deep(inks), 5)), read(tiff(inks, 5)))
 
 
+def test_ycbcr_without_compression_is_read_where_no_colour_is_subsampled() -> None:
+    out = io.BytesIO()
+    picture = Image.fromarray(COLOUR).convert("YCbCr")
+    picture.save(out, "TIFF")
+    np.testing.assert_array_equal(read(out.getvalue()), np.asarray(picture.convert("RGB")))
+    assert "YCBCR" in refusal(tiff(np.asarray(picture), 6))  # by the standard two by two pixels share their colour
+    assert "YCBCR" in refusal(tiff(np.asarray(picture), 6, t530=(3, [2, 1])))
+
+
 def test_what_is_not_understood_is_refused_with_its_reason() -> None:
     three = np.zeros((4, 4, 3), dtype=np.uint8)
     three[0] = 200
@@ -391,6 +400,14 @@ def test_of_several_deep_pages_the_first_is_read() -> None:
     tifffile.imwrite(out, np.stack([deep(COLOUR), deep(COLOUR[::-1])]), photometric="rgb")
     np.testing.assert_array_equal(read(out.getvalue()), COLOUR)
     assert facts(out.getvalue()) == ImageFacts(depth=16, guessed=True, several_frames=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_stack_of_imagej_has_several_frames(dtype: type) -> None:
+    out = io.BytesIO()
+    tifffile.imwrite(out, np.stack([GREY, GREY[::-1]]).astype(dtype), imagej=True)
+    np.testing.assert_array_equal(read(out.getvalue())[..., 0], GREY)
+    assert facts(out.getvalue()).several_frames
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -33,7 +33,8 @@ class Classifier:
         state: its tensors; for text-based methods the class embeddings [C, E], so that no text tower runs.
         backbone: the frozen model the tensors belong to.
         settings: the method's settings, JSON values.
-        facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics).
+        facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
+            ``depths`` the bits that were guessed for training images above 8 bits).
     """
 
     class_names: tuple[str, ...]
@@ -70,7 +71,7 @@ class Classifier:
         """
         from biomedcoop.features.encode import stream_features
 
-        tally = Tally()
+        tally = Tally(tuple(self.facts.get("depths", ())))
         for source, feature in stream_features(self.backbone, as_sources(sources), tally=tally):
             yield source, feature if isinstance(feature, ImageError) else self.probabilities(feature[None])[0]
         notify(tally.notes())

@@ -27,8 +27,16 @@ class ImageFacts(NamedTuple):
 
 @dataclass
 class Tally:
-    """How many images there are of each kind that is worth a word, and the first of each; its size does not grow with them."""
+    """How many images there are of each kind that is worth a word, and the first of each; its size does not grow with them.
 
+    Attributes:
+        trained_on: guessed depths of the images that a classifier learned from, if that is known.
+        images: how many were counted.
+        depths: guessed depth -> how many images have it, and the first.
+        one_colour, transparent, several_frames: how many images, and the first.
+    """
+
+    trained_on: tuple[int, ...] = ()
     images: int = 0
     depths: dict[int, tuple[int, str]] = field(default_factory=dict)
     one_colour: tuple[int, str] = (0, "")
@@ -54,13 +62,15 @@ class Tally:
     def notes(self) -> list[str]:
         """A sentence for each thing that a user should know."""
         notes = []
-        by_depth = [(depth, *self.depths[depth]) for depth in sorted(self.depths) if depth]
-        if len(by_depth) > 1:
-            found = ", ".join(f"{count} at {depth} bits (first {key})" for depth, count, key in by_depth)
+        depths = sorted(depth for depth in self.depths if depth)
+        learned = sorted(depth for depth in self.trained_on if depth)
+        if len(depths) > 1 or (learned and not set(depths) <= set(learned)):
+            found = ", ".join(f"{self.depths[d][0]} at {d} bits (first {self.depths[d][1]})" for d in depths)
+            training = f", in training {' and '.join(map(str, learned))} bits" if learned else ""
             notes.append(
                 "images above 8 bits that state no depth are scaled by the depth that holds their largest value, and it differs: "
-                f"{found}; so the same value is not equally bright in all of them; save them as 8-bit images with one scale, or "
-                "state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: maxval)"
+                f"{found}{training}; so the same value is not equally bright in all of them; save them as 8-bit images with one "
+                "scale, or state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: maxval)"
             )
         if 0 in self.depths:
             count, key = self.depths[0]

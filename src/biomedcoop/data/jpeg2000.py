@@ -20,11 +20,10 @@ def read(content: bytes, image: Image.Image) -> Samples | None:
         ValueError: signed samples, or 16-bit colours of which 8 bits would keep too little.
     """
     start = content.find(_START)
-    if start < 0 or len(content) < start + 43:
-        return None
-    stated = content[start + 42]
-    bits = (stated & 0x7F) + 1
-    if stated & 0x80:
+    channels = int.from_bytes(content[start + 40 : start + 42], "big")
+    stated = content[start + 42 : start + 42 + 3 * channels : 3] if start >= 0 else b""
+    bits = max((one & 0x7F) + 1 for one in stated) if stated else 8
+    if any(one & 0x80 for one in stated):
         raise ValueError(f"signed samples of {bits} bits in JPEG 2000 are not read")
     if bits <= 8:
         return None

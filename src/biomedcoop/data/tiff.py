@@ -63,8 +63,8 @@ def is_plain(content: bytes) -> bool:
         return False
     if photometric == PALETTE and max(all_of(COLOUR_MAP, 0)) < 256:
         return False  # 8-bit colours in a table of 16 bits
-    if photometric == YCBCR and compression == 1:
-        return False  # stored by blocks of subsampled colours
+    if photometric == YCBCR and compression == 1 and (tags.get(SUBSAMPLING) != (1, 1) or tags.get(PLANES, 1) != 1):
+        return False  # blocks of subsampled colours, which Pillow takes for pixels
     return all_of(BITS, 1) in ({1}, {2}, {4}, {8}) and photometric in (*COLOURS, YCBCR)
 
 
@@ -86,8 +86,7 @@ def read(content: bytes) -> tuple[Samples, int, bool]:
     bits, kind = _one(tags.valueof(BITS, 1), "bits"), _one(tags.valueof(FORMAT, UNSIGNED), "sample formats")
     kind = UNSIGNED if kind == UNDEFINED else kind
     if photometric not in COLOURS:
-        name = _name(page.photometric)
-        raise ValueError(f"{bits}-bit samples of the photometric interpretation {name} are not read")
+        raise ValueError(f"{bits}-bit samples of the photometric interpretation {_name(page.photometric)} are not read")
     if kind not in (UNSIGNED, SIGNED, FLOAT) or (kind != UNSIGNED and bits not in (8, 16, 32, 64)):
         raise ValueError(f"samples of format {kind} with {bits} bits are not read")
     if photometric == CMYK and tags.valueof(INK_SET, 1) != 1:
@@ -143,7 +142,7 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
         values: Values = page.asarray(maxworkers=1)
     except ValueError as error:
         if "imagecodecs" in str(error):
-            method = getattr(page.compression, "name", page.compression)
+            method = _name(page.compression)
             raise ValueError(f"{page.bitspersample}-bit samples with the compression {method} are not read") from error
         raise
     axes = page.axes
@@ -231,7 +230,7 @@ def _without_extras(values: Values, photometric: int, extras: tuple[int, ...]) -
         extras = (UNASSOCIATED,)  # as Pillow takes four samples whose last has no description
     known = more == len(extras) and (photometric == RGB or extras in ((), (ASSOCIATED,), (UNASSOCIATED,)))
     if more < 0 or not known or (photometric in (PALETTE, CMYK) and more):
-        raise ValueError(f"{channels} channels, of which its tags describe no more than {max(colours, 1)} as colour")
+        raise ValueError(f"{channels} channels, of which its tags describe no more than {colours} as colour")
     if not more:
         return values, None, False
     own = values[..., :colours] if colours > 1 else values[..., 0]
