@@ -2,7 +2,8 @@
 
 Passes have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
 encoded with it. On a CPU every core runs a pass of its own: cores that share one wait for each other at each of its operations.
-Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``).
+Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``). What became known of an
+image while it was decoded is kept beside its features (``facts.py``), so that a run that decodes nothing tells it too.
 """
 
 from __future__ import annotations
