@@ -99,9 +99,10 @@ def test_classes_shorter_than_the_shots(folder: Path) -> None:
 
 
 def test_small_long_and_animated_images_are_warnings(folder: Path) -> None:
-    Image.new("L", (20, 20)).save(folder / "train/cyst/0.png")
-    Image.new("L", (400, 40)).save(folder / "train/cyst/1.png")
-    frames = [Image.new("L", (50, 50), value) for value in (0, 255)]
+    noise = [Image.effect_noise(size, 50) for size in ((20, 20), (400, 40), (50, 50), (50, 50))]
+    noise[0].save(folder / "train/cyst/0.png")
+    noise[1].save(folder / "train/cyst/1.png")
+    frames = noise[2:]
     frames[0].save(folder / "train/cyst/9.gif", save_all=True, append_images=frames[1:])
     report = check(folder)
     assert report.problems == []
@@ -130,3 +131,36 @@ def test_arrays_and_progress(tmp_path: Path) -> None:
 def test_what_is_no_dataset_is_refused_as_when_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in it"):
         check_dataset(tmp_path)
+
+
+def test_depths_that_differ_are_a_warning_and_one_depth_is_not(folder: Path) -> None:
+    """Images alike but for one corner pixel, which decides the brightness of all others."""
+    ramp = np.tile(np.arange(0, 1000, 25, dtype=np.uint16), (40, 1))
+    for number in range(4):
+        ramp[0, 0] = 1023
+        ramp[1, 1] = number
+        Image.fromarray(ramp).save(folder / f"train/cyst/{number}.png")
+    report = check(folder)
+    assert (report.guessed_depths, report.warnings) == ({10: 4}, [])
+    ramp[0, 0] = 1024
+    Image.fromarray(ramp).save(folder / "train/cyst/3.png")
+    report = check(folder)
+    assert report.guessed_depths == {10: 3, 12: 1}
+    (warning,) = report.warnings
+    assert "3 at 10 bits (first train/cyst/0.png), 1 at 12 bits (first train/cyst/3.png)" in warning
+    assert report.problems == []
+
+
+def test_images_of_one_colour_are_a_warning(folder: Path) -> None:
+    """A black one, a white one, and two that are transparent everywhere."""
+    Image.new("L", (40, 40)).save(folder / "train/cyst/0.png")
+    Image.new("RGB", (41, 40), "white").save(folder / "train/cyst/1.png")
+    for number in (2, 3):
+        image = Image.open(folder / f"train/cyst/{number}.png").convert("RGBA")
+        image.putalpha(0)
+        image.save(folder / f"train/cyst/{number}.png")
+    report = check(folder)
+    assert report.one_colour == 4
+    assert any("transparent everywhere" in w and "2, first train/cyst/2.png" in w for w in report.warnings)
+    assert any("one colour everywhere: 2, first train/cyst/0.png" in w for w in report.warnings)
+    assert len(report.warnings) == 2

@@ -26,7 +26,7 @@ def save(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3), (28, 28, 1)])
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3), (28, 28, 4), (28, 28, 1)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_images_and_labels_of_all_splits(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
     content = arrays(shape, dtype=dtype)

@@ -24,7 +24,9 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.facts import ImageFacts, Tally
 from biomedcoop.data.images import read_and_hash, read_image, resize_and_crop
+from biomedcoop.data.sources import as_source
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features import encode
 from biomedcoop.features.encode import (
@@ -33,9 +35,10 @@ from biomedcoop.features.encode import (
     encode_texts,
     encode_views,
     image_batch,
+    image_facts,
     stream_features,
 )
-from biomedcoop.features.store import summary
+from biomedcoop.features.store import SpaceSummary, summary
 
 Pixels = npt.NDArray[np.uint8]
 PLAIN = Crops()
@@ -91,6 +94,11 @@ def write(folder: Path, images: Pixels) -> list[Path]:
     for path, pixels in zip(paths, images, strict=True):
         Image.fromarray(pixels).save(path)
     return paths
+
+
+def feature_spaces(store: Path) -> list[SpaceSummary]:
+    """What the store holds of features, without the facts beside them."""
+    return [space for space in summary(store) if "fingerprint" in space.description]
 
 
 def direct(backbone: Backbone, images: list[Path] | Pixels) -> npt.NDArray[np.float32]:
@@ -218,7 +226,7 @@ def test_an_unreadable_image_keeps_what_was_encoded_before(tiny: Backbone, tmp_p
     paths[17].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"17\.png: the file is truncated"):
         encode_images(tiny, dataset(paths), store_root=store)
-    assert summary(store)[0].vectors == 17
+    assert feature_spaces(store)[0].vectors == 17
     paths[17].write_bytes(whole)
     told: list[tuple[int, int]] = []
     passes.clear()
@@ -242,7 +250,7 @@ def test_backbones_and_precisions_do_not_share_features(tiny: Backbone, parity: 
     half = load_backbone(parity / "model", precision="bfloat16")
     features = encode_images(half, images, store_root=tmp_path)
     assert features.dtype == np.float32
-    assert len(summary(tmp_path)) == 2
+    assert len(feature_spaces(tmp_path)) == 2
 
 
 def test_a_store_that_cannot_be_written(tiny: Backbone, tmp_path: Path) -> None:
@@ -259,7 +267,7 @@ def test_worker_processes_change_nothing(tiny: Backbone, tmp_path: Path) -> None
     paths[21].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"21\.png: the content is no image"):
         encode_images(tiny, dataset(paths), store_root=tmp_path / "other", workers=2)
-    assert summary(tmp_path / "other")[0].vectors == 21
+    assert feature_spaces(tmp_path / "other")[0].vectors == 21
 
 
 def test_shards_of_another_version_or_cut_short_are_encoded_again(
@@ -271,7 +279,7 @@ def test_shards_of_another_version_or_cut_short_are_encoded_again(
         (lambda content: content.replace(b"biomedcoop-features-1", b"biomedcoop-features-2"), "this version reads"),
         (lambda content: content[: len(content) // 2], "its size is not"),
     ):
-        (shard,) = store.rglob("*.safetensors")
+        (shard,) = (p for p in store.rglob("*.safetensors") if "fingerprint" in (p.parent / "space.json").read_text())
         shard.write_bytes(spoil(shard.read_bytes()))
         caplog.clear()
         passes.clear()
@@ -282,7 +290,7 @@ def test_shards_of_another_version_or_cut_short_are_encoded_again(
 
 def test_a_space_of_another_store_version_is_refused(tiny: Backbone, tmp_path: Path) -> None:
     encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
-    (description,) = tmp_path.rglob("space.json")
+    (description,) = (path for path in tmp_path.rglob("space.json") if "fingerprint" in path.read_text())
     description.write_text(json.dumps({**json.loads(description.read_text()), "store_format": 2}))
     with pytest.raises(UserError, match=r"space\.json does not describe .*; delete the folder") as caught:
         encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
@@ -344,7 +352,7 @@ def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Pa
     first, second = (np.load(tmp_path / f"{n}.npy") for n in range(2))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, direct(tiny, paths), atol=1e-5, rtol=0)
-    assert summary(tmp_path / "store")[0].vectors == 700
+    assert feature_spaces(tmp_path / "store")[0].vectors == 700
 
 
 @pytest.mark.parametrize(("sign", "lost"), [(signal.SIGINT, 32), (signal.SIGKILL, SHARD_ROWS)])
@@ -363,7 +371,7 @@ def test_an_end_in_the_middle(sign: signal.Signals, lost: int, tiny: Backbone, p
     while processes_of(tmp_path) and time.monotonic() < end:
         time.sleep(0.05)
     assert processes_of(tmp_path) == []
-    kept = summary(tmp_path / "store")[0].vectors
+    kept = feature_spaces(tmp_path / "store")[0].vectors
     assert done - lost <= kept < 1300
 
     again = start(parity / "model", tmp_path, "whole.npy", workers=2)
@@ -419,7 +427,7 @@ def test_an_image_is_read_once_for_all_its_views(
     opened: list[Path] = []
     real = Image.open
     paths = write(tmp_path / "scans", pictures(3))
-    monkeypatch.setattr(Image, "open", lambda file, *rest: opened.append(file) or real(file, *rest))
+    monkeypatch.setattr(Image, "open", lambda file, **rest: opened.append(file) or real(file, **rest))
     encode_views(tiny, dataset(paths), Crops(), 1, store_root=tmp_path / "one")
     once = len(opened)
     encode_views(tiny, dataset(paths), Crops(), 6, store_root=tmp_path / "six")
@@ -432,8 +440,80 @@ def test_views_of_an_image_that_cannot_be_read(tiny: Backbone, tmp_path: Path) -
     paths[4].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"04\.png: the file is truncated"):
         encode_views(tiny, dataset(paths), Crops(), 4, store_root=store)
-    assert summary(store)[0].vectors == 16
+    assert feature_spaces(store)[0].vectors == 16
     assert encode_views(tiny, dataset([]), Crops(), 4, store_root=store).shape == (0, 4, tiny.embed_dim)
+
+
+# -- facts
+
+
+def deep_files(folder: Path) -> list[Path]:
+    """Six 16-bit files at 10 and 12 bits, a black one and a film."""
+    folder.mkdir()
+    ramp = np.tile(np.arange(0, 1000, 25, dtype=np.uint16), (40, 1))
+    paths = []
+    for number in range(6):
+        ramp[0, :2] = 1023 + number % 2, number
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(ramp).save(paths[-1])
+    Image.new("L", (40, 40)).save(folder / "6.png")
+    Image.effect_noise((40, 40), 50).save(folder / "7.gif", save_all=True, append_images=[Image.new("L", (40, 40))])
+    return [*paths, folder / "6.png", folder / "7.gif"]
+
+
+EXPECTED = [
+    *[ImageFacts(10, True), ImageFacts(12, True)] * 3,
+    ImageFacts(one_colour=True),
+    ImageFacts(several_frames=True),
+]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_warm_run_tells_of_images_what_the_first_one_told(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    data, store = dataset(deep_files(tmp_path / "scans")), tmp_path / "store"
+    cold, warm, views = Tally(), Tally(), Tally()
+    encode_images(tiny, data, store_root=store, workers=workers, tally=cold)
+    assert len(cold.notes()) == 3
+    assert "3 at 10 bits (first 0.png), 3 at 12 bits (first 1.png)" in cold.notes()[0]
+    encode_views(tiny, data, PLAIN, 2, store_root=store, workers=workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", None)  # nothing is decoded any more
+        encode_images(tiny, data, store_root=store, workers=workers, tally=warm)
+        encode_views(tiny, data, PLAIN, 2, store_root=store, workers=workers, tally=views)
+        assert image_facts(data, store_root=store, workers=workers) == EXPECTED
+    assert warm.notes() == views.notes() == cold.notes()
+
+
+def test_facts_need_no_features_and_are_decoded_where_they_lack(tiny: Backbone, tmp_path: Path) -> None:
+    data = dataset(deep_files(tmp_path / "scans"))
+    assert image_facts(data, store_root=tmp_path / "facts") == EXPECTED
+    assert feature_spaces(tmp_path / "facts") == []
+    store = tmp_path / "store"
+    encode_images(tiny, data, store_root=store)
+    for path in store.rglob("*.safetensors"):
+        if "fingerprint" not in (path.parent / "space.json").read_text():
+            path.unlink()
+    tally = Tally()
+    encode_images(tiny, data, store_root=store, tally=tally)
+    assert len(tally.notes()) == 3
+    assert image_facts(dataset([]), store_root=store) == []
+
+
+def test_facts_of_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    paths = deep_files(tmp_path / "scans")
+    paths[3].write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"3\.png: the content is no image"):
+        image_facts(dataset(paths), store_root=tmp_path / "store")
+
+
+def test_images_of_a_dataset_may_be_bytes_and_pillow_images(tiny: Backbone, tmp_path: Path) -> None:
+    paths = deep_files(tmp_path / "scans")
+    expected = encode_images(tiny, dataset(paths), store_root=tmp_path / "files")
+    given = [as_source(item) for item in (paths[0].read_bytes(), Image.open(paths[1]), str(paths[2]))]
+    data = Dataset("scans", ("only",), given, ("a", "b", "c"), np.zeros(3, dtype=np.int64), np.full(3, "train"))
+    np.testing.assert_array_equal(encode_images(tiny, data, store_root=tmp_path / "given"), expected[:3])
 
 
 # -- texts

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.dataset import ImageSource
-from biomedcoop.errors import ImageError
+from biomedcoop.data.facts import Tally
+from biomedcoop.data.sources import as_sources
+from biomedcoop.errors import ImageError, notify
 
 if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
@@ -31,7 +33,8 @@ class Classifier:
         state: its tensors; for text-based methods the class embeddings [C, E], so that no text tower runs.
         backbone: the frozen model the tensors belong to.
         settings: the method's settings, JSON values.
-        facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics).
+        facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
+            ``depths`` the bits that were guessed for training images above 8 bits).
     """
 
     class_names: tuple[str, ...]
@@ -51,38 +54,50 @@ class Classifier:
             logits = get_method(self.method).logits(self.state, torch.from_numpy(features), self.backbone)
             return logits.softmax(-1).numpy()
 
-    def predict_stream(self, sources: Iterable[ImageSource]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
+    def predict_stream(self, sources: Iterable[Any]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
         """Predict any number of images in order; memory does not grow with their number.
+
+        After the last one a warning (:class:`biomedcoop.errors.Note`) tells what a user should know of the images: depths that
+        differ, images of one colour, files with several frames.
+
+        Args:
+            sources: images as :meth:`predict_proba` takes them.
 
         Yields:
             The source and its probabilities [C], or the error that says why the image cannot be used.
+
+        Raises:
+            UserError: an element that is no image at all.
         """
         from biomedcoop.features.encode import stream_features
 
-        for source, feature in stream_features(self.backbone, sources):
+        tally = Tally(tuple(self.facts.get("depths", ())))
+        for source, feature in stream_features(self.backbone, as_sources(sources), tally=tally):
             yield source, feature if isinstance(feature, ImageError) else self.probabilities(feature[None])[0]
+        notify(tally.notes())
 
-    def predict_proba(self, images: Sequence[str | os.PathLike[str] | npt.NDArray[np.uint8]]) -> Floats:
+    def predict_proba(self, images: Any) -> Floats:
         """Probabilities of images, float32 [N, C], columns in the order of ``class_names``.
 
         Args:
-            images: files, or uint8 arrays [H, W] or [H, W, 3].
+            images: one image or several. One is a path, a Pillow image, a file's bytes, an open file, or a uint8 or uint16
+                array or tensor [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several are a list, a
+                pandas column or any iterable of those, or an array [N, H, W, 3] or [N, H, W].
+                See :func:`biomedcoop.data.sources.as_sources`.
 
         Raises:
             ImageError: an image cannot be read.
+            UserError: an element is no image, or an array has its channels first.
         """
-        if isinstance(images, (str, os.PathLike)):
-            images = [images]
         rows = []
-        sources = (image if isinstance(image, np.ndarray) else Path(image) for image in images)
-        for _, row in self.predict_stream(sources):
+        for _, row in self.predict_stream(images):
             if isinstance(row, ImageError):
                 raise row
             rows.append(row)
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 
-    def predict(self, images: Sequence[str | os.PathLike[str] | npt.NDArray[np.uint8]]) -> list[str]:
-        """Most probable class name of each image (the first of equals)."""
+    def predict(self, images: Any) -> list[str]:
+        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`."""
         return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
 
     def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:

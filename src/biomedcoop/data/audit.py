@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.facts import ImageFacts, Tally
 from biomedcoop.data.images import open_image
 from biomedcoop.data.readers import load_dataset
 from biomedcoop.errors import ImageError
@@ -45,6 +46,8 @@ class AuditReport:
         short_classes: class -> training images, where they are fewer than the shots asked for.
         modes: images per stored pixel mode ("L", "RGB", "I;16", …).
         smallest, largest: size (width, height) in pixels of the images with the fewest and the most pixels.
+        small_images, elongated_images, several_frames, one_colour: numbers of images.
+        guessed_depths: images by the bits that their largest value decided, where nothing states them; 0: their own range.
         problems: a sentence for each thing that makes training wrong; ``warnings``: for what is only worth knowing.
     """
 
@@ -62,6 +65,8 @@ class AuditReport:
     small_images: int = 0
     elongated_images: int = 0
     several_frames: int = 0
+    one_colour: int = 0
+    guessed_depths: dict[int, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -73,11 +78,11 @@ class AuditReport:
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _Looked:
     digest: bytes = b""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
-    several_frames: bool = False
+    facts: ImageFacts = field(default_factory=ImageFacts)
     error: str = ""
 
 
@@ -106,38 +111,42 @@ def check_dataset(
     )
     same_content: defaultdict[bytes, list[int]] = defaultdict(list)
     modes: Counter[str] = Counter()
-    for index, facts in enumerate(_facts(data, progress)):
-        if facts.error:
-            report.unreadable.append((data.keys[index], facts.error))
+    tally = Tally()
+    for index, looked in enumerate(_look(data, progress)):
+        if looked.error:
+            report.unreadable.append((data.keys[index], looked.error))
             continue
-        same_content[facts.digest].append(index)
-        modes[facts.mode] += 1
-        _note_size(report, facts.size)
-        report.several_frames += facts.several_frames
+        same_content[looked.digest].append(index)
+        modes[looked.mode] += 1
+        _note_size(report, looked.size)
+        tally.add(data.keys[index], looked.facts)
+    report.several_frames = tally.several_frames[0]
+    report.one_colour = tally.one_colour[0] + tally.transparent[0]
+    report.guessed_depths = {depth: count for depth, (count, _) in sorted(tally.depths.items())}
     report.modes = dict(modes.most_common())
     report.duplicates = [_duplicates(data, found) for found in same_content.values() if len(found) > 1]
     report.crossing_groups = _crossing_groups(data)
     train = report.counts["train"]
     report.short_classes = {name: count for name, count in train.items() if count < shots}
-    _judge(report)
+    _judge(report, tally)
     return report
 
 
-def _facts(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Facts]:
-    """The facts of each image in order, decoded in a few threads (Pillow decodes outside the interpreter lock)."""
+def _look(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Looked]:
+    """What is to be known of each image in order, decoded in a few threads (Pillow decodes outside the interpreter lock)."""
 
-    def look(index: int) -> _Facts:
+    def look(index: int) -> _Looked:
         try:
             opened = open_image(data.images[index], data.keys[index])
         except ImageError as error:
-            return _Facts(error=error.reason)
-        return _Facts(opened.digest, opened.mode, opened.image.size, opened.several_frames)
+            return _Looked(error=error.reason)
+        return _Looked(opened.digest, opened.mode, opened.image.size, opened.facts)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(data), _BLOCK):
             block = range(start, min(start + _BLOCK, len(data)))
-            for index, facts in zip(block, pool.map(look, block), strict=True):
-                yield facts
+            for index, looked in zip(block, pool.map(look, block), strict=True):
+                yield looked
                 if progress is not None:
                     progress(index + 1, len(data))
 
@@ -173,7 +182,7 @@ def _crossing_groups(data: Dataset) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _judge(report: AuditReport) -> None:
+def _judge(report: AuditReport, tally: Tally) -> None:
     """Fill ``problems`` and ``warnings``: leakage into test, contradictions and lack of images are problems."""
     problems, warnings = report.problems, report.warnings
     if report.unreadable:
@@ -214,8 +223,7 @@ def _judge(report: AuditReport) -> None:
             f"images more than {LONG_RATIO} times as long as wide: {report.elongated_images}; "
             "only their centre square is used"
         )
-    if report.several_frames:
-        warnings.append(f"files with several frames: {report.several_frames}; only the first frame is used")
+    warnings += tally.notes()
     for split in ("val", "test"):
         empty = [name for name, count in report.counts[split].items() if not count]
         if empty and any(report.counts[split].values()):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 SPLITS = ("train", "val", "test")
 
-ImageSource = Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""One image: a file, or an array [H, W] or [H, W, 3]."""
+ImageSource = Path | bytes | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""One image: a file, a file's bytes, a Pillow image, or an array [H, W], [H, W, 3] (red, green, blue) or [H, W, 4] (with alpha)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,14 +20,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import ImageSource
-from biomedcoop.data.images import open_image, resize_and_crop, warn_of_frames
+from biomedcoop.data.facts import ImageFacts
+from biomedcoop.data.images import open_image, resize_and_crop
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.threads import available_cores
 
@@ -51,6 +52,14 @@ def default_workers() -> int:
     return available_cores() if startable and available_cores() >= MANY_CORES else 0
 
 
+class Read(NamedTuple):
+    """What reading an image gives: crops, each uint8 [S, S, 3], its content hash, and facts about it."""
+
+    crops: list[Crop]
+    digest: bytes
+    facts: ImageFacts
+
+
 class CropReader:
     """Reads crops; to be called by several threads at once. A context manager: leaving it ends its workers.
 
@@ -71,8 +80,8 @@ class CropReader:
 
     def __call__(
         self, source: ImageSource, where: str | None = None, crops: Crops | None = None, numbers: Sequence[int] = (0,)
-    ) -> tuple[list[Crop], bytes]:
-        """Crops of an image, each uint8 [S, S, 3], and its content hash.
+    ) -> Read:
+        """Crops of an image.
 
         Args:
             crops, numbers: which random crops; by default the centre crop alone.
@@ -81,16 +90,12 @@ class CropReader:
             ImageError: it cannot be read.
             UserError: a worker process was ended from outside.
         """
-        if isinstance(source, np.ndarray) or (worker := self._worker()) is None:
-            found, digest, several_frames = _read(source, where, self.size, crops, numbers)
-        else:
-            try:
-                found, digest, several_frames = worker.ask(source, where, self.size, crops, numbers)
-            finally:
-                self._idle.put(worker)
-        if several_frames:
-            warn_of_frames(source, where)
-        return found, digest
+        if not isinstance(source, (Path, bytes)) or (worker := self._worker()) is None:
+            return _read(source, where, self.size, crops, numbers)
+        try:
+            return worker.ask(source, where, self.size, crops, numbers)
+        finally:
+            self._idle.put(worker)
 
     def _worker(self) -> _Worker | None:
         if not self.workers:
@@ -125,25 +130,28 @@ class _Worker:
         )
 
     def ask(
-        self, source: Path, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
-    ) -> tuple[list[Crop], bytes, bool]:
+        self, source: Path | bytes, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
+    ) -> Read:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         family = None if crops is None else [crops.smallest, crops.flip]
+        content = source if isinstance(source, bytes) else b""
+        given = len(source) if isinstance(source, bytes) else str(source)  # a number of bytes to follow, or a path
         try:
-            self.process.stdin.write(json.dumps([str(source), where, size, family, list(numbers)]).encode() + b"\n")
+            request = json.dumps([given, where, size, family, list(numbers)]).encode() + b"\n"
+            self.process.stdin.writelines([request, content])
             self.process.stdin.flush()
             answer = json.loads(self.process.stdout.readline())
             shape = 0 if "error" in answer else len(numbers), size, size, 3
             pixels = np.frombuffer(self.process.stdout.read(math.prod(shape)), dtype=np.uint8).reshape(shape)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{where or source}: the process that read it was ended from outside, perhaps for want of memory; "
+                f"{where or given}: the process that read it was ended from outside, perhaps for want of memory; "
                 "start again, what was encoded is kept"
             ) from error
         if "error" in answer:
             raise ImageError(*answer["error"])
-        return list(pixels), bytes.fromhex(answer["digest"]), answer["several_frames"]
+        return Read(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
 
     def end(self) -> None:
         # not by the pipe alone: a large image would be read to its end first
@@ -161,12 +169,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     for line in requests:
-        source, where, size, family, numbers = json.loads(line)
+        given, where, size, family, numbers = json.loads(line)
+        source = Path(given) if isinstance(given, str) else requests.read(given)
         try:
-            crops, digest, several_frames = _read(
-                Path(source), where, size, None if family is None else Crops(*family), numbers
-            )
-            head, body = {"digest": digest.hex(), "several_frames": several_frames}, [crop.tobytes() for crop in crops]
+            crops, digest, facts = _read(source, where, size, None if family is None else Crops(*family), numbers)
+            head, body = {"digest": digest.hex(), "facts": list(facts)}, [crop.tobytes() for crop in crops]
         except ImageError as error:
             head, body = {"error": [error.where, error.reason]}, []
         try:
@@ -176,12 +183,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             os._exit(0)
 
 
-def _read(
-    source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
-) -> tuple[list[Crop], bytes, bool]:
+def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> Read:
     opened = open_image(source, where)
     if crops is None:
         found = [resize_and_crop(opened.image, size)]
     else:
         found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
-    return found, opened.digest, opened.several_frames
+    return Read(found, opened.digest, opened.facts)

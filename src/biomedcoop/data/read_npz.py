@@ -22,8 +22,9 @@ _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.err
 def read_npz(file: Path) -> Dataset:
     """Read the images of all splits into one array; nothing in the file is ever unpickled.
 
-    Images are uint8 or uint16 [n, H, W] or [n, H, W, 3], labels integers [n] or [n, 1]. Class names are those of
-    MedMNIST for its file names, else the optional array ``class_names``, else "class 0", "class 1", ….
+    Images are uint8 or uint16 [n, H, W], [n, H, W, 3] (red, green, blue) or [n, H, W, 4] (with alpha), labels integers [n] or
+    [n, 1]. Class names are those of MedMNIST for its file names, else the optional array ``class_names``, else "class 0",
+    "class 1", ….
 
     Raises:
         UserError: not such an archive, several labels per image, volumes, or labels without a class name.
@@ -83,8 +84,11 @@ def _checked_images(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
         pixels = pixels[..., 0]
     if pixels.dtype.type not in (np.uint8, np.uint16):
         raise UserError(f"{where} are {pixels.dtype}; images must be uint8 or uint16")
-    if pixels.ndim != 3 and not (pixels.ndim == 4 and pixels.shape[-1] == 3):
-        raise UserError(f"{where} have the shape {list(pixels.shape)}; images must be [n, H, W] or [n, H, W, 3]")
+    if pixels.ndim != 3 and not (pixels.ndim == 4 and pixels.shape[-1] in (3, 4)):
+        raise UserError(
+            f"{where} have the shape {list(pixels.shape)}; images must be [n, H, W], [n, H, W, 3] (red, green, blue) or "
+            "[n, H, W, 4] (with alpha)"
+        )
     if 0 in pixels.shape[1:]:
         raise UserError(f"{where} have the shape {list(pixels.shape)}: images without pixels")
     return pixels

@@ -2,7 +2,8 @@
 
 Passes have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
 encoded with it. On a CPU every core runs a pass of its own: cores that share one wait for each other at each of its operations.
-Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``).
+Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``). What became known of an
+image while it was decoded is kept beside its features (``facts.py``), so that a run that decodes nothing tells it too.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from biomedcoop.backbones.products import laid_out, laid_out_for_images
 from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
 from biomedcoop.data.decode import Crop, CropReader
+from biomedcoop.data.facts import ImageFacts, Tally
 from biomedcoop.data.images import content_hash
 from biomedcoop.errors import ImageError, UserError
+from biomedcoop.features.facts import FactsStore
 from biomedcoop.features.store import FeatureStore, default_root
 from biomedcoop.threads import set_torch_threads, torch_cores
 
-IMAGE_VIEW = "centre: short edge bicubic, centre crop, 1"
+IMAGE_VIEW = "centre: short edge bicubic, centre crop, 2"
 """Name and version of the transform in the store's description; a change of pixels needs a new version."""
 
 TEXT_BATCH, TEXT_STEP = 16, 16
@@ -125,6 +128,7 @@ def encode_images(
     store_root: Path | None = None,
     workers: int | None = None,
     progress: Count | None = None,
+    tally: Tally | None = None,
 ) -> Floats:
     """Raw image features of a dataset, float32 [N, E], from the store where it has them.
 
@@ -132,23 +136,28 @@ def encode_images(
         store_root: folder of the store; the user's cache folder by default.
         workers: processes that decode, 0 for none; by default as many as help, see :class:`biomedcoop.data.decode.CropReader`.
         progress: told of the images to be encoded.
+        tally: counts the facts of every image, encoded now or before.
 
     Raises:
         ImageError: an image cannot be read; what was encoded before is kept.
         UserError: the store cannot be written.
     """
-    store = FeatureStore(store_root or default_root(), image_space(backbone))
+    root = store_root or default_root()
+    store, facts = FeatureStore(root, image_space(backbone)), FactsStore(root)
     items = _named(data)
     with CropReader(backbone.image_size, workers) as read:
         keys = list(_hashes(items, read.threads))
         todo = store.missing(keys)
 
         def centre(i: int) -> list[tuple[Crop, bytes]]:
-            (crop,), digest = read(*items[i])
+            (crop,), digest, found = read(*items[i])
+            facts.add(digest, found)
             return [(crop, digest)]
 
         with closing(run_ahead(centre, todo, threads=read.threads)) as ahead:
-            _encode_into(store, backbone, ahead, len(todo), progress)
+            _encode_into(store, facts, backbone, ahead, len(todo), progress)
+        if tally is not None:
+            _count(tally, data, keys, items, facts, read)
     return _all_of(store, keys, [name for _, name in items])
 
 
@@ -161,27 +170,74 @@ def encode_views(
     store_root: Path | None = None,
     workers: int | None = None,
     progress: Count | None = None,
+    tally: Tally | None = None,
 ) -> Floats:
     """Raw features of ``views`` random crops of each image, float32 [N, V, E], from the store where it has them.
 
     An image is read and decoded once for all its crops. Arguments and errors are those of :func:`encode_images`.
     """
-    store = FeatureStore(store_root or default_root(), view_space(backbone, crops))
+    root = store_root or default_root()
+    store, facts = FeatureStore(root, view_space(backbone, crops)), FactsStore(root)
     items = _named(data)
     with CropReader(backbone.image_size, workers) as read:
-        keys = [crops.key(digest, number) for digest in _hashes(items, read.threads) for number in range(views)]
+        digests = list(_hashes(items, read.threads))
+        keys = [crops.key(digest, number) for digest in digests for number in range(views)]
         todo: dict[int, list[int]] = {}
         for row in store.missing(keys):
             todo.setdefault(row // views, []).append(row % views)
 
         def cut(i: int) -> list[tuple[Crop, bytes]]:
-            found, digest = read(*items[i], crops, todo[i])
-            return [(crop, crops.key(digest, number)) for crop, number in zip(found, todo[i], strict=True)]
+            cuts, digest, found = read(*items[i], crops, todo[i])
+            facts.add(digest, found)
+            return [(crop, crops.key(digest, number)) for crop, number in zip(cuts, todo[i], strict=True)]
 
         with closing(run_ahead(cut, todo, threads=read.threads)) as ahead:
-            _encode_into(store, backbone, ahead, sum(map(len, todo.values())), progress)
+            _encode_into(store, facts, backbone, ahead, sum(map(len, todo.values())), progress)
+        if tally is not None:
+            _count(tally, data, digests, items, facts, read)
     names = [name for _, name in items for _ in range(views)]
     return _all_of(store, keys, names).reshape(len(items), views, backbone.embed_dim)
+
+
+def image_facts(data: Dataset, *, store_root: Path | None = None, workers: int | None = None) -> list[ImageFacts]:
+    """Facts of each image of a dataset, from the store where it has them; the others are decoded.
+
+    Raises:
+        ImageError: an image cannot be read.
+        UserError: the store cannot be written.
+    """
+    facts, items = FactsStore(store_root or default_root()), _named(data)
+    with CropReader(1, workers) as read:
+        return _facts_of(list(_hashes(items, read.threads)), items, facts, read)
+
+
+def _count(
+    tally: Tally,
+    data: Dataset,
+    digests: Sequence[bytes],
+    items: Sequence[tuple[ImageSource, str]],
+    facts: FactsStore,
+    read: CropReader,
+) -> None:
+    for key, found in zip(data.keys, _facts_of(digests, items, facts, read), strict=True):
+        tally.add(key, found)
+
+
+def _facts_of(
+    digests: Sequence[bytes], items: Sequence[tuple[ImageSource, str]], facts: FactsStore, read: CropReader
+) -> list[ImageFacts]:
+    """Facts of images of known content; those that the store lacks are decoded, without a crop."""
+
+    def look(i: int) -> None:
+        _, digest, found = read(*items[i], Crops(), ())
+        facts.add(digest, found)
+
+    with closing(run_ahead(look, facts.missing(digests), threads=read.threads)) as ahead:
+        for done, _ in enumerate(ahead, start=1):
+            if done % SHARD_ROWS == 0:
+                facts.flush()
+    facts.flush()
+    return facts.get(digests, [name for _, name in items])
 
 
 def _named(data: Dataset) -> list[tuple[ImageSource, str]]:
@@ -200,6 +256,7 @@ def _hashes(items: Iterable[tuple[ImageSource, str]], threads: int) -> Iterator[
 
 def _encode_into(
     store: FeatureStore,
+    facts: FactsStore,
     backbone: Backbone,
     crops_of_images: Iterable[list[tuple[Crop, bytes]]],
     total: int,
@@ -214,6 +271,7 @@ def _encode_into(
         if encoded:
             store.put([key for own, _ in encoded for key in own], _fetched(backbone, [rows for _, rows in encoded]))
             encoded.clear()
+        facts.flush()
 
     try:
         with closing(_passes(backbone, (crop for crops in crops_of_images for crop in crops))) as passes:
@@ -283,9 +341,13 @@ def _all_of(store: FeatureStore, keys: Sequence[bytes], names: Sequence[str]) ->
 
 
 def stream_features(
-    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 16
+    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 16, tally: Tally | None = None
 ) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
     """Features of any number of images in order, with bounded memory and without the store.
+
+    Args:
+        max_ahead: images that are read in advance.
+        tally: counts the facts of every image as its feature is given.
 
     Yields:
         The source and its raw feature [E], or the error that says why it has none.
@@ -293,21 +355,35 @@ def stream_features(
 
     nothing = np.zeros((backbone.image_size, backbone.image_size, 3), dtype=np.uint8)
 
-    def crop_or_error(source: ImageSource) -> tuple[Crop, tuple[ImageSource, ImageError | None]]:
+    def crop_or_error(
+        item: tuple[ImageSource, str],
+    ) -> tuple[Crop, tuple[ImageSource, str, ImageFacts | ImageError]]:
+        source, name = item
         try:
-            (crop,), _ = read(source)
-            return crop, (source, None)
+            (crop,), _, facts = read(source, name)
+            return crop, (source, name, facts)
         except ImageError as error:
-            return nothing, (source, error)  # goes with the others to keep the order
+            return nothing, (source, name, error)  # goes with the others to keep the order
 
+    named = ((source, _place(source, number)) for number, source in enumerate(sources))
     with (
         CropReader(backbone.image_size) as read,
-        closing(run_ahead(crop_or_error, sources, max_ahead, read.threads)) as ahead,
+        closing(run_ahead(crop_or_error, named, max_ahead, read.threads)) as ahead,
         closing(_passes(backbone, ahead)) as passes,
     ):
         for owners, rows in passes:
-            for (source, error), feature in zip(owners, rows.cpu().numpy(), strict=True):
-                yield source, feature if error is None else error
+            for (source, name, facts), feature in zip(owners, rows.cpu().numpy(), strict=True):
+                if isinstance(facts, ImageError):
+                    yield source, facts
+                    continue
+                if tally is not None:
+                    tally.add(name, facts)
+                yield source, feature
+
+
+def _place(source: ImageSource, number: int) -> str:
+    """An image's name in messages: its path, or its place among the images given."""
+    return str(source) if isinstance(source, Path) else f"images[{number}]"
 
 
 def image_space(backbone: Backbone) -> dict[str, str | int]:
@@ -317,7 +393,7 @@ def image_space(backbone: Backbone) -> dict[str, str | int]:
 
 def view_space(backbone: Backbone, crops: Crops) -> dict[str, str | int]:
     """Description of the store's space that holds a backbone's features of random crops."""
-    view = f"random crop, bicubic: area from {crops.smallest:g}, flip {crops.flip:g}, 1"
+    view = f"random crop, bicubic: area from {crops.smallest:g}, flip {crops.flip:g}, 2"
     return space(backbone, view, str(image_batch(backbone)), backbone.precision)
 
 

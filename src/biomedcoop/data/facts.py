@@ -1,0 +1,112 @@
+"""Facts about decoded images that a user should know of before the numbers, and the sentences that tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ImageFacts(NamedTuple):
+    """What became known of one image while it was decoded; numbers, so that they can be kept beside its features.
+
+    Attributes:
+        depth: bits of the value that became white; 0 where the image's own smallest and largest value set black and white.
+        guessed: nothing states the depth, so the largest value decided it.
+        one_colour: all pixels are the same.
+        transparent: every pixel is fully transparent.
+        several_frames: an animation or a multi-page file, of which only the first frame was read.
+    """
+
+    depth: int = 8
+    guessed: bool = False
+    one_colour: bool = False
+    transparent: bool = False
+    several_frames: bool = False
+
+
+@dataclass
+class Tally:
+    """How many images there are of each kind that is worth a word, and the first of each; its size does not grow with them.
+
+    Attributes:
+        trained_on: guessed depths of the images that a classifier learned from, if that is known.
+        images: how many were counted.
+        depths: guessed depth -> how many images have it, and the first.
+        one_colour, transparent, several_frames: how many images, and the first.
+    """
+
+    trained_on: tuple[int, ...] = ()
+    images: int = 0
+    depths: dict[int, tuple[int, str]] = field(default_factory=dict)
+    one_colour: tuple[int, str] = (0, "")
+    transparent: tuple[int, str] = (0, "")
+    several_frames: tuple[int, str] = (0, "")
+
+    def add(self, key: str, facts: ImageFacts) -> None:
+        """Count one image.
+
+        Args:
+            key: its name in the sentences.
+        """
+        self.images += 1
+        if facts.guessed and not facts.one_colour:
+            self.depths[facts.depth] = _counted(self.depths.get(facts.depth, (0, "")), key)
+        if facts.transparent:
+            self.transparent = _counted(self.transparent, key)
+        elif facts.one_colour:
+            self.one_colour = _counted(self.one_colour, key)
+        if facts.several_frames:
+            self.several_frames = _counted(self.several_frames, key)
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that a user should know."""
+        notes = []
+        depths = sorted(depth for depth in self.depths if depth)
+        learned = sorted(depth for depth in self.trained_on if depth)
+        if len(depths) > 1 or (learned and not set(depths) <= set(learned)):
+            found = ", ".join(f"{self.depths[d][0]} at {d} bits (first {self.depths[d][1]})" for d in depths)
+            training = f", in training {' and '.join(map(str, learned))} bits" if learned else ""
+            notes.append(
+                "images above 8 bits that state no depth are scaled by the depth that holds their largest value, and it differs: "
+                f"{found}{training}; so the same value is not equally bright in all of them; save them as 8-bit images with one "
+                "scale, or state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: maxval)"
+            )
+        if 0 in self.depths:
+            count, key = self.depths[0]
+            notes.append(
+                f"signed, 32-bit or float images, each scaled by its own smallest and largest value: {count}, first {key}; "
+                "where values have a meaning (Hounsfield units), save 8-bit images with one window instead"
+            )
+        if self.transparent[0]:
+            count, key = self.transparent
+            notes.append(
+                f"images that are transparent everywhere, so that they are read as black: {count}, first {key}; "
+                "save them without the alpha channel"
+            )
+        if self.one_colour[0]:
+            count, key = self.one_colour
+            notes.append(
+                f"images that are one colour everywhere: {count}, first {key}; look at them, and remove or replace them"
+            )
+        if self.several_frames[0]:
+            count, key = self.several_frames
+            notes.append(f"files with several frames or pages: {count}, first {key}; only the first frame is used")
+        return notes
+
+
+def notes_on_images(named: Iterable[tuple[str, ImageFacts]]) -> list[str]:
+    """Sentences on depths that differ, images of one colour, and files with several frames.
+
+    Args:
+        named: key and facts of each image.
+    """
+    tally = Tally()
+    for key, facts in named:
+        tally.add(key, facts)
+    return tally.notes()
+
+
+def _counted(so_far: tuple[int, str], key: str) -> tuple[int, str]:
+    count, first = so_far
+    return count + 1, first if count else key
