@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say_note
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -53,10 +53,10 @@ def evaluate(
         dataset = load_dataset(data, split_file=split_file)
     if split is None:
         split = "test" if tests else "all"
+    for note in dataset.notes:
+        say_note(note)
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
-    for note in dataset.notes:
-        say(f"note: {note}")
     if json:
         print_json({"dataset": dataset.name, "simulated": dataset.simulated, "split": split, **metrics.to_dict()})
         return
