@@ -401,12 +401,12 @@ def run(
         name: _plan(data, name, shots, [seed], settings=settings if name == method else None, **options)
         for name in dict.fromkeys((method, *compare))
     }
+    backbone = _loaded(backbone, device, precision)
     learned = np.concatenate([draw for plan in plans.values() for draw in (*plan.draws, *plan.val_draws)])
     shared = leaks(data, np.unique(learned).tolist())
     others = [note for plan in plans.values() for note in plan.notes]
     of_sentences = [note for plan in plans.values() if plan.sentences for note in plan.sentences.notes]
     notify(dict.fromkeys([*data.notes, *shared, *others, *of_sentences]))
-    backbone = _loaded(backbone, device, precision)
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))

@@ -152,7 +152,7 @@ def _labels(given: Any, class_names: Sequence[str], where: str) -> npt.NDArray[n
         value, count = labels[wrong[0]], int((labels == labels[wrong[0]]).sum())
         if value == -1:
             raise UserError(
-                f"{where}: {count} of {len(labels)} labels are -1, which often means unlabelled; leave those images out"
+                f"{where}: labels that are -1, which often means unlabelled: {count} of {len(labels)}; leave those images out"
             )
         raise UserError(
             f"{where}: label {value} (image {wrong[0]}) is none of the {c} classes; labels run from 0 to {c - 1}"

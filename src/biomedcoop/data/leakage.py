@@ -26,7 +26,7 @@ def leaks(data: Dataset, learned: Sequence[int]) -> list[str]:
     tested = data.indices("test").tolist()
     if copied := copies(data, tested, learned):
         found.append(
-            f"{len(copied)} of the {len(tested)} test images are copies of images that were learned from, e.g. "
+            f"Test images that are copies of images that were learned from: {len(copied)} of {len(tested)}, e.g. "
             f"{data.keys[copied[0]]}; {_FLATTERED}"
         )
     return [*found, *group_leaks(data, "test", np.unique(data.splits[list(learned)]).tolist())]
@@ -41,8 +41,8 @@ def group_leaks(data: Dataset, split: str, others: Sequence[str]) -> list[str]:
     if not shared:
         return []
     return [
-        f"{len(shared)} groups (such as patients) have images in {' or '.join(others)} and in {split}, e.g. '{shared[0]}'; "
-        f"{_FLATTERED}"
+        f"Groups (such as patients) with images in {' or '.join(others)} and in {split}: {len(shared)}, e.g. "
+        f"'{shared[0]}'; {_FLATTERED}"
     ]
 
 
