@@ -134,6 +134,8 @@ def test_selecting_may_repeat_and_is_quick() -> None:
         images=keys, keys=keys, labels=np.zeros(n, int), splits=["train"] * n, groups=[f"P{i // 4}" for i in range(n)]
     )
     assert data.select([2, 2, 0]).keys == ("folder/2.png", "folder/2.png", "folder/0.png")
+    assert len(data.select(data.labels == 0)) == n
+    assert data.select(np.arange(n) == 7).keys == ("folder/7.png",)
     start = time.perf_counter()
     for _ in range(5):
         data.select(np.arange(n)[::-1])

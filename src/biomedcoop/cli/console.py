@@ -23,14 +23,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-_said: set[str] = set()
+_said: dict[str, None] = {}
 
 
 def say_note(note: str) -> None:
     """A note on stderr, once in a command."""
     if note not in _said:
-        _said.add(note)
+        _said[note] = None
         say(f"note: {note}")
+
+
+def notes_said() -> list[str]:
+    """The notes of this command so far, for machine-readable output."""
+    return list(_said)
 
 
 def print_json(value: Any) -> None:

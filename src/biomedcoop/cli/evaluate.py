@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say_note
+from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_note
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -58,7 +58,8 @@ def evaluate(
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
     if json:
-        print_json({"dataset": dataset.name, "simulated": dataset.simulated, "split": split, **metrics.to_dict()})
+        about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}
+        print_json({**about, **metrics.to_dict()})
         return
     from biomedcoop.report.terminal import class_table, comparison_table
 

@@ -89,9 +89,10 @@ class Dataset:
         """Positions of the images of ``split`` in file order."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
-    def select(self, indices: npt.NDArray[np.int64] | Sequence[int]) -> Dataset:
-        """The same task with only the images at ``indices``, in that order (repeats allowed)."""
-        index = np.asarray(indices, dtype=np.int64)
+    def select(self, indices: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | Sequence[int]) -> Dataset:
+        """The same task with only the images at ``indices``, in that order (repeats allowed), or those of a mask."""
+        index = np.asarray(indices)
+        index = np.arange(len(self))[index] if index.dtype == np.bool_ else index.astype(np.int64)
         selected = copy.copy(self)  # checked already, and keys may repeat here
         selected._set(
             {
