@@ -144,16 +144,16 @@ def _plan(
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
-    if len(data.class_names) < 2:
-        raise UserError(
-            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier tells at least two apart; "
-            "add images of another class"
-        )
     if not isinstance(shots, Integral):
         raise UserError(f"shots={shots!r} must be a whole number")
     if not seeds or not all(isinstance(seed, Integral) and 0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
     chosen = get_method(method)
+    if len(data.class_names) < 2:
+        raise UserError(
+            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier tells at least two apart; "
+            "add images of another class"
+        )
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
     n_views, per_epoch = _views(chosen, values, views)

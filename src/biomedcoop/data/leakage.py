@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list
 
 def _size(image: ImageSource) -> int:
     """Bytes of an image; 0 for a file that is not there, of which the reader will tell."""
-    if isinstance(image, np.ndarray):
+    if not isinstance(image, Path):
         return image.nbytes
     try:
         return image.stat().st_size
