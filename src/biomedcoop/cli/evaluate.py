@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_note
+from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_notes
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -53,8 +53,7 @@ def evaluate(
         dataset = load_dataset(data, split_file=split_file)
     if split is None:
         split = "test" if tests else "all"
-    for note in dataset.notes:
-        say_note(note)
+    say_notes(dataset.notes)
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
     if json:
