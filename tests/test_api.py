@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import pytest
 import torch
 
 import biomedcoop as bc
+from biomedcoop.api import predict_dataset
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import Note
+from biomedcoop.evaluation.bootstrap import paired_difference
 
 FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
 RUN_FILES = {"metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", "model"}
@@ -119,14 +122,14 @@ def test_training_does_not_depend_on_test_labels(data: bc.Dataset, tiny: Backbon
 # -- evaluating
 
 
-def test_evaluating_training_images_is_said(data: bc.Dataset, tiny: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+def test_evaluating_training_images_is_said(data: bc.Dataset, tiny: Backbone) -> None:
     clf = bc.fit(data, backbone=tiny, **FAST)
-    with caplog.at_level(logging.WARNING, logger="biomedcoop"):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         bc.evaluate(clf, data, "test", n_bootstrap=10)
-        assert caplog.messages == []
+    assert said == []
+    with pytest.warns(Note, match="12 of the 72 images evaluated were used to train"):
         bc.evaluate(clf, data, "train", n_bootstrap=10)
-    (message,) = caplog.messages
-    assert message.startswith("12 of the 72 images evaluated were used to train")
 
 
 def test_classes_in_another_order_or_fewer_of_them(
@@ -156,6 +159,43 @@ def test_evaluating_what_does_not_fit(data: bc.Dataset, first_run: Path, tiny: B
         bc.evaluate(clf, data, "tset")
 
 
+def test_images_of_one_class_are_evaluated(data: bc.Dataset, first_run: Path, tiny: Backbone) -> None:
+    clf = bc.load(first_run, tiny)
+    part = data.part("test")
+    own = np.flatnonzero(part.labels == 1)
+    external = bc.Dataset(
+        "external",
+        ["Green-Tumor"],
+        [part.images[i] for i in own],
+        [part.keys[i] for i in own],
+        [0] * len(own),
+        ["test"] * len(own),
+    )
+    metrics = bc.evaluate(clf, external, n_bootstrap=10)
+    assert metrics.class_names == clf.class_names
+    expected = bc.evaluate(clf, part, n_bootstrap=10)
+    assert metrics.confusion[1] == expected.confusion[1]
+    assert (metrics.auroc.value, metrics.classes[1].specificity.value) == (None, None)
+    numbered = replace(external, class_names=("class 0", "class 1"), labels=np.ones(len(own), int))
+    with pytest.warns(Note, match="numbers without names; they were read as the classifier's: 1 as 'green tumor'"):
+        assert bc.evaluate(clf, numbered, n_bootstrap=10).confusion == metrics.confusion
+
+
+def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Backbone) -> None:
+    clf = bc.fit(data, backbone=tiny, **FAST)
+    grouped = replace(data, groups=[f"P{i % 3}" for i in range(len(data))])
+    with pytest.warns(Note) as said:
+        metrics = bc.evaluate(clf, grouped, n_bootstrap=10)
+    text = "\n".join(str(note.message) for note in said)
+    assert "Groups (such as patients) with images in train or val and in test: 3, e.g. 'P0'" in text
+    assert "The test images come from only 3 groups" in text
+    assert metrics.n_groups == 3
+    with pytest.warns(Note, match="All test images come from one group") as said:
+        one = bc.evaluate(clf, replace(data.part("test"), groups=["P"] * 30), n_bootstrap=10)
+    assert len(said) == 1  # nothing is known of the training images' groups
+    assert (one.accuracy.low, one.accuracy.high) == (None, None)
+
+
 # -- what fit refuses, before it works
 
 
@@ -183,6 +223,14 @@ def test_evaluating_what_does_not_fit(data: bc.Dataset, first_run: Path, tiny: B
 )
 def test_refused_before_the_backbone_is_even_loaded(data: bc.Dataset, options: dict[str, Any], words: str) -> None:
     assert words in refusal(data, "no such backbone", **options)
+
+
+def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
+    only = bc.Dataset("d", ["cyst"], data.images, data.keys, [0] * len(data), data.splits)
+    for method in ("zero-shot", "biomedcoop"):
+        assert "d has one class ('cyst'), but a classifier tells at least two apart" in refusal(
+            only, tiny, method=method
+        )
 
 
 def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
@@ -347,3 +395,82 @@ def test_images_of_another_hospital_need_no_training_images(discs: Path, tmp_pat
     assert set(data.splits) == {"test"}
     flat = bc.load_dataset(external / "test", for_training=False)
     assert set(flat.splits) == {"train"}, "no test split is drawn"
+
+
+# -- what flatters the numbers of a run
+
+
+def test_a_run_says_that_test_images_are_copies_of_its_training_images(
+    discs: Path, tiny: Backbone, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    shutil.rmtree(folder / "test")
+    shutil.copytree(folder / "train", folder / "test")
+    said_before_work: list[str] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        if not said_before_work:
+            said_before_work.extend(str(note.message) for note in said)
+
+    with pytest.warns(Note) as said:
+        report = bc.run(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
+    (leak,) = report.leaks
+    assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72, e.g. test/")
+    assert leak in said_before_work
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert text.split("\n\n")[1].startswith("> **The test images are not independent.** Test images that are copies")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]
+    assert f"- {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
+    with pytest.warns(Note):
+        bc.run(folder, tmp_path / "again", backbone=tiny, n_bootstrap=10, **FAST)
+    assert contents(tmp_path / "again") == contents(tmp_path / "run")
+
+
+def test_where_nothing_is_learned_nothing_leaks(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    shutil.copy(folder / "train" / "red_stone" / "00.png", folder / "test" / "red_stone" / "copy.png")
+    assert bc.run(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=10).leaks == ()
+
+
+def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
+    discs: Path, tiny: Backbone, tmp_path: Path
+) -> None:
+    rows = [
+        f"{image},{image.parent.name},{split},{image.parent.name}{number % 4}"
+        for split in ("train", "test")
+        for number, image in enumerate(sorted((discs / split).rglob("*.png")))
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,label,split,group", *rows]))
+    with pytest.warns(
+        Note, match=r"Groups \(such as patients\) with images in train and in test: 12, e\.g\. 'blue_cyst0'"
+    ):
+        report = bc.run(table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200)
+    data = bc.load_dataset(table).part("test")
+    assert report.metrics.n_groups == 12
+    right = [
+        predict_dataset(clf, data).argmax(1) == data.labels
+        for clf in (bc.load(tmp_path / "run", tiny), bc.fit(bc.load_dataset(table), "zero-shot", tiny))
+    ]
+    assert report.differences["zero-shot"] == paired_difference(*right, n_bootstrap=200, groups=data.groups)
+    assert report.differences["zero-shot"] != paired_difference(*right, n_bootstrap=200)
+    assert "Classes whose test images come from few groups" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    rows = [f"{p},{p.parent.name},train,{p.parent.name}{p.stem}" for p in sorted((folder / "train").rglob("*.png"))]
+    rows += [f"{p},{p.parent.name},test,P" for p in sorted((folder / "test" / "red_stone").rglob("*.png"))]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split,group", *rows]))
+    report = bc.run(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=10, **FAST)
+    assert report.metrics.auroc.value is None
+    assert report.differences["zero-shot"].low is None
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "(without an interval)" in text
+    assert "All test images come from one group" in text
+    assert "All test images are of one class: there is no AUROC" in text
+    assert "resamples" not in text
+    json.loads((tmp_path / "run" / "metrics.json").read_text(), parse_constant=pytest.fail)
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "| AUROC | – | – |" in card
+    assert "% | – |" in card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import platform
 import shlex
@@ -23,12 +22,15 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.fewshot import sample_few_shot, sample_validation
 from biomedcoop.data.images import content_hash
+from biomedcoop.data.leakage import group_leaks, leaks
 from biomedcoop.data.names import fold
 from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.evaluation.cautions import group_cautions
+from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.prompts import Sentences, check_sentences, sentences_for
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from biomedcoop.evaluation.sentences import PromptReport
     from biomedcoop.methods import Method
     from biomedcoop.report.run import DatasetSummary, RunReport
-
-_log = logging.getLogger("biomedcoop")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, units done, units in all)."""
@@ -149,6 +149,11 @@ def _plan(
     if not seeds or not all(isinstance(seed, Integral) and 0 <= seed < 2**63 for seed in seeds):
         raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
     chosen = get_method(method)
+    if len(data.class_names) < 2:
+        raise UserError(
+            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier tells at least two apart; "
+            "add images of another class"
+        )
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
     n_views, per_epoch = _views(chosen, values, views)
@@ -332,23 +337,25 @@ def evaluate(
 ) -> Metrics:
     """Metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
 
-    A line is logged if some of the images were used to train it.
+    Classes are matched by name, and only those of the images evaluated need to be known: one class is enough. What cannot be
+    measured on these images is None. A warning says what flatters the numbers: images that were used to train the classifier,
+    groups on both sides of the split, intervals that few groups make.
 
     Args:
         split: "train", "val", "test" or "all".
         n_bootstrap, seed: of the bootstrap.
 
     Raises:
-        UserError: the split is empty, or the dataset has a class that the classifier does not know.
+        UserError: the split is empty, or an image is of a class that the classifier does not know.
     """
-    part, labels = _test_part(classifier, data, split)
-    known = set(classifier.facts.get("training_images", ()))
-    if seen := sum(_digest(image) in known for image in part.images):
-        _log.warning(
-            "%d of the %d images evaluated were used to train this classifier; the numbers flatter it", seen, len(part)
-        )
+    part, labels, notes = _test_part(classifier, data, split)
+    notify([*notes, *_seen_before(classifier, data, part, split)])
     probabilities = predict_dataset(classifier, part, progress)
-    return score(probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups)
+    metrics = score(
+        probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
+    )
+    notify(group_cautions(metrics))
+    return metrics
 
 
 def run(
@@ -370,7 +377,8 @@ def run(
 
     The folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images by
     split) and, if a method learns from images, ``few_shot.json`` (those that were drawn). It appears whole, at the end, or not
-    at all.
+    at all. Before the long work, warnings say what there is to know about the data: how they were read, and what the test
+    images share with the training images.
 
     Args:
         source: see :func:`load_dataset`.
@@ -398,11 +406,15 @@ def run(
         for name in dict.fromkeys((method, *compare))
     }
     backbone = _loaded(backbone, device, precision)
+    learned = np.concatenate([draw for plan in plans.values() for draw in (*plan.draws, *plan.val_draws)])
+    shared = leaks(data, np.unique(learned).tolist())
+    others = [note for plan in plans.values() for note in plan.notes]
+    of_sentences = [note for plan in plans.values() if plan.sentences for note in plan.sentences.notes]
+    notify(dict.fromkeys([*data.notes, *shared, *others, *of_sentences]))
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
     rows, correct = {}, {}
-    others = [note for plan in plans.values() for note in plan.notes]
     for name, plan in plans.items():
         (classifier,) = _fit(plan, backbone, progress)
         probabilities = classifier.probabilities(features)
@@ -412,8 +424,10 @@ def run(
             trained = classifier
     majority = majority_probabilities(part.labels, len(data.class_names))
     rows["majority class"] = score(majority, part.labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
+    cautions = list(group_cautions(rows[method]))
+    notify(cautions)
     tested = {key: value for key, value in rows[method].to_dict().items() if not isinstance(value, list)}
-    trained = dataclasses.replace(trained, facts={**trained.facts, "test": tested})
+    trained = dataclasses.replace(trained, facts={**trained.facts, "test": {**tested, "notes": [*shared, *cautions]}})
     report = RunReport(
         title=f"{method} on {data.name}",
         dataset=summarise(data),
@@ -426,10 +440,11 @@ def run(
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
         rows=rows,
         differences={
-            name: paired_difference(correct[method], other, n_bootstrap=n_bootstrap)
+            name: paired_difference(correct[method], other, n_bootstrap=n_bootstrap, groups=part.groups)
             for name, other in correct.items()
             if name != method
         },
+        leaks=tuple(shared),
         notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
         command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
@@ -438,9 +453,9 @@ def run(
         (folder / "model").mkdir()
         write_into(trained, folder / "model")
         write_split(data, folder / "split.json")
-        if learned := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
-            val_draw = max((plan.val_draws[0] for plan in learned), key=len)
-            _write_draw(data, learned[0].draws[0], val_draw, shots, seed, folder / "few_shot.json")
+        if learning := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
+            val_draw = max((plan.val_draws[0] for plan in learning), key=len)
+            _write_draw(data, learning[0].draws[0], val_draw, shots, seed, folder / "few_shot.json")
     return report
 
 
@@ -610,20 +625,29 @@ def versions() -> dict[str, str]:
     }
 
 
-def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Dataset, npt.NDArray[np.int64]]:
-    """The images of a split, and their labels in the classifier's numbering."""
+def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Dataset, npt.NDArray[np.int64], list[str]]:
+    """The images of a split, their labels in the classifier's numbering, and what was assumed."""
     if split not in ("train", "val", "test", "all"):
         raise UserError(f"no split '{split}'; choose train, val, test or all")
     part = data if split == "all" else data.part(split)
     if not len(part):
         raise UserError(f"{data.name} has no images in its {split} split; choose another --split")
-    number = {name: i for i, name in enumerate(classifier.class_names)}
-    if unknown := [name for name in data.class_names if name not in number]:
-        raise UserError(
-            f"{data.name} has the class '{unknown[0]}', the classifier knows: {', '.join(classifier.class_names)}; "
-            "rename the class, train on this dataset, or see 'for_classes' (--classes) for a method that can take new classes"
+    return part, *labels_of(part, classifier.class_names)
+
+
+def _seen_before(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[str]:
+    """What the classifier saw of the images that it is tested on."""
+    known = set(classifier.facts.get("training_images", ()))
+    if not known:
+        return []
+    notes = []
+    if seen := sum(_digest(image) in known for image in part.images):
+        notes.append(
+            f"{seen} of the {len(part)} images evaluated were used to train this classifier; the numbers flatter it."
         )
-    return part, np.array([number[name] for name in data.class_names], dtype=np.int64)[part.labels]
+    if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
+        notes += group_leaks(data, split, ["train", "val"] if split == "test" else ["train"])
+    return notes
 
 
 def _check_place(out: Path, data: Dataset, source: str | Path, split_file: str | Path | None) -> None:

@@ -144,6 +144,23 @@ def test_the_data_folder_and_its_names(
     assert "did you mean scans?" in refused("evaluate", run_folder, "--data", "scan", "--backbone", TINY)
 
 
+def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    rows = [f"{p},{p.parent.name},{p.parent.name}{i % 4}" for i, p in enumerate(sorted(discs.rglob("test/*/*.png")))]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,label,group", *rows]))
+    trained = cli(*train_words(table, tmp_path / "run", "--shots", 2))
+    assert trained.status == 0, trained.err
+    lines = trained.err.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert sum("no test split was given" in line for line in lines) == 1
+    assert sum("The test images come from only" in line for line in lines) == 1
+    evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
+    assert "images evaluated were used to train this classifier" in evaluated.err
+    content = json.loads(evaluated.out, parse_constant=pytest.fail)
+    assert content["n_groups"] == 12
+    assert [f"note: {note}" for note in content["notes"]] == evaluated.err.splitlines()
+
+
 # -- output for machines
 
 
@@ -558,7 +575,9 @@ def test_being_stopped_leaves_one_line_and_nothing_else(
         process.kill()
     assert process.returncode == 130
     assert printed == ""
-    assert said.splitlines() == ["interrupted; no result was written"]
+    note, last = said.splitlines()
+    assert note.startswith("note: Templates (general) are used")  # before the long work
+    assert last == "interrupted; no result was written"
 
 
 def test_a_reader_that_goes_away(run_folder: Path, discs: Path, tmp_path: Path) -> None:
@@ -573,20 +592,3 @@ def test_a_reader_that_goes_away(run_folder: Path, discs: Path, tmp_path: Path) 
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode in (0, 1)  # whether all fitted into the pipe is the system's affair
-
-
-def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number without its end is a wrong number; 80 columns are too few for five wide ones."""
-    from biomedcoop.cli.console import print_table
-    from biomedcoop.evaluation.metrics import score
-    from biomedcoop.report.terminal import class_table
-
-    monkeypatch.setenv("COLUMNS", "80")
-    labels = np.arange(40) % 2
-    metrics = score(np.eye(2)[labels], labels, ["moderate osteoarthritis", "[b] healthy knee"], n_bootstrap=20)
-    print_table(class_table(metrics))
-    printed = capsys.readouterr().out
-    assert printed.count("(100.0–100.0)") == 8
-    assert "osteoarthritis" in printed
-    assert "[b] healthy" in printed
-    assert "AUROC" in printed

@@ -270,7 +270,7 @@ def test_train_with_sentences_of_ones_own(
 def test_train_without_sentences_says_so_and_how_to_get_some(cli: Cli, discs: Path, tmp_path: Path) -> None:
     result = train(cli, discs, tmp_path / "run")
     assert result.status == 0
-    source, note = result.err.splitlines()
+    note, source = result.err.splitlines()  # the note comes before the training
     assert source == "note: Sentences: templates: general, 10 for each class."
     assert note.startswith(
         "note: Templates (general) are used in place of sentences: no sentences for 'blue cyst', 'green"

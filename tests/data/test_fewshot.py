@@ -138,6 +138,13 @@ def test_wrong_labels_cannot_be_selected(labels: list[int]) -> None:
         select_classes(as_dataset(SYNTHETIC["split"]), labels)
 
 
+def test_a_class_without_training_images_is_refused() -> None:
+    data = without_val()
+    only_a = data.select(np.flatnonzero(data.labels == 0))
+    with pytest.raises(UserError, match="plain: class 'b' has no image in train; add some or remove the class"):
+        sample_few_shot(only_a, 1, 1, repeat=True)
+
+
 # -- validation images of data without a validation split
 
 

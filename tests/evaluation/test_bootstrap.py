@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import paired_difference, resampled_weights
+from biomedcoop.evaluation.bootstrap import Estimate, paired_difference, resampled_weights, resampling_units
 
 
 def weights(*args, **kwargs):
@@ -27,6 +27,15 @@ def test_a_group_is_drawn_whole():
         rows = drawn[groups == name]
         assert (rows == rows[0]).all()
     assert (drawn[[0, 1, 3]].sum(axis=0) == 3).all()
+
+
+def test_an_image_without_a_group_is_a_group_of_its_own():
+    assert resampling_units(6, ["b", "", "a", "", "b", None]).tolist() == [1, 2, 0, 3, 1, 4]
+    assert resampling_units(3, ["", "", ""]).tolist() == resampling_units(3).tolist() == [0, 1, 2]
+    alone = weights(60, 200, 3, ["P1", "P1", "P2", "P2", *[""] * 56])
+    assert (alone[:4].std(axis=1) > 0).all()
+    assert (alone[0] == alone[1]).all()
+    assert len(np.unique(alone[4:], axis=0)) == 56
 
 
 @pytest.mark.parametrize(
@@ -63,3 +72,20 @@ def test_unpaired_answers_are_refused():
         paired_difference([True, False], [True])
     with pytest.raises(UserError, match="cannot pair"):
         paired_difference([], [])
+
+
+def test_a_difference_resamples_the_groups_that_it_is_told():
+    rng = np.random.default_rng(4)
+    patient = np.repeat(np.arange(20), 10)  # a patient's images are right or wrong together
+    a, b = (rng.random(20) < share for share in (0.7, 0.5))
+    images = paired_difference(a[patient], b[patient])
+    patients = paired_difference(a[patient], b[patient], groups=[f"P{i}" for i in patient])
+    assert patients.value == images.value
+    assert 2.5 < (patients.high - patients.low) / (images.high - images.low) < 4  # √10 = 3.2
+
+
+def test_one_group_and_one_image_have_no_interval():
+    assert paired_difference([True, True, False], [True, False, False], groups=["P", "P", "P"]) == Estimate(
+        1 / 3, None, None
+    )
+    assert paired_difference([True], [False]) == Estimate(1.0, None, None)

@@ -154,6 +154,56 @@ def test_one_image_and_one_present_class():
     assert m.calibration_error.value == pytest.approx(0.3)
 
 
+def test_images_of_one_class_have_a_sensitivity_and_dashes():
+    p, _, names = draw(3, 40)
+    m = score(p, np.ones(40, dtype=np.int64), names, n_bootstrap=50)
+    right = (p.argmax(axis=1) == 1).mean()
+    assert m.accuracy.value == m.balanced_accuracy.value == m.classes[1].sensitivity.value == pytest.approx(right)
+    undefined = (m.auroc, m.classes[1].specificity, m.classes[1].auroc, m.classes[0].sensitivity)
+    assert {estimate.value for estimate in undefined} == {None}
+    assert m.classes[0].specificity.value == pytest.approx((p.argmax(axis=1) != 0).mean())
+    assert m.classes[1].precision.value == 1
+    json.dumps(m.to_dict(), allow_nan=False)
+
+
+def test_images_without_a_group_are_groups_of_their_own():
+    p, y, names = draw(2, 60)
+    empty = score(p, y, names, groups=["P1", "P1", "P2", "P2", *[""] * 56])
+    named = score(p, y, names, groups=["P1", "P1", "P2", "P2", *(f"s{i}" for i in range(56))])
+    assert empty.n_groups == named.n_groups == 58
+    assert [c.n_groups for c in empty.classes] == [c.n_groups for c in named.classes]
+    assert (empty.accuracy.high - empty.accuracy.low) == pytest.approx(
+        named.accuracy.high - named.accuracy.low, abs=0.03
+    )
+
+
+def test_what_rests_on_one_group_has_no_interval():
+    p, y, names = draw(3, 90)
+    m = score(p, y, names, groups=["P"] * 90, n_bootstrap=20)
+    assert m.n_groups == 1
+    assert all(e.low is None and e.high is None for e in estimates(m))
+    assert m.accuracy.value is not None
+    # one class from one patient: its sensitivity has none, what the others have a part in has
+    one = score(p, y, names, groups=["P" if k == 1 else f"s{i}" for i, k in enumerate(y)], n_bootstrap=20)
+    assert one.classes[1].n_groups == 1
+    assert (one.classes[1].sensitivity.low, one.classes[1].auroc.low, one.confusion_rates[1][0].low) == (
+        None,
+        None,
+        None,
+    )
+    assert None not in (one.accuracy.low, one.classes[0].sensitivity.low, one.classes[1].specificity.low)
+    assert one.classes[1].sensitivity.value is not None
+    single = score(p[:1], y[:1], names, n_bootstrap=20)
+    assert (single.n_groups, single.accuracy.low) == (None, None)
+
+
+def test_metrics_of_earlier_versions_are_read():
+    values = score(*draw(2, 30), n_bootstrap=5).to_dict()
+    for entry in values["classes"]:
+        del entry["n_groups"]
+    assert Metrics.from_dict(values).classes[0].n_groups is None
+
+
 def test_equal_probabilities_answer_the_first_class():
     m = score([[0.5, 0.5], [0.5, 0.5]], [0, 1], ["a", "b"], n_bootstrap=10)
     assert m.confusion == ((1, 0), (1, 0))

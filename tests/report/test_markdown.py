@@ -102,6 +102,29 @@ def test_doubt_is_said(run_report):
     assert "| normal | 0 | – |" in text
 
 
+def test_what_flatters_the_numbers_stands_at_the_top(run_report):
+    assert "not independent" not in render(run_report)
+    text = render(replace(run_report, leaks=("Copies: 3 of 9, e.g. test/a_b.png.", "Groups: 2.")))
+    first, second = text.split("\n\n")[1:3]
+    assert first == "> **The test images are not independent.** Copies: 3 of 9, e.g. test/a\\_b.png."
+    assert second.endswith("Groups: 2.")
+
+
+def test_what_cannot_be_told_is_a_dash(run_report):
+    labels, names = np.ones(30, dtype=int), run_report.dataset.class_names
+    m = score(np.random.default_rng(0).dirichlet([1, 1, 1], 30), labels, names, groups=["P"] * 30, n_bootstrap=10)
+    text = render(replace(run_report, rows={"x": m}, differences={}))
+    assert f"| x | {100 * m.accuracy.value:.1f} (–) |" in text
+    assert "| malignant | 30 |" in text
+    assert f"right for **{100 * m.accuracy.value:.1f} % (without an interval)**" in text
+    assert "All test images come from one group" in text
+    assert "All test images are of one class: there is no AUROC, and no specificity of that class." in text
+    assert "resamples" not in text
+    assert "100.0–100.0 means" not in text
+    paired = replace(run_report, differences={"zero-shot": Estimate(0.02, None, None)})
+    assert "a difference of +2.0 points (without an interval)" in render(paired)
+
+
 @pytest.mark.parametrize(
     ("shots", "words"), [(None, "needed no training images"), (0, "trained on all training images")]
 )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
-from rich.console import Console
 
+from biomedcoop.cli.console import print_table
 from biomedcoop.evaluation.metrics import score
 from biomedcoop.report.tables import percent
 from biomedcoop.report.terminal import class_table, comparison_table
 
 
-def shown(table, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return console.file.getvalue().splitlines()
+@pytest.fixture
+def shown(monkeypatch):
+    def lines(table, width: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            print_table(table)
+        return out.getvalue().splitlines()
+
+    return lines
 
 
-def test_methods_stand_in_order_with_their_numbers(rows):
+def test_methods_stand_in_order_with_their_numbers(rows, shown):
     lines = shown(comparison_table(rows, "busi [test]"), 130)
     assert "busi [test]" in lines[0]
     found = [next(k for k, line in enumerate(lines) if line.lstrip().startswith(name)) for name in rows]
@@ -29,7 +36,7 @@ def test_methods_stand_in_order_with_their_numbers(rows):
 
 
 @pytest.mark.parametrize("table", ["comparison", "class"])
-def test_eighty_columns_break_no_interval(rows, table):
+def test_eighty_columns_break_no_interval(rows, table, shown):
     text = "\n".join(shown(comparison_table(rows) if table == "comparison" else class_table(rows["zero-shot"]), 80))
     m = rows["zero-shot"]
     chosen = [m.accuracy, m.calibration_error] if table == "comparison" else [c.specificity for c in m.classes]
@@ -38,7 +45,7 @@ def test_eighty_columns_break_no_interval(rows, table):
     assert "…" not in text
 
 
-def test_class_names_are_not_markup_and_undefined_values_are_dashes():
+def test_class_names_are_not_markup_and_undefined_values_are_dashes(shown):
     m = score([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], [0, 1], ["[bold]cyst[/bold]", "stone", "none"], n_bootstrap=20)
     lines = shown(class_table(m), 120)
     assert any("[bold]cyst[/bold]" in line for line in lines)

@@ -45,8 +45,12 @@ def model_card(description: Mapping[str, Any]) -> str:
             ("macro_f1", "macro-F1"),
             ("auroc", "AUROC"),
         ):
-            if (e := results.get(key)) is not None and e["value"] is not None:
-                lines += [f"| {name} | {100 * e['value']:.1f} % | {100 * e['low']:.1f}–{100 * e['high']:.1f} % |"]
+            if (e := results.get(key)) is not None:
+                value = "–" if e["value"] is None else f"{100 * e['value']:.1f} %"
+                interval = "–" if e["low"] is None else f"{100 * e['low']:.1f}–{100 * e['high']:.1f} %"
+                lines += [f"| {name} | {value} | {interval} |"]
+        if cautions := results.get("notes"):
+            lines += ["", *(f"- {caution}" for caution in cautions)]
         lines += [""]
     lines += ["## Use", "", "```python", "import biomedcoop as bc", "", 'clf = bc.load("this/folder")']
     lines += ['clf.predict_proba(["image.png"])  # columns: ' + names, "```", ""]

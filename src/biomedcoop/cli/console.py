@@ -8,9 +8,14 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from biomedcoop.cli.layout import lay_out
 from biomedcoop.errors import Note
+
+if TYPE_CHECKING:
+    from rich.style import StyleType
+    from rich.table import Table
 
 
 def say(text: str) -> None:
@@ -23,6 +28,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
+_said: dict[str, None] = {}
+"""The notes that this command has said."""
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Notes, each once, those that were said while the work went on left out."""
+    for note in notes:
+        if note not in _said:
+            _said[note] = None
+            say(f"note: {note}")
+
+
+def notes_said() -> list[str]:
+    """The notes of this command so far, for machine-readable output."""
+    return list(_said)
+
+
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(f"{record.levelname.lower()}: {record.getMessage()}")
@@ -30,12 +52,13 @@ class _Lines(logging.Handler):
 
 def show_log() -> None:
     """Messages and notes of the package as one line each on stderr."""
+    _said.clear()
     warnings.simplefilter("always", Note)
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, Note):
-            say(f"note: {message}")
+            say_notes([str(message)])
         else:
             shown(message, category, *where, **more)
 
@@ -96,13 +119,26 @@ def print_first(lines: Iterable[str]) -> None:
         print(line)
 
 
-def print_table(table: Any) -> None:
-    """A rich table on stdout, never narrower than its numbers need: a cut number is a wrong one."""
+def print_table(table: Table) -> None:
+    """A rich table on stdout, laid out by :func:`lay_out`: rich itself cuts what does not fit, and a cut number is a wrong one."""
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.measure import Measurement
+    from rich.text import Text
 
-    console = Console(markup=False)
-    # rich leaves the padding between columns out of its minimum
-    needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum + len(table.columns) + 2
-    console.width = max(console.width, needed)
-    console.print(table)
+    console = Console(highlight=False)
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    right = [column.justify == "right" for column in table.columns]
+    header, *rows = lay_out(list(zip(*columns, strict=True)), right, console.width)
+
+    def show(lines: Iterable[str], style: StyleType | None = None) -> None:
+        for line in lines:  # the terminal goes on in its next line where one is too long
+            console.print(Text(line, style or ""), soft_wrap=True)
+
+    show([str(text) for text in [table.title] if text], "italic")
+    show(header, "bold")
+    longest = max(cell_len(line) for lines in (header, *rows) for line in lines)
+    show([("-" if console.options.ascii_only else "─") * longest])
+    for row, lines in zip(table.rows, rows, strict=True):
+        show(lines, row.style)
+    show([str(text) for text in [table.caption] if text], "dim")
+    show([""])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_notes
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -53,12 +53,12 @@ def evaluate(
         dataset = load_dataset(data, split_file=split_file)
     if split is None:
         split = "test" if tests else "all"
+    say_notes(dataset.notes)
     with progress_bar(quiet=json) as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
-    for note in dataset.notes:
-        say(f"note: {note}")
     if json:
-        print_json({"dataset": dataset.name, "simulated": dataset.simulated, "split": split, **metrics.to_dict()})
+        about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}
+        print_json({**about, **metrics.to_dict()})
         return
     from biomedcoop.report.terminal import class_table, comparison_table
 

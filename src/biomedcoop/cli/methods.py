@@ -22,16 +22,9 @@ def list_methods(json: Json = False) -> None:
     if json:
         print_json([about(method) for method in methods.values()])
         return
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    table = Table(
-        Column("name", no_wrap=True, min_width=max(map(len, methods))),
-        "learns from",
-        "new classes",
-        "validation images",
-        "trained",
-        "paper",
-    )
+    table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
@@ -66,7 +59,7 @@ def show_method(
         own = {key: {"default": default, "meaning": meaning} for key, (default, meaning) in settings.items()}
         print_json({**about(method), "settings": own, **recipes})
         return
-    from rich.table import Column, Table
+    from rich.table import Table
 
     able = method.abilities
     print(f"{method.title} ({method.paper})")
@@ -76,7 +69,7 @@ def show_method(
     )
     by_dataset = {key for entry in entries() for key in method.published(entry.recipe, base_to_novel=False)}
     table = Table(
-        Column("setting", no_wrap=True),  # what has to be typed
+        "setting",
         "published",
         *(f"recipe {name}" for name in changed),
         "meaning",

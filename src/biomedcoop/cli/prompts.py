@@ -408,7 +408,7 @@ def _print_report(report: PromptReport) -> None:
         print(f"closest classes to {report.backbone}: {pairs}")
     for key, values in (report.accuracy or {}).items():
         a = values["accuracy"]
-        interval = f"({100 * a['low']:.1f} to {100 * a['high']:.1f})"
+        interval = "(–)" if a["low"] is None else f"({100 * a['low']:.1f} to {100 * a['high']:.1f})"
         print(f"{report.images}, by {key}: {100 * a['value']:.1f} % right {interval}")
     if report.dropped is not None:
         print(

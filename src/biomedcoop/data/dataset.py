@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import copy
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from biomedcoop.data.names import clean_class_name, fold
+from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
@@ -18,19 +25,25 @@ ImageSource = Path | bytes | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images of one classification task.
+    """Labelled images of one classification task. One made by hand is checked as one that was read.
+
+    Lists do where arrays and tuples are named here, and file names as text where paths are.
 
     Attributes:
         name: short name, e.g. the folder's; looked up in the catalogue of benchmark datasets.
-        class_names: C distinct names; label ``c`` means ``class_names[c]``.
+        class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for data to test on.
         images: N images: paths, or one array [N, H, W] or [N, H, W, 3].
         keys: N unique names, relative to ``root`` ("train/cyst/1.png"), or "train[7]" for arrays; written to JSON.
         labels: int64 [N], values 0..C-1.
         splits: str [N], each "train", "val" or "test". File order within a split is kept (few-shot sampling needs it).
-        groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None.
+        groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None. An empty string,
+            or a missing value, means that the image belongs to no group.
         root: folder that ``keys`` are relative to, or None for arrays.
         simulated: True if the images were drawn by a program.
         notes: what a user should be told about how the data were read, a sentence each.
+
+    Raises:
+        UserError: an attribute is of the wrong type or length, or holds a value that cannot be.
     """
 
     name: str
@@ -44,6 +57,32 @@ class Dataset:
     simulated: bool = False
     notes: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise UserError(f"the name of a dataset is text, not {_kind(self.name)}")
+        where = f"dataset {self.name!r}"
+        names = _texts(self.class_names, f"{where}: class_names")
+        checked: dict[str, Any] = {
+            "class_names": check_class_names(names, where),
+            "labels": _labels(self.labels, names, where),
+            "images": _images(self.images, where),
+            "keys": _texts(self.keys, f"{where}: keys"),
+            "splits": _splits(self.splits, where),
+            "groups": None if self.groups is None else _groups(self.groups, where),
+            "notes": _texts(self.notes, f"{where}: notes"),
+        }
+        n = len(checked["labels"])
+        for attribute in ("images", "keys", "splits", "groups"):
+            if (value := checked[attribute]) is not None and len(value) != n:
+                raise UserError(f"{where}: {len(value)} {attribute} for {n} labels; give one for each image")
+        keys = checked["keys"]
+        if len(set(keys)) < n:
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise UserError(f"{where}: the key {twice!r} is there twice; give every image a key of its own")
+        if self.root is not None:
+            checked["root"] = _path(self.root, f"{where}: root")
+        self._set(checked)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -51,18 +90,23 @@ class Dataset:
         """Positions of the images of ``split`` in file order."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
-    def select(self, indices: npt.NDArray[np.int64] | Sequence[int]) -> Dataset:
-        """The same task with only the images at ``indices``, in that order (repeats allowed)."""
-        index = np.asarray(indices, dtype=np.int64)
-        images = self.images[index] if isinstance(self.images, np.ndarray) else [self.images[i] for i in index]
-        return replace(
-            self,
-            images=images,
-            keys=tuple(self.keys[i] for i in index),
-            labels=self.labels[index],
-            splits=self.splits[index],
-            groups=None if self.groups is None else self.groups[index],
+    def select(self, indices: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | Sequence[int]) -> Dataset:
+        """The same task with only the images at ``indices``, in that order (repeats allowed), or those of a mask."""
+        index = np.asarray(indices)
+        index = np.arange(len(self))[index] if index.dtype == np.bool_ else index.astype(np.int64)
+        selected = copy.copy(self)  # checked already, and keys may repeat here
+        selected._set(
+            {
+                "images": self.images[index]
+                if isinstance(self.images, np.ndarray)
+                else [self.images[i] for i in index],
+                "keys": tuple(self.keys[i] for i in index),
+                "labels": self.labels[index],
+                "splits": self.splits[index],
+                "groups": None if self.groups is None else self.groups[index],
+            }
         )
+        return selected
 
     def part(self, split: str) -> Dataset:
         """Only the images of ``split``."""
@@ -71,3 +115,128 @@ class Dataset:
     def counts(self, split: str) -> npt.NDArray[np.int64]:
         """Images per class in ``split``: int64 [C]."""
         return np.bincount(self.labels[self.splits == split], minlength=len(self.class_names)).astype(np.int64)
+
+    def _set(self, attributes: dict[str, Any]) -> None:
+        for attribute, value in attributes.items():
+            object.__setattr__(self, attribute, value)
+
+
+def check_class_names(class_names: Sequence[str], where: object) -> tuple[str, ...]:
+    """The names in the form in which they are kept.
+
+    Raises:
+        UserError: there is none, one is empty, or two are the same (case, ``_`` and hyphen make no difference).
+    """
+    if not class_names:
+        raise UserError(f"{where}: there is no class name; name every class")
+    seen: dict[str, str] = {}
+    for name in class_names:
+        folded = fold(name)
+        if not folded:
+            raise UserError(f"{where}: a class name is empty; name every class")
+        if folded in seen:
+            raise UserError(f"{where}: the class names {seen[folded]!r} and {name!r} are the same; rename one")
+        seen[folded] = name
+    return tuple(map(clean_class_name, class_names))
+
+
+def _labels(given: Any, class_names: Sequence[str], where: str) -> npt.NDArray[np.int64]:
+    labels = _values(given, f"{where}: labels")
+    c = len(class_names)
+    if labels.ndim != 1:
+        raise UserError(f"{where}: labels have the shape {list(labels.shape)}; give one number for each image")
+    if labels.dtype.kind not in "iu" and labels.size:
+        raise UserError(
+            f"{where}: labels are {labels.dtype}; give whole numbers from 0 to {c - 1}, the places in class_names"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= c)) if labels.size else labels
+    if len(wrong):
+        value, count = labels[wrong[0]], int((labels == labels[wrong[0]]).sum())
+        if value == -1:
+            raise UserError(
+                f"{where}: labels that are -1, which often means unlabelled: {count} of {len(labels)}; leave those images out"
+            )
+        raise UserError(
+            f"{where}: label {value} (image {wrong[0]}) is none of the {c} classes; labels run from 0 to {c - 1}"
+        )
+    return labels.astype(np.int64, copy=False)
+
+
+def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "UO":
+        if given.ndim not in (3, 4):
+            raise UserError(
+                f"{where}: images have the shape {list(given.shape)}; give [N, H, W] or [N, H, W, 3], or a list of files"
+            )
+        return given
+    return [
+        image if isinstance(image, (Path, np.ndarray)) else _path(image, f"{where}: images[{number}]")
+        for number, image in enumerate(_items(given, f"{where}: images"))
+    ]
+
+
+def _splits(given: Any, where: str) -> npt.NDArray[np.str_]:
+    splits = _texts(given, f"{where}: splits")
+    for number, split in enumerate(splits):
+        if split not in SPLITS:
+            raise UserError(f"{where}: unknown split {split!r} (image {number}); use train, val or test")
+    return np.array(splits, dtype="<U5")
+
+
+def _groups(given: Any, where: str) -> npt.NDArray[np.str_] | None:
+    """Groups as text, an empty one for a missing value; None if no image belongs to one."""
+    groups = ["" if _is_missing(group) else str(group).strip() for group in _items(given, f"{where}: groups")]
+    return np.array(groups, dtype=np.str_) if any(groups) else None
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, and what pandas has for them: they do not equal themselves, or will not say."""
+    if value is None:
+        return True
+    try:
+        return not bool(value == value)
+    except TypeError:
+        return True
+
+
+def _values(given: Any, what: str) -> npt.NDArray[Any]:
+    if isinstance(given, (str, bytes)):
+        raise UserError(f"{what} are one text; give one value for each image")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
+        raise UserError(f"{what}: {int(np.ma.getmaskarray(given).sum())} are masked; leave those images out")
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{what} are {_kind(given)}, which is no list of values; give one value for each image"
+        ) from error
+
+
+def _items(given: Any, what: str) -> list[Any]:
+    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+        raise UserError(f"{what} are {_kind(given)}; give a list, one for each image")
+    return given.tolist() if isinstance(given, np.ndarray) else list(given)
+
+
+def _texts(given: Any, what: str) -> tuple[str, ...]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise UserError(f"{what} are {_kind(given)}; give a list of texts")
+    items = tuple(given.tolist()) if isinstance(given, np.ndarray) else tuple(given)
+    for number, item in enumerate(items):
+        if not isinstance(item, str):
+            raise UserError(f"{what}[{number}] is {_kind(item)}, not text")
+    return items
+
+
+def _path(given: Any, what: str) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise UserError(f"{what} is {_kind(given)}; give a path, or all images as one array")
+    return Path(given)
+
+
+def _kind(value: Any) -> str:
+    """ "a float", "an int", "None": what something is, for a message."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -46,6 +46,9 @@ def sample_few_shot(
     train, val = _by_class(data, "train"), _by_class(data, "val")
     if not train:
         raise UserError(f"{data.name}: there are no training images to sample from")
+    for label, name in enumerate(data.class_names):
+        if label not in train:
+            raise UserError(f"{data.name}: class {name!r} has no image in train; add some or remove the class")
     for label, items in train.items():
         if len(items) < shots and not repeat:
             raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from biomedcoop.errors import UserError
 
 Floats = npt.NDArray[np.float64]
-Groups = Sequence[str] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
+Groups = Sequence[str | None] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
+"""Of each image the group it belongs to; an empty or missing one means that the image belongs to none."""
 
 LEVEL = 0.95
 _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
@@ -24,14 +26,18 @@ _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies o
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; all three are None where the value is not defined (a class without images)."""
+    """A value with its 95 % interval.
+
+    All three are None where the value is not defined (a class without images); ``low`` and ``high`` alone are None where
+    the value rests on one image or one group: resampling one thing says nothing about others.
+    """
 
     value: float | None
     low: float | None
     high: float | None
 
     @classmethod
-    def of(cls, value: float, samples: Floats) -> Estimate:
+    def of(cls, value: float, samples: Floats, units: int | None = None) -> Estimate:
         """``value`` with the percentile interval of its resampled values.
 
         Resamples in which the value is not defined (NaN) are left out. The interval is widened to hold the value where
@@ -40,12 +46,38 @@ class Estimate:
         Args:
             value: the value on the images as they are, or NaN.
             samples: float [n_bootstrap], the value on each resample, or NaN.
+            units: images, or groups, that the value rests on; one alone has no interval.
         """
         defined = samples[~np.isnan(samples)]
         if np.isnan(value) or not len(defined):
             return cls(None, None, None)
+        if units == 1:
+            return cls(float(value), None, None)
         low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(value), min(float(low), float(value)), max(float(high), float(value)))
+
+
+def resampling_units(n: int, groups: Groups | None = None) -> npt.NDArray[np.int64]:
+    """The number of the unit that each image is drawn with: its group, or where it has none the image itself.
+
+    Args:
+        n: images N.
+        groups: [N] group of each image, or None.
+
+    Returns:
+        int64 [N], 0..units-1.
+
+    Raises:
+        UserError: not one group per image.
+    """
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise UserError(f"{len(groups)} groups for {n} images; give one group per image")
+    names = ["" if group is None else str(group) for group in groups]
+    number = {name: i for i, name in enumerate(sorted(set(names) - {""}))}
+    alone = count(len(number))
+    return np.array([number[name] if name else next(alone) for name in names], dtype=np.int64)
 
 
 def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:
@@ -55,7 +87,8 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
         n: images N.
         n_bootstrap: resamples to draw.
         seed: of a generator local to this call.
-        groups: [N] group of each image; with it, as many groups as there are are drawn instead of images.
+        groups: [N] group of each image; whole groups are then drawn, as many as there are. An image whose group is empty
+            is a group of its own.
 
     Yields:
         float64 [N, b], how often each image is in each of b resamples; the b sum to ``n_bootstrap``.
@@ -65,11 +98,7 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
     """
     if n_bootstrap < 1:
         raise UserError(f"n_bootstrap={n_bootstrap}: at least 1 resample is needed (1000 is usual)")
-    unit = np.arange(n)
-    if groups is not None:
-        if len(groups) != n:
-            raise UserError(f"{len(groups)} groups for {n} images; give one group per image")
-        unit = np.unique(np.asarray(groups), return_inverse=True)[1]
+    unit = resampling_units(n, groups)
     units = int(unit.max()) + 1
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK_BYTES // (8 * max(n, units)))
@@ -102,7 +131,7 @@ def paired_difference(
         groups: [N] group of each image, for a cluster bootstrap.
 
     Returns:
-        The difference, -1..1, positive where a is better.
+        The difference, -1..1, positive where a is better; of one image or one group without an interval.
 
     Raises:
         UserError: no images, or the two differ in length.
@@ -115,4 +144,5 @@ def paired_difference(
         (weights * difference[:, None]).sum(axis=0) / weights.sum(axis=0)
         for weights in resampled_weights(len(a), n_bootstrap, seed, groups)
     ]
-    return Estimate.of(float(difference.mean()), np.concatenate(samples))
+    units = int(resampling_units(len(a), groups).max()) + 1
+    return Estimate.of(float(difference.mean()), np.concatenate(samples), units)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights
+from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
 
 CALIBRATION_BINS = 15
 COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "calibration_error")
@@ -38,6 +38,8 @@ class ClassMetrics:
     """Share of the images called this class that are of it."""
     auroc: Estimate
     """Probability that an image of this class gets a higher score for it than another image; ties count half."""
+    n_groups: int | None = None
+    """Groups that this class's test images come from, or None where images were resampled."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Metrics:
 
     n_images: int
     n_groups: int | None
-    """Groups that were resampled as a whole, or None where images were."""
+    """Groups that were resampled as a whole (an image without a group is one), or None where images were."""
     n_bootstrap: int
     seed: int
     accuracy: Estimate
@@ -112,7 +114,8 @@ def score(
         probabilities: float32 [N, C]; rows sum to 1 (tolerance 1e-3). The answer is the first maximum.
         labels: int64 [N], 0..C-1.
         class_names: C names.
-        groups: [N] group of each image (patient, lesion): intervals then resample groups, not images.
+        groups: [N] group of each image (patient, lesion): intervals then resample groups, not images. An image whose group
+            is empty is a group of its own.
         n_bootstrap: resamples that the intervals are taken from.
         seed: of the resampling; the same seed gives the same bits.
 
@@ -128,33 +131,43 @@ def score(
     joined = {name: np.concatenate(blocks, axis=-1) for name, blocks in samples.items()}
     values = _weighted(p, y, np.ones((n, 1)))
 
-    def estimate(name: str, *index: int) -> Estimate:
-        return Estimate.of(float(values[name][index][0]), joined[name][index])
+    answer, unit = p.argmax(axis=1), resampling_units(n, groups)
 
-    confusion = np.bincount(y * c + p.argmax(axis=1), minlength=c * c).reshape(c, c)
+    def units(of: npt.NDArray[np.bool_]) -> int:
+        return len(np.unique(unit[of]))
+
+    def estimate(name: str, *index: int, among: int) -> Estimate:
+        return Estimate.of(float(values[name][index][0]), joined[name][index], among)
+
+    everything = units(np.ones(n, dtype=bool))
+    own, rest = ([units(of) for of in masks] for masks in zip(*((y == k, y != k) for k in range(c)), strict=True))
+    confusion = np.bincount(y * c + answer, minlength=c * c).reshape(c, c)
     return Metrics(
         n_images=n,
-        n_groups=None if groups is None else len(np.unique(np.asarray(groups))),
+        n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        accuracy=estimate("accuracy"),
-        balanced_accuracy=estimate("balanced_accuracy"),
-        macro_f1=estimate("macro_f1"),
-        auroc=estimate("macro_auroc"),
-        calibration_error=estimate("calibration_error"),
+        accuracy=estimate("accuracy", among=everything),
+        balanced_accuracy=estimate("balanced_accuracy", among=everything),
+        macro_f1=estimate("macro_f1", among=everything),
+        auroc=estimate("macro_auroc", among=everything),
+        calibration_error=estimate("calibration_error", among=everything),
         classes=tuple(
             ClassMetrics(
                 name=str(class_names[k]),
                 support=int(confusion[k].sum()),
-                sensitivity=estimate("confusion_rates", k, k),
-                specificity=estimate("specificity", k),
-                precision=estimate("precision", k),
-                auroc=estimate("auroc", k),
+                sensitivity=estimate("confusion_rates", k, k, among=own[k]),
+                specificity=estimate("specificity", k, among=rest[k]),
+                precision=estimate("precision", k, among=units(answer == k)),
+                auroc=estimate("auroc", k, among=min(own[k], rest[k])),
+                n_groups=None if groups is None else own[k],
             )
             for k in range(c)
         ),
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
-        confusion_rates=tuple(tuple(estimate("confusion_rates", i, j) for j in range(c)) for i in range(c)),
+        confusion_rates=tuple(
+            tuple(estimate("confusion_rates", i, j, among=own[i]) for j in range(c)) for i in range(c)
+        ),
     )
 
 

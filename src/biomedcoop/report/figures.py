@@ -45,9 +45,9 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
         axes = figure.add_subplot()
         axes.set_facecolor("0.9")  # rows without test images
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.argwhere(~np.isnan(shares)):
-            share = shares[row, column]
+        for (row, column), share in np.ndenumerate(shares):
             text = f"{counts[row, column]}\n{100 * share:.0f} %" if counts[row, column] else "0"
+            text = "–" if np.isnan(share) else text
             colour = "white" if share > 0.62 else "black" if counts[row, column] else "0.6"
             axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
         crowded = max(len(line) for name in names for line in name.splitlines()) * font / 120 > cell

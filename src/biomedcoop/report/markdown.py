@@ -11,6 +11,7 @@ import numpy as np
 
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.cautions import group_cautions
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
@@ -26,9 +27,10 @@ SIMULATED = (
 
 
 NUMBERS = (
-    "Percent, with 95 % bootstrap intervals in brackets. Calibration error: how far the stated probability of the "
-    "answers is from how often they are right (expected calibration error, 15 equal-width bins). Lower is better; it "
-    "says nothing about how many are right, and on few images it comes out too high."
+    "Percent, with 95 % bootstrap intervals in brackets; – stands for what these test images cannot tell. Calibration "
+    "error: how far the stated probability of the answers is from how often they are right (expected calibration error, "
+    "15 equal-width bins). Lower is better; it says nothing about how many are right, and on few images it comes out too "
+    "high."
 )
 
 
@@ -38,6 +40,7 @@ def render(report: RunReport) -> str:
     sections = [
         f"# {escape(report.title)}",
         *([SIMULATED] if data.simulated else []),
+        *(f"> **The test images are not independent.** {escape(leak)}" for leak in report.leaks),
         " ".join(_summary(report)),
         "Not a medical device.",
         "## Results",
@@ -110,14 +113,18 @@ def _summary(report: RunReport) -> Iterator[str]:
 
 
 def _words(estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
+    if estimate.value is None:
         return "an unknown share"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f} % (without an interval)"
     return f"{100 * estimate.value:.1f} % (95 % interval {100 * estimate.low:.1f}–{100 * estimate.high:.1f} %)"
 
 
 def _difference(d: Estimate) -> str:
-    if d.value is None or d.low is None or d.high is None:
+    if d.value is None:
         return "by an unknown difference"
+    if d.low is None or d.high is None:
+        return f"a difference of {100 * d.value:+.1f} points (without an interval)"
     sure = "" if d.low > 0 or d.high < 0 else ", so these test images cannot tell the two apart"
     return f"a difference of {100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}){sure}"
 
@@ -140,10 +147,12 @@ def _confused(metrics: Metrics) -> str:
 def _cautions(report: RunReport) -> Iterator[str]:
     metrics = report.metrics
     if metrics.n_groups is None:
-        unit = "images; if several show one patient, the true uncertainty is larger"
+        unit = "test images; if several show one patient, the true uncertainty is larger"
     else:
         unit = f"{metrics.n_groups} groups (such as patients) that the test images come from"
-    yield f"The intervals come from {metrics.n_bootstrap} resamples of the test {unit}."
+    if metrics.n_groups != 1:
+        yield f"The intervals come from {metrics.n_bootstrap} resamples of the {unit}."
+    yield from map(escape, group_cautions(metrics))
     if report.shots is not None:
         yield (
             f"They cover the choice of test images only. Other training images (seed {report.seed} here) give other "
@@ -155,8 +164,10 @@ def _cautions(report: RunReport) -> Iterator[str]:
     for c in metrics.classes:
         if not c.support:
             yield f"“{escape(c.name)}” has no test image: it has no sensitivity and no AUROC, and no part in the means."
+    if sum(c.support > 0 for c in metrics.classes) == 1:
+        yield "All test images are of one class: there is no AUROC, and no specificity of that class."
     cells = [metrics.accuracy, *(e for c in metrics.classes for e in (c.sensitivity, c.specificity, c.precision))]
-    if any(e.value in (0.0, 1.0) and e.low == e.high for e in cells):
+    if any(e.value in (0.0, 1.0) and e.value == e.low == e.high for e in cells):
         yield "An interval such as 100.0–100.0 means that no error occurred among these images, not that none can."
     if "majority class" in report.rows:
         yield (

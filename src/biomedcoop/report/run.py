@@ -49,6 +49,7 @@ class RunReport:
         versions: software versions, e.g. {"torch": "2.4.0"}.
         rows: metrics of each method on the same test images; the reported one first, then those it is compared with.
         differences: paired accuracy difference (reported method minus that row), by the name of the row; optional.
+        leaks: what the test images share with images that were learned from, a sentence each: it flatters the numbers.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
         figure: file name of the confusion matrix beside the report.
@@ -65,6 +66,7 @@ class RunReport:
     versions: Mapping[str, str]
     rows: Mapping[str, Metrics]
     differences: Mapping[str, Estimate] = field(default_factory=dict)
+    leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
@@ -91,4 +93,5 @@ class RunReport:
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
             "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
+            "leaks": list(self.leaks),
         }

@@ -14,9 +14,11 @@ Cells = tuple[list[str], list[list[str]]]
 
 
 def percent(estimate: Estimate) -> str:
-    """``71.2 (64.1–77.5)``, or a dash where the value is not defined."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
+    """``71.2 (64.1–77.5)``; a dash where the value, or its interval, is not defined."""
+    if estimate.value is None:
         return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f} (–)"
     return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
 
 

@@ -1,4 +1,4 @@
-"""A run's tables for the terminal."""
+"""A run's tables for the terminal; the command line lays them out."""
 
 from __future__ import annotations
 
@@ -23,25 +23,16 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
 
 
 def _table(cells: Cells, title: str, bold_first: bool = False) -> Table:
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     header, rows = cells
     table = Table(
         title=Text(title) if title else None,
-        caption="in %, with 95 % bootstrap intervals",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+        caption="in %, with 95 % bootstrap intervals; –: not defined on these images",
     )
     for number, name in enumerate(header):
-        # In a narrow terminal a number and its interval stand below each other, but are never broken.
-        widest = max(len(word) for cell in (name, *(row[number] for row in rows)) for word in cell.split())
-        if number:
-            table.add_column(name, justify="right", min_width=widest)
-        else:
-            table.add_column(name, overflow="fold", min_width=min(widest, 24))
+        table.add_column(name, justify="right" if number else "left")
     for number, row in enumerate(rows):
         # As Text: a class called "[benign]" is a name, not markup.
         table.add_row(*(Text(cell) for cell in row), style="bold" if bold_first and number == 0 else None)

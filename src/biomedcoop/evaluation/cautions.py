@@ -1,0 +1,30 @@
+"""What must be said beside intervals that come from few groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from biomedcoop.evaluation.metrics import Metrics
+
+FEW_GROUPS = 10
+"""Percentile intervals from fewer groups are too narrow to be taken at their word."""
+
+
+def group_cautions(metrics: Metrics) -> Iterator[str]:
+    """A sentence about the test images as a whole, and one about classes that few groups show."""
+    if metrics.n_groups is None:
+        return
+    if metrics.n_groups == 1:
+        yield (
+            "All test images come from one group (such as a patient): the numbers have no interval and say nothing about "
+            "other groups."
+        )
+        return
+    if metrics.n_groups < FEW_GROUPS:
+        yield (
+            f"The test images come from only {metrics.n_groups} groups (such as patients): the 95 % intervals are rough and "
+            "mostly too narrow."
+        )
+    few = [f"{c.name} ({c.n_groups})" for c in metrics.classes if c.n_groups and c.n_groups < FEW_GROUPS]
+    if few:
+        yield f"Classes whose test images come from few groups: {', '.join(few)}. Their numbers say little."

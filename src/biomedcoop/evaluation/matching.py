@@ -1,0 +1,76 @@
+"""Labels of test data in a classifier's numbering: classes are matched by what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.names import fold
+from biomedcoop.errors import UserError
+
+
+def labels_of(data: Dataset, known: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """The labels of ``data`` as positions in ``known``, and what was assumed.
+
+    Only classes that have images need to be known. Case, Unicode forms, ``_`` and hyphens between words make no difference.
+    Labels that are numbers without names ("class 0", "class 1", …) mean the classifier's classes in order, or those that are
+    called by these numbers.
+
+    Args:
+        data: the images to be tested on.
+        known: the classifier's class names.
+
+    Raises:
+        UserError: an image is of a class that is not known.
+    """
+    match = _by_number if _only_numbered(data.class_names) and not _only_numbered(known) else _by_name
+    number, notes = match(data, known, np.unique(data.labels).tolist())
+    return np.array([number[label] for label in data.labels.tolist()], dtype=np.int64), notes
+
+
+def _by_name(data: Dataset, known: Sequence[str], present: Sequence[int]) -> tuple[dict[int, int], list[str]]:
+    position = {fold(name): k for k, name in enumerate(known)} | {name: k for k, name in enumerate(known)}
+    number = {}
+    for label in present:
+        name = data.class_names[label]
+        found = position.get(name, position.get(fold(name)))
+        if found is None:
+            raise UserError(f"{data.name} has the class '{name}', {_way_out(known)}")
+        number[label] = found
+    return number, []
+
+
+def _by_number(data: Dataset, known: Sequence[str], present: Sequence[int]) -> tuple[dict[int, int], list[str]]:
+    # classes may be called "1", "2", "3", as grades are: a number then means its name and not its place
+    places = list(known) if any(name.isdecimal() for name in known) else [str(k) for k in range(len(known))]
+    for label in present:
+        if str(label) not in places:
+            raise UserError(
+                f"{data.name} has the label {label} and no class names, the classifier knows {', '.join(places)} "
+                f"({', '.join(known)}); correct the label, or give the data class names"
+            )
+    number = {label: places.index(str(label)) for label in present}
+    meant = ", ".join(f"{label} as '{known[k]}'" for label, k in number.items())
+    return number, [
+        f"The labels of {data.name} are numbers without names; they were read as the classifier's: {meant}."
+    ]
+
+
+def _only_numbered(class_names: Sequence[str]) -> bool:
+    """Are these the names that readers give to classes whose labels are numbers without names?"""
+    return all(name == f"class {k}" for k, name in enumerate(class_names))
+
+
+def _way_out(known: Sequence[str]) -> str:
+    if _only_numbered(known):
+        return (
+            f"the classifier was trained on numbers without names, 0 to {len(known) - 1}; give these numbers as labels, or "
+            "train again with class names"
+        )
+    return (
+        f"the classifier knows: {', '.join(known)}; rename the class, train on this dataset, or see 'for_classes' (--classes) "
+        "for a method that can take new classes"
+    )

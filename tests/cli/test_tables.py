@@ -1,0 +1,104 @@
+"""Tables on a terminal or in a pipe: whatever the width, no character of a number or a name is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from biomedcoop.cli.console import print_table
+from biomedcoop.cli.layout import lay_out
+from biomedcoop.evaluation.metrics import score
+from biomedcoop.report.terminal import class_table, comparison_table
+
+LABELS = np.arange(40) % 2
+METRICS = {
+    names: score(np.random.default_rng(0).dirichlet([1, 1], 40), LABELS, names, n_bootstrap=20, groups=groups)
+    for names, groups in (
+        (("no finding", "pleural effusion"), None),
+        (("moderate osteoarthritis", "[b] healthy :knee:"), ["P"] * 40),
+        (("pseudopseudohypoparathyroidism-like-changes", "\u80ba\u708e pneumonia"), [f"P{i}" for i in range(40)]),
+    )
+}
+
+
+def plain() -> Table:
+    table = Table("name", "what it is", title="library:one/with a long title of several words", caption="and a caption")
+    table.add_row("[red]", Text("a sentence of many words, 1,234.5678 of them"))
+    table.add_row("/a/very/long/path/that/has/no/blank/in/it/and/is/wider/than/most/terminals/are", "")
+    return table
+
+
+TABLES = [plain, *(lambda m=m: class_table(m, "by class") for m in METRICS.values())]
+TABLES += [
+    lambda m=m: comparison_table({"biomedcoop": m, "majority class": m}, "scans: 40 images") for m in METRICS.values()
+]
+
+
+def words(table: Table) -> list[str]:
+    """Every word of the cells and the header, by row and column."""
+    cells = [str(column.header) for column in table.columns]
+    cells += [str(cell) for column in table.columns for cell in column.cells]
+    cells += [str(text) for text in (table.title, table.caption) if text]
+    return sorted(word for cell in cells for word in cell.split())
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_every_word_is_whole_at_every_width(
+    make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make()
+    for width in range(20, 201):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(table)
+        printed = capsys.readouterr().out
+        assert sorted(word for word in printed.split() if set(word) != {"\u2500"}) == words(table), width
+
+
+def test_eighty_columns_are_kept_where_the_words_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for metrics in list(METRICS.values())[:2]:
+        print_table(class_table(metrics, "by class"))
+        print_table(comparison_table({"biomedcoop": metrics}, "scans"))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_columns_share_the_width_and_numbers_stand_at_the_right() -> None:
+    rows = [["class", "accuracy"], ["pleural effusion", "71.2 (64.1-77.5)"], ["none", "9.0 (1.0-9.0)"]]
+    wide = lay_out(rows, [False, True], 40)
+    assert wide == [
+        ["class                     accuracy"],
+        ["pleural effusion  71.2 (64.1-77.5)"],
+        ["none                 9.0 (1.0-9.0)"],
+    ]
+    narrow = lay_out(rows, [False, True], 25)
+    assert narrow[1] == ["pleural              71.2", "effusion      (64.1-77.5)"]
+    assert lay_out(rows, [False, True], 0) == lay_out(rows, [False, True], 21)  # never narrower than its words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["methods", "list"],
+        ["methods", "show", "biomedcoop"],
+        ["prompts", "list"],
+        ["prompts", "check", "library:kneexray", "--backbone", "none"],
+        ["backbones", "list"],
+        ["datasets", "check"],
+    ],
+)
+def test_commands_print_the_same_words_at_any_width(command, cli, discs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [*command, discs] if command[0] == "datasets" else command
+
+    def printed(width: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        result = cli(*command)
+        assert result.status == 0, result.err
+        return sorted(word for word in result.out.split() if set(word) != {"\u2500"})
+
+    assert printed(30) == printed(80) == printed(400)
