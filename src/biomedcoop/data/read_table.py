@@ -55,7 +55,8 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
         for (path, split), label, group in zip(located, labels.numbers, groups, strict=True)
     ]
     name = file.stem if find(file.stem) else folder.name
-    return build_dataset(name, labels.class_names, rows, root, file, (*labels.notes, *columns.notes))
+    notes = (*labels.notes, *columns.notes)
+    return build_dataset(name, labels.class_names, rows, root, file, notes, for_training)
 
 
 def _common_root(folder: Path, paths: Sequence[Path]) -> Path:
