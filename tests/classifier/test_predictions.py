@@ -42,7 +42,7 @@ def read_back(file: Path) -> list[Row]:
 
 def listed(table: Path, keep: Sequence[str] = ()) -> list[tuple[str, Path]]:
     """Path as the table gives it, and the file, of each image."""
-    images = list(find_images([table], keep))
+    images = list(find_images([table], keep=keep))
     assert all(isinstance(image, Listed) for image in images)
     return [(image.path, image.file) for image in images if isinstance(image, Listed)]
 
@@ -150,7 +150,7 @@ def test_a_table_is_read_a_row_at_a_time(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text("path,x\n" + "".join(f"{n}.png,{'y' * 100}\n" for n in range(100_000)))
     tracemalloc.start()
-    assert sum(1 for _ in find_images([table], ["x"])) == 100_000
+    assert sum(1 for _ in find_images([table], keep=["x"])) == 100_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000  # the file has ten million bytes
@@ -189,7 +189,7 @@ def test_columns_of_tables_beside_the_predictions(
     kept = kept_columns(inputs, ["all"], COLUMNS)
     assert kept == ["Patient ID", "note", "site", "seen"]
     columns = columns_of(clf, kept)
-    write_predictions(predict_rows(clf, find_images(inputs, kept), keep=kept), columns, tmp_path / f"out{ending}")
+    write_predictions(predict_rows(clf, find_images(inputs, keep=kept), keep=kept), columns, tmp_path / f"out{ending}")
     rows = read_back(tmp_path / f"out{ending}")
     assert all(list(row) == columns for row in rows)
     assert [[row[name] for name in ("path", *kept)] for row in rows] == [
@@ -204,7 +204,7 @@ def test_skipped_images_do_not_shift_the_cells(clf: bc.Classifier, test_images: 
     names = [str(image) if n % 3 else f"none{n}.png" for n, image in enumerate(test_images)]
     table = tmp_path / "list.csv"
     table.write_text("id,path\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)))
-    rows = list(predict_rows(clf, find_images([table], ["id"]), keep=["id"], skip_bad=True))
+    rows = list(predict_rows(clf, find_images([table], keep=["id"]), keep=["id"], skip_bad=True))
     assert [(row["path"], row["id"]) for row in rows] == [(name, str(n)) for n, name in enumerate(names) if n % 3]
 
 
