@@ -161,7 +161,7 @@ def test_a_module_is_never_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         ("t.csv", "cyst,A dark spot.\n", "no column 'class' (it has cyst, A dark spot.)"),
         ("t.csv", "name;text\ncyst;a\n", "no column 'class' (it has name, text); if 'name' is meant, rename it to class"),
         ("t.csv", "class,sentence\n", "holds no sentences"),
-        ("t.csv", "class,sentence\ncyst,a\ncyst,round, dark\n", "line 3 has 3 cells but the header has 2; put cells that contain the separator"),
+        ("t.csv", "class,sentence\ncyst,a\ncyst,round, dark\n", "line 3 has 3 cells but the header has 2; put cells"),
         ("t.csv", "class,sentence\ncyst,a\n\ncyst,\n", "line 4 has an empty sentence"),
         ("t.csv", "class,sentence\ncyst\n", "line 2 has 1 cell but the header has 2"),
         ("t.csv", "class,sentence\nNaN,a\n", "line 2 has an empty class"),

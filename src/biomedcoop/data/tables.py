@@ -95,7 +95,7 @@ class Table:
             return position
         there = {_key(column): column for column in self.columns if column}
         near = [_key(other) for other in other_names if _key(other) in there]
-        near += difflib.get_close_matches(_key(name), list(there), n=1, cutoff=0.75)
+        near += difflib.get_close_matches(_key(name), list(there), n=1, cutoff=0.65)
         meant = f"; if {there[near[0]]!r} is meant, rename it to {name}" if near else ""
         named = ", ".join(there.values()) or "nothing"
         named = named if len(named) <= 160 else named[:160].rsplit(" ", 1)[0] + " …"
@@ -151,26 +151,11 @@ def _open_text(file: Path, wanted: set[str]) -> Table:
     if start == b"PK\x03\x04":
         raise UserError(f"{file}: not a text table but a workbook or archive; save the sheet as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
-    with closing(_lines(file, encoding)) as lines:
-        stated = _SEPARATOR_LINE.fullmatch(next(lines, ""))
-    skipped = 1 if stated else 0
-    delimiters = stated[1].replace("\\t", "\t") if stated else _DELIMITERS
-    headers: dict[str, list[str]] = {}
-    refusals = []
-    for delimiter in delimiters:
-        try:
-            with closing(_records(file, encoding, delimiter, skipped)) as records:
-                headers[delimiter] = next(records, (0, []))[1]
-        except UserError as error:
-            refusals.append(error)
-    if not headers:
-        raise refusals[0]
-    best = max(headers, key=lambda d: (len(wanted & {_key(name) for name in headers[d]}), len(headers[d])))
-    header = headers[best]
+    delimiter, skipped, header = _layout(file, encoding, wanted)
     width = max((position + 1 for position, name in enumerate(header) if name), default=0)
 
     def rows(positions: Sequence[int]) -> Iterator[Row]:
-        records = _records(file, encoding, best, skipped)
+        records = _records(file, encoding, delimiter, skipped)
         next(records, None)
         for line, cells in records:
             filled = max((position + 1 for position, cell in enumerate(cells) if cell), default=0)
@@ -183,6 +168,33 @@ def _open_text(file: Path, wanted: set[str]) -> Table:
             yield f"line {line}", tuple([cells[position] for position in positions])
 
     return Table(file, tuple(header[:width]), rows)
+
+
+def _layout(file: Path, encoding: str, wanted: set[str]) -> tuple[str, int, list[str]]:
+    """The separator, the number of lines before the header (one where the first line states the separator), and the header."""
+    with closing(_lines(file, encoding)) as lines:
+        stated = _SEPARATOR_LINE.fullmatch(next(lines, ""))
+    skipped = 1 if stated else 0
+    headers: dict[str, list[str]] = {}
+    refusals = []
+    for delimiter in stated[1].replace("\\t", "\t") if stated else _DELIMITERS:
+        try:
+            with closing(_records(file, encoding, delimiter, skipped)) as records:
+                headers[delimiter] = next(records, (0, []))[1]
+        except UserError as error:
+            refusals.append(error)
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        names = headers[delimiter]
+        return len(wanted & {_key(name) for name in names}), len(names)
+
+    if not headers:
+        raise refusals[0]
+    best = max(headers, key=fit)
+    # with another separator, a quote that is never closed is no quote but a part of a name
+    if refusals and not fit(best)[0] and any('"' in name for name in headers[best]):
+        raise refusals[0]
+    return best, skipped, headers[best]
 
 
 def _records(file: Path, encoding: str, delimiter: str, skipped: int) -> Generator[tuple[int, list[str]], None, None]:
