@@ -93,9 +93,9 @@ def read_columns(table: Table) -> ImageColumns:
         return {name: _group_cells(column) for name, column in named(found).items()}
 
     splits, split_notes = (own["split"], []) if "split" in own else _split_column(named(split_like))
-    if "group" in own:
-        stated_groups = _group_cells(own["group"])
-        groups: list[str] | None = stated_groups
+    groups: list[str] | None
+    if any(stated_groups := _group_cells(own.get("group", []))):
+        groups = stated_groups
         group_notes = _divided(stated_groups, grouped([p for found in group_like for p in found]))
     else:
         groups, group_notes = _group_column([grouped(found) for found in group_like])

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biomedcoop.data.names import clean_class_name, fold
-from biomedcoop.data.rows import check_contiguous
+from biomedcoop.data.rows import names_of_numbers
 from biomedcoop.data.tables import is_missing_name, may_be_missing
 from biomedcoop.errors import UserError
-
-LARGEST_NUMBER = 9999
-"""A larger number without a name is no class but something else, such as an identifier."""
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?", re.IGNORECASE)
 _LIST = re.compile(r"\[.*\]|\{.*\}|\(\s*['\"].*\)")
@@ -139,7 +136,7 @@ def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
                 "every label a name of its own"
             )
     if all(_whole(label) is not None for label in column.first):
-        labels = sorted(column.first, key=int)
+        labels = sorted(column.first, key=int)  # gaps are no doubt where every label has a name
     else:
         labels = list(column.first)
         code = next((label for label in labels if fold(label) != fold(names[label][0])), None)
@@ -154,15 +151,14 @@ def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
 
 def _numbered(column: _Column, for_training: bool, notes: list[str]) -> Labels:
     numbers = [int(label) for label in column.cells]
-    if for_training:
-        check_contiguous(numbers, column.where)
-    for number in (min(numbers), max(numbers)):
-        if not 0 <= number <= LARGEST_NUMBER:
-            raise UserError(
-                f"{column.where}: {column.first[str(number)]} has the label {number}; labels without names are numbers from 0 "
-                f"to {LARGEST_NUMBER}; correct it, or name every label in a column class_name"
-            )
-    names = tuple(f"class {number}" for number in range(max(numbers) + 1))
+    try:
+        names = names_of_numbers(numbers, column.where, for_training)
+    except UserError as error:
+        found = sorted(set(numbers))
+        odd = next((number for index, number in enumerate(found) if for_training and number != index), found[-1])
+        odd = min(odd, found[0]) if found[0] < 0 else odd
+        place = column.first[str(odd)]
+        raise UserError(f"{error} ({odd} is first in {place}); or name every label in a column class_name") from error
     return Labels(numbers, names, (*notes, _without_names("numbers")))
 
 
