@@ -84,7 +84,7 @@ def test_a_column_of_patients_is_kept_together(folder: Path) -> None:
     data = load_dataset(write(folder, table))
     assert data.groups is not None
     assert data.groups.tolist() == [str(n // 2) for n in range(8)]
-    assert "images with the same Patient ID are one group" in data.notes[0]
+    assert "the column Patient ID is read as the group" in data.notes[0]
 
 
 def test_groups_are_kept_together_when_a_test_split_is_drawn(folder: Path) -> None:

@@ -22,9 +22,7 @@ def read(folder: Path, header: str, *rows: str) -> ImageColumns:
 def test_a_column_named_after_patients_is_the_group(tmp_path: Path, name: str) -> None:
     found = read(tmp_path, f"path,label,{name}", "0,a,7.0", "1,a,7", "2,b,", "3,b,n/a", "4,b,x 1")
     assert found.groups == ["7", "7", "", "", "x 1"]
-    assert found.notes == (
-        f"images with the same {name} are one group, which no split divides; rename the column to turn this off",
-    )
+    assert found.notes == (f"the column {name} is read as the group; rename it to turn this off",)
 
 
 def test_a_patient_goes_before_a_lesion(tmp_path: Path) -> None:

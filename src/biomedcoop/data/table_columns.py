@@ -36,6 +36,8 @@ _GROUP_WORDS = (  # from the most certain to the least
 )
 _PERHAPS_GROUP_WORDS = ("case", "study", "series", "exam", "animal", "specimen", "video", "sequence")
 
+_NUMBER = re.compile(r"(\d+)\.0+")
+
 
 @dataclass(frozen=True)
 class ImageColumns:
@@ -75,14 +77,12 @@ def read_columns(table: Table) -> ImageColumns:
         alike(_PERHAPS_GROUP_WORDS),
     )
     positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *perhaps]
-    columns: list[list[str]] = [[] for _ in positions]
-    places = []
-    for place, row in table.rows(positions):
-        places.append(place)
-        for name, cell in zip(stated, row, strict=False):
+    rows = list(table.rows(positions))
+    places = [place for place, _ in rows]
+    columns = [[row[index] for _, row in rows] for index in range(len(positions))]
+    for name, column in zip(stated, columns, strict=False):
+        for place, cell in zip(places, column, strict=True):
             check_one_line(table.file, place, name, cell)
-        for column, cell in zip(columns, row, strict=True):
-            column.append(cell)
     cells = dict(zip(positions, columns, strict=True))
     own = {name: cells[position] for name, position in stated.items()}
 
@@ -119,7 +119,8 @@ def _group_cells(cells: Sequence[str]) -> list[str]:
 
 def _group(cell: str) -> str:
     """One spelling of a group: 12.0, as a data frame writes 12 in a column with gaps, is 12."""
-    return unicodedata.normalize("NFC", re.sub(r"^(\d+)\.0+$", r"\1", cell))
+    number = _NUMBER.fullmatch(cell)
+    return number[1] if number else unicodedata.normalize("NFC", cell)
 
 
 def _group_column(by_rank: Sequence[Mapping[str, list[str]]]) -> tuple[list[str] | None, list[str]]:
@@ -131,9 +132,7 @@ def _group_column(by_rank: Sequence[Mapping[str, list[str]]]) -> tuple[list[str]
         for name, cells in telling.items():
             if len(set(cells)) == 1:
                 return None, [f"all images have one {name}, so it is not used as group"]
-            return cells, [
-                f"images with the same {name} are one group, which no split divides; rename the column to turn this off"
-            ]
+            return cells, [f"the column {name} is read as the group; rename it to turn this off"]
     return None, []
 
 

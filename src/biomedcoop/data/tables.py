@@ -152,15 +152,13 @@ def _open_text(file: Path, wanted: set[str]) -> Table:
         raise UserError(f"{file}: not a text table but a workbook or archive; save the sheet as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
     delimiter, skipped, header = _layout(file, encoding, wanted)
-    width = max((position + 1 for position, name in enumerate(header) if name), default=0)
+    width = _filled(header)
 
     def rows(positions: Sequence[int]) -> Iterator[Row]:
         records = _records(file, encoding, delimiter, skipped)
         next(records, None)
         for line, cells in records:
-            filled = max((position + 1 for position, cell in enumerate(cells) if cell), default=0)
-            if len(cells) < width or filled > width:
-                count = filled if filled > width else len(cells)
+            if len(cells) != width and (count := max(len(cells[:width]), _filled(cells))) != width:
                 raise UserError(
                     f"{file}: line {line} has {count} cell{'s' * (count != 1)} but the header has {width}; "
                     "put cells that contain the separator in double quotes"
@@ -168,6 +166,11 @@ def _open_text(file: Path, wanted: set[str]) -> Table:
             yield f"line {line}", tuple([cells[position] for position in positions])
 
     return Table(file, tuple(header[:width]), rows)
+
+
+def _filled(cells: Sequence[str]) -> int:
+    """The number of cells without the empty ones at the end."""
+    return max((position + 1 for position, cell in enumerate(cells) if cell), default=0)
 
 
 def _layout(file: Path, encoding: str, wanted: set[str]) -> tuple[str, int, list[str]]:
