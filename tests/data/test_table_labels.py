@@ -150,5 +150,5 @@ def test_what_may_be_several_labels_is_said() -> None:
     found = read("Mass", "Mass|Hernia", "Edema;x", "Mass|Hernia")
     assert found.class_names == ("Mass", "Mass|Hernia", "Edema;x")
     (note,) = found.notes
-    assert "the label 'Mass|Hernia' (line 3 and 1 row more) may hold several labels, as may 1 others" in note
+    assert "the label 'Mass|Hernia' (line 3 and 1 row more) may hold several labels, as may 1 other;" in note
     assert read("carcinoma, ductal", "carcinoma").notes == ()

@@ -104,6 +104,7 @@ def test_a_column_that_is_not_there(tmp_path: Path, header: str, meant: str) -> 
         ("path,label\ra,b\rc,größe\r".encode("cp1252"), "line 3 is not UTF-8 text"),
         (b"path,label\n" + b"a,b\n" * 50_000 + b"\xff", "line 50002 is not UTF-8 text"),
         ("path,label\n".encode("utf-16") + b"\x00", "line 2 is not UTF-16 text"),
+        ("Exported on 1 May\n\n# images, ward 3\npath;label\na;b\n", "line 4 seems to be the header; remove the lines above it"),
         (b"PK\x03\x04" + b"\0" * 100, "not a text table but a workbook"),
     ],
 )  # fmt: skip

@@ -95,7 +95,7 @@ def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str]
             path = table.find("path")
             positions = [position for position, name in enumerate(table.columns) if name and position != path]
         else:
-            positions = [table.require(name, "a column of this name, as it is to be kept") for name in wanted]
+            positions = [table.require(name, "the columns to keep") for name in wanted]
         for name in (table.columns[position] for position in positions):
             table.find(name)  # refuses a name that is there twice
             if name in written:

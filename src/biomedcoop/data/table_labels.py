@@ -106,7 +106,8 @@ def _several(column: _Column) -> list[str]:
             doubtful.append(cell)
     if not doubtful:
         return []
-    others = f", as may {len(doubtful) - 1} others" if len(doubtful) > 1 else ""
+    more = len(doubtful) - 1
+    others = f", as may {more} other{'s' * (more > 1)}" if more else ""
     return [
         f"the {column.name} {doubtful[0]!r} ({column.seen(doubtful[0])}) may hold several labels{others}; each such cell is "
         "taken as a class of its own"

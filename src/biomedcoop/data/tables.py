@@ -7,9 +7,10 @@ import csv
 import difflib
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,19 @@ def _layout(file: Path, encoding: str, wanted: set[str]) -> tuple[str, int, list
     # with another separator, a quote that is never closed is no quote but a part of a name
     if refusals and not fit(best)[0] and any('"' in name for name in headers[best]):
         raise refusals[0]
+    if not fit(best)[0]:
+        _check_preamble(file, encoding, list(headers), wanted)
     return best, skipped, headers[best]
+
+
+def _check_preamble(file: Path, encoding: str, delimiters: Sequence[str], wanted: set[str]) -> None:
+    """Raise if one of the next lines is the header: a title or a remark stands above it."""
+    for delimiter in delimiters:
+        lines = []
+        with closing(_records(file, encoding, delimiter, 0)) as records, suppress(UserError):
+            lines = [line for line, cells in islice(records, 20) if wanted <= {_key(cell) for cell in cells}]
+        if lines and wanted:
+            raise UserError(f"{file}: line {lines[0]} seems to be the header; remove the lines above it")
 
 
 def _records(file: Path, encoding: str, delimiter: str, skipped: int) -> Generator[tuple[int, list[str]], None, None]:
