@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,15 @@ import pytest
 import torch
 
 import biomedcoop as bc
-from biomedcoop.classifier.predictions import Row, columns_of, find_images, predict_rows, write_predictions
+from biomedcoop.classifier.predictions import (
+    Listed,
+    Row,
+    columns_of,
+    find_images,
+    kept_columns,
+    predict_rows,
+    write_predictions,
+)
 
 COLUMNS = ["path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"]
 
@@ -28,6 +37,13 @@ def read_back(file: Path) -> list[Row]:
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     return [{name: float(cell) if name.startswith("p_") else cell for name, cell in row.items()} for row in rows]
+
+
+def listed(table: Path, keep: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Path as the table gives it, and the file, of each image."""
+    images = list(find_images([table], keep=keep))
+    assert all(isinstance(image, Listed) for image in images)
+    return [(image.path, image.file) for image in images if isinstance(image, Listed)]
 
 
 def refusal(*inputs: Path) -> str:
@@ -72,29 +88,41 @@ def test_a_folder_is_searched_for_images_only(tmp_path: Path, test_images: list[
         "path;note\na.png;x,y\nb c/d.png;\n\n",
         'path\ta\n"a.png"\t1\n"b c/d.png"\t2\n',
         "\ufeffpath,x\r\na.png,1\r\nb c/d.png,2\r\n",
+        "sep=;\r\npath;x\r\na.png;1\r\nb c/d.png;2\r\n",
+        '"site, ward",path,previous\n"A, 1",a.png,x.png\nB, "b c/d.png",y.png\n',
+        "path|x;y;z\na.png|1\nb c/d.png|2\n",
+        "path;label;;\na.png;x;;\nb c/d.png;y;;\n;;;\n",
+        ",path,path2\r0,a.png,\r1,b c/d.png,\r",
     ],
 )
 def test_tables_as_people_save_them(tmp_path: Path, text: str) -> None:
     table = tmp_path / "list.csv"
     table.write_bytes(text.encode())
-    assert list(find_images([table])) == [tmp_path / "a.png", tmp_path / "b c" / "d.png"]
+    assert listed(table) == [("a.png", tmp_path / "a.png"), ("b c/d.png", tmp_path / "b c" / "d.png")]
 
 
 def test_a_parquet_table_and_absolute_paths(tmp_path: Path, test_images: list[Path]) -> None:
     table = tmp_path / "list.parquet"
     parquet.write_table(pa.table({"n": [1, 2], "path": [str(test_images[0]), "x.png"]}), table)
-    assert list(find_images([table])) == [test_images[0], tmp_path / "x.png"]
+    assert listed(table) == [(str(test_images[0]), test_images[0]), ("x.png", tmp_path / "x.png")]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("t.csv", b"file,label\na.png,1\n", "no column 'path'; it has: file, label"),
-        ("t.csv", b"", "no column 'path'; it has: nothing"),
+        (
+            "t.csv",
+            b"file,label\na.png,1\n",
+            "no column 'path' (it has file, label); if 'file' is meant, rename it to path",
+        ),
+        ("t.csv", b"", "no column 'path' (it has nothing)"),
         ("t.csv", b"path\n", "lists no image"),
-        ("t.csv", b"label,path\nx,a.png\ny\n", "row 2 has no path"),
-        ("t.csv", b"path\na\xff.png\n", "not UTF-8"),
-        ("t.parquet", b"PAR1 no longer", "cannot be read as Parquet"),
+        ("t.csv", b"label,path\nx,a.png\ny\n", "line 3 has 1 cell but the header has 2"),
+        ("t.csv", b"label,path\nx,a.png\ny,NaN\n", "line 3 has an empty path"),
+        ("t.csv", b'path,label\n"a.png\nb.png",x\n', "line 2 has a line break in its path"),
+        ("t.csv", b'path,label\na.png,x\n"b.png,y\nc.png,z\n', "line 3 is not readable CSV"),
+        ("t.csv", b"path\na\xff.png\n", "line 2 is not UTF-8"),
+        ("t.parquet", b"PAR1 no longer", "not a readable Parquet file"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -107,14 +135,82 @@ def test_tables_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, w
 def test_a_parquet_table_without_paths(tmp_path: Path) -> None:
     table = tmp_path / "list.parquet"
     parquet.write_table(pa.table({"label": [1]}), table)
-    assert "no column 'path'; it has: label" in refusal(table)
+    assert "no column 'path' (it has label)" in refusal(table)
     parquet.write_table(pa.table({"path": ["a.png", None]}), table)
-    assert "row 2 has no path" in refusal(table)
+    assert "row 2 has an empty path" in refusal(table)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     assert f"{tmp_path / 'no.png'} does not exist" in refusal(tmp_path / "no.png")
     assert f"{tmp_path} holds no image" in refusal(tmp_path)
+
+
+def test_paths_from_another_system(tmp_path: Path, test_images: list[Path]) -> None:
+    (tmp_path / "bénin").mkdir()  # composed; the table has it decomposed, as macOS writes it
+    image = shutil.copy(test_images[0], tmp_path / "bénin" / "a.png")
+    table = tmp_path / "list.csv"
+    table.write_text("path\nbe\u0301nin\\a.png\n", encoding="utf-8")
+    assert listed(table) == [("be\u0301nin\\a.png", image)]
+
+
+# -- what of the tables is written beside the predictions
+
+
+@pytest.fixture
+def tables(tmp_path: Path, test_images: list[Path]) -> tuple[Path, Path]:
+    """Two tables in folders of their own, each listing an image that lies beside it."""
+    for folder, image in (("one", test_images[0]), ("two", test_images[-1])):
+        (tmp_path / folder).mkdir()
+        shutil.copy(image, tmp_path / folder / "a.png")
+    (tmp_path / "one" / "list.csv").write_text('path,Patient ID,note\na.png,007,"x, y"\n')
+    parquet.write_table(
+        pa.table({"site": ["N"], "path": ["a.png"], "patient_id": [7.0], "seen": [datetime.date(2024, 5, 1)]}),
+        tmp_path / "two" / "list.parquet",
+    )
+    return tmp_path / "one" / "list.csv", tmp_path / "two" / "list.parquet"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_columns_of_tables_beside_the_predictions(
+    clf: bc.Classifier, test_images: list[Path], tables: tuple[Path, Path], tmp_path: Path, ending: str
+) -> None:
+    inputs = [*tables, test_images[3]]
+    kept = kept_columns(inputs, ["all"], COLUMNS)
+    assert kept == ["Patient ID", "note", "site", "seen"]
+    columns = columns_of(clf, kept)
+    write_predictions(predict_rows(clf, find_images(inputs, keep=kept), keep=kept), columns, tmp_path / f"out{ending}")
+    rows = read_back(tmp_path / f"out{ending}")
+    assert all(list(row) == columns for row in rows)
+    assert [[row[name] for name in ("path", *kept)] for row in rows] == [
+        ["a.png", "007", "x, y", "", ""],
+        ["a.png", "7", "", "N", "2024-05-01"],
+        [str(test_images[3]), "", "", "", ""],
+    ]
+    assert [row["prediction"] for row in rows] == clf.predict([test_images[0], test_images[-1], test_images[3]])
+
+
+def test_skipped_images_do_not_shift_the_cells(clf: bc.Classifier, test_images: list[Path], tmp_path: Path) -> None:
+    names = [str(image) if n % 3 else f"none{n}.png" for n, image in enumerate(test_images)]
+    table = tmp_path / "list.csv"
+    table.write_text("id,path\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)))
+    rows = list(predict_rows(clf, find_images([table], keep=["id"]), keep=["id"], skip_bad=True))
+    assert [(row["path"], row["id"]) for row in rows] == [(name, str(n)) for n, name in enumerate(names) if n % 3]
+
+
+def test_columns_that_cannot_be_kept(tables: tuple[Path, Path], test_images: list[Path], tmp_path: Path) -> None:
+    def refused(inputs: Sequence[Path], *wanted: str) -> str:
+        with pytest.raises(bc.UserError) as caught:
+            kept_columns(inputs, wanted, COLUMNS)
+        return str(caught.value)
+
+    assert kept_columns(tables, [], COLUMNS) == []
+    assert kept_columns(tables, ["PatientID"], COLUMNS) == ["Patient ID"]
+    assert f"{tables[1]}: no column 'note'" in refused(tables, "patient_id", "note")
+    assert "only of tables" in refused(test_images, "all")
+    earlier = tmp_path / "earlier.csv"
+    earlier.write_text("path,prediction,x,X\na.png,cyst,1,2\n")
+    assert f"{earlier}: the column 'prediction' cannot be kept" in refused([earlier], "all")
+    assert "appears twice" in refused([earlier], "x")
 
 
 # -- what is written

@@ -122,6 +122,21 @@ def test_predictions_to_a_file(cli: Cli, refused: Refused, run_folder: Path, dis
     assert (tmp_path / "p.csv").read_bytes() == before
 
 
+def test_predictions_beside_the_columns_of_a_table(
+    cli: Cli, refused: Refused, run_folder: Path, discs: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(discs / "test" / "red_stone", tmp_path / "img").parent
+    (folder / "list.csv").write_text('sep=;\nID;path;"site; ward"\n7;img\\00.png;"A; 1"\n8;img\\01.png;\n')
+    words = ["predict", run_folder, folder / "list.csv", "--backbone", TINY]
+    lines = cli(*words, "--keep", '"site; ward", id').out.splitlines()
+    assert lines[0] == "path,site; ward,ID,prediction,p_blue cyst,p_green tumor,p_red stone"
+    assert [line.split(",")[:3] for line in lines[1:]] == [["img\\00.png", "A; 1", "7"], ["img\\01.png", "", "8"]]
+    everything = json.loads(cli(*words, "--keep", "all", "--json").out)
+    assert list(everything[0])[:4] == ["path", "ID", "site; ward", "prediction"]
+    assert "no column 'name'" in refused(*words, "--keep", "name")
+    assert "only of tables" in refused("predict", run_folder, folder / "img", "--backbone", TINY, "--keep", "id")
+
+
 def test_a_bad_image_among_those_to_predict(
     cli: Cli, refused: Refused, run_folder: Path, scans: Path, out: Path
 ) -> None:

@@ -57,6 +57,36 @@ def test_numbers_as_labels(folder: Path) -> None:
     assert load_dataset(write(folder, named)).class_names == ("normal", "cyst")
 
 
+def test_labels_as_a_data_frame_writes_them(folder: Path) -> None:
+    table = rows(*(f"{n}.png,{n % 2}.0,{('cyst', 'stone')[n % 2]}" for n in range(8)), header="path,label,class_name")
+    data = load_dataset(write(folder, table))
+    assert data.class_names == ("cyst", "stone")
+    assert data.labels.tolist() == [0, 1] * 4
+    assert "class_name" not in " ".join(data.notes)
+
+
+def test_data_that_are_only_tested_on(folder: Path) -> None:
+    one = write(folder, rows("0.png,tumor", "1.png,tumor", header="path,label"))
+    assert load_dataset(one, for_training=False).class_names == ("tumor",)
+    gap = load_dataset(write(folder, rows("0.png,0", "1.png,2", header="path,label")), for_training=False)
+    assert (gap.class_names, gap.labels.tolist()) == (("class 0", "class 1", "class 2"), [0, 2])
+
+
+def test_paths_as_other_systems_write_them(folder: Path, draw: Draw) -> None:
+    for number in range(2):
+        draw(folder / "be\u0301nin" / f"{number}.png")
+    table = rows("b\u00e9nin\\0.png,a", "b\u00e9nin/1.png,a", "2.png,b", "3.png,b", header="path,label")
+    assert load_dataset(write(folder, table)).class_names == ("a", "b")
+
+
+def test_a_column_of_patients_is_kept_together(folder: Path) -> None:
+    table = rows(*(f"{n}.png,{'ab'[n % 2]},{n // 2}.0" for n in range(8)), header="path,label,Patient ID")
+    data = load_dataset(write(folder, table))
+    assert data.groups is not None
+    assert data.groups.tolist() == [str(n // 2) for n in range(8)]
+    assert "the column Patient ID is read as the group" in data.notes[0]
+
+
 def test_groups_are_kept_together_when_a_test_split_is_drawn(folder: Path) -> None:
     table = rows(*(f"{n}.png,{'ab'[n % 2]},patient {n // 2}" for n in range(8)), header="path,label,group")
     data = load_dataset(write(folder, table))
@@ -130,11 +160,14 @@ def test_a_written_split_applies_to_the_table_and_keeps_its_groups(folder: Path,
         ("file,label\n0.png,a\n", r"no column 'path' \(it has file, label\)"),
         ("path,path\n0.png,a\n", "a column name appears twice"),
         (rows("0.png,a,train", "1.png,b"), "line 3 has 2 cells but the header has 3"),
-        (rows('0.png,"a,train'), "not readable CSV"),
-        (rows("0.png,,train"), "row 1 has an empty label"),
-        (rows("0.png,a,"), "row 1 has an empty split"),
-        (rows("0.png,a,train", "1.png,b,holdout"), "row 2: unknown split 'holdout'"),
+        (rows('0.png,"a,train'), "line 2 is not readable CSV"),
+        (rows("0.png,,train"), "line 2 has an empty label"),
+        (rows("0.png,a,"), "line 2 has an empty split"),
+        (rows("0.png,a,train", "1.png,b,holdout"), "line 3: unknown split 'holdout'"),
         (rows("0.png,a,train", "9.png,b,train"), "there is no file '9.png'"),
+        (rows("0.png,0,train", "1.png,1,train", "2.png,?,train"), "line 4 has the label '\\?', which is no number"),
+        (rows("0.png,a,train", "NaN,b,train"), "line 3 has an empty path"),
+        (rows("0.png,a,train", "1.png,a|b,train", "2.png,b,train"), "several labels in one cell, 'a|b' \\(line 3\\)"),
         (rows("0.png,a,train", "0.png,a,train", "1.png,b,train"), "'0.png' is listed twice in train"),
         (rows("0.png,a,train", "1.png,b,train", "./0.png,a,test"), "one image file in two splits, train and test"),
         (rows("0.png,a,train", "1.png,A,train"), "'a' and 'A' are the same"),
@@ -161,3 +194,5 @@ def test_text_in_another_encoding(folder: Path) -> None:
     (folder / "latin.csv").write_bytes("path,label\n0.png,größe\n".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
         load_dataset(folder / "latin.csv")
+    (folder / "wide.csv").write_bytes(GIVEN.replace("tumor", "größe").encode("utf-16"))
+    assert load_dataset(folder / "wide.csv").class_names == ("größe", "normal tissue")

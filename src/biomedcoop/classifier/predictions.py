@@ -6,120 +6,158 @@ from __future__ import annotations
 import csv
 import json
 import os
-import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.images import IMAGE_SUFFIXES
+from biomedcoop.data.listed_files import Disk
+from biomedcoop.data.table_columns import PATH_WORDS
+from biomedcoop.data.tables import TABLE_SUFFIXES, check_one_line, is_missing, open_table, same_column
+from biomedcoop.data.walk import Walk, check_text
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.output import explain
+from biomedcoop.output import new_file
 
 Row = dict[str, Any]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1000
 
 
-def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Images named by files, folders (searched recursively, sorted) and tables (with a column ``path``).
+class Listed(NamedTuple):
+    """An image that a table lists: the file, its path as the table gives it, and the cells to write beside its prediction."""
+
+    file: Path
+    path: str
+    kept: Row
+
+
+def find_images(
+    inputs: Sequence[str | os.PathLike[str]],
+    tell: Callable[[str], None] | None = None,
+    keep: Sequence[str] = (),
+) -> Iterator[Path | Listed]:
+    """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
+
+    Args:
+        tell: told what is left out of a folder, a sentence each.
+        keep: columns of the tables to write beside the predictions, as :func:`kept_columns` gives them.
 
     Raises:
-        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row.
+        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row, or a name
+            is not UTF-8.
     """
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            found = False
-            for image in _walk(path):
-                found = True
-                yield image
-            if not found:
-                raise UserError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder that does")
+            yield from _images_in(path, tell)
         elif not path.exists():
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
         elif path.suffix.lower() in TABLE_SUFFIXES:
-            yield from _table_paths(path)
+            yield from _listed(path, keep)
         else:
+            check_text(path, str(path))
             yield path
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for file in sorted(files):
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith("."):
-                yield Path(root, file)
+def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:
+    check_text(folder, str(folder))
+    walk, empty = Walk(), True
+    for image in walk.images(folder):
+        empty = False
+        yield image
+    notes = walk.notes(folder.name or str(folder))
+    if empty:
+        kinds = f"{', '.join(sorted(IMAGE_SUFFIXES))}; {notes[0]}" if notes else ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{folder} holds no image ({kinds}); give a folder that does")
+    if tell is not None:
+        for note in notes:
+            tell(note)
 
 
-def _table_paths(table: Path) -> Iterator[Path]:
-    """The column ``path`` of a table, relative to the table's folder, read a piece at a time."""
-    cells = _parquet_cells(table) if table.suffix.lower() == ".parquet" else _csv_cells(table)
-    number = 0
-    for number, cell in enumerate(cells, start=1):
-        if not cell:
-            raise UserError(f"{table}: row {number} has no path; fill it in or remove the row")
-        yield table.parent / cell
-    if not number:
-        raise UserError(f"{table} lists no image; give a table with a row per image")
+def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str], written: Sequence[str]) -> list[str]:
+    """Columns of the tables among ``inputs`` to write beside the predictions.
+
+    Args:
+        wanted: names of columns that every table has, or ``["all"]``: all columns of any table.
+        written: columns of the output that none of these may be called.
+
+    Raises:
+        UserError: no table, a table without such a column, or a name that the output has already.
+    """
+    tables = [open_table(path, ("path",)) for path in map(Path, inputs) if _is_table(path)]
+    if wanted and not tables:
+        raise UserError("columns can be kept only of tables, and there is none among the inputs")
+    kept: list[str] = []
+    for table in tables:
+        if list(wanted) == ["all"]:
+            path = table.find("path")
+            positions = [position for position, name in enumerate(table.columns) if name and position != path]
+        else:
+            positions = [table.require(name, "the columns to keep") for name in wanted]
+        for name in (table.columns[position] for position in positions):
+            table.find(name)  # refuses a name that is there twice
+            if name in written:
+                raise UserError(
+                    f"{table.file}: the column {name!r} cannot be kept, as the predictions have a column of this name; "
+                    "rename it, or name the columns to keep"
+                )
+            if not any(same_column(name, other) for other in kept):
+                kept.append(name)
+    return kept
 
 
-def _csv_cells(table: Path) -> Iterator[str]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            delimiter = max(",;\t", key=header.count)  # as in the tables that training reads
-            names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
-            column = _path_column(names, table)
-            for cells in csv.reader(file, delimiter=delimiter):
-                if any(cell.strip() for cell in cells):
-                    yield cells[column].strip() if column < len(cells) else ""
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not UTF-8 text ({error.reason}); save it as CSV UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{table} cannot be read as CSV: {error}") from error
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
 
 
-def _parquet_cells(table: Path) -> Iterator[str]:
-    parquet = _pyarrow("read")
-    from pyarrow import ArrowException
-
-    try:
-        file = parquet.ParquetFile(table)
-        names = file.schema_arrow.names
-        name = names[_path_column([name.strip().lower() for name in names], table)]
-        for batch in file.iter_batches(columns=[name]):
-            yield from ("" if value is None else str(value).strip() for value in batch.column(0).to_pylist())
-    except (OSError, ArrowException) as error:
-        raise UserError(f"{table} cannot be read as Parquet: {error}") from error
-
-
-def _path_column(names: Sequence[str], table: Path) -> int:
-    if "path" not in names:
-        raise UserError(f"{table} has no column 'path'; it has: {', '.join(filter(None, names)) or 'nothing'}")
-    return names.index("path")
+def _listed(file: Path, keep: Sequence[str]) -> Iterator[Listed]:
+    """The images of a table, read a row at a time; paths are relative to the table's folder."""
+    table = open_table(file, ("path",))
+    kept = {name: position for name in keep if (position := table.find(name)) is not None}
+    disk = Disk()
+    empty = True
+    for place, (path, *cells) in table.rows([table.require("path", "a column path", PATH_WORDS), *kept.values()]):
+        if is_missing(path):
+            raise UserError(f"{file}: {place} has an empty path; fill it in or remove the row")
+        check_one_line(file, place, "path", path)
+        empty = False
+        found = disk.find(file.parent / path.replace("\\", "/"))
+        yield Listed(found, path, dict(zip(kept, cells, strict=True)))
+    if empty:
+        raise UserError(f"{file} lists no image; give a table with a row per image")
 
 
 def predict_rows(
     classifier: Classifier,
-    images: Iterable[Path],
+    images: Iterable[Path | Listed],
     *,
+    keep: Sequence[str] = (),
     skip_bad: bool = False,
     report: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
-    """One row per image: ``path``, ``prediction`` and ``p_<class name>`` for every class.
+    """One row per image: ``path``, the columns of ``keep``, ``prediction`` and ``p_<class name>`` for every class.
 
     Args:
+        keep: columns of the tables that list the images; an image that has no such cell gets an empty one.
         skip_bad: leave out images that cannot be read and tell ``report``, in place of an error.
         progress: told the number of images done.
 
     Raises:
         UserError: an image cannot be read.
     """
-    for done, (source, probabilities) in enumerate(classifier.predict_stream(images), start=1):
+    waiting: deque[Listed] = deque()  # of the images that are read ahead
+
+    def files() -> Iterator[Path]:
+        for image in images:
+            listed = image if isinstance(image, Listed) else Listed(image, str(image), {})
+            waiting.append(listed)
+            yield listed.file
+
+    for done, (_, probabilities) in enumerate(classifier.predict_stream(files()), start=1):
+        listed = waiting.popleft()
         if progress is not None:
             progress(done)
         if isinstance(probabilities, ImageError):
@@ -128,7 +166,8 @@ def predict_rows(
             if report is not None:
                 report(f"skipped {probabilities}")
             continue
-        row: Row = {"path": str(source), "prediction": classifier.class_names[int(probabilities.argmax())]}
+        row: Row = {"path": listed.path, **{name: listed.kept.get(name, "") for name in keep}}
+        row["prediction"] = classifier.class_names[int(probabilities.argmax())]
         row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
         yield row
 
@@ -143,16 +182,8 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
         UserError: unknown ending, existing file (unless ``overwrite``), or the file cannot be written.
     """
     writer = check_output(out, overwrite)
-    temporary = out.absolute().with_name(f".{out.name}.new-{uuid.uuid4().hex[:8]}")
-    try:
-        count = writer(rows, columns, temporary)
-        temporary.replace(out)
-    except OSError as error:
-        raise explain(out, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    return count
+    with new_file(out) as temporary:
+        return writer(rows, columns, temporary)
 
 
 class _Writer(Protocol):
@@ -165,7 +196,7 @@ def check_output(out: Path, overwrite: bool) -> _Writer:
     if out.suffix.lower() not in writers:
         raise UserError(f"{out}: predictions are written to {', '.join(writers)}; choose one of these endings")
     if out.suffix.lower() == ".parquet":
-        _pyarrow("write")
+        _pyarrow()
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a file")
     if out.exists() and not overwrite:
@@ -207,10 +238,11 @@ def json_lines(rows: Iterable[Row], file: IO[str]) -> int:
 
 
 def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path) -> int:
-    parquet = _pyarrow("write")
+    parquet = _pyarrow()
     import pyarrow as pa
 
-    schema = pa.schema([(name, pa.string() if name in ("path", "prediction") else pa.float64()) for name in columns])
+    texts = columns[: columns.index("prediction") + 1]
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in columns])
     count = 0
     block: list[Row] = []
     with parquet.ParquetWriter(path, schema) as writer:
@@ -224,16 +256,14 @@ def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path) -> i
     return count
 
 
-def _pyarrow(verb: str) -> Any:
+def _pyarrow() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UserError(
-            f"to {verb} Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use CSV"
-        ) from error
+        raise UserError("to write Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use CSV") from error
     return parquet
 
 
-def columns_of(classifier: Classifier) -> list[str]:
+def columns_of(classifier: Classifier, keep: Sequence[str] = ()) -> list[str]:
     """Column names of the rows of :func:`predict_rows`."""
-    return ["path", "prediction", *(f"p_{name}" for name in classifier.class_names)]
+    return ["path", *keep, "prediction", *(f"p_{name}" for name in classifier.class_names)]

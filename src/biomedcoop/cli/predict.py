@@ -21,6 +21,14 @@ def predict(
         list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
     ],
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMNS",
+            help="Columns of the tables to write beside each prediction: names separated by commas, or all.",
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
     ] = False,
@@ -34,6 +42,8 @@ def predict(
 ) -> None:
     """Predict new images: a probability for every class. Without --out, CSV on the terminal.
 
+    Paths are written as the input gives them: those of a table as they stand there, relative to its folder.
+
     Not a medical device.
     """
     from biomedcoop.classifier import load
@@ -43,6 +53,7 @@ def predict(
         csv_lines,
         find_images,
         json_lines,
+        kept_columns,
         predict_rows,
         write_predictions,
     )
@@ -50,10 +61,12 @@ def predict(
 
     if out is not None:
         check_output(out, overwrite)
-    total = sum(1 for _ in find_images(images))
+    total = sum(1 for _ in find_images(images, tell=lambda note: say(f"note: {note}")))
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
+    kept = kept_columns(images, split_names(keep or ""), columns_of(classifier))
+    columns = columns_of(classifier, kept)
     skipped = 0
 
     def skip(reason: str) -> None:
@@ -64,17 +77,18 @@ def predict(
     with progress_bar() as progress:
         rows = predict_rows(
             classifier,
-            find_images(images),
+            find_images(images, keep=kept),
+            keep=kept,
             skip_bad=skip_bad,
             report=skip,
             progress=lambda done: progress("predicting", done, total),
         )
         if out is not None:
-            count = write_predictions(rows, columns_of(classifier), out, overwrite=overwrite)
+            count = write_predictions(rows, columns, out, overwrite=overwrite)
         else:
             # by way of a file: a bad image must not leave half a table on the terminal or in a pipe
             with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
-                count = json_lines(rows, file) if json else csv_lines(rows, columns_of(classifier), file)
+                count = json_lines(rows, file) if json else csv_lines(rows, columns, file)
                 file.seek(0)
                 shutil.copyfileobj(file, sys.stdout)
         if not count:

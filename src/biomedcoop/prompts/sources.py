@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.names import fold
+from biomedcoop.data.tables import check_one_line, is_missing_name, open_table
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_writable, write_atomically
 
@@ -23,6 +23,12 @@ FORMS = (
     'a JSON object {"class name": ["sentence", ...]}, a CSV file with the columns class and sentence, a folder with one .txt '
     "file per class, a Python file with a dict of lists, or a .txt file of templates with {}"
 )
+
+_COLUMNS = {
+    "class": ("class_name", "label", "category", "name"),
+    "sentence": ("prompt", "sentences", "text", "caption"),
+}
+"""The columns of a CSV file, each with what people call it otherwise."""
 
 
 def split_names(text: str) -> list[str]:
@@ -60,14 +66,14 @@ def read_table(source: str | Path) -> Table:
             kind = path.suffix.lower()
             if path.exists() and kind not in (".json", ".csv", ".tsv", ".py", ".txt"):
                 raise UserError(f"prompts {path}: unknown kind of file '{path.suffix}'; want {FORMS}")
-            text = read_text(path)
-            if kind == ".json":
-                table = _from_json(path, text)
-            elif kind in (".csv", ".tsv"):
-                table = _from_csv(path, text)
+            if kind in (".csv", ".tsv"):
+                table = _from_csv(path)
+            elif kind == ".json":
+                table = _from_json(path, read_text(path))
             elif kind == ".py":
-                table = _from_python(path, text, name)
+                table = _from_python(path, read_text(path), name)
             else:
+                read_text(path)  # says so if there is none
                 raise UserError(f"prompts {path}: templates belong to no class; use them with 'train --prompts {path}'")
     except OSError as error:
         raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
@@ -179,34 +185,22 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _from_csv(path: Path, text: str) -> Table:
-    # spreadsheets of many countries separate by semicolons
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    # strict: a quote that is never closed would swallow the rest of the file without a word
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    table: Table = {}
+def _from_csv(path: Path) -> Table:
+    sentences: Table = {}
     try:
-        columns = {(name or "").strip().casefold(): name for name in rows.fieldnames or ()}
-        if not {"class", "sentence"} <= set(columns):
-            had = ", ".join(rows.fieldnames or ()) or "nothing"
-            raise UserError(f"prompts {path}: needs the columns class and sentence in its first line; it has: {had}")
-        for row in rows:
-            name, sentence = (" ".join((row[columns[key]] or "").split()) for key in ("class", "sentence"))
-            if None in row or not name or not sentence:
-                what = (
-                    "more values than columns (put a sentence with commas in quotes)"
-                    if None in row
-                    else "an empty value"
-                )
-                raise UserError(f"prompts {path}, line {rows.line_num}: {what}")
+        rows = open_table(path, tuple(_COLUMNS))
+        positions = [rows.require(name, "the columns class and sentence", words) for name, words in _COLUMNS.items()]
+        for place, (name, sentence) in rows.rows(positions):
+            if is_missing_name(name) or is_missing_name(sentence):
+                what = "class" if is_missing_name(name) else "sentence"
+                raise UserError(f"{path}: {place} has an empty {what}; fill it in or remove the row")
+            check_one_line(path, place, "class", name)
             # rows of one class may be spelled differently; the first spelling counts
-            known = next((k for k in table if fold(k) == fold(name)), name)
-            table.setdefault(known, []).append(sentence)
-    except csv.Error as error:
-        line = max(1, rows.line_num)
-        raise UserError(f"prompts {path}, line {line}: is no CSV ({error}); close every quote") from error
-    return table
+            known = next((k for k in sentences if fold(k) == fold(name)), " ".join(name.split()))
+            sentences.setdefault(known, []).append(" ".join(sentence.split()))
+    except UserError as error:
+        raise UserError(f"prompts {error}") from error
+    return sentences
 
 
 def _from_folder(folder: Path) -> Table:
