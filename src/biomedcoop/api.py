@@ -20,6 +20,7 @@ from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.facts import Tally
 from biomedcoop.data.fewshot import sample_few_shot, sample_validation
 from biomedcoop.data.images import content_hash
 from biomedcoop.data.leakage import group_leaks, leaks
@@ -318,12 +319,18 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     return classifiers
 
 
-def predict_dataset(classifier: Classifier, data: Dataset, progress: Progress | None = None) -> npt.NDArray[np.float32]:
-    """Probabilities float32 [N, C] for a dataset's images, with features from the store."""
+def predict_dataset(
+    classifier: Classifier, data: Dataset, progress: Progress | None = None, tally: Tally | None = None
+) -> npt.NDArray[np.float32]:
+    """Probabilities float32 [N, C] for a dataset's images, with features from the store.
+
+    Args:
+        tally: counts what is worth a word about the images.
+    """
     from biomedcoop.features.encode import encode_images
 
     count = _counting(progress, "encoding test images")
-    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count))
+    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
 
 
 def evaluate(
@@ -350,7 +357,9 @@ def evaluate(
     """
     part, labels, notes = _test_part(classifier, data, split)
     notify([*notes, *_seen_before(classifier, data, part, split)])
-    probabilities = predict_dataset(classifier, part, progress)
+    tally = Tally(tuple(classifier.facts.get("depths", ())))
+    probabilities = predict_dataset(classifier, part, progress, tally)
+    notify(tally.notes())
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
@@ -391,7 +400,7 @@ def run(
     Raises:
         UserError, ImageError: see :func:`fit_runs`.
     """
-    from biomedcoop.features.encode import encode_images
+    from biomedcoop.features.encode import encode_images, image_facts
     from biomedcoop.report.markdown import write_report
     from biomedcoop.report.run import RunReport
 
@@ -407,13 +416,19 @@ def run(
     }
     backbone = _loaded(backbone, device, precision)
     learned = np.concatenate([draw for plan in plans.values() for draw in (*plan.draws, *plan.val_draws)])
-    shared = leaks(data, np.unique(learned).tolist())
+    used = np.unique(learned).tolist()
+    shared = leaks(data, used)
     others = [note for plan in plans.values() for note in plan.notes]
     of_sentences = [note for plan in plans.values() if plan.sentences for note in plan.sentences.notes]
-    notify(dict.fromkeys([*data.notes, *shared, *others, *of_sentences]))
+    notify(dict.fromkeys([*data.notes, *map(str, shared), *others, *of_sentences]))
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
-    features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"))
+    tally = Tally()
+    features = encode_images(backbone, part, progress=_counting(progress, "encoding test images"), tally=tally)
+    seen = data.select(used)
+    for key, facts in zip(seen.keys, image_facts(seen), strict=True):
+        tally.add(key, facts)
+    notify(tally.notes())
     rows, correct = {}, {}
     for name, plan in plans.items():
         (classifier,) = _fit(plan, backbone, progress)
@@ -427,7 +442,9 @@ def run(
     cautions = list(group_cautions(rows[method]))
     notify(cautions)
     tested = {key: value for key, value in rows[method].to_dict().items() if not isinstance(value, list)}
-    trained = dataclasses.replace(trained, facts={**trained.facts, "test": {**tested, "notes": [*shared, *cautions]}})
+    trained = dataclasses.replace(
+        trained, facts={**trained.facts, "test": {**tested, "notes": [*(leak.text for leak in shared), *cautions]}}
+    )
     report = RunReport(
         title=f"{method} on {data.name}",
         dataset=summarise(data),
@@ -444,8 +461,10 @@ def run(
             for name, other in correct.items()
             if name != method
         },
-        leaks=tuple(shared),
-        notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
+        leaks=tuple(leak.text for leak in shared),
+        notes=tuple(
+            dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others, *tally.notes(named=False)])
+        ),
         command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
@@ -646,7 +665,7 @@ def _seen_before(classifier: Classifier, data: Dataset, part: Dataset, split: st
             f"{seen} of the {len(part)} images evaluated were used to train this classifier; the numbers flatter it."
         )
     if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
-        notes += group_leaks(data, split, ["train", "val"] if split == "test" else ["train"])
+        notes += map(str, group_leaks(data, split, ["train", "val"] if split == "test" else ["train"]))
     return notes
 
 

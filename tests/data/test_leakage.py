@@ -26,8 +26,9 @@ def test_copies_are_told_by_content_not_by_name(tmp_path: Path, draw) -> None:
     data = Dataset("d", ["a"], paths, [Path(path).name for path in paths], [0] * 6, splits)
     assert copies(data, [2, 3, 4, 5], [0, 1]) == [4]
     assert copies(data, [2, 3, 4, 5], [0]) == []
-    (line,) = leaks(data, [0, 1])
-    assert line.startswith("Test images that are copies of images that were learned from: 1 of 4, e.g. other name.png;")
+    (leak,) = leaks(data, [0, 1])
+    assert leak.text.startswith("Test images that are copies of images that were learned from: 1 of 4; the numbers")
+    assert str(leak).endswith(" The first is 'other name.png'.")
 
 
 def test_an_unreadable_copy_is_an_error_of_its_own(tmp_path: Path, draw) -> None:
@@ -49,9 +50,11 @@ def test_copies_among_arrays() -> None:
 
 def test_groups_on_both_sides_count_for_the_whole_of_train() -> None:
     data = arrays(["train", "train", "val", "test", "test", "test"], ["P1", "", "P2", "P1", "P2", ""])
-    (line,) = leaks(data, [1])  # P1's training image was not drawn; another seed would draw it
-    assert line.startswith("Groups (such as patients) with images in train and in test: 1, e.g. 'P1';")
-    (line,) = group_leaks(data, "test", ["train", "val"])
-    assert line.startswith("Groups (such as patients) with images in train or val and in test: 2, e.g. 'P1';")
+    (leak,) = leaks(data, [1])  # P1's training image was not drawn; another seed would draw it
+    assert str(leak).startswith("Groups (such as patients) with images in train and in test: 1; the numbers")
+    assert str(leak).endswith(" The first is 'P1'.")
+    (leak,) = group_leaks(data, "test", ["train", "val"])
+    assert leak.text.startswith("Groups (such as patients) with images in train or val and in test: 2; the numbers")
+    assert "P1" not in leak.text
     assert leaks(data, []) == []  # nothing was learned
     assert group_leaks(arrays(["train", "test"]), "test", ["train"]) == []

@@ -53,8 +53,8 @@ def examine() -> dict[str, dict[str, Any]]:
         check_new_folder(root / "doctor", False, "")
         held = summary(root)
         size, vectors = sum(s.bytes for s in held) / 2**20, sum(s.vectors for s in held)
-        there = next(folder for folder in (root, *root.parents) if folder.exists())
-        free = shutil.disk_usage(there).free / 2**30
+        place = next(folder for folder in (root, *root.parents) if folder.exists())
+        free = shutil.disk_usage(place).free / 2**30
         checks["feature store"] = {
             "ok": free > 0.2,
             "result": f"{root}: {vectors} vectors, {size:.1f} MiB; {free:.1f} GiB free",

@@ -32,7 +32,7 @@ class Dataset:
     Attributes:
         name: short name, e.g. the folder's; looked up in the catalogue of benchmark datasets.
         class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for data to test on.
-        images: N images: paths, or one array [N, H, W] or [N, H, W, 3].
+        images: N images: paths, files' bytes, Pillow images, arrays [H, W] or [H, W, 3], or one array [N, H, W] or [N, H, W, 3].
         keys: N unique names, relative to ``root`` ("train/cyst/1.png"), or "train[7]" for arrays; written to JSON.
         labels: int64 [N], values 0..C-1.
         splits: str [N], each "train", "val" or "test". File order within a split is kept (few-shot sampling needs it).
@@ -48,7 +48,7 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    images: Sequence[Path] | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    images: Sequence[ImageSource] | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     keys: tuple[str, ...]
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
@@ -169,8 +169,10 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
                 f"{where}: images have the shape {list(given.shape)}; give [N, H, W] or [N, H, W, 3], or a list of files"
             )
         return given
+    from biomedcoop.data.sources import as_source  # which builds on this module
+
     return [
-        image if isinstance(image, (Path, np.ndarray)) else _path(image, f"{where}: images[{number}]")
+        image if isinstance(image, Path) else as_source(image, f"{where}: images[{number}]")
         for number, image in enumerate(_items(given, f"{where}: images"))
     ]
 

@@ -59,13 +59,23 @@ class Tally:
         if facts.several_frames:
             self.several_frames = _counted(self.several_frames, key)
 
-    def notes(self) -> list[str]:
-        """A sentence for each thing that a user should know."""
+    def notes(self, named: bool = True) -> list[str]:
+        """A sentence for each thing that a user should know.
+
+        Args:
+            named: name the first image of each kind; not for files that are passed on, as names can be those of patients.
+        """
+
+        def first(key: str) -> str:
+            return f", first {key}" if named else ""
+
         notes = []
         depths = sorted(depth for depth in self.depths if depth)
         learned = sorted(depth for depth in self.trained_on if depth)
         if len(depths) > 1 or (learned and not set(depths) <= set(learned)):
-            found = ", ".join(f"{self.depths[d][0]} at {d} bits (first {self.depths[d][1]})" for d in depths)
+            found = ", ".join(
+                f"{self.depths[d][0]} at {d} bits" + (f" (first {self.depths[d][1]})" if named else "") for d in depths
+            )
             training = f", in training {' and '.join(map(str, learned))} bits" if learned else ""
             notes.append(
                 "images above 8 bits that state no depth are scaled by the depth that holds their largest value, and it differs: "
@@ -75,23 +85,23 @@ class Tally:
         if 0 in self.depths:
             count, key = self.depths[0]
             notes.append(
-                f"signed, 32-bit or float images, each scaled by its own smallest and largest value: {count}, first {key}; "
+                f"signed, 32-bit or float images, each scaled by its own smallest and largest value: {count}{first(key)}; "
                 "where values have a meaning (Hounsfield units), save 8-bit images with one window instead"
             )
         if self.transparent[0]:
             count, key = self.transparent
             notes.append(
-                f"images that are transparent everywhere, so that they are read as black: {count}, first {key}; "
+                f"images that are transparent everywhere, so that they are read as black: {count}{first(key)}; "
                 "save them without the alpha channel"
             )
         if self.one_colour[0]:
             count, key = self.one_colour
             notes.append(
-                f"images that are one colour everywhere: {count}, first {key}; look at them, and remove or replace them"
+                f"images that are one colour everywhere: {count}{first(key)}; look at them, and remove or replace them"
             )
         if self.several_frames[0]:
             count, key = self.several_frames
-            notes.append(f"files with several frames or pages: {count}, first {key}; only the first frame is used")
+            notes.append(f"files with several frames or pages: {count}{first(key)}; only the first frame is used")
         return notes
 
 
