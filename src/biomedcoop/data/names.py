@@ -1,0 +1,53 @@
+"""Class names: how a prompt says them, and when two of them are the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # between letters of Persian, Hindi and others they belong to the spelling
+_NUMBER_SIGNS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # of category Cf, but one sees them
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"  # marks and fillers
+    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"  # control characters that are no blank
+)
+_SEEN_FORMATS = re.compile(f"[{_JOINERS}{_NUMBER_SIGNS}]")
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u207b\u208b\ufe58\ufe63\uff0d", "-"))
+
+
+def clean_class_name(name: str) -> str:
+    """A class name as a prompt says it: one Unicode form (NFC), nothing invisible, ``_`` as space, single spaces."""
+    seen = (c for c in name if unicodedata.category(c) != "Cf" or _SEEN_FORMATS.match(c))
+    # composed last: what is invisible may stand between a letter and its accent
+    return unicodedata.normalize("NFC", " ".join(_UNSEEN.sub("", "".join(seen)).replace("_", " ").split()))
+
+
+def fold(name: str) -> str:
+    """What two spellings of one class have in common: case, Unicode forms, ``_`` and a hyphen between words make no difference.
+
+    A hyphen that is a sign stays: "HER2" and "HER2-" are two classes, "1" and "-1" are too.
+    """
+    text = unicodedata.normalize("NFKC", clean_class_name(name).translate(_DASHES)).translate(_DASHES).casefold()
+    text = re.sub(f"[{_JOINERS}]", "", text)
+    return " ".join(unicodedata.normalize("NFC", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split())
+
+
+def same_name(one: str, other: str) -> str:
+    """How to say that two spellings are one name, e.g. "'Cyst' and 'cyst' are the same: they differ only in case"."""
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        difference = "in their Unicode form (NFC and NFD)"
+    elif clean_class_name(one) == clean_class_name(other):
+        difference = "in blanks or invisible characters"
+    elif clean_class_name(one).casefold() == clean_class_name(other).casefold():
+        difference = "in case"
+    else:
+        difference = "in case, hyphens, blanks or the form of a character"
+    # two names that look alike are told apart by their escapes
+    codes = "" if (one + other).isascii() else f" (in ASCII {ascii(one)} and {ascii(other)})"
+    same = f"{one!r} and {other!r} are the same"
+    return same if one == other else f"{same}: they differ only {difference}{codes}"
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: a file's name on Linux is bytes, which may be of another encoding."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
