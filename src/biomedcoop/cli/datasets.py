@@ -18,13 +18,22 @@ def check(
     path: Annotated[str, typer.Argument(help="What 'train --data' takes.", show_default=False)],
     shots: Annotated[int, typer.Option("--shots", help="Training images per class that will be asked for.")] = 16,
     split_file: SplitFile = None,
+    for_testing: Annotated[
+        bool, typer.Option("--for-testing", help="The data are only to be tested on: one class is enough.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Read every image once and report what is wrong. Exit status 1 if training would be wrong."""
     from biomedcoop.data.audit import check_dataset
 
     with progress_bar(quiet=json) as progress:
-        report = check_dataset(path, shots, split_file, lambda done, total: progress("reading images", done, total))
+        report = check_dataset(
+            path,
+            shots,
+            split_file,
+            lambda done, total: progress("reading images", done, total),
+            for_training=not for_testing,
+        )
     if json:
         print_json(report.to_dict())
     else:

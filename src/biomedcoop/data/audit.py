@@ -86,6 +86,7 @@ def check_dataset(
     shots: int = 16,
     split_file: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    for_training: bool = True,
 ) -> AuditReport:
     """Read a dataset and decode every image in it once.
 
@@ -93,11 +94,12 @@ def check_dataset(
         source, split_file: as for `load_dataset`.
         shots: training images per class that a run will ask for.
         progress: called with (images done, images in all).
+        for_training: False for images that a classifier is only tested on; ``shots`` has no say then.
 
     Raises:
         UserError: the dataset cannot be read at all (see `load_dataset`); what concerns single images is in the report.
     """
-    data = load_dataset(source, split_file=split_file)
+    data = load_dataset(source, split_file=split_file, for_training=for_training)
     report = AuditReport(
         name=data.name,
         shots=shots,
@@ -118,7 +120,7 @@ def check_dataset(
     report.duplicates = [_duplicates(data, found) for found in same_content.values() if len(found) > 1]
     report.crossing_groups = _crossing_groups(data)
     train = report.counts["train"]
-    report.short_classes = {name: count for name, count in train.items() if count < shots}
+    report.short_classes = {name: count for name, count in train.items() if for_training and count < shots}
     _judge(report)
     return report
 

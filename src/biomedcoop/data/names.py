@@ -32,20 +32,21 @@ def fold(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split())
 
 
-def same_name(one: str, other: str) -> str:
-    """How to say that two spellings are one name, e.g. "'Cyst' and 'cyst' are the same: they differ only in case"."""
+def difference(one: str, other: str) -> str:
+    """In what two spellings of one name differ, to be put into a message: "they differ only in case"."""
+    if one == other:
+        return "they are spelled alike"
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
-        difference = "in their Unicode form (NFC and NFD)"
+        what = "their Unicode form"
     elif clean_class_name(one) == clean_class_name(other):
-        difference = "in blanks or invisible characters"
+        what = "blanks or invisible characters"
     elif clean_class_name(one).casefold() == clean_class_name(other).casefold():
-        difference = "in case"
+        what = "case"
     else:
-        difference = "in case, hyphens, blanks or the form of a character"
+        what = "case, hyphens, blanks or the form of a character"
     # two names that look alike are told apart by their escapes
-    codes = "" if (one + other).isascii() else f" (in ASCII {ascii(one)} and {ascii(other)})"
-    same = f"{one!r} and {other!r} are the same"
-    return same if one == other else f"{same}: they differ only {difference}{codes}"
+    codes = "" if (one + other).isascii() else f", in ASCII {one!a} and {other!a}"
+    return f"they differ only in {what}{codes}"
 
 
 def is_text(name: str) -> bool:

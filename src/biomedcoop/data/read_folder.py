@@ -2,78 +2,97 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.images import IMAGE_SUFFIXES
-from biomedcoop.data.names import clean_class_name
-from biomedcoop.data.rows import Row, build_dataset, check_class_names, split_word, unknown_split
+from biomedcoop.data.folder_levels import Parts, check_levels
+from biomedcoop.data.folder_names import is_image_folder, split_word
+from biomedcoop.data.names import clean_class_name, difference, fold
+from biomedcoop.data.rows import Row, build_dataset, check_class_names, same_class, unknown_split
+from biomedcoop.data.walk import Walk
 from biomedcoop.errors import UserError
 
-_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
-
-def read_folder(folder: Path) -> Dataset:
-    """Read ``<class>/…/image`` or ``<split>/<class>/…/image`` below ``folder``.
+def read_folder(folder: Path, for_training: bool = True) -> Dataset:
+    """Read ``<class>/…/image`` or ``<split>/<class>/…/image`` below ``folder``; a folder ``images`` may stand between.
 
     Class names are the folders' names with ``_`` as space, sorted; a benchmark dataset gets the label order of the
-    catalogue. Files within a class are sorted by path. Hidden files are passed over; what is not an image is counted in
-    a note.
+    catalogue. Files within a class are sorted by path. Hidden files and those of systems are passed over; masks and what
+    is not an image are left out and said in notes.
+
+    Args:
+        folder: the folder.
+        for_training: False where a classifier is only tested: one class is enough.
 
     Raises:
         UserError: no image, images without class folder, or splits or classes that make no dataset.
     """
     folder = folder.absolute()
-    splits = _split_folders(folder)
-    ignored: Counter[str] = Counter()
-    found: list[tuple[str, str, Path]] = []  # split, class folder, image
+    walk = Walk()
+    found: list[tuple[str, Path, Path]] = []  # split, class folder, image
     empty: list[Path] = []
-    for split, split_folder in splits:
-        for class_folder in _visible_folders(split_folder):
-            images = _images_below(class_folder, ignored)
+    loose: list[Path] = []
+    named: dict[str, Path] = {}  # folded class name -> the folder that gives the class its name
+    notes: list[str] = []
+    for split, split_folder in _split_folders(walk, folder):
+        here: dict[str, Path] = {}
+        loose += [split_folder / name for name in walk.contents(split_folder).images]
+        for class_folder in walk.folders(split_folder):
+            name = fold(class_folder.name)
+            images = sorted(walk.images(class_folder, f"{split}/{name}"))
             if not images:
                 empty.append(class_folder)
-            found += [(split, class_folder.name, path) for path in images]
-    loose = [path for _, above in splits for path in _images_in(above)]
+                continue
+            if name in here:
+                raise same_class(split_folder, here[name].name, class_folder.name)
+            here[name] = class_folder
+            first = named.setdefault(name, class_folder)
+            if clean_class_name(class_folder.name) != clean_class_name(first.name):
+                notes.append(
+                    f"the folders {first.parent.name}/{first.name} and {class_folder.parent.name}/{class_folder.name} are read "
+                    f"as one class ({difference(first.name, class_folder.name)})"
+                )
+            found += [(split, class_folder, path) for path in images]
+    if walk.dangling:
+        raise UserError(f"{walk.dangling[0]}: a link that leads nowhere; mend or remove it")
     if not found:
-        raise UserError(_nothing_found(folder, loose, ignored))
+        raise UserError(_nothing_found(walk, folder, loose))
 
-    folder_names = sorted({name for _, name, _ in found})
-    if len(folder_names) == 1:
+    class_folders = sorted({path.name for path in named.values()})
+    if len(class_folders) == 1 and for_training:
         only = found[0][2].relative_to(folder)
         raise UserError(
-            f"{folder}: one class ({folder_names[0]!r}, e.g. {only}), but a classifier needs at least two; "
+            f"{folder}: one class ({class_folders[0]!r}, e.g. {only}), but a classifier needs at least two; "
             "give the folder that holds one folder per class"
         )
-    without = next((path for path in empty if path.name not in folder_names), None)
-    if without is not None:
+    without = next((path for path in empty if fold(path.name) not in named), None)
+    if without is not None and for_training:
         raise UserError(f"{without}: this class folder holds no image that can be read; add some or remove the folder")
-    check_class_names(folder_names, folder)
-    class_names = _label_order(folder.name, [clean_class_name(name) for name in folder_names])
-    label_of = {name.casefold(): label for label, name in enumerate(class_names)}
+    check_class_names(class_folders, folder, for_training)
+    below: dict[str, set[Parts]] = {path.name: set() for path in named.values()}
+    for _, class_folder, path in found:
+        below[named[fold(class_folder.name)].name].add(path.relative_to(class_folder).parts[:-1])
+    check_levels(below, folder)
+    class_names = _label_order(folder.name, [clean_class_name(name) for name in class_folders])
+    label_of = {fold(name): label for label, name in enumerate(class_names)}
     rows = [
-        Row(path.relative_to(folder).as_posix(), path, label_of[clean_class_name(name).casefold()], split)
-        for split, name, path in found
+        Row(path.relative_to(folder).as_posix(), path, label_of[fold(class_folder.name)], split)
+        for split, class_folder, path in found
     ]
-    notes = []
-    if ignored:
-        kinds = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in ignored.most_common(5))
-        notes.append(f"{ignored.total()} files in {folder.name} are not images and were ignored ({kinds})")
+    notes += walk.notes(folder.name)
     if loose:
         notes.append(f"{len(loose)} images in {folder.name} lie outside the class folders and were ignored")
-    return build_dataset(folder.name, class_names, rows, folder, folder, notes)
+    return build_dataset(folder.name, class_names, rows, folder, folder, notes, for_training)
 
 
-def _split_folders(folder: Path) -> list[tuple[str, Path]]:
-    """The folders that hold class folders, with their split: one per split, or ``folder`` itself as train."""
-    children = _visible_folders(folder)
+def _split_folders(walk: Walk, folder: Path) -> list[tuple[str, Path]]:
+    """The folders that hold class folders, with their split: one per split, or one as train."""
+    folder = _past_images(walk, folder)
     by_split: dict[str, Path] = {}
     others = []
-    for child in children:
+    for child in walk.folders(folder):
         split = split_word(child.name)
         if split is None:
             others.append(child)
@@ -81,60 +100,42 @@ def _split_folders(folder: Path) -> list[tuple[str, Path]]:
             raise UserError(f"{folder}: {by_split[split].name!r} and {child.name!r} both mean {split}; merge them")
         else:
             by_split[split] = child
-    if "train" not in by_split and (others or not by_split):
+    others = [child for child in others if by_split and _holds_image(child)]
+    if not by_split or ("train" not in by_split and others):
         return [("train", folder)]  # "Test" and "Control" may be class names
-    for child in others:
-        if any(_images_below(child, Counter())):
-            raise unknown_split(child.name, folder)
-    return [(split, by_split[split]) for split in SPLITS if split in by_split]
+    if others:
+        raise unknown_split(others[0].name, folder)
+    return [(split, _past_images(walk, by_split[split])) for split in SPLITS if split in by_split]
+
+
+def _past_images(walk: Walk, folder: Path) -> Path:
+    """``folder``, or the folder ``images`` in it where nothing else in it holds images."""
+    children = walk.folders(folder)
+    named = [child for child in children if is_image_folder(child.name) and split_word(child.name) is None]
+    if len(named) != 1 or any(_holds_image(child) for child in children if child != named[0]):
+        return folder
+    return named[0]
+
+
+def _holds_image(folder: Path) -> bool:
+    return any(Walk().images(folder))
 
 
 def _label_order(name: str, class_names: Sequence[str]) -> list[str]:
     """The catalogue's names and order if ``name`` is a benchmark dataset with just these classes, else sorted."""
     entry = find(name)
-    if entry and sorted(map(str.casefold, entry.class_names)) == sorted(map(str.casefold, class_names)):
+    if entry and sorted(map(fold, entry.class_names)) == sorted(map(fold, class_names)):
         return list(entry.class_names)
     return sorted(class_names)
 
 
-def _visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _LITTER
-
-
-def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _visible(path.name) and path.is_dir())
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _is_image(path.name) and path.is_file()]
-
-
-def _is_image(name: str) -> bool:
-    return _visible(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _images_below(folder: Path, ignored: Counter[str]) -> list[Path]:
-    """The images below ``folder``, sorted by path; other files are counted in ``ignored`` by suffix."""
-    images: list[Path] = []
-    visited: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        folders[:] = [] if real in visited else [name for name in folders if _visible(name)]
-        if real in visited:  # a link that leads back
-            continue
-        visited.add(real)
-        images += [Path(current, name) for name in files if _is_image(name)]
-        ignored.update(Path(name).suffix.lower() for name in files if _visible(name) and not _is_image(name))
-    return sorted(images)
-
-
-def _nothing_found(folder: Path, loose: Sequence[Path], ignored: Counter[str]) -> str:
+def _nothing_found(walk: Walk, folder: Path, loose: Sequence[Path]) -> str:
     if loose:
         return (
             f"{folder}: its {len(loose)} images are in no class folder; "
             "put them into one folder per class, or give a table with the columns path,label"
         )
-    if ignored:
-        suffix, count = ignored.most_common(1)[0]
+    if walk.others:
+        suffix, count = walk.others.most_common(1)[0]
         return f"{folder}: no image in it ({count} files are {suffix or 'without suffix'}); convert them to PNG or JPEG"
     return f"{folder}: no image in it; expected one folder per class with PNG, JPEG or TIFF files"

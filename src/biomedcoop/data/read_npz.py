@@ -13,17 +13,21 @@ import numpy.typing as npt
 from biomedcoop.data.catalogue import medmnist_class_names, medmnist_name
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import clean_class_name
-from biomedcoop.data.rows import check_class_names, check_contiguous
+from biomedcoop.data.rows import check_class_names, names_of_numbers
 from biomedcoop.errors import UserError
 
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(file: Path) -> Dataset:
+def read_npz(file: Path, for_training: bool = True) -> Dataset:
     """Read the images of all splits into one array; nothing in the file is ever unpickled.
 
     Images are uint8 or uint16 [n, H, W] or [n, H, W, 3], labels integers [n] or [n, 1]. Class names are those of
     MedMNIST for its file names, else the optional array ``class_names``, else "class 0", "class 1", ….
+
+    Args:
+        file: the archive.
+        for_training: False where a classifier is only tested: one class is enough, and labels may have gaps.
 
     Raises:
         UserError: not such an archive, several labels per image, volumes, or labels without a class name.
@@ -46,8 +50,8 @@ def read_npz(file: Path) -> Dataset:
     if len(kinds) > 1:
         raise UserError(f"{file}: the splits hold images of different type or size; bring them to one")
     all_labels = np.concatenate(labels)
-    class_names, notes = _class_names(file, arrays.get("class_names"), all_labels)
-    check_class_names(class_names, file)
+    class_names, notes = _class_names(file, arrays.get("class_names"), all_labels, for_training)
+    check_class_names(class_names, file, for_training)
     if int(all_labels.min()) < 0 or int(all_labels.max()) >= len(class_names):
         wrong = next(label for label in all_labels.tolist() if not 0 <= label < len(class_names))
         raise UserError(
@@ -101,7 +105,7 @@ def _checked_labels(labels: npt.NDArray[Any] | None, count: int, where: str) -> 
 
 
 def _class_names(
-    file: Path, stored: npt.NDArray[Any] | None, labels: npt.NDArray[np.int64]
+    file: Path, stored: npt.NDArray[Any] | None, labels: npt.NDArray[np.int64], for_training: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class names in label order, and notes."""
     known = medmnist_class_names(file.stem)
@@ -111,6 +115,6 @@ def _class_names(
         if stored.dtype.kind != "U" or stored.ndim != 1:
             raise UserError(f"{file}: class_names are {stored.dtype} {list(stored.shape)}; expected text [C]")
         return tuple(clean_class_name(str(name)) for name in stored), ()
-    check_contiguous(np.unique(labels).tolist(), file)
+    names = names_of_numbers(np.unique(labels).tolist(), file, for_training)
     note = f"{file.name} has no class names; an array class_names would give prompts their words"
-    return tuple(f"class {label}" for label in range(int(labels.max()) + 1)), (note,)
+    return names, (note,)

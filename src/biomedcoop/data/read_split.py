@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.listed_files import ListedFiles
-from biomedcoop.data.names import clean_class_name
+from biomedcoop.data.listed_files import Disk, ListedFiles
+from biomedcoop.data.names import fold
 from biomedcoop.data.rows import (
     Row,
     build_dataset,
@@ -53,11 +54,12 @@ def find_split_file(folder: Path) -> Path | None:
     raise UserError(f"{folder}: it holds several split files ({names}); say which one with --split-file")
 
 
-def read_split(file: Path, folder: Path | None = None) -> Dataset:
+def read_split(file: Path, folder: Path | None = None, for_training: bool = True) -> Dataset:
     """Read a split file and find its images.
 
     Args:
         file: the JSON file.
+        for_training: False where a classifier is only tested: one class is enough, and label numbers may have gaps.
         folder: the dataset's folder, by default the file's. Paths are relative to it or, as in the published datasets,
             to the folder of the same name inside it (``BUSI/split_BUSI.json`` with images in ``BUSI/BUSI/``).
 
@@ -66,12 +68,12 @@ def read_split(file: Path, folder: Path | None = None) -> Dataset:
     """
     folder = file.absolute().parent if folder is None else folder.absolute()
     entries = read_entries(file)
-    class_names = names_by_label(((entry.label, entry.class_name) for entry in entries), file)
+    class_names = names_by_label(((entry.label, entry.class_name) for entry in entries), file, for_training)
     root = _image_root(file, folder, entries)
     files = ListedFiles(root, file, confined=True)
     rows = [Row(entry.key, files.add(entry.key, entry.split), entry.label, entry.split) for entry in entries]
     files.check_existence()
-    return build_dataset(folder.name, class_names, rows, root, file)
+    return build_dataset(folder.name, class_names, rows, root, file, for_training=for_training)
 
 
 def apply_split(data: Dataset, file: Path) -> Dataset:
@@ -81,15 +83,19 @@ def apply_split(data: Dataset, file: Path) -> Dataset:
         UserError: malformed, or it names an image that is not in ``data``, twice, or with another class.
     """
     position = {key: index for index, key in enumerate(data.keys)}
+    if not all(
+        map(str.isascii, position)
+    ):  # a file's name may be in another Unicode form than on the disk of the split file
+        position = {normalize("NFC", key): index for key, index in position.items()} | position
     chosen: dict[int, SplitEntry] = {}
     for entry in read_entries(file):
-        index = position.get(entry.key)
+        index = position.get(entry.key, position.get(normalize("NFC", entry.key)))
         if index is None:
             raise UserError(f"{file}: {entry.key!r} is not an image of {data.name}; use the split file of this dataset")
         if index in chosen:
             raise UserError(f"{file}: {entry.key!r} is {listed_twice(chosen[index].split, entry.split)}")
         ours = data.class_names[data.labels[index]]
-        if clean_class_name(entry.class_name) != ours or entry.label != data.labels[index]:
+        if fold(entry.class_name) != fold(ours):
             raise UserError(
                 f"{file}: {entry.key!r} is listed as class {entry.label} {entry.class_name!r}, "
                 f"but in {data.name} it is {data.labels[index]} {ours!r}; use the split file of this dataset"
@@ -147,4 +153,9 @@ def _image_root(file: Path, folder: Path, entries: Sequence[SplitEntry]) -> Path
     sample = entries[:: max(1, len(entries) // 50)]
     published = file.stem.removeprefix("split_")  # split_BUSI.json -> BUSI
     candidates = [folder, folder / folder.name, folder / published]
-    return max(candidates, key=lambda root: sum((root / entry.key.replace("\\", "/")).is_file() for entry in sample))
+    disk = Disk()
+
+    def there(root: Path) -> int:
+        return sum(disk.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
+
+    return max(candidates, key=there)

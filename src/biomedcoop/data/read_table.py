@@ -16,8 +16,8 @@ from biomedcoop.data.names import clean_class_name
 from biomedcoop.data.rows import (
     Row,
     build_dataset,
-    check_contiguous,
     names_by_label,
+    names_of_numbers,
     split_word,
     unknown_split,
 )
@@ -26,7 +26,7 @@ from biomedcoop.errors import UserError
 _COLUMNS = "path,label[,class_name][,split][,group]"
 
 
-def read_table(file: Path) -> Dataset:
+def read_table(file: Path, for_training: bool = True) -> Dataset:
     """Read a table of image paths (absolute, or relative to the table's folder) and labels.
 
     Labels are class names, in the order of their first row, or numbers 0..C-1; numbers are named by the optional
@@ -46,7 +46,7 @@ def read_table(file: Path) -> Dataset:
     for name, column in (("path", paths), ("label", labels), *((("split", splits),) if splits else ())):
         if "" in column:
             raise UserError(f"{file}: row {column.index('') + 1} has an empty {name}; fill it in or remove the row")
-    numbers, class_names, notes = _classes(file, labels, table.get("class_name"))
+    numbers, class_names, notes = _classes(file, labels, table.get("class_name"), for_training)
 
     folder = file.absolute().parent
     files = ListedFiles(folder, file, confined=False)
@@ -65,11 +65,11 @@ def read_table(file: Path) -> Dataset:
         for (path, split), label, group in zip(located, numbers, groups, strict=True)
     ]
     name = file.stem if find(file.stem) else folder.name
-    return build_dataset(name, class_names, rows, root, file, notes)
+    return build_dataset(name, class_names, rows, root, file, notes, for_training)
 
 
 def _classes(
-    file: Path, labels: Sequence[str], names: Sequence[str] | None
+    file: Path, labels: Sequence[str], names: Sequence[str] | None, for_training: bool
 ) -> tuple[list[int], tuple[str, ...], Sequence[str]]:
     """Label numbers, class names in label order, and notes."""
     if not all(_is_integer(label) for label in labels):
@@ -78,10 +78,9 @@ def _classes(
         return [number[clean_class_name(label)] for label in labels], class_names, ()
     numbers = [int(label) for label in labels]
     if names is not None:
-        return numbers, names_by_label(zip(numbers, names, strict=True), file), ()
-    check_contiguous(numbers, file)
+        return numbers, names_by_label(zip(numbers, names, strict=True), file, for_training), ()
     note = f"the labels in {file.name} are numbers without names; a column class_name would give prompts their words"
-    return numbers, tuple(f"class {label}" for label in range(max(numbers) + 1)), (note,)
+    return numbers, names_of_numbers(numbers, file, for_training), (note,)
 
 
 def _is_integer(text: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from biomedcoop.data.catalogue import entries, find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.listed_files import Disk
 from biomedcoop.data.read_folder import read_folder
 from biomedcoop.data.read_npz import read_npz
 from biomedcoop.data.read_split import apply_split, find_split_file, read_split
@@ -24,7 +25,7 @@ DATA_VARIABLE = "BIOMEDCOOP_DATA"
 
 TEST_FRACTION = 0.3
 
-_FILE_READERS: dict[str, Callable[[Path], Dataset]] = {
+_FILE_READERS: dict[str, Callable[..., Dataset]] = {
     ".json": read_split,
     ".csv": read_table,
     ".tsv": read_table,
@@ -43,8 +44,8 @@ def load_dataset(
             Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
             ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
         split_file: CoOp JSON with the splits to use instead of the source's own.
-        for_training: False for images that a classifier is only tested on: they need no training images, and no test split
-            is drawn from them.
+        for_training: False for images that a classifier is only tested on: one class is enough, number labels may have
+            gaps, no training image is needed, and no test split is drawn.
         seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
 
     Returns:
@@ -62,12 +63,12 @@ def load_dataset(
         if path.is_dir():
             own_split = split_path or find_split_file(path)
             where = own_split or path
-            data = read_folder(path) if own_split is None else read_split(own_split, path)
+            data = read_split(own_split, path, for_training) if own_split else read_folder(path, for_training)
             data = marked(data, path)
             split_path = None
         elif path.suffix.lower() in _FILE_READERS:
             where = path
-            data = _FILE_READERS[path.suffix.lower()](path)
+            data = _FILE_READERS[path.suffix.lower()](path, for_training=for_training)
         else:
             kinds = ", ".join(_FILE_READERS)
             raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
@@ -120,7 +121,7 @@ def _locate(source: str | Path) -> Path:
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
-    path = user_path(text)
+    path = Disk().find(user_path(text))
     if path.exists():
         return path.resolve() if path.name in ("", "..") else path.absolute()
     if isinstance(source, Path) or path.name != text or path.suffix.lower() in _FILE_READERS:

@@ -9,18 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.names import clean_class_name
+from biomedcoop.data.folder_names import split_word as split_word
+from biomedcoop.data.names import clean_class_name, difference, fold, is_text
 from biomedcoop.errors import UserError
 
-_SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_LARGEST_LABEL = 100_000  # beyond it a number is an identifier, not a label
 
 
 @dataclass(frozen=True)
@@ -34,18 +27,16 @@ class Row:
     group: str = ""
 
 
-def split_word(word: str) -> str | None:
-    """ "train", "val" or "test" for a word that means it ("Validation", "valid", "TEST"), else None."""
-    return _SPLIT_WORDS.get(word.strip().lower())
-
-
 def unknown_split(word: str, where: object) -> UserError:
     """The error for a split word that is none."""
     return UserError(f"{where}: unknown split {word!r}; use train, val or test")
 
 
-def names_by_label(pairs: Iterable[tuple[int, str]], where: object) -> tuple[str, ...]:
+def names_by_label(pairs: Iterable[tuple[int, str]], where: object, for_training: bool = True) -> tuple[str, ...]:
     """Class names in label order from the (label, class name) pairs of all images.
+
+    Args:
+        for_training: False where a classifier is only tested: labels may have gaps, which become "class 1".
 
     Raises:
         UserError: one label with two class names, or labels that are not 0..C-1.
@@ -56,8 +47,26 @@ def names_by_label(pairs: Iterable[tuple[int, str]], where: object) -> tuple[str
         if names.setdefault(label, name) != name:
             first, second = sorted((names[label], name))
             raise UserError(f"{where}: label {label} has two class names, {first!r} and {second!r}; give it one")
-    check_contiguous(names, where)
-    return tuple(names[label] for label in range(len(names)))
+    numbered = names_of_numbers(names, where, for_training)
+    return tuple(names.get(label, name) for label, name in enumerate(numbered))
+
+
+def names_of_numbers(labels: Iterable[int], where: object, for_training: bool = True) -> tuple[str, ...]:
+    """ "class 0", "class 1", … for number labels without names.
+
+    Args:
+        for_training: False where a classifier is only tested: its other classes leave gaps.
+
+    Raises:
+        UserError: a label is negative, or the labels of training images are not 0..C-1.
+    """
+    found = set(labels)
+    if for_training:
+        check_contiguous(found, where)
+    if found and not 0 <= min(found) <= max(found) <= _LARGEST_LABEL:
+        wrong = min(found) if min(found) < 0 else max(found)
+        raise UserError(f"{where}: {wrong} is no label; labels are numbers from 0, one for each class")
+    return tuple(f"class {label}" for label in range(max(found, default=-1) + 1))
 
 
 def check_contiguous(labels: Iterable[int], where: object) -> None:
@@ -68,19 +77,29 @@ def check_contiguous(labels: Iterable[int], where: object) -> None:
         raise UserError(f"{where}: the labels are {shown}; they must be 0 to {len(found) - 1} without gaps")
 
 
-def check_class_names(class_names: Sequence[str], where: object) -> None:
-    """Raise unless there are at least two class names, none empty, all different when case and ``_`` are ignored."""
-    if len(class_names) < 2:
+def check_class_names(class_names: Sequence[str], where: object, for_training: bool = True) -> None:
+    """Raise unless no class name is empty and all differ by :func:`~biomedcoop.data.names.fold`; training needs two."""
+    if len(class_names) < (2 if for_training else 1):
         found = f"one class ({class_names[0]!r})" if class_names else "no class"
         raise UserError(f"{where}: {found} found, but a classifier needs at least two")
     seen: dict[str, str] = {}
     for name in class_names:
-        folded = clean_class_name(name).casefold()
+        folded = fold(name)
         if not folded:
-            raise UserError(f"{where}: a class name is empty; name every class")
+            shown = f" ({name!a} shows nothing)" if name else ""
+            raise UserError(f"{where}: a class name is empty{shown}; name every class")
+        if not is_text(name):
+            raise UserError(f"{where}: the class name {name!r} is not UTF-8; rename the class")
         if folded in seen:
-            raise UserError(f"{where}: the class names {seen[folded]!r} and {name!r} are the same; rename one")
+            raise same_class(where, seen[folded], name)
         seen[folded] = name
+
+
+def same_class(where: object, one: str, other: str) -> UserError:
+    """The error for two classes that bear one name."""
+    return UserError(
+        f"{where}: the class names {one!r} and {other!r} are the same; rename one ({difference(one, other)})"
+    )
 
 
 def check_training_images(data: Dataset, where: object) -> None:
@@ -94,21 +113,33 @@ def check_training_images(data: Dataset, where: object) -> None:
 
 
 def build_dataset(
-    name: str, class_names: Sequence[str], rows: Sequence[Row], root: Path, where: object, notes: Sequence[str] = ()
+    name: str,
+    class_names: Sequence[str],
+    rows: Sequence[Row],
+    root: Path,
+    where: object,
+    notes: Sequence[str] = (),
+    for_training: bool = True,
 ) -> Dataset:
-    """The dataset of ``rows``, checked: class names, labels, unique keys.
+    """The dataset of ``rows``, checked: class names, labels, unique keys, and names that reports and tables can hold.
 
     Raises:
         UserError: one clear line about the first thing that is wrong.
     """
     if not rows:
         raise UserError(f"{where}: it lists no image")
-    check_class_names(class_names, where)
+    check_class_names(class_names, where, for_training)
+    if not is_text(name):
+        raise UserError(f"{where}: the dataset's name {name!r} is not UTF-8, so no report can hold it; rename it")
     splits: dict[str, str] = {}
     for row in rows:
         if row.key in splits:
             raise UserError(
                 f"{where}: {row.key!r} is {listed_twice(splits[row.key], row.split)}; keep one of the two entries"
+            )
+        if not is_text(row.key):
+            raise UserError(
+                f"{where}: the file name {row.key!r} is not UTF-8, so no table can hold it; rename the file"
             )
         splits[row.key] = row.split
     groups = [row.group for row in rows]
