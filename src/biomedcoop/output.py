@@ -1,18 +1,35 @@
-"""Folders and files that appear whole or not at all."""
+"""Folders and files that appear whole or not at all.
+
+What is being written lies in a hidden folder beside its place, ``.NAME.new-<machine>-<number>``, which is locked while its
+process lives. A killed process cannot tidy up; the next one that writes to the same place removes what nobody holds.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from biomedcoop.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows: what killed processes leave is removed by its age alone
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY_PREFIX = ".tmp-"
 """How the names of files begin that are still being written; what a killed process leaves behind can be told by it."""
+
+_STALE_AFTER_SECONDS = 24 * 3600
+"""No process pauses so long between two writes; the rule for what another machine or an earlier version has left."""
 
 
 def cache_root() -> Path:
@@ -29,7 +46,7 @@ def explain(path: Path, error: OSError) -> UserError:
 
 
 def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collection[str] = ()) -> None:
-    """Refuse early what :func:`new_folder` would refuse at the end of long work.
+    """Refuse early what :func:`new_folder` would refuse at the end of long work; tidies up after killed processes.
 
     Args:
         path: the folder to be written.
@@ -41,6 +58,7 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
     """
     try:
         target = path.resolve()
+        tidy(target)
         if path.exists():
             if not path.is_dir():
                 raise UserError(f"{path} is a file; choose a folder")
@@ -61,9 +79,8 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
         place = target.parent
         while not place.exists():
             place = place.parent
-        probe = _sibling(place / target.name, "probe")
-        probe.mkdir()
-        probe.rmdir()
+        with _hidden(place / target.name, "probe"):
+            pass
     except OSError as error:
         raise explain(path, error) from error
 
@@ -92,22 +109,71 @@ def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Coll
     """
     check_new_folder(path, overwrite, mark, contents)
     target = path.resolve()  # a link to an earlier result stays one
-    temporary, old = _sibling(target, "new"), _sibling(target, "old")
+    old, lock = _sibling(target, "old"), None
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if target.exists():
-            target.replace(old)
-        temporary.replace(target)
+        with _hidden(target, "new") as temporary:
+            yield temporary
+            if target.exists():
+                lock = _lock(target, wait=True)
+                target.replace(old)
+            temporary.replace(target)
     except OSError as error:
         raise explain(path, error) from error
     finally:
         if old.exists() and not target.exists():  # the last step failed or was interrupted
             with contextlib.suppress(OSError):
                 old.replace(target)
-        shutil.rmtree(temporary, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """The name of a file to write, which takes the place of ``path`` when the block ends without an error.
+
+    Raises:
+        UserError: an error of the file system inside the block.
+    """
+    try:
+        target = path.resolve()  # a link to an earlier result stays one
+        tidy(target)
+        with _hidden(target, "new") as folder:
+            yield folder / target.name
+            (folder / target.name).replace(target)
+    except OSError as error:
+        raise explain(path, error) from error
+
+
+def tidy(target: Path) -> None:
+    """Remove what killed processes left beside ``target``; an earlier result that one had moved away is put back."""
+    names = re.compile(
+        rf"\.{re.escape(target.name)}\.(?P<word>new|old|probe)-(?:(?P<machine>[0-9a-f]{{8}})-)?[0-9a-f]{{8}}"
+    )
+    with contextlib.suppress(OSError):  # whatever is in the way of tidying is no fault of this process
+        for name in os.listdir(target.parent):  # noqa: PTH208 - plain strings: the folder may hold many files
+            if found := names.fullmatch(name):
+                _tidy_one(target.parent / name, target, found["word"], found["machine"] == _machine())
+
+
+def _tidy_one(left: Path, target: Path, word: str, ours: bool) -> None:
+    try:
+        lock = _lock(left)
+    except BlockingIOError:  # its process lives
+        return
+    # the locks of other machines do not always arrive on a shared disk
+    gone = (ours and lock is not None) or time.time() - _last_change(left) > _STALE_AFTER_SECONDS
+    try:
+        if gone and word == "old" and not target.exists():
+            left.replace(target)
+        elif gone:
+            shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                left.unlink()  # earlier versions wrote predictions to such a file
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -153,5 +219,70 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _hidden(target: Path, word: str) -> Iterator[Path]:
+    """A hidden folder beside ``target``, locked until it has become ``target`` or is gone."""
+    folder = _sibling(target, word)
+    folder.mkdir(parents=True)
+    lock = _lock(folder, wait=True)
+    while not folder.exists():  # between its making and its lock another process took it for one left behind
+        if lock is not None:
+            os.close(lock)
+        folder = _sibling(target, word)
+        folder.mkdir()
+        lock = _lock(folder, wait=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
 def _sibling(path: Path, word: str) -> Path:
-    return path.parent / f".{path.name}.{word}-{uuid.uuid4().hex[:8]}"
+    return path.parent / f".{path.name}.{word}-{_machine()}-{uuid.uuid4().hex[:8]}"
+
+
+def _lock(folder: Path, wait: bool = False) -> int | None:
+    """An open, locked descriptor of a folder; None where nothing can be locked.
+
+    The system gives the lock back when a process ends, however it ends, so no number of a process is mistaken for a later one.
+
+    Raises:
+        BlockingIOError: another process holds it, and ``wait`` is off.
+    """
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@cache
+def _machine() -> str:
+    """Eight signs for the running system; containers on one system share its locks, and this."""
+    try:
+        name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        name = platform.node()
+    return hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+
+
+def _last_change(path: Path) -> float:
+    """When anything below ``path`` was last written."""
+    times = [path.lstat().st_mtime]
+    for folder, _, files in os.walk(path):
+        for name in (".", *files):
+            with contextlib.suppress(OSError):
+                times.append((Path(folder) / name).lstat().st_mtime)
+    return max(times)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.data.names import fold
+from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
@@ -18,10 +18,13 @@ from biomedcoop.prompts import sentences_for
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
     """See :meth:`Classifier.for_classes`."""
-    names = tuple(" ".join(str(name).split()) for name in class_names)
+    given = [str(name) for name in class_names]
+    names = tuple(map(clean_class_name, given))
     different = {fold(name) for name in names}
     if isinstance(class_names, str) or len(names) < 2 or len(different) < len(names) or "" in different:
-        raise UserError(f"classes {list(names)}: give at least two names that differ in more than case")
+        raise UserError(
+            f"classes {given!a}: give at least two names that differ in more than case, hyphens or invisible characters"
+        )
     method, backbone = get_method(classifier.method), classifier.backbone
     # the recipe has no say: the settings are all there
     settings = method.settings(classifier.settings)

@@ -6,16 +6,15 @@ from __future__ import annotations
 import csv
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.images import IMAGE_SUFFIXES
+from biomedcoop.data.walk import Walk, check_text
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.output import explain
+from biomedcoop.output import new_file
 
 Row = dict[str, Any]
 
@@ -23,35 +22,42 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET_ROWS = 1000
 
 
-def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Images named by files, folders (searched recursively, sorted) and tables (with a column ``path``).
+def find_images(inputs: Sequence[str | os.PathLike[str]], tell: Callable[[str], None] | None = None) -> Iterator[Path]:
+    """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
+
+    Args:
+        tell: told what is left out of a folder, a sentence each.
 
     Raises:
-        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row.
+        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row, or a name
+            is not UTF-8.
     """
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            found = False
-            for image in _walk(path):
-                found = True
-                yield image
-            if not found:
-                raise UserError(f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder that does")
+            yield from _images_in(path, tell)
         elif not path.exists():
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
         elif path.suffix.lower() in TABLE_SUFFIXES:
             yield from _table_paths(path)
         else:
+            check_text(path, str(path))
             yield path
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for file in sorted(files):
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES and not file.startswith("."):
-                yield Path(root, file)
+def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:
+    check_text(folder, str(folder))
+    walk, empty = Walk(), True
+    for image in walk.images(folder):
+        empty = False
+        yield image
+    notes = walk.notes(folder.name or str(folder))
+    if empty:
+        kinds = f"{', '.join(sorted(IMAGE_SUFFIXES))}; {notes[0]}" if notes else ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{folder} holds no image ({kinds}); give a folder that does")
+    if tell is not None:
+        for note in notes:
+            tell(note)
 
 
 def _table_paths(table: Path) -> Iterator[Path]:
@@ -143,16 +149,8 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
         UserError: unknown ending, existing file (unless ``overwrite``), or the file cannot be written.
     """
     writer = check_output(out, overwrite)
-    temporary = out.absolute().with_name(f".{out.name}.new-{uuid.uuid4().hex[:8]}")
-    try:
-        count = writer(rows, columns, temporary)
-        temporary.replace(out)
-    except OSError as error:
-        raise explain(out, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    return count
+    with new_file(out) as temporary:
+        return writer(rows, columns, temporary)
 
 
 class _Writer(Protocol):

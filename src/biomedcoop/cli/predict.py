@@ -50,7 +50,7 @@ def predict(
 
     if out is not None:
         check_output(out, overwrite)
-    total = sum(1 for _ in find_images(images))
+    total = sum(1 for _ in find_images(images, tell=lambda note: say(f"note: {note}")))
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)

@@ -105,6 +105,8 @@ class Walk:
             notes.append(
                 f"{what} beside the images in {name} {'were' if self._masks > 1 else 'was'} left out, first {first}"
             )
+        if self.dangling:
+            notes.append(f"{len(self.dangling)} links in {name} lead nowhere, first {self.dangling[0].name}")
         notes += [
             f"the folder {folder.name} in {folder.parent.name} holds masks and was left out (files: {count})"
             for folder, count in self._mask_folders.items()
