@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from biomedcoop.data.folder_names import is_image_folder, is_mask_folder, is_visible, masks_of, split_word
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("train", ["train", "TRAIN", "Training", "trn", "Train Set", "trainset", "train_images", "imagesTr", "Training-Data", " train "]),
+        ("val", ["val", "Valid", "validation", "dev", "validation_set", "val_images", "imagesVal"]),
+        ("test", ["test", "Testing", "test set", "TestData", "test_images", "imagesTs", "images_test"]),
+    ],
+)  # fmt: skip
+def test_splits_under_their_usual_names(split: str, words: list[str]) -> None:
+    assert {word: split_word(word) for word in words} == dict.fromkeys(words, split)
+
+
+@pytest.mark.parametrize(
+    "word", ["tr", "TS", "holdout", "images", "set", "", "train test", "pretest", "stress test", "train_masks", "contest", "7"]
+)
+def test_words_that_name_no_split(word: str) -> None:
+    assert split_word(word) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", "$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", "#recycle", "@Recycle", "System Volume Information", "lost+found"]
+    + ["__MACOSX", ".Trash-1000", ".Trashes", ".ipynb_checkpoints", ".@__thumb", ".DS_Store", "Thumbs.db", "desktop.ini", "._a.png"],
+)  # fmt: skip
+def test_what_systems_make_for_themselves(name: str) -> None:
+    assert not is_visible(name)
+
+
+@pytest.mark.parametrize("name", ["recycle", "found", "benign", "@home", "#1", "$5", "thumbs", "lost"])
+def test_what_users_make(name: str) -> None:
+    assert is_visible(name)
+
+
+@pytest.mark.parametrize("name", ["masks", "Mask", "labelsTr", "train_masks", "Ground Truth", "GroundTruth", "GT", "annotations", "seg"])
+def test_folders_that_may_hold_masks(name: str) -> None:
+    assert is_mask_folder(name)
+    assert not is_image_folder(name)
+
+
+@pytest.mark.parametrize("name", ["no_mask", "with mask", "benign", "images", "train", "segmented neutrophil", "", "7"])
+def test_folders_that_hold_no_masks_by_their_name(name: str) -> None:
+    assert not is_mask_folder(name)
+
+
+def test_folders_that_say_no_more_than_images() -> None:
+    assert all(map(is_image_folder, ["images", "Image", "imgs", "JPEGImages", "imagesTr", "original images"]))
+    assert not any(map(is_image_folder, ["benign", "images of cysts", "train", ""]))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("benign (1)", "benign (1)_mask"),
+        ("benign (4)", "benign (4)_mask_1"),
+        ("ISIC_0000000", "ISIC_0000000_segmentation"),
+        ("a", "A-Seg"),
+        ("a", "a_gt2"),
+        ("a", "a ground truth"),
+        ("a", "mask_a"),
+        ("case1_image", "case1_label"),
+    ],
+)
+def test_a_mask_is_named_after_its_image(image: str, mask: str) -> None:
+    assert masks_of([image, mask]) == {mask}
+    assert masks_of([mask]) == set()  # an image of that name and nothing beside it
+    assert masks_of(["other", mask]) == set()
+
+
+def test_a_mask_of_a_mask_is_none() -> None:
+    assert masks_of(["mask_1", "mask_2", "mask_3"]) == set()
+    assert masks_of(["1", "mask_1", "2"]) == {"mask_1"}
