@@ -130,3 +130,13 @@ def test_arrays_and_progress(tmp_path: Path) -> None:
 def test_what_is_no_dataset_is_refused_as_when_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in it"):
         check_dataset(tmp_path)
+
+
+def test_data_that_are_only_tested_on(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "ext" / "malignant" / "1.png")
+    with pytest.raises(UserError, match="one class"):
+        check_dataset(tmp_path / "ext")
+    report = check_dataset(tmp_path / "ext", for_training=False)
+    assert (report.problems, report.short_classes) == ([], {})
+    (tmp_path / "ext" / "malignant" / "2.png").write_text("no picture")
+    assert "unreadable images: 1" in check_dataset(tmp_path / "ext", for_training=False).problems[0]

@@ -64,7 +64,11 @@ def test_folders_within_a_class(below: dict[str, set[tuple[str, ...]]]) -> None:
     check_levels(below, "data")
 
 
-@pytest.mark.parametrize("below", [each("benign malignant", "train test"), each("fold_0 fold_1", "Training Validation Testing")])
+@pytest.mark.parametrize(
+    "below", [each("benign malignant", "train test"), each("fold_0 fold_1", "Training Validation Testing")]
+)
 def test_splits_below_the_classes(below: dict[str, set[tuple[str, ...]]]) -> None:
-    with pytest.raises(UserError, match=r"hold the split folders .*; put the splits above the classes \(train/<class>/…\)"):
+    with pytest.raises(
+        UserError, match=r"hold the split folders .*; put the splits above the classes \(train/<class>/…\)"
+    ):
         check_levels(below, "data")

@@ -61,7 +61,8 @@ def test_a_split_file_and_a_table_from_elsewhere(folder: Path, tmp_path: Path) -
     table = load_dataset(tmp_path / "t.csv")
     assert [path.name for path in table.images] == [path.name for path in data.images]
 
-    (tmp_path / "mine.json").write_text(json.dumps({"train": [[f"{NFC}/{NFC}/{key}", *more] for key, *more in lists(NFC)["train"]]}))
+    entries = [[f"{NFC}/{NFC}/{key}", *more] for key, *more in lists(NFC)["train"]]
+    (tmp_path / "mine.json").write_text(json.dumps({"train": entries}))
     again = load_dataset(tmp_path / "t.csv", split_file=tmp_path / "mine.json", for_training=False)
     assert again.keys == load_dataset(tmp_path / "t.csv", for_training=False).keys
 

@@ -46,14 +46,16 @@ def test_signs_that_belong_to_a_spelling_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Cyst", "cyst"), ("T-cell", "t cell"), ("a_b", "A-B"), ("T\u2011cell", "T-cell"), ("ﬁbroma", "fibroma")]
+    ("one", "other"),
+    [("Cyst", "cyst"), ("T-cell", "t cell"), ("a_b", "A-B"), ("T\u2011cell", "T-cell"), ("ﬁbroma", "fibroma")],
 )
 def test_spellings_of_one_class(one: str, other: str) -> None:
     assert fold(one) == fold(other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("HER2", "HER2-"), ("HER2-", "HER2+"), ("1", "-1"), ("CD4+ CD8-", "CD4+ CD8+"), ("cyst", "cysts")]
+    ("one", "other"),
+    [("HER2", "HER2-"), ("HER2-", "HER2+"), ("1", "-1"), ("CD4+ CD8-", "CD4+ CD8+"), ("cyst", "cysts")],
 )
 def test_names_that_are_two(one: str, other: str) -> None:
     assert fold(one) != fold(other)
@@ -63,7 +65,11 @@ def test_names_that_are_two(one: str, other: str) -> None:
     ("one", "other", "words"),
     [
         (NFC, NFD, r"they differ only in their Unicode form, in ASCII 'b\xe9nin' and 'be\u0301nin'"),
-        ("benign", "be\u00adnign", r"they differ only in blanks or invisible characters, in ASCII 'benign' and 'be\xadnign'"),
+        (
+            "benign",
+            "be\u00adnign",
+            r"they differ only in blanks or invisible characters, in ASCII 'benign' and 'be\xadnign'",
+        ),
         ("a_b", "a b", "they differ only in blanks or invisible characters"),
         ("Cyst", "cyst", "they differ only in case"),
         ("T-cell", "t cell", "they differ only in case, hyphens, blanks or the form of a character"),

@@ -207,7 +207,11 @@ def test_a_dataset_whose_name_is_no_utf8(tmp_path: Path, draw: Draw) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("train_images", "val_images", "test_images"), ("Train Set", "Dev", "Test Set"), ("imagesTr", "imagesVal", "imagesTs")],
+    [
+        ("train_images", "val_images", "test_images"),
+        ("Train Set", "Dev", "Test Set"),
+        ("imagesTr", "imagesVal", "imagesTs"),
+    ],
 )
 def test_split_folders_under_their_usual_names(tmp_path: Path, draw: Draw, names: tuple[str, str, str]) -> None:
     data = load_dataset(drawn(tmp_path, draw, *(f"{split}/{name}" for split in names for name in ("a", "b"))))

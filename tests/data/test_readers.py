@@ -84,3 +84,11 @@ def test_the_collected_datasets(name: str) -> None:
     assert data.root == Path(os.environ["BIOMEDCOOP_DATA"]).absolute() / name
     assert data.notes == ()
     assert all(data.counts(split).all() for split in ("train", "val", "test"))
+
+
+def test_a_table_of_one_class_or_with_gaps_can_be_tested_on(class_folders: Path) -> None:
+    (class_folders / "one.csv").write_text("path,label\ncyst/1.png,cyst\n")
+    assert load_dataset(class_folders / "one.csv", for_training=False).class_names == ("cyst",)
+    (class_folders / "gap.csv").write_text("path,label\ncyst/1.png,0\nnormal_scan/1.png,2\n")
+    data = load_dataset(class_folders / "gap.csv", for_training=False)
+    assert (data.class_names, data.labels.tolist()) == (("class 0", "class 1", "class 2"), [0, 2])

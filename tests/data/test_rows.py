@@ -16,7 +16,10 @@ from biomedcoop.errors import UserError
     [
         (["Cyst", "cyst"], "'Cyst' and 'cyst' are the same; rename one (they differ only in case)"),
         (["T-cell", "t cell"], "are the same; rename one (they differ only in case, hyphens"),
-        (["be\u00adnign", "benign"], r"(they differ only in blanks or invisible characters, in ASCII 'be\xadnign' and 'benign')"),
+        (
+            ["be\u00adnign", "benign"],
+            r"(they differ only in blanks or invisible characters, in ASCII 'be\xadnign' and 'benign')",
+        ),
         (["a", "\u200b"], r"a class name is empty ('\u200b' shows nothing)"),
         (["a", ""], "a class name is empty; name every class"),
         (["a", "b\udce4"], r"the class name 'b\udce4' is not UTF-8"),
@@ -48,5 +51,7 @@ def test_numbers_that_are_no_labels(label: int) -> None:
 
 def test_a_file_name_that_no_table_can_hold(tmp_path: Path) -> None:
     rows = [Row(key, tmp_path / key, label, "train") for label, key in enumerate(("a.png", "b\udce4.png"))]
-    with pytest.raises(UserError, match=r"the file name 'b\\udce4.png' is not UTF-8, so no table can hold it; rename the file"):
+    with pytest.raises(
+        UserError, match=r"the file name 'b\\udce4.png' is not UTF-8, so no table can hold it; rename the file"
+    ):
         build_dataset("d", ("a", "b"), rows, tmp_path, "data")

@@ -32,7 +32,14 @@ def scans(tmp_path: Path, draw: Draw) -> Path:
 
 
 def test_images_in_order_without_what_systems_made(scans: Path, draw: Draw) -> None:
-    for place in ("@eaDir/a.png/THUMB.jpg", "b/@eaDir/x.png", "$RECYCLE.BIN/x.png", "lost+found/x.png", "b/._2.png", ".x/x.png"):
+    for place in (
+        "@eaDir/a.png/THUMB.jpg",
+        "b/@eaDir/x.png",
+        "$RECYCLE.BIN/x.png",
+        "lost+found/x.png",
+        "b/._2.png",
+        ".x/x.png",
+    ):
         draw(scans / place)
     (scans / "Thumbs.db").touch()
     assert found(scans) == ["a.png", "b/2.png", "b/deep/1.png"]
@@ -62,7 +69,9 @@ def test_a_folder_of_two_classes_is_refused(scans: Path) -> None:
     (scans / "b" / "more").symlink_to(scans / "b" / "deep")
     walk = Walk()
     list(walk.images(scans / "b" / "deep", "cyst"))
-    with pytest.raises(UserError, match="one and the same folder, but stand for different classes or splits; remove the link"):
+    with pytest.raises(
+        UserError, match="one and the same folder, but stand for different classes or splits; remove the link"
+    ):
         list(walk.images(scans / "b" / "more", "tumor"))
 
 
@@ -131,7 +140,9 @@ def test_a_folder_that_may_not_be_read(scans: Path) -> None:
 @pytest.mark.parametrize("place", [b"b/b\xe4d.png", b"b\xe4d/1.png"])
 def test_names_that_are_no_utf8(scans: Path, draw: Draw, place: bytes) -> None:
     draw(scans / os.fsdecode(place))
-    with pytest.raises(UserError, match=r"b\\udce4d.*the name is not UTF-8, so no table can hold it; rename it") as caught:
+    with pytest.raises(
+        UserError, match=r"b\\udce4d.*the name is not UTF-8, so no table can hold it; rename it"
+    ) as caught:
         found(scans)
     str(caught.value).encode()
 
