@@ -88,7 +88,7 @@ def test_names_that_are_no_utf8(tmp_path: Path, test_images: list[Path]) -> None
     bad.parent.mkdir()
     shutil.copy(test_images[0], bad)
     for given in (bad, bad.parent):
-        assert r"b\udce4.png': the name is not UTF-8, so no table can hold it; rename it" in refusal(given)
+        assert r"b\udce4.png': the name is not UTF-8, so no table or report can hold it; rename it" in refusal(given)
 
 
 def test_a_killed_run_leaves_nothing_to_the_next(tmp_path: Path) -> None:

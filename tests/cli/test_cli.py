@@ -238,6 +238,16 @@ def test_datasets_check_of_data_that_are_only_tested_on(cli: Cli, refused: Refus
     assert "no problem found" in good.out
 
 
+def test_a_folder_whose_name_is_no_utf8_may_hold_results(discs: Path, tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"b\xe4")
+    done = subprocess.run(
+        [sys.executable, "-m", "biomedcoop", *train_words(discs, place)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"b\udce4/model" in done.stdout
+    assert (place / "metrics.json").exists()
+
+
 def test_predict_says_once_what_it_leaves_out(cli: Cli, run_folder: Path, scans: Path, tmp_path: Path) -> None:
     (scans / "test" / "IM0001").touch()
     (scans / "test" / "loop").symlink_to("..")

@@ -54,6 +54,7 @@ def test_levels_of_which_nobody_can_say(below: dict[str, set[tuple[str, ...]]]) 
         each("benign malignant", "40X 100X 200X 400X"),
         each("0 1 2 3 4", "left right"),
         layout("benign/p1/T1", "benign/p1/T2", "malignant/p2/T1", "malignant/p2/T2"),
+        layout("grade1/p1/series1", "grade1/p1/series2", "grade2/p2/series1", "grade2/p2/series2"),
         layout("benign/images", "malignant/images"),
         layout("8863/0", "8863", "8864/0", "8864"),  # images in the upper folders themselves
         each("benign", "0 1"),

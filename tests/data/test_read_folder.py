@@ -199,7 +199,7 @@ def test_names_that_are_no_utf8(tmp_path: Path, draw: Draw, place: bytes) -> Non
 
 def test_a_dataset_whose_name_is_no_utf8(tmp_path: Path, draw: Draw) -> None:
     said = message(drawn(tmp_path / os.fsdecode(b"b\xe4"), draw, "a", "c"))
-    assert r"the dataset's name 'b\udce4' is not UTF-8, so no report can hold it; rename it" in said
+    assert r"b\udce4': the name is not UTF-8, so no table or report can hold it; rename it" in said
 
 
 # -- folders above the classes

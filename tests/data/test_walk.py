@@ -141,7 +141,7 @@ def test_a_folder_that_may_not_be_read(scans: Path) -> None:
 def test_names_that_are_no_utf8(scans: Path, draw: Draw, place: bytes) -> None:
     draw(scans / os.fsdecode(place))
     with pytest.raises(
-        UserError, match=r"b\\udce4d.*the name is not UTF-8, so no table can hold it; rename it"
+        UserError, match=r"b\\udce4d.*the name is not UTF-8, so no table or report can hold it; rename it"
     ) as caught:
         found(scans)
     str(caught.value).encode()

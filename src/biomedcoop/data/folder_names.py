@@ -30,6 +30,7 @@ _MASK_WORD = "masks?|segs?|segmentations?|gts?|ground[ _-]?truths?|labels?|annot
 _MASK_STEM = re.compile(
     rf"(?P<before>.+?)[ _.-]+(?:{_MASK_WORD})(?:[ _.-]*\(?\d+\)?){{0,2}}|(?:{_MASK_WORD})[ _.-]+(?P<after>.+)"
 )
+_MASK_HINT = re.compile("mask|seg|gt|truth|label|annotation")
 _IMAGE_STEM = re.compile(r"(?P<stem>.+?)[ _.-]+(?:image|img|original|orig|raw)")
 
 
@@ -62,6 +63,8 @@ def is_image_folder(name: str) -> bool:
 def masks_of(stems: list[str]) -> set[str]:
     """Those of the files' stems in a folder that name a mask of another of them: "benign (1)_mask" beside "benign (1)"."""
     described = {stem: _described(stem) for stem in stems}
+    if not any(described.values()):
+        return set()
     images = {stem.casefold() for stem, image in described.items() if image is None}
     images |= {found["stem"] for stem in images if (found := _IMAGE_STEM.fullmatch(stem))}
     return {stem for stem, image in described.items() if image in images}
@@ -75,7 +78,10 @@ def mirrored(stems: list[str], images: list[str]) -> bool:
 
 def _described(stem: str) -> str | None:
     """The stem of the image of which a stem names a mask."""
-    found = _MASK_STEM.fullmatch(stem.casefold())
+    stem = stem.casefold()
+    found = (
+        _MASK_STEM.fullmatch(stem) if _MASK_HINT.search(stem) else None
+    )  # the hint spares most names the long pattern
     return (found["before"] or found["after"]) if found else None
 
 
