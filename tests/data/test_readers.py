@@ -104,7 +104,7 @@ def test_names_that_no_report_can_hold(class_folders: Path) -> None:
     with pytest.raises(UserError, match="is not UTF-8"):
         load_dataset(class_folders, split_file=class_folders / "b\udce4.json")
     class_folders.rename(class_folders.with_name("b\udce4"))
-    with pytest.raises(UserError, match="the dataset's name .* is not UTF-8"):
+    with pytest.raises(UserError, match=r"the dataset's name .* is not UTF-8"):
         read_table(class_folders.with_name("b\udce4") / "t.csv")
 
 
