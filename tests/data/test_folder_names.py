@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from biomedcoop.data.folder_names import is_image_folder, is_mask_folder, is_visible, masks_of, split_word
+from biomedcoop.data.folder_names import is_image_folder, is_mask_folder, is_visible, mask_folders, masks_of, split_word
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,28 @@ def test_folders_that_may_hold_masks(name: str) -> None:
 @pytest.mark.parametrize("name", ["no_mask", "with mask", "benign", "images", "train", "segmented neutrophil", "", "7"])
 def test_folders_that_hold_no_masks_by_their_name(name: str) -> None:
     assert not is_mask_folder(name)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("images", "masks|infection masks|lung masks"),
+        ("imagesTr|imagesTs", "labelsTr"),
+        ("train|val|test", "masks"),
+        ("train_images|test_images", "train_masks|test_masks"),
+        ("ISIC_Training_Data", "ISIC_Training_GroundTruth"),
+        ("frames of polyps", "masks of polyps"),
+    ],
+)
+def test_folders_of_masks_beside_those_of_images(images: str, masks: str) -> None:
+    assert mask_folders([*images.split("|"), *masks.split("|")]) == masks.split("|")
+
+
+@pytest.mark.parametrize(
+    "names", ["mask|no_mask", "with_mask|without_mask", "seg|band", "masks", "benign|masked", "Label|Control"]
+)
+def test_classes_that_sound_like_masks(names: str) -> None:
+    assert mask_folders(names.split("|")) == []
 
 
 def test_folders_that_say_no_more_than_images() -> None:

@@ -12,7 +12,10 @@ _SPLITS = {
 # too short to stand alone: TR and TS are tricuspid regurgitation and stenosis
 _SHORT_SPLITS = {"tr": "train", "va": "val", "vl": "val", "ts": "test"}
 _FILLERS = frozenset({"set", "data", "dataset", "folder", "files", "split"})
-_IMAGES = frozenset({"image", "images", "img", "imgs", "jpeg", "jpg", "png", "original", "originals", "raw"})
+_IMAGES = frozenset(
+    {"image", "images", "img", "imgs", "frame", "frames", "photo", "photos", "picture", "pictures", "scan", "scans"}
+    | {"jpeg", "jpg", "png", "original", "originals", "raw"}
+)
 _MASKS = frozenset(
     {"mask", "masks", "seg", "segs", "segmentation", "segmentations", "annotation", "annotations", "label", "labels"}
     | {"gt", "gts", "groundtruth", "groundtruths"}
@@ -60,6 +63,21 @@ def is_image_folder(name: str) -> bool:
     return bool(telling) and all(word in _IMAGES for word in telling)
 
 
+def mask_folders(names: list[str]) -> list[str]:
+    """Those of the folders beside each other that hold masks of the images in the others, as far as names say so.
+
+    Beside "images" these are "masks" and "lung masks", beside "train" "masks", beside "ISIC_Data" "ISIC_GroundTruth". Alone, "mask"
+    may be a class.
+    """
+    named = [name for name in names if not _MASKS.isdisjoint(_words(name))]
+    others = [name for name in names if name not in named]
+    if any(map(is_image_folder, others)):
+        return named
+    training = any(split_word(name) == "train" for name in others)
+    about = {_about(name) for name in others}
+    return [name for name in named if (training and is_mask_folder(name)) or (_about(name) and _about(name) in about)]
+
+
 def masks_of(stems: list[str]) -> set[str]:
     """Those of the files' stems in a folder that name a mask of another of them: "benign (1)_mask" beside "benign (1)"."""
     described = {stem: _described(stem) for stem in stems}
@@ -90,6 +108,11 @@ def _words(name: str) -> list[str]:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_a-zA-Z]+", name)
     text = " ".join(words).lower()
     return text.replace("ground truth", "groundtruth").split()
+
+
+def _about(name: str) -> tuple[str, ...]:
+    """What a folder's name says beside images, masks and data."""
+    return tuple(word for word in _words(name) if word not in _IMAGES | _MASKS | _FILLERS)
 
 
 def _unsplit(name: str) -> list[str]:

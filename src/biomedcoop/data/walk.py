@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomedcoop.data.folder_names import is_image_folder, is_mask_folder, is_visible, masks_of, mirrored, split_word
+from biomedcoop.data.folder_names import is_mask_folder, is_visible, mask_folders, masks_of, mirrored
 from biomedcoop.data.images import IMAGE_SUFFIXES
 from biomedcoop.data.names import is_text
 from biomedcoop.errors import UserError
@@ -193,15 +193,13 @@ def check_text(path: Path, name: str) -> None:
 
 
 def _mask_folders(folder: Path, folders: list[str], images: list[str]) -> list[str]:
-    """Those of the folders in ``folder`` that hold masks: beside images/, beside train/, or named file by file as the images."""
-    found = [name for name in folders if is_mask_folder(name)]
-    if not found:
-        return []
-    beside = [name for name in folders if name not in found]
-    if any(is_image_folder(name) or split_word(name) == "train" for name in beside):
+    """Those of the folders in ``folder`` that hold masks: by their names, or named file by file as the images beside them."""
+    found = mask_folders(folders)
+    if not images:
         return found
     stems = [_stem(name) for name in images]
-    return [name for name in found if images and mirrored(_stems_in(folder / name), stems)]
+    doubtful = [name for name in folders if name not in found and is_mask_folder(name)]
+    return found + [name for name in doubtful if mirrored(_stems_in(folder / name), stems)]
 
 
 def _stems_in(folder: Path) -> list[str]:
