@@ -417,7 +417,9 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
         report = bc.run(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
     (leak,) = report.leaks
     assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; the numbers")
-    assert any(line.startswith(f"{leak} The first is 'test/") for line in said_before_work)  # names only on the terminal
+    assert any(
+        line.startswith(f"{leak} The first is 'test/") for line in said_before_work
+    )  # names only on the terminal
     text = (tmp_path / "run" / "report.md").read_text()
     assert text.split("\n\n")[1].startswith("> **The test images are not independent.** Test images that are copies")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import check_new_folder, check_writable, new_folder, write_atomically
+from biomedcoop.output import check_new_folder, check_writable, new_file, new_folder, write_atomically
 
 MARK = "metrics.json"
 
@@ -221,20 +221,130 @@ with new_folder(Path(sys.argv[1]), overwrite=True, mark="metrics.json") as folde
 """
 
 
-def test_a_killed_process_leaves_the_old_result(place: Path, old: Path) -> None:
-    for path, before in ((old, {"x": OLD}), (place / "y", {})):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
-        assert done.returncode == -signal.SIGKILL
-        assert path.exists() == bool(before)
+def killed(script: str, *words: object) -> None:
+    done = subprocess.run([sys.executable, "-c", script, *map(str, words)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def hidden(place: Path) -> list[str]:
+    """What stands there in hidden names, without machine and number: ".x.new"."""
+    return sorted(path.name.split("-")[0] for path in place.iterdir() if path.name.startswith("."))
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(place: Path, old: Path) -> None:
+    for path, before in ((old, True), (place / "y", False)):
+        killed(KILLED, path)
+        killed(KILLED, path)
+        assert path.exists() == before
     visible = {name: text for name, text in files_below(place).items() if not name.startswith(".")}
     assert visible == OLD
-    # and the next attempt succeeds
+    assert hidden(place) == [".x.new", ".y.new"]  # the second removed what the first had left
     with new_folder(place / "y", mark=MARK) as folder:
         (folder / MARK).write_text("new")
     assert (place / "y" / MARK).read_text() == "new"
+    assert hidden(place) == [".x.new"]
+    check_new_folder(old, True, MARK)
+    assert hidden(place) == []
+
+
+KILLED_AT_THE_LAST_STEP = """
+import os, signal, sys
+from pathlib import Path
+from biomedcoop.output import new_folder
+real = Path.replace
+def replace(self, target):
+    if ".new-" in self.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+Path.replace = replace
+with new_folder(Path(sys.argv[1]), overwrite=True, mark="metrics.json") as folder:
+    (folder / "metrics.json").write_text("new")
+"""
+
+
+def test_a_result_that_a_killed_process_had_moved_away_is_put_back(place: Path, old: Path) -> None:
+    killed(KILLED_AT_THE_LAST_STEP, old)
+    assert hidden(place) == [".x.new", ".x.old"]
+    assert not old.exists()
+    with pytest.raises(UserError, match="x exists already"):
+        check_new_folder(old, False, MARK)
+    assert files_below(place) == OLD
+    assert hidden(place) == []
+
+
+ALIVE = """
+import sys
+from pathlib import Path
+from biomedcoop.output import new_folder
+with new_folder(Path(sys.argv[1]), mark="metrics.json") as folder:
+    (folder / "metrics.json").write_text("slow")
+    print("begun", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_process_that_lives_is_left_alone(place: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ALIVE, str(place / "x")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        check_new_folder(place / "x", False, MARK)
+        with pytest.raises(RuntimeError), new_folder(place / "x", mark=MARK):
+            raise RuntimeError
+        assert hidden(place) == [".x.new"]
+        os.utime(next(place.iterdir()), (0, 0))  # old, but held
+        check_new_folder(place / "x", False, MARK)
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.wait() == 0
+    assert files_below(place) == {f"x/{MARK}": "slow"}
+    assert hidden(place) == []
+
+
+def test_what_another_machine_left_is_removed_when_it_is_old(place: Path) -> None:
+    for name in (".x.new-0badcafe-00000001", ".x.new-00000002"):  # the second as earlier versions named it
+        (place / name).mkdir()
+        (place / name / "part").write_text("half")
+    (place / ".x.csv.new-00000003").write_text("half")
+    others = [".y.new-0badcafe-00000001", ".x.new-1", ".x.newer-00000001", ".x.old-fashioned"]
+    for name in others:
+        (place / name).mkdir()
+        os.utime(place / name, (0, 0))
+    check_new_folder(place / "x", False, MARK)
+    assert (place / ".x.new-0badcafe-00000001").exists()
+    for path in (place / ".x.new-0badcafe-00000001", place / ".x.new-00000002"):
+        os.utime(path / "part", (0, 0))
+        os.utime(path, (0, 0))
+    os.utime(place / ".x.csv.new-00000003", (0, 0))
+    check_new_folder(place / "x", False, MARK)
+    with new_file(place / "x.csv") as file:
+        file.write_text("whole")
+    assert sorted(path.name for path in place.iterdir()) == sorted([*others, "x.csv"])
 
 
 # -- files
+
+
+def test_a_file_takes_its_place_when_it_is_whole(place: Path) -> None:
+    (place / "x.csv").write_text("old")
+    (place / "link.csv").symlink_to("x.csv")
+    with pytest.raises(RuntimeError), new_file(place / "x.csv") as file:  # noqa: PT012
+        file.write_text("half")
+        raise RuntimeError
+    assert files_below(place) == {"x.csv": "old", "link.csv": "old"}
+    with new_file(place / "link.csv") as file:
+        file.write_text("new")
+    assert (place / "link.csv").is_symlink()
+    assert files_below(place) == {"x.csv": "new", "link.csv": "new"}
+    with (
+        full_disk(),
+        pytest.raises(UserError, match=r"cannot write .*x\.csv: File too large"),
+        new_file(place / "x.csv") as file,
+    ):
+        file.write_bytes(b"n" * 100_000)
+    assert files_below(place) == {"x.csv": "new", "link.csv": "new"}
 
 
 def test_a_file_is_written_and_replaced(place: Path) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -80,6 +84,48 @@ def test_a_folder_is_searched_for_images_only(tmp_path: Path, test_images: list[
     ]
 
 
+def test_a_folder_is_searched_as_for_training(tmp_path: Path, test_images: list[Path]) -> None:
+    for place in ("a.png", "a_mask.png", "b/1.png", "b/masks/1.png", "@eaDir/a.png", "lost+found/1.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(test_images[0], tmp_path / place)
+    (tmp_path / "b" / "loop").symlink_to("..")
+    (tmp_path / "b" / "scan.dcm").touch()
+    told: list[str] = []
+    assert list(find_images([tmp_path], tell=told.append)) == [tmp_path / "a.png", tmp_path / "b" / "1.png"]
+    assert told == [
+        f"1 file in {tmp_path.name} is no image and was ignored (.dcm: 1); DICOM files are not read yet, convert them to PNG",
+        f"a mask beside the images in {tmp_path.name} was left out, first {tmp_path.name}/a_mask.png",
+        "the folder masks in b holds masks and was left out (files: 1)",
+    ]
+
+
+def test_names_that_are_no_utf8(tmp_path: Path, test_images: list[Path]) -> None:
+    bad = tmp_path / os.fsdecode(b"d") / os.fsdecode(b"b\xe4.png")
+    bad.parent.mkdir()
+    shutil.copy(test_images[0], bad)
+    for given in (bad, bad.parent):
+        assert r"b\udce4.png': the name is not UTF-8, so no table or report can hold it; rename it" in refusal(given)
+
+
+def test_a_killed_run_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from biomedcoop.classifier.predictions import write_predictions
+def rows():
+    yield {"path": "a.png"}
+    os.kill(os.getpid(), signal.SIGKILL)
+write_predictions(rows(), ["path"], Path(sys.argv[1]))
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "out.csv")], check=False)
+        assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.csv.new-")
+    write_predictions([{"path": "a.png"}], ["path"], tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -143,6 +189,8 @@ def test_a_parquet_table_without_paths(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     assert f"{tmp_path / 'no.png'} does not exist" in refusal(tmp_path / "no.png")
     assert f"{tmp_path} holds no image" in refusal(tmp_path)
+    (tmp_path / "scan.dcm").touch()
+    assert "is no image and was ignored (.dcm: 1); DICOM files are not read yet" in refusal(tmp_path)
 
 
 def test_paths_from_another_system(tmp_path: Path, test_images: list[Path]) -> None:

@@ -262,6 +262,34 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch, 
 # -- datasets, doctor
 
 
+def test_datasets_check_of_data_that_are_only_tested_on(cli: Cli, refused: Refused, scans: Path) -> None:
+    only(scans, "red_stone")
+    assert "one class ('red_stone'" in refused("datasets", "check", scans)
+    good = cli("datasets", "check", scans, "--for-testing")
+    assert (good.status, good.err) == (0, "")
+    assert "no problem found" in good.out
+
+
+def test_a_folder_whose_name_is_no_utf8_may_hold_results(discs: Path, tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"b\xe4")
+    done = subprocess.run(
+        [sys.executable, "-m", "biomedcoop", *train_words(discs, place)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"b\udce4/model" in done.stdout
+    assert (place / "metrics.json").exists()
+
+
+def test_predict_says_once_what_it_leaves_out(cli: Cli, run_folder: Path, scans: Path, tmp_path: Path) -> None:
+    (scans / "test" / "IM0001").touch()
+    (scans / "test" / "loop").symlink_to("..")
+    done = cli("predict", run_folder, scans / "test", "--backbone", TINY, "--out", tmp_path / "p.csv")
+    assert done.err.splitlines() == [
+        "note: 1 file in test is no image and was ignored (no suffix: 1)",
+        f"30 predictions in {tmp_path / 'p.csv'}",
+    ]
+
+
 def test_datasets_check(cli: Cli, scans: Path) -> None:
     good = cli("datasets", "check", scans)
     assert good.status == 0

@@ -164,3 +164,13 @@ def test_images_of_one_colour_are_a_warning(folder: Path) -> None:
     assert any("transparent everywhere" in w and "2, first train/cyst/2.png" in w for w in report.warnings)
     assert any("one colour everywhere: 2, first train/cyst/0.png" in w for w in report.warnings)
     assert len(report.warnings) == 2
+
+
+def test_data_that_are_only_tested_on(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "ext" / "malignant" / "1.png")
+    with pytest.raises(UserError, match="one class"):
+        check_dataset(tmp_path / "ext")
+    report = check_dataset(tmp_path / "ext", for_training=False)
+    assert (report.problems, report.short_classes) == ([], {})
+    (tmp_path / "ext" / "malignant" / "2.png").write_text("no picture")
+    assert "unreadable images: 1" in check_dataset(tmp_path / "ext", for_training=False).problems[0]

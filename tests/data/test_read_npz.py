@@ -116,3 +116,26 @@ def test_files_that_are_no_archive(tmp_path: Path) -> None:
         (tmp_path / f"{name}.npz").write_bytes(content)
         with pytest.raises(UserError, match=r"no \.npz archive"):
             load_dataset(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize("other", ["be\u0301nin", "b\u00e9nin\u200b", "B\u00c9NIN"])
+def test_class_names_that_look_the_same(tmp_path: Path, other: str) -> None:
+    file = save(tmp_path / "scans.npz", {**arrays(classes=3), "class_names": np.array(["b\u00e9nin", other, "malin"])})
+    with pytest.raises(UserError, match=r"are the same; rename one"):
+        load_dataset(file)
+
+
+def test_data_that_are_only_tested_on(tmp_path: Path) -> None:
+    images = arrays()["test_images"]
+    gap = save(tmp_path / "gap.npz", {"test_images": images, "test_labels": np.array([0, 0, 2, 2, 2, 0])})
+    data = load_dataset(gap, for_training=False)
+    assert data.class_names == ("class 0", "class 1", "class 2")
+    assert data.counts("test").tolist() == [3, 0, 3]
+    names = np.array(["cyst", "stone", "tumor"])
+    one = {"test_images": images, "test_labels": np.full(6, 2), "class_names": names}
+    assert load_dataset(save(tmp_path / "one.npz", one), for_training=False).counts("test").tolist() == [0, 0, 6]
+    single = save(tmp_path / "single.npz", {"test_images": images, "test_labels": np.zeros(6, dtype=int)})
+    assert load_dataset(single, for_training=False).class_names == ("class 0",)
+    for file in (gap, single):
+        with pytest.raises(UserError):
+            load_dataset(file)

@@ -170,3 +170,27 @@ def test_a_split_file_that_cannot_be_read(folder: Path) -> None:
     (folder / "split.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not a readable JSON"):
         load_dataset(folder)
+
+
+def test_data_that_are_only_tested_on(folder: Path) -> None:
+    file = write(folder / "split.json", {"test": [["a/1.png", 0, "a"], ["b_b/1.png", 2, "b_b"]]})
+    data = load_dataset(folder, for_training=False)
+    assert data.class_names == ("a", "class 1", "b b")
+    assert data.counts("test").tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match="the labels are 0, 2"):
+        load_dataset(folder)
+    write(file, {"test": [["a/1.png", 0, "a"]]})
+    assert load_dataset(folder, for_training=False).class_names == ("a",)
+
+
+def test_a_split_file_says_a_class_in_any_spelling_and_number(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,label\n" + "".join(f"b_b/{n}.png,B_b\n" for n in (1, 2)))
+    file = write(folder / "mine.json", {"test": [["b_b/2.png", 1, "b-b"]]})
+    data = load_dataset(folder / "t.csv", split_file=file, for_training=False)
+    assert (data.keys, data.class_names) == (("b_b/2.png",), ("B b",))
+
+
+def test_class_names_that_look_the_same(folder: Path) -> None:
+    write(folder / "split.json", changed(val=[["a/3.png", 2, "a\u200b"]]))
+    with pytest.raises(UserError, match="are the same; rename one"):
+        load_dataset(folder)

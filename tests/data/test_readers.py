@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from biomedcoop.data.read_table import read_table
 from biomedcoop.data.readers import load_dataset
 from biomedcoop.errors import UserError
 
@@ -84,3 +86,36 @@ def test_the_collected_datasets(name: str) -> None:
     assert data.root == Path(os.environ["BIOMEDCOOP_DATA"]).absolute() / name
     assert data.notes == ()
     assert all(data.counts(split).all() for split in ("train", "val", "test"))
+
+
+def test_a_table_of_one_class_or_with_gaps_can_be_tested_on(class_folders: Path) -> None:
+    (class_folders / "one.csv").write_text("path,label\ncyst/1.png,cyst\n")
+    assert load_dataset(class_folders / "one.csv", for_training=False).class_names == ("cyst",)
+    (class_folders / "gap.csv").write_text("path,label\ncyst/1.png,0\nnormal_scan/1.png,2\n")
+    data = load_dataset(class_folders / "gap.csv", for_training=False)
+    assert (data.class_names, data.labels.tolist()) == (("class 0", "class 1", "class 2"), [0, 2])
+
+
+def test_names_that_no_report_can_hold(class_folders: Path) -> None:
+    for name in ("b\udce4.npz", "b\udce4.csv"):
+        (class_folders / name).write_text("path,label\ncyst/1.png,cyst\nnormal_scan/1.png,normal\n")
+        assert "the name is not UTF-8, so no table or report can hold it" in message(class_folders / name)
+    shutil.copy(class_folders / name, class_folders / "t.csv")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        load_dataset(class_folders, split_file=class_folders / "b\udce4.json")
+    class_folders.rename(class_folders.with_name("b\udce4"))
+    with pytest.raises(UserError, match=r"the dataset's name .* is not UTF-8"):
+        read_table(class_folders.with_name("b\udce4") / "t.csv")
+
+
+def test_data_that_may_not_be_read(class_folders: Path) -> None:
+    class_folders.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:  # who may read everything
+            os.seteuid(65534)
+        assert "Permission denied); change its rights" in message(class_folders)
+    finally:
+        if root:
+            os.seteuid(0)
+        class_folders.chmod(0o755)

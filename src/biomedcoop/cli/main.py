@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import warnings
@@ -59,6 +60,8 @@ def main() -> None:
     """Run a command; a user's mistake is one line on stderr and exit status 2."""
     wait_passively()
     show_log()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name may be no UTF-8, and a terminal may know no Unicode
+        sys.stdout.reconfigure(errors="backslashreplace")
     # a job that is ended by a scheduler removes its temporary files as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # the pixel limit is checked by the package itself, with a message of its own

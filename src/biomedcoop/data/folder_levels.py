@@ -68,9 +68,9 @@ def _may_be_classes(uppers: list[str], names: list[str], level: int) -> bool:
         return True
     if any(map(_is_diagnosis, uppers)):
         return False
-    in_series, labels = _in_series(uppers), names == [str(number) for number in range(len(names))]
-    patients_of_each = _in_series(names) and not labels  # 1, 2, 3 of one class and 1, 2, 3 of the next
-    return in_series or not (level or patients_of_each)
+    labels = names == [str(number) for number in range(len(names))]
+    counted = _in_series(names) and not labels  # patients 1, 2, 3 of one class and 1, 2, 3 of the next
+    return not (level and counted) if _in_series(uppers) else not (level or counted)
 
 
 def _is_diagnosis(name: str) -> bool:

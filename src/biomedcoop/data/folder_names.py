@@ -12,7 +12,10 @@ _SPLITS = {
 # too short to stand alone: TR and TS are tricuspid regurgitation and stenosis
 _SHORT_SPLITS = {"tr": "train", "va": "val", "vl": "val", "ts": "test"}
 _FILLERS = frozenset({"set", "data", "dataset", "folder", "files", "split"})
-_IMAGES = frozenset({"image", "images", "img", "imgs", "jpeg", "jpg", "png", "original", "originals", "raw"})
+_IMAGES = frozenset(
+    {"image", "images", "img", "imgs", "frame", "frames", "photo", "photos", "picture", "pictures", "scan", "scans"}
+    | {"jpeg", "jpg", "png", "original", "originals", "raw"}
+)
 _MASKS = frozenset(
     {"mask", "masks", "seg", "segs", "segmentation", "segmentations", "annotation", "annotations", "label", "labels"}
     | {"gt", "gts", "groundtruth", "groundtruths"}
@@ -30,6 +33,7 @@ _MASK_WORD = "masks?|segs?|segmentations?|gts?|ground[ _-]?truths?|labels?|annot
 _MASK_STEM = re.compile(
     rf"(?P<before>.+?)[ _.-]+(?:{_MASK_WORD})(?:[ _.-]*\(?\d+\)?){{0,2}}|(?:{_MASK_WORD})[ _.-]+(?P<after>.+)"
 )
+_MASK_HINT = re.compile("mask|seg|gt|truth|label|annotation")
 _IMAGE_STEM = re.compile(r"(?P<stem>.+?)[ _.-]+(?:image|img|original|orig|raw)")
 
 
@@ -59,9 +63,26 @@ def is_image_folder(name: str) -> bool:
     return bool(telling) and all(word in _IMAGES for word in telling)
 
 
+def mask_folders(names: list[str]) -> list[str]:
+    """Those of the folders beside each other that hold masks of the images in the others, as far as names say so.
+
+    Beside "images" these are "masks" and "lung masks", beside "train" "masks", beside "ISIC_Data" "ISIC_GroundTruth". Alone, "mask"
+    may be a class.
+    """
+    named = [name for name in names if not _MASKS.isdisjoint(_words(name))]
+    others = [name for name in names if name not in named]
+    if any(map(is_image_folder, others)):
+        return named
+    training = any(split_word(name) == "train" for name in others)
+    about = {_about(name) for name in others}
+    return [name for name in named if (training and is_mask_folder(name)) or (_about(name) and _about(name) in about)]
+
+
 def masks_of(stems: list[str]) -> set[str]:
     """Those of the files' stems in a folder that name a mask of another of them: "benign (1)_mask" beside "benign (1)"."""
     described = {stem: _described(stem) for stem in stems}
+    if not any(described.values()):
+        return set()
     images = {stem.casefold() for stem, image in described.items() if image is None}
     images |= {found["stem"] for stem in images if (found := _IMAGE_STEM.fullmatch(stem))}
     return {stem for stem, image in described.items() if image in images}
@@ -75,7 +96,10 @@ def mirrored(stems: list[str], images: list[str]) -> bool:
 
 def _described(stem: str) -> str | None:
     """The stem of the image of which a stem names a mask."""
-    found = _MASK_STEM.fullmatch(stem.casefold())
+    stem = stem.casefold()
+    found = (
+        _MASK_STEM.fullmatch(stem) if _MASK_HINT.search(stem) else None
+    )  # the hint spares most names the long pattern
     return (found["before"] or found["after"]) if found else None
 
 
@@ -84,6 +108,11 @@ def _words(name: str) -> list[str]:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_a-zA-Z]+", name)
     text = " ".join(words).lower()
     return text.replace("ground truth", "groundtruth").split()
+
+
+def _about(name: str) -> tuple[str, ...]:
+    """What a folder's name says beside images, masks and data."""
+    return tuple(word for word in _words(name) if word not in _IMAGES | _MASKS | _FILLERS)
 
 
 def _unsplit(name: str) -> list[str]:

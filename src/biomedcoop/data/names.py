@@ -51,4 +51,8 @@ def difference(one: str, other: str) -> str:
 
 def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8: a file's name on Linux is bytes, which may be of another encoding."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

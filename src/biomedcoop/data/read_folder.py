@@ -72,13 +72,14 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
         raise UserError(f"{without}: this class folder holds no image that can be read; add some or remove the folder")
     check_class_names(class_folders, folder, for_training)
     below: dict[str, set[Parts]] = {path.name: set() for path in named.values()}
-    for _, class_folder, path in found:
-        below[named[fold(class_folder.name)].name].add(path.relative_to(class_folder).parts[:-1])
+    for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in found}:
+        below[named[fold(class_folder.name)].name].add(holder.relative_to(class_folder).parts)
     check_levels(below, folder)
     class_names = _label_order(folder.name, [clean_class_name(name) for name in class_folders])
-    label_of = {fold(name): label for label, name in enumerate(class_names)}
+    number = {fold(name): label for label, name in enumerate(class_names)}
+    label_of = {class_folder: number[fold(class_folder.name)] for class_folder in {place for _, place, _ in found}}
     rows = [
-        Row(path.relative_to(folder).as_posix(), path, label_of[fold(class_folder.name)], split)
+        Row(path.relative_to(folder).as_posix(), path, label_of[class_folder], split)
         for split, class_folder, path in found
     ]
     notes += walk.notes(folder.name)

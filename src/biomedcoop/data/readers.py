@@ -18,6 +18,7 @@ from biomedcoop.data.read_table import read_table
 from biomedcoop.data.rows import check_training_images
 from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.data.split import draw_split
+from biomedcoop.data.walk import check_text
 from biomedcoop.errors import UserError
 
 DATA_VARIABLE = "BIOMEDCOOP_DATA"
@@ -54,12 +55,24 @@ def load_dataset(
     Raises:
         UserError: one clear line: what is wrong, where, and how to mend it.
     """
+    try:
+        return _load(source, split_file, seed, for_training)
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename or source}: it may not be read ({error.strerror}); change its rights"
+        ) from error
+
+
+def _load(source: str | Path, split_file: str | Path | None, seed: int, for_training: bool) -> Dataset:
     split_path = None if split_file is None else user_path(split_file)
+    if split_path is not None:
+        check_text(split_path, split_path.name)  # reports and notes name it
     if str(source).startswith("simulated:"):
         where: object = source
         data = load_simulated(str(source))
     else:
         path = _locate(source)
+        check_text(path, path.name)
         if path.is_dir():
             own_split = split_path or find_split_file(path)
             where = own_split or path

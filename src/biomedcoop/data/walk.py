@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomedcoop.data.folder_names import is_image_folder, is_mask_folder, is_visible, masks_of, mirrored, split_word
+from biomedcoop.data.folder_names import is_mask_folder, is_visible, mask_folders, masks_of, mirrored
 from biomedcoop.data.images import IMAGE_SUFFIXES
 from biomedcoop.data.names import is_text
 from biomedcoop.errors import UserError
@@ -74,9 +74,9 @@ class Walk:
         """
         folders, files = self._listed(folder)
         images = [name for name in files if is_image(name)]
-        stems = masks_of([Path(name).stem for name in images])
-        masks = [name for name in images if Path(name).stem in stems]
-        images = [name for name in images if Path(name).stem not in stems]
+        described = masks_of([_stem(name) for name in images])
+        masks = [name for name in images if _stem(name) in described]
+        images = [name for name in images if _stem(name) not in described]
         for name in _mask_folders(folder, folders, images):
             folders.remove(name)
             self._mask_folders[folder / name] = sum(
@@ -156,29 +156,28 @@ class Walk:
         try:
             with os.scandir(folder) as entries:
                 for entry in sorted((entry for entry in entries if is_visible(entry.name)), key=lambda e: e.name):
-                    path = folder / entry.name
-                    if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises on a loop
-                        if path not in self.dangling:
-                            self.dangling.append(path)
-                        if not is_image(entry.name):
-                            continue
+                    if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - Path.exists raises on a loop
+                        if folder / entry.name not in self.dangling:
+                            self.dangling.append(folder / entry.name)
+                        if is_image(entry.name):
+                            files.append(entry.name)
                     elif entry.is_dir():
                         folders.append(entry.name)
-                        check_text(path, entry.name)
-                        continue
-                    if is_image(entry.name):
-                        check_text(path, entry.name)
-                    files.append(entry.name)
+                    else:
+                        files.append(entry.name)
         except OSError as error:
             raise UserError(
                 f"{folder}: the folder cannot be read ({error.strerror or error}); change its rights"
             ) from error
+        for name in (*folders, *filter(is_image, files)):
+            if not is_text(name):
+                check_text(folder / name, name)
         return folders, files
 
 
 def is_image(name: str) -> bool:
     """Whether a file's name ends as that of an image."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - runs for every file
 
 
 def check_text(path: Path, name: str) -> None:
@@ -188,19 +187,19 @@ def check_text(path: Path, name: str) -> None:
         UserError: ``name`` is no UTF-8.
     """
     if not is_text(name):
-        raise UserError(f"{str(path)!r}: the name is not UTF-8, so no table can hold it; rename it, e.g. with convmv")
+        raise UserError(
+            f"{str(path)!r}: the name is not UTF-8, so no table or report can hold it; rename it, e.g. with convmv"
+        )
 
 
 def _mask_folders(folder: Path, folders: list[str], images: list[str]) -> list[str]:
-    """Those of the folders in ``folder`` that hold masks: beside images/, beside train/, or named file by file as the images."""
-    found = [name for name in folders if is_mask_folder(name)]
-    if not found:
-        return []
-    beside = [name for name in folders if name not in found]
-    if any(is_image_folder(name) or split_word(name) == "train" for name in beside):
+    """Those of the folders in ``folder`` that hold masks: by their names, or named file by file as the images beside them."""
+    found = mask_folders(folders)
+    if not images:
         return found
-    stems = [Path(name).stem for name in images]
-    return [name for name in found if images and mirrored(_stems_in(folder / name), stems)]
+    stems = [_stem(name) for name in images]
+    doubtful = [name for name in folders if name not in found and is_mask_folder(name)]
+    return found + [name for name in doubtful if mirrored(_stems_in(folder / name), stems)]
 
 
 def _stems_in(folder: Path) -> list[str]:
@@ -208,7 +207,11 @@ def _stems_in(folder: Path) -> list[str]:
         names = os.listdir(folder)  # noqa: PTH208 - plain strings
     except OSError:
         return []  # the walk says so
-    return [Path(name).stem for name in names if is_visible(name) and is_image(name)]
+    return [_stem(name) for name in names if is_visible(name) and is_image(name)]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122
 
 
 def _leads_back(target: str, inside: str) -> bool:
