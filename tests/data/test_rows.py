@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.rows import Row, build_dataset, check_class_names, names_by_label, names_of_numbers
+from biomedcoop.data.names import check_class_names
+from biomedcoop.data.rows import Row, build_dataset, names_by_label, names_of_numbers
 from biomedcoop.errors import UserError
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from biomedcoop.data.names import clean_class_name, fold
+from biomedcoop.data.names import check_class_names
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -63,7 +63,7 @@ class Dataset:
         where = f"dataset {self.name!r}"
         names = _texts(self.class_names, f"{where}: class_names")
         checked: dict[str, Any] = {
-            "class_names": check_class_names(names, where),
+            "class_names": check_class_names(names, where, for_training=False),
             "labels": _labels(self.labels, names, where),
             "images": _images(self.images, where),
             "keys": _texts(self.keys, f"{where}: keys"),
@@ -119,25 +119,6 @@ class Dataset:
     def _set(self, attributes: dict[str, Any]) -> None:
         for attribute, value in attributes.items():
             object.__setattr__(self, attribute, value)
-
-
-def check_class_names(class_names: Sequence[str], where: object) -> tuple[str, ...]:
-    """The names in the form in which they are kept.
-
-    Raises:
-        UserError: there is none, one is empty, or two are the same (case, ``_`` and hyphen make no difference).
-    """
-    if not class_names:
-        raise UserError(f"{where}: there is no class name; name every class")
-    seen: dict[str, str] = {}
-    for name in class_names:
-        folded = fold(name)
-        if not folded:
-            raise UserError(f"{where}: a class name is empty; name every class")
-        if folded in seen:
-            raise UserError(f"{where}: the class names {seen[folded]!r} and {name!r} are the same; rename one")
-        seen[folded] = name
-    return tuple(map(clean_class_name, class_names))
 
 
 def _labels(given: Any, class_names: Sequence[str], where: str) -> npt.NDArray[np.int64]:

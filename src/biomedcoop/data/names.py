@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+from biomedcoop.errors import UserError
 
 _JOINERS = "\u200c\u200d"  # between letters of Persian, Hindi and others they belong to the spelling
 _NUMBER_SIGNS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # of category Cf, but one sees them
@@ -56,3 +59,37 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_class_names(class_names: Sequence[str], where: object, for_training: bool = True) -> tuple[str, ...]:
+    """The names in the form in which they are kept.
+
+    Args:
+        where: the data, for messages.
+        for_training: two names are needed then; else one is enough.
+
+    Raises:
+        UserError: too few, one that is empty or no text, or two that are the same by :func:`fold`.
+    """
+    if len(class_names) < (2 if for_training else 1):
+        found = f"one class ({class_names[0]!r})" if class_names else "no class"
+        raise UserError(f"{where}: {found} found, but a classifier needs at least two")
+    seen: dict[str, str] = {}
+    for name in class_names:
+        folded = fold(name)
+        if not folded:
+            shown = f" ({name!a} shows nothing)" if name else ""
+            raise UserError(f"{where}: a class name is empty{shown}; name every class")
+        if not is_text(name):
+            raise UserError(f"{where}: the class name {name!r} is not UTF-8; rename the class")
+        if folded in seen:
+            raise same_class(where, seen[folded], name)
+        seen[folded] = name
+    return tuple(map(clean_class_name, class_names))
+
+
+def same_class(where: object, one: str, other: str) -> UserError:
+    """The error for two classes that bear one name."""
+    return UserError(
+        f"{where}: the class names {one!r} and {other!r} are the same; rename one ({difference(one, other)})"
+    )

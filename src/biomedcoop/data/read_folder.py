@@ -9,8 +9,8 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.folder_levels import Parts, check_levels
 from biomedcoop.data.folder_names import is_image_folder, split_word
-from biomedcoop.data.names import clean_class_name, difference, fold
-from biomedcoop.data.rows import Row, build_dataset, check_class_names, same_class, unknown_split
+from biomedcoop.data.names import check_class_names, clean_class_name, difference, fold, same_class
+from biomedcoop.data.rows import Row, build_dataset, unknown_split
 from biomedcoop.data.walk import Walk
 from biomedcoop.errors import UserError
 

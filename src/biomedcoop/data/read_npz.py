@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from biomedcoop.data.catalogue import medmnist_class_names, medmnist_name
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.names import clean_class_name
-from biomedcoop.data.rows import check_class_names, names_of_numbers
+from biomedcoop.data.names import check_class_names, clean_class_name
+from biomedcoop.data.rows import names_of_numbers
 from biomedcoop.errors import UserError
 
 _BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)

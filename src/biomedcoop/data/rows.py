@@ -10,7 +10,7 @@ import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.folder_names import split_word as split_word
-from biomedcoop.data.names import clean_class_name, difference, fold, is_text
+from biomedcoop.data.names import check_class_names, clean_class_name, is_text
 from biomedcoop.errors import UserError
 
 _LARGEST_LABEL = 100_000  # beyond it a number is an identifier, not a label
@@ -75,31 +75,6 @@ def check_contiguous(labels: Iterable[int], where: object) -> None:
     if found != list(range(len(found))):
         shown = ", ".join(map(str, found[:8])) + (", …" if len(found) > 8 else "")
         raise UserError(f"{where}: the labels are {shown}; they must be 0 to {len(found) - 1} without gaps")
-
-
-def check_class_names(class_names: Sequence[str], where: object, for_training: bool = True) -> None:
-    """Raise unless no class name is empty and all differ by :func:`~biomedcoop.data.names.fold`; training needs two."""
-    if len(class_names) < (2 if for_training else 1):
-        found = f"one class ({class_names[0]!r})" if class_names else "no class"
-        raise UserError(f"{where}: {found} found, but a classifier needs at least two")
-    seen: dict[str, str] = {}
-    for name in class_names:
-        folded = fold(name)
-        if not folded:
-            shown = f" ({name!a} shows nothing)" if name else ""
-            raise UserError(f"{where}: a class name is empty{shown}; name every class")
-        if not is_text(name):
-            raise UserError(f"{where}: the class name {name!r} is not UTF-8; rename the class")
-        if folded in seen:
-            raise same_class(where, seen[folded], name)
-        seen[folded] = name
-
-
-def same_class(where: object, one: str, other: str) -> UserError:
-    """The error for two classes that bear one name."""
-    return UserError(
-        f"{where}: the class names {one!r} and {other!r} are the same; rename one ({difference(one, other)})"
-    )
 
 
 def check_training_images(data: Dataset, where: object) -> None:
