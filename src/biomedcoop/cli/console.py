@@ -23,6 +23,18 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
+_said: set[str] = set()
+"""The notes that this command has said."""
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Notes, each once, those that were said while the work went on left out."""
+    for note in notes:
+        if note not in _said:
+            _said.add(note)
+            say(f"note: {note}")
+
+
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(f"{record.levelname.lower()}: {record.getMessage()}")
@@ -30,12 +42,13 @@ class _Lines(logging.Handler):
 
 def show_log() -> None:
     """Messages and notes of the package as one line each on stderr."""
+    _said.clear()
     warnings.simplefilter("always", Note)
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, Note):
-            say(f"note: {message}")
+            say_notes([str(message)])
         else:
             shown(message, category, *where, **more)
 

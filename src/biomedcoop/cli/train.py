@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say_notes
 from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
@@ -27,9 +27,20 @@ def train(
         str,
         typer.Option(
             "--prompts",
-            help="auto, library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
+            help="Sentences about the classes: auto, library[:NAME], templates[:MODALITY], or a file (.json, .csv, .py, .txt, or a "
+            "folder of .txt). auto takes the shipped library where it fits the images, else templates.",
         ),
     ] = "auto",
+    modality: Annotated[
+        str | None,
+        typer.Option(
+            "--modality", help="What the images are, e.g. CT, ultrasound: auto asks for it.", show_default=False
+        ),
+    ] = None,
+    organ: Annotated[
+        str | None,
+        typer.Option("--organ", help="What they show, e.g. kidney, breast: auto asks for it.", show_default=False),
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -75,6 +86,8 @@ def train(
             split_file=split_file,
             overwrite=overwrite,
             prompts=prompts,
+            modality=modality,
+            organ=organ,
             recipe=recipe,
             settings=settings,
             repeat_shots=repeat_shots,
@@ -83,8 +96,7 @@ def train(
             precision=precision,
             progress=progress,
         )
-    for note in (*report.dataset.notes, *report.notes):
-        say(f"note: {note}")
+    say_notes((*report.dataset.notes, *report.notes))
     if json:
         print_json(report.to_dict())
         return
