@@ -298,6 +298,9 @@ def test_sentences_of_the_library_are_said_with_their_kind(tiny: Backbone, discs
     assert (clf.facts["modality"], clf.facts["organ"]) == ("ultrasound", "breast")
     clf, said = trained(prompts="library:busi")
     assert (clf.facts["sentences"], said) == ("library: busi (ultrasound, breast)", [])  # it was asked for by name
+    phantoms = replace(data, name="phantoms", simulated=True)  # by another program than this one
+    clf, said = trained(phantoms)
+    assert (clf.facts["sentences"], clf.facts["modality"]) == ("templates: general", None)
     clf, said = trained(modality="MRI", organ="breast")
     assert clf.facts["sentences"] == "templates: MRI"
     assert "of another kind (MRI, breast)" in said[0]

@@ -656,13 +656,14 @@ def modality_and_organ(
     data: Dataset, modality: str | None = None, organ: str | None = None
 ) -> tuple[str | None, str | None]:
     """What a dataset shows: as the user states it, else where the catalogue or the simulator knows it."""
-    from biomedcoop.data.simulate import parse_spec
+    from biomedcoop.data.simulate.load import PREFIX, parse_spec
 
     for name, text in (("modality", modality), ("organ", organ)):
         if text is not None and (not isinstance(text, str) or not text.strip() or not text.isprintable()):
             example = "CT" if name == "modality" else "kidney"
             raise UserError(f"{name}={text!r} must be a word or a few, e.g. {name}='{example}'")
-    about = parse_spec(data.name).task if data.simulated else find(data.name, data.class_names)
+    drawn_here = data.simulated and data.name.startswith(PREFIX)
+    about = parse_spec(data.name).task if drawn_here else find(data.name, data.class_names)
     known = (about.modality, about.organ) if about else (None, None)
     return modality or known[0], organ or known[1]
 

@@ -136,6 +136,7 @@ def test_near_names_are_offered() -> None:
         assert found.source.startswith("templates")
         (note,) = found.notes
         assert "library:busi (ultrasound, breast) has 'benign tumor', 'malignant tumor', 'normal scan'" in note
+        assert "no file of the library has all these class names, but" in note
         assert "add --prompts library:busi;" in note
         assert "--classes 'benign, malignant, Normal'" in note
     (note,) = sentences_for(["NORMAL", "PNEUMONIA"]).notes

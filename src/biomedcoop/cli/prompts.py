@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -326,6 +327,10 @@ def parse_classes(text: str) -> list[str]:
     from biomedcoop.data.names import fold
     from biomedcoop.prompts.sources import split_names
 
+    if any(unicodedata.category(sign) == "Cc" and not sign.isspace() for sign in text):
+        raise UserError(
+            f"--classes {text!r}: holds control characters; each class must be a word or a few, on one line"
+        )
     names = split_names(text)
     if len(names) < 2:
         raise UserError(

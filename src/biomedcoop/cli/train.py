@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say_notes
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say_note
 from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
@@ -27,19 +27,17 @@ def train(
         str,
         typer.Option(
             "--prompts",
-            help="Sentences about the classes: auto, library[:NAME], templates[:MODALITY], or a file (.json, .csv, .py, .txt, or a "
-            "folder of .txt). auto takes the shipped library where it fits the images, else templates.",
+            help="Sentences about the classes: auto (the shipped library where it fits the images, else templates), "
+            "library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
         ),
     ] = "auto",
     modality: Annotated[
         str | None,
-        typer.Option(
-            "--modality", help="What the images are, e.g. CT, ultrasound: auto asks for it.", show_default=False
-        ),
+        typer.Option("--modality", help="Modality of the images, e.g. CT; auto needs it for data of your own."),
     ] = None,
     organ: Annotated[
         str | None,
-        typer.Option("--organ", help="What they show, e.g. kidney, breast: auto asks for it.", show_default=False),
+        typer.Option("--organ", help="Organ that they show, e.g. kidney; auto needs it for data of your own."),
     ] = None,
     recipe: Annotated[
         str,
@@ -96,7 +94,8 @@ def train(
             precision=precision,
             progress=progress,
         )
-    say_notes((*report.dataset.notes, *report.notes))
+    for note in (*report.dataset.notes, *report.notes):
+        say_note(note)
     if json:
         print_json(report.to_dict())
         return

@@ -78,13 +78,14 @@ def sentences_for(
     Raises:
         UserError: the source cannot be read, or lacks a class.
     """
+    way = ways_to_get(class_names, modality, organ)
     kind, sign, name = str(source).partition(":")
     if kind == "templates":
         set_name, templates = templates_of(name or modality, strict=bool(name))
         notes = () if name else _without_templates(modality)
         return _filled(class_names, templates, f"templates: {set_name}", notes)
     if kind == "library" and sign:
-        found = _from_library(class_names, name)
+        found = _from_library(class_names, name, way)
         if shows(name, dataset, modality, organ) is False:
             stated = ", ".join(word for word in (modality, organ) if word)
             found = replace(
@@ -95,12 +96,12 @@ def sentences_for(
         path = split_name(source)[0]
         if path.suffix.lower() == ".txt" and not path.is_dir():
             return _filled(class_names, read_templates(path), f"templates: {path.name}")
-        return _from_file(class_names, source, ways_to_get(class_names, modality, organ))
+        return _from_file(class_names, source, way)
     fitting = [name for name in holders(class_names) if shows(name, dataset, modality, organ)]
     fitting = [name for name in fitting if is_of(name, dataset)] or fitting
     if len(fitting) == 1:
-        return _from_library(class_names, fitting[0], chosen=True)
-    why = _why_not(class_names, dataset, modality, organ)
+        return replace(_from_library(class_names, fitting[0], way), chosen=True)
+    why = _why_not(class_names, dataset, modality, organ, way)
     if str(source) == "library":
         raise UserError(f"the prompt library does not cover this task: {why}")
     set_name, templates = templates_of(modality)
@@ -137,9 +138,8 @@ def length_notes(class_names: Sequence[str], sentences: Sentences, backbone: Bac
     ]
 
 
-def _why_not(class_names: Sequence[str], dataset: str | None, modality: str | None, organ: str | None) -> str:
+def _why_not(class_names: Sequence[str], dataset: str | None, modality: str | None, organ: str | None, way: str) -> str:
     """Why no file of the library is taken, and what a user can do: names alone do not tell what images show."""
-    way = ways_to_get(class_names, modality, organ)
     holding = {name: shows(name, dataset, modality, organ) for name in holders(class_names)}
     possible = [name for name, known in holding.items() if known is not False]
     if possible:
@@ -161,9 +161,7 @@ def _why_not(class_names: Sequence[str], dataset: str | None, modality: str | No
     if near:
         have = " and ".join(f"{described(name)} has {_named(keys)}" for name, keys in near.items())
         ways = " or ".join(f"--prompts library:{name}" for name in near)
-        return (
-            f"the library has no classes of these names, but {have}; if these are your classes, add {ways}; else {way}"
-        )
+        return f"no file of the library has all these class names, but {have}; if these are your classes, add {ways}; else {way}"
     known = {key for content in library().values() for key in content["classes"]}
     lacking = match(class_names, dict.fromkeys(known, ())).missing
     # every class is known, but from different tasks: sentences of one task are written against each other, so none is mixed
@@ -193,10 +191,10 @@ def _without_templates(modality: str | None) -> tuple[str, ...]:
     )
 
 
-def _from_library(class_names: Sequence[str], name: str, chosen: bool = False) -> Sentences:
+def _from_library(class_names: Sequence[str], name: str, way: str) -> Sentences:
     content = library_file(name)
     matched = match(class_names, content["classes"], near=f"library:{name}")
-    _check_complete(matched, class_names, content["classes"], f"library:{name}", ways_to_get(class_names))
+    _check_complete(matched, class_names, content["classes"], f"library:{name}", way)
     notes = []
     if matched.nearly:
         pairs = ", ".join(f"'{own}' those of '{theirs}'" for own, theirs in matched.nearly.items())
@@ -206,7 +204,6 @@ def _from_library(class_names: Sequence[str], name: str, chosen: bool = False) -
         f"library: {name}",
         tuple(notes),
         shows=images_of(name),
-        chosen=chosen,
         file=f"library:{name}",
     )
 
