@@ -18,24 +18,26 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def print_json(value: Any) -> None:
+    """A result for a machine."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
 _said: dict[str, None] = {}
+"""The notes that this command has said."""
 
 
-def say_note(note: str) -> None:
-    """A note on stderr, once in a command."""
-    if note not in _said:
-        _said[note] = None
-        say(f"note: {note}")
+def say_notes(notes: Iterable[str]) -> None:
+    """Notes, each once, those that were said while the work went on left out."""
+    for note in notes:
+        if note not in _said:
+            _said[note] = None
+            say(f"note: {note}")
 
 
 def notes_said() -> list[str]:
     """The notes of this command so far, for machine-readable output."""
     return list(_said)
-
-
-def print_json(value: Any) -> None:
-    """A result for a machine."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 class _Lines(logging.Handler):
@@ -51,7 +53,7 @@ def show_log() -> None:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, Note):
-            say_note(str(message))
+            say_notes([str(message)])
         else:
             shown(message, category, *where, **more)
 

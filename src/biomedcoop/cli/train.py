@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say_note
+from biomedcoop.cli.console import print_json, print_table, progress_bar, say_notes
 from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
 
 
@@ -94,8 +94,7 @@ def train(
             precision=precision,
             progress=progress,
         )
-    for note in (*report.dataset.notes, *report.notes):
-        say_note(note)
+    say_notes((*report.dataset.notes, *report.notes))
     if json:
         print_json(report.to_dict())
         return
