@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,27 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"settings": {"lr": float("nan")}}, "lr=nan"),
         ({"seed": -1}, "seeds [-1]"),
         ({"seed": 2**64}, f"seeds [{2**64}]"),
+        ({"seed": 1.5}, "seeds [1.5]: give at least one, each a whole number"),
+        ({"seed": "1"}, "seeds ['1']: give at least one, each a whole number"),
+        ({"shots": "8"}, "shots='8' must be a whole number, e.g. shots=16"),
+        ({"shots": True}, "shots=True must be a whole number"),
+        ({"shots": None}, "shots=None must be a whole number"),
+        ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
+        ({"recipe": 3}, "recipe=3 must be a name"),
+        ({"settings": "epochs=3"}, "settings='epochs=3' must be a dict, e.g. settings={'epochs': 50}"),
+        (
+            {"prompts": {"cyst": ["Round."]}},
+            "prompts must be a word or a path, not dict; write sentences to a JSON file",
+        ),
+        ({"prompts": None}, "prompts must be a word or a path, not NoneType"),
+        ({"modality": 3}, "modality=3 must be a word or a few, e.g. modality='CT'"),
+        ({"organ": " "}, "organ=' ' must be a word or a few, e.g. organ='kidney'"),
+        ({"shot": 3}, "no option 'shot'; did you mean shots?"),
+        ({"seeds": [3]}, "no option 'seeds'; did you mean seed?"),
+        (
+            {"zzz": 3},
+            "no option 'zzz'; there are: data, method, backbone, shots, seed, recipe, settings, prompts, modality",
+        ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
         ({"views": 0}, "views=0 must be a whole number from 1 to 10000, or per-epoch"),
@@ -241,8 +263,94 @@ def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
         bc.fit_runs(data, seeds=[])
 
 
+def test_arguments_of_the_wrong_kind(data: bc.Dataset, discs: Path, tmp_path: Path) -> None:
+    def said(function: Callable[..., object], *words: object, **options: object) -> str:
+        with pytest.raises(bc.UserError) as caught:
+            function(*words, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    for path in ("scans", Path("scans")):
+        assert said(bc.fit, path) == "data='scans' is a path or a name; give load_dataset('scans')"
+    assert said(bc.fit, [1, 2]) == "data must be what load_dataset returns, not list"
+    assert said(bc.fit_runs, data, shot=3) == "no option 'shot'; did you mean shots?"
+    assert said(bc.fit_runs, data, seed=3) == "no option 'seed'; did you mean seeds?"
+    assert said(bc.fit_runs, data, seeds=3) == "seeds=3 must be a list of whole numbers, e.g. seeds=[1, 2, 3]"
+    assert said(bc.fit, data, backbone=3) == "backbone=3 must be a name, a folder or what load_backbone returns"
+    assert said(bc.run, discs, tmp_path / "run", shot=3) == "no option 'shot'; did you mean shots?"
+    assert said(bc.run, discs, tmp_path / "run", promts="auto") == "no option 'promts'; did you mean prompts?"
+    message = "compare='zero-shot' must be a list of methods, e.g. compare=['zero-shot']"
+    assert said(bc.run, discs, tmp_path / "run", compare="zero-shot") == message
+    assert said(bc.run, data, tmp_path / "run").startswith("source must be a path or a name, not Dataset; ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_that_diverges_is_said(data: bc.Dataset, tiny: Backbone) -> None:
     assert "training diverged" in refusal(data, tiny, settings={"epochs": 3, "lr": 1e30})
+
+
+# -- what is said before the long work
+
+
+def test_notes_come_before_the_work_and_once(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
+    long = "grey . " * 40
+    sentences = {
+        "blue cyst": ["Round.", "round", "Dark."],
+        "green tumor": ["Coarse.", long],
+        "red stone": ["Hard.", "Red."],
+    }
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps(sentences), encoding="utf-8")
+    for method, lines in (("biomedcoop", 3), ("zero-shot-ensemble", 3), ("tip-adapter", 1)):
+        before: list[int] = []  # how many notes had been issued at each step
+        with warnings.catch_warnings(record=True) as issued:
+            warnings.simplefilter("always")
+
+            def progress(*_: object, issued: Sized = issued, before: list[int] = before) -> None:
+                before.append(len(issued))
+
+            settings = {"epochs": 1} if method == "biomedcoop" else {}
+            clf = bc.fit(data, method, tiny, 2, prompts=words, settings=settings, progress=progress)
+        assert set(before) <= {lines}
+        assert {warning.category for warning in issued} == {Note}
+        assert {warning.filename for warning in issued} == {__file__}  # the line that asked for the work
+        said = [str(warning.message) for warning in issued]
+        assert said == clf.facts["notes"]
+        assert len(said) == len(set(said)) == lines
+        if lines == 3:
+            assert [note.split(" (")[0] for note in said] == [
+                "words.json: 1 of 7 sentences repeated within a class",
+                "words.json: classes have different numbers of sentences; only the first 2 of each are used, as many as "
+                "'green tumor' has; 'biomedcoop prompts check words.json' shows all.",
+                "1 of the 6 sentences have more tokens than the 64 that model reads and are cut",
+            ]
+
+
+def test_sentences_of_the_library_are_said_with_their_kind(tiny: Backbone, discs: Path, tmp_path: Path) -> None:
+    data = replace(bc.load_dataset(discs), class_names=("benign tumor", "malignant tumor", "normal scan"))
+    line = "Sentences: library: busi (ultrasound, breast), 50 for each class."
+
+    def trained(dataset: bc.Dataset = data, **options: Any) -> tuple[bc.Classifier, list[str]]:
+        with warnings.catch_warnings(record=True) as issued:
+            warnings.simplefilter("always")
+            clf = bc.fit(dataset, "zero-shot-ensemble", tiny, **options)
+        return clf, [str(warning.message) for warning in issued]
+
+    clf, said = trained()
+    assert clf.facts["sentences"] == "templates: general"
+    assert "--modality ultrasound --organ breast" in said[0]
+    for options in ({"modality": "sonography", "organ": "breast"}, {"dataset": replace(data, name="BUSI")}):
+        clf, said = trained(**options)
+        assert (clf.facts["sentences"], said) == ("library: busi (ultrasound, breast)", [line])
+    assert (clf.facts["modality"], clf.facts["organ"]) == ("ultrasound", "breast")
+    clf, said = trained(prompts="library:busi")
+    assert (clf.facts["sentences"], said) == ("library: busi (ultrasound, breast)", [])  # it was asked for by name
+    phantoms = replace(data, name="phantoms", simulated=True)  # by another program than this one
+    clf, said = trained(phantoms)
+    assert (clf.facts["sentences"], clf.facts["modality"]) == ("templates: general", None)
+    clf, said = trained(modality="MRI", organ="breast")
+    assert clf.facts["sentences"] == "templates: MRI"
+    assert "of another kind (MRI, breast)" in said[0]
 
 
 # -- the run folder

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -24,7 +26,6 @@ from biomedcoop.data.facts import Tally
 from biomedcoop.data.fewshot import sample_few_shot, sample_validation
 from biomedcoop.data.images import content_hash
 from biomedcoop.data.leakage import group_leaks, leaks
-from biomedcoop.data.names import fold
 from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
@@ -35,7 +36,10 @@ from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.prompts import Sentences, check_sentences, sentences_for
-from biomedcoop.prompts.library import library_file, ways_to_get
+from biomedcoop.prompts.checks import too_long, uneven
+from biomedcoop.prompts.library import library_file
+from biomedcoop.prompts.matching import match
+from biomedcoop.prompts.sentences import length_notes, sentences_line, ways_to_get
 from biomedcoop.prompts.sources import read_table
 
 if TYPE_CHECKING:
@@ -63,6 +67,7 @@ def fit(
     **options: Any,
 ) -> Classifier:
     """Train a classifier on ``shots`` images per class. Options and errors are those of :func:`fit_runs`."""
+    _check_options(options, fit, fit_runs)
     return fit_runs(data, method, backbone, shots, [seed], **options)[0]
 
 
@@ -76,15 +81,19 @@ def fit_runs(
     recipe: str = "paper",
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
+    modality: str | None = None,
+    organ: str | None = None,
     repeat_shots: bool = False,
     views: int | str = 1,
     device: torch.device | str = "cpu",
     precision: str = "float32",
     progress: Progress | None = None,
+    **unknown: Any,
 ) -> list[Classifier]:
     """Train one classifier per seed, all in one pass of the text encoder.
 
-    Only images of the training split are read. The seed decides which of them are drawn and the order of the batches.
+    Only images of the training split are read. The seed decides which of them are drawn and the order of the batches. What a user
+    should know before the work starts is said in warnings of the category :class:`biomedcoop.errors.Note`.
 
     Args:
         data: see :func:`load_dataset`.
@@ -97,6 +106,8 @@ def fit_runs(
             trains in about a tenth of the published time or less.
         settings: single settings of the method, over the recipe's.
         prompts: "auto", "library", "templates" or a file; see :func:`biomedcoop.prompts.sentences_for`.
+        modality, organ: what the images show, e.g. "CT" and "kidney": the library's sentences are taken for images of that kind
+            only. Known for a dataset of the benchmark and a simulated one.
         repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
         views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
             drawn at each step), "per-epoch" a new random crop in each epoch, as published.
@@ -108,8 +119,11 @@ def fit_runs(
         UserError: anything that cannot be used, before long work starts.
         ImageError: a training image cannot be read.
     """
-    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, repeat_shots, views)
-    return _fit(plan, _loaded(backbone, device, precision), progress)
+    _check_options(unknown, fit_runs)
+    plan = _plan(data, method, shots, seeds, recipe, settings, prompts, modality, organ, repeat_shots, views)
+    backbone = _loaded(backbone, device, precision)
+    notify([*plan.notes, *(plan.sentences.notes if plan.sentences else ()), *_length_notes(plan, backbone)])
+    return _fit(plan, backbone, progress, say=True)
 
 
 @dataclass(frozen=True)
@@ -123,13 +137,15 @@ class _Plan:
     seeds: Sequence[int]
     recipe: str
     benchmark: str | None
+    modality: str | None
+    organ: str | None
     sentences: Sentences | None
     draws: list[npt.NDArray[np.int64]]
     val_draws: list[npt.NDArray[np.int64]]
     published: bool
-    views: int = 1
-    per_epoch: bool = False
-    notes: tuple[str, ...] = ()
+    views: int
+    per_epoch: bool
+    notes: tuple[str, ...]
 
 
 def _plan(
@@ -140,15 +156,14 @@ def _plan(
     recipe: str = "paper",
     settings: Mapping[str, Any] | None = None,
     prompts: str | Path = "auto",
+    modality: str | None = None,
+    organ: str | None = None,
     repeat_shots: bool = False,
     views: int | str = 1,
 ) -> _Plan:
     from biomedcoop.methods import get_method
 
-    if not isinstance(shots, Integral):
-        raise UserError(f"shots={shots!r} must be a whole number")
-    if not seeds or not all(isinstance(seed, Integral) and 0 <= seed < 2**63 for seed in seeds):
-        raise UserError(f"seeds {list(seeds)}: give at least one, each from 0 to 2^63 - 1")
+    _check_types(data, method, shots, seeds, recipe, settings, prompts)
     chosen = get_method(method)
     if len(data.class_names) < 2:
         raise UserError(
@@ -158,40 +173,96 @@ def _plan(
     entry = find(data.name, data.class_names)
     values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
     n_views, per_epoch = _views(chosen, values, views)
-    sentences = find_sentences(data, prompts) if chosen.abilities.uses_sentences else None
-    benchmark = entry.name if entry else None
-    published = entry is not None and chosen.published_for(entry.recipe, recipe)
-    nothing = np.zeros(0, dtype=np.int64)
-    if not chosen.abilities.uses_images:
-        none = [nothing for _ in seeds]
-        return _Plan(data, chosen, values, None, seeds, recipe, benchmark, sentences, none, none, published)
-    drawn = [sample_few_shot(data, shots, seed, repeat_shots) for seed in seeds]
-    draws, val_draws = [train for train, _ in drawn], [nothing for _ in seeds]
+    modality, organ = modality_and_organ(data, modality, organ)
+    sentences = find_sentences(data, prompts, modality, organ) if chosen.abilities.uses_sentences else None
     notes = []
+    if sentences is not None and sentences.chosen:
+        notes.append(sentences_line(sentences.origin, _sentences_per_class(sentences, values)))
+    learns = chosen.abilities.uses_images
+    drawn = [sample_few_shot(data, shots, seed, repeat_shots) for seed in seeds] if learns else []
+    nothing = np.zeros(0, dtype=np.int64)
+    draws = [train for train, _ in drawn] if learns else [nothing for _ in seeds]
+    val_draws = [nothing for _ in seeds]
     if chosen.abilities.needs_validation:
         val_draws = [val for _, val in drawn]
         if not data.counts("val").any():
             val_draws = [_held_out(chosen, data, train, shots, seed) for train, seed in zip(draws, seeds, strict=True)]
-            notes = [
+            notes.append(
                 f"{chosen.name} chooses on validation images; as the data have no validation split, {len(val_draws[0])} "
                 "training images that were not drawn were taken."
-            ]
+            )
     return _Plan(
-        data,
-        chosen,
-        values,
-        shots,
-        seeds,
-        recipe,
-        benchmark,
-        sentences,
-        draws,
-        val_draws,
-        published,
-        n_views,
-        per_epoch,
-        tuple(notes),
+        data=data,
+        method=chosen,
+        settings=values,
+        shots=shots if learns else None,
+        seeds=seeds,
+        recipe=recipe,
+        benchmark=entry.name if entry else None,
+        modality=modality,
+        organ=organ,
+        sentences=sentences,
+        draws=draws,
+        val_draws=val_draws,
+        published=entry is not None and chosen.published_for(entry.recipe, recipe),
+        views=n_views,
+        per_epoch=per_epoch,
+        notes=tuple(notes),
     )
+
+
+def _check_options(
+    given: Mapping[str, Any], function: Callable[..., Any], passed_to: Callable[..., Any] | None = None
+) -> None:
+    """Refuse keyword arguments that a function of the package takes only to pass them on, where nothing knows them."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if passed_to is not None:
+        parameters += [p for p in inspect.signature(passed_to).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = list(dict.fromkeys(p.name for p in parameters))
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(known)}"
+            )
+
+
+def _check_types(
+    data: object, method: object, shots: object, seeds: object, recipe: object, settings: object, prompts: object
+) -> None:
+    """Refuse arguments of the wrong type in words that say what to give."""
+    if isinstance(data, (str, os.PathLike)):
+        raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
+    if not isinstance(data, Dataset):
+        raise UserError(f"data must be what load_dataset returns, not {type(data).__name__}")
+    for name, text in (("method", method), ("recipe", recipe)):
+        if not isinstance(text, str):
+            raise UserError(
+                f"{name}={text!r} must be a name, e.g. {name}='{'biomedcoop' if name == 'method' else 'paper'}'"
+            )
+    if not isinstance(shots, Integral) or isinstance(shots, bool):
+        raise UserError(f"shots={shots!r} must be a whole number, e.g. shots=16")
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Collection):
+        raise UserError(f"seeds={seeds!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
+    listed = list(seeds)
+    whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
+    if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
+        raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UserError(f"settings={settings!r} must be a dict, e.g. settings={{'epochs': 50}}")
+    if not isinstance(prompts, (str, os.PathLike)):
+        raise UserError(
+            f"prompts must be a word or a path, not {type(prompts).__name__}; write sentences to a JSON file and give its path"
+        )
+
+
+def _length_notes(plan: _Plan, backbone: Backbone) -> list[str]:
+    return [] if plan.sentences is None else length_notes(plan.data.class_names, plan.sentences, backbone)
+
+
+def _sentences_per_class(sentences: Sentences, settings: Any) -> int:
+    there = len(sentences.by_class[0])
+    return min(there, getattr(settings, "n_sentences", there))
 
 
 def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
@@ -237,13 +308,21 @@ def _loaded(
     backbone: Backbone | str | os.PathLike[str], device: torch.device | str, precision: str = "float32"
 ) -> Backbone:
     from biomedcoop.backbones import load_backbone
+    from biomedcoop.backbones.base import Backbone
 
-    if not isinstance(backbone, (str, os.PathLike)):
+    if isinstance(backbone, Backbone):
         return backbone
+    if not isinstance(backbone, (str, os.PathLike)):
+        raise UserError(f"backbone={backbone!r} must be a name, a folder or what load_backbone returns")
     return load_backbone(backbone, device=device, precision=precision)
 
 
-def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Classifier]:
+def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None, say: bool = False) -> list[Classifier]:
+    """Encode, train, and describe what was done.
+
+    Args:
+        say: issue the notes on the training images before training.
+    """
     import torch
 
     from biomedcoop.features.encode import encode_images, encode_texts, encode_views
@@ -251,34 +330,29 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
     from biomedcoop.methods.on_cores import cores_for, fit_on_cores
 
     data, method, sentences = plan.data, plan.method, plan.sentences
-    count = _counting(progress, "encoding training images")
+    count, tally = _counting(progress, "encoding training images"), Tally()
 
     def gathered(draws: Sequence[npt.NDArray[np.int64]], views: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [R, n·V, E] and labels [R, n·V] of drawn images, each encoded once."""
         used = np.unique(np.concatenate(draws))
         drawn = data.select(used)
         if views == 1:
-            features = encode_images(backbone, drawn, progress=count)[:, None]
+            features = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
         else:
-            features = encode_views(backbone, drawn, method.crops, views, progress=count)
+            features = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
         rows = np.stack([np.searchsorted(used, draw) for draw in draws])  # [R, n]
         own, labels = torch.from_numpy(features[rows]), torch.from_numpy(drawn.labels[rows])
         return own.flatten(1, 2).to(backbone.device), labels.repeat_interleave(views, 1).to(backbone.device)
 
     features, labels = gathered(plan.draws, plan.views)
     val_features, val_labels = gathered(plan.val_draws, 1) if method.abilities.needs_validation else (None, None)
+    if say:
+        notify(tally.notes())
     teacher = None
-    notes = [*plan.notes, *(sentences.notes if sentences else ())]
+    notes = [*plan.notes, *(sentences.notes if sentences else ()), *_length_notes(plan, backbone)]
     if sentences is not None:
-        p = len(sentences.by_class[0])
-        texts = [text for own in sentences.by_class for text in own]
-        if cut := sum(tokens > backbone.context_length for tokens in backbone.token_counts(texts)):
-            notes.append(
-                f"{cut} of the {len(texts)} sentences have more tokens than the {backbone.context_length} that {backbone.name} "
-                "reads and were cut; 'biomedcoop prompts check' names them."
-            )
-        flat = encode_texts(backbone, texts)
-        teacher = torch.from_numpy(flat).view(len(data.class_names), p, -1).to(backbone.device)
+        flat = encode_texts(backbone, [text for own in sentences.by_class for text in own])
+        teacher = torch.from_numpy(flat).view(len(data.class_names), len(sentences.by_class[0]), -1).to(backbone.device)
     task = Task(
         backbone,
         data.class_names,
@@ -305,12 +379,15 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None) -> list[Cla
             "recipe": plan.recipe,
             "views": "per-epoch" if plan.per_epoch else plan.views,
             "precision": backbone.precision,
+            "depths": sorted(depth for depth in tally.depths if depth),
             "threads": cores.threads,
             "runs_together": cores.runs,
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
-            "sentences": sentences.source if sentences else None,
-            "sentences_per_class": min(p, getattr(plan.settings, "n_sentences", p)) if sentences else None,
+            "modality": plan.modality,
+            "organ": plan.organ,
+            "sentences": sentences.origin if sentences else None,
+            "sentences_per_class": _sentences_per_class(sentences, plan.settings) if sentences else None,
             "notes": notes,
             # lets a later evaluation say that it saw these very images; half a hash of the file, no more
             "training_images": sorted({_digest(image) for image in support.images}),
@@ -404,6 +481,13 @@ def run(
     from biomedcoop.report.markdown import write_report
     from biomedcoop.report.run import RunReport
 
+    _check_options(options, run, fit_runs)
+    if not isinstance(source, (str, os.PathLike)):
+        raise UserError(
+            f"source must be a path or a name, not {type(source).__name__}; with a dataset in hand, use fit and evaluate"
+        )
+    if isinstance(compare, str) or not isinstance(compare, Iterable):
+        raise UserError(f"compare={compare!r} must be a list of methods, e.g. compare=['zero-shot']")
     out = Path(out)
     check_new_folder(out, overwrite, "metrics.json", RUN_CONTENTS)
     data = load_dataset(source, split_file=split_file)
@@ -420,7 +504,8 @@ def run(
     shared = leaks(data, used)
     others = [note for plan in plans.values() for note in plan.notes]
     of_sentences = [note for plan in plans.values() if plan.sentences for note in plan.sentences.notes]
-    notify(dict.fromkeys([*data.notes, *map(str, shared), *others, *of_sentences]))
+    cut = [note for plan in plans.values() for note in _length_notes(plan, backbone)]
+    notify(dict.fromkeys([*data.notes, *map(str, shared), *others, *of_sentences, *cut]))
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     tally = Tally()
@@ -447,7 +532,7 @@ def run(
     )
     report = RunReport(
         title=f"{method} on {data.name}",
-        dataset=summarise(data),
+        dataset=summarise(data, options.get("modality"), options.get("organ")),
         method=method,
         settings=trained.settings,
         backbone=backbone.name,
@@ -507,25 +592,22 @@ def check_prompts(
     from biomedcoop.evaluation.sentences import CLOSE, PromptReport, closest_pairs, outliers
 
     kind, sign, name = str(source).partition(":")
-    table = library_file(name)["classes"] if kind == "library" and sign else read_table(source)
+    of_library = kind == "library" and bool(sign)
+    table = library_file(name)["classes"] if of_library else read_table(source)
     wanted = data.class_names if data is not None else class_names or list(table)
-    own = {fold(key): sentences for key, sentences in table.items()}
-    by_class = {name: [s.replace("{}", name) for s in own[fold(name)]] for name in wanted if fold(name) in own}
+    matched = match(wanted, table, near=str(source) if of_library else None)
+    by_class = matched.by_class
     report = PromptReport(str(source), {name: len(sentences) for name, sentences in by_class.items()})
-    report.missing = [name for name in wanted if name not in by_class]
-    report.unused = [key for key in table if fold(key) not in {fold(name) for name in wanted}]
+    report.missing, report.unused = matched.missing, matched.unused
     report.faults = check_sentences(by_class, wanted)
     if lengths := [len(s.split()) for sentences in by_class.values() for s in sentences]:
         report.words = (min(lengths), max(lengths))
     if report.missing:
         way = ways_to_get(wanted, *(modality_and_organ(data) if data is not None else ()))
         report.problems.append(f"no sentences for {', '.join(report.missing)}; {way}")
-    if len(set(report.counts.values())) > 1:
-        fewest = min(report.counts, key=lambda name: report.counts[name])
-        report.warnings.append(
-            f"classes have different numbers of sentences; only the first {report.counts[fewest]} of each are used, as many as "
-            f"'{fewest}' has"
-        )
+    report.warnings += [f"'{own}' takes the sentences of '{theirs}'" for own, theirs in matched.nearly.items()]
+    if line := uneven(by_class):
+        report.warnings.append(line)
     for fault in report.faults:
         line = f"{fault.class_name}: '{fault.sentence}' {fault.text}"
         (report.problems if fault.serious else report.warnings).append(line)
@@ -538,15 +620,13 @@ def check_prompts(
 
     backbone = _loaded(backbone, device)
     report.backbone = backbone.name
-    report.tokens = 0
-    for name, sentences in by_class.items():
-        for sentence, tokens in zip(sentences, backbone.token_counts(sentences), strict=True):
-            report.tokens = max(report.tokens, tokens)
-            if tokens > backbone.context_length:
-                report.cut.append((name, sentence, tokens))
-                report.problems.append(
-                    f"{name}: '{sentence}' has {tokens} tokens, {backbone.name} reads {backbone.context_length}; shorten it"
-                )
+    counts = {name: backbone.token_counts(sentences) for name, sentences in by_class.items()}
+    report.tokens = max(map(max, counts.values()))
+    report.cut = too_long(by_class, counts, backbone.context_length)
+    for name, sentence, tokens in report.cut:
+        report.problems.append(
+            f"{name}: '{sentence}' has {tokens} tokens, {backbone.name} reads {backbone.context_length}; shorten it"
+        )
     flat = torch.from_numpy(encode_texts(backbone, [s for sentences in by_class.values() for s in sentences]))
     rows = np.cumsum([0, *map(len, by_class.values())])
     features = {name: flat[a:b] for name, a, b in zip(by_class, rows[:-1], rows[1:], strict=True)}
@@ -581,7 +661,9 @@ def _test_prompts(
     split = split or ("val" if data.counts("val").any() else "train")
     accuracy: dict[str, dict[str, Any]] = {}
     for label, method in (("sentences", "zero-shot-ensemble"), ("class name", "zero-shot")):
-        metrics = evaluate(fit(data, method, backbone, prompts=source), data, split, progress=progress)
+        # what is to be said of the sentences stands in the report already
+        (classifier,) = _fit(_plan(data, method, 1, [1], prompts=source), backbone, None)
+        metrics = evaluate(classifier, data, split, progress=progress)
         accuracy[label] = {
             "accuracy": dataclasses.asdict(metrics.accuracy),
             "recall": {c.name: c.sensitivity.value for c in metrics.classes},
@@ -600,11 +682,11 @@ def _test_prompts(
         )
 
 
-def summarise(data: Dataset) -> DatasetSummary:
-    """What a report says about a dataset."""
+def summarise(data: Dataset, modality: str | None = None, organ: str | None = None) -> DatasetSummary:
+    """What a report says about a dataset; modality and organ as the user states them."""
     from biomedcoop.report.run import DatasetSummary
 
-    modality, organ = modality_and_organ(data)
+    modality, organ = modality_and_organ(data, modality, organ)
     return DatasetSummary(
         name=data.name,
         class_names=data.class_names,
@@ -616,18 +698,29 @@ def summarise(data: Dataset) -> DatasetSummary:
     )
 
 
-def modality_and_organ(data: Dataset) -> tuple[str | None, str | None]:
-    """What a dataset shows, where the catalogue or the simulator knows it."""
-    from biomedcoop.data.simulate import parse_spec
+def modality_and_organ(
+    data: Dataset, modality: str | None = None, organ: str | None = None
+) -> tuple[str | None, str | None]:
+    """What a dataset shows: as the user states it, else where the catalogue or the simulator knows it."""
+    from biomedcoop.data.simulate.load import PREFIX, parse_spec
 
-    about = parse_spec(data.name).task if data.simulated else find(data.name, data.class_names)
-    return (about.modality, about.organ) if about else (None, None)
+    for name, text in (("modality", modality), ("organ", organ)):
+        if text is not None and (not isinstance(text, str) or not text.strip() or not text.isprintable()):
+            example = "CT" if name == "modality" else "kidney"
+            raise UserError(f"{name}={text!r} must be a word or a few, e.g. {name}='{example}'")
+    drawn_here = data.simulated and data.name.startswith(PREFIX)
+    about = parse_spec(data.name).task if drawn_here else find(data.name, data.class_names)
+    known = (about.modality, about.organ) if about else (None, None)
+    return modality or known[0], organ or known[1]
 
 
-def find_sentences(data: Dataset, prompts: str | Path = "auto") -> Sentences:
+def find_sentences(
+    data: Dataset, prompts: str | Path = "auto", modality: str | None = None, organ: str | None = None
+) -> Sentences:
     """Sentences for every class of a dataset; see :func:`biomedcoop.prompts.sentences_for`."""
     entry = find(data.name, data.class_names)
-    return sentences_for(data.class_names, entry.name if entry else data.name, prompts, *modality_and_organ(data))
+    modality, organ = modality_and_organ(data, modality, organ)
+    return sentences_for(data.class_names, entry.name if entry else data.name, prompts, modality, organ)
 
 
 def versions() -> dict[str, str]:
@@ -689,7 +782,7 @@ def _recipe_note(classifier: Classifier) -> list[str]:
     notes = []
     if classifier.facts["sentences"]:
         count = classifier.facts["sentences_per_class"]
-        notes.append(f"Sentences: {classifier.facts['sentences']}, {count} for each class.")
+        notes.append(sentences_line(classifier.facts["sentences"], count))
     if classifier.facts["published_settings"]:
         notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
     if (views := classifier.facts["views"]) != 1:
@@ -744,6 +837,9 @@ def _command(
         words += ["--set", f"{key}={value}"]
     if (prompts := options.get("prompts", "auto")) != "auto":
         words += ["--prompts", Path(prompts).name]
+    for key in ("modality", "organ"):
+        if options.get(key) is not None:
+            words += [f"--{key}", options[key]]
     if (recipe := options.get("recipe", "paper")) != "paper":
         words += ["--recipe", recipe]
     if (views := options.get("views", 1)) not in (1, "1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 
@@ -14,9 +15,12 @@ class Note(UserWarning):
 
 
 def notify(notes: Iterable[str]) -> None:
-    """Issue each note as a warning."""
+    """Issue each note as a warning; where it comes from is the line outside this package that asked for the work."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "biomedcoop":
+        level, frame = level + 1, frame.f_back
     for note in notes:
-        warnings.warn(note, Note, stacklevel=3)
+        warnings.warn(note, Note, stacklevel=level)
 
 
 class UserError(ValueError):

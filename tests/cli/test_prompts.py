@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_show(cli: Cli, put: Put) -> None:
             ["library:busi", "--class", "cyst"],
             "library:busi has no class 'cyst'; it has: benign tumor, malignant tumor",
         ),
-        (["templates:xray"], "no templates for the modality 'xray'; there are: general, CT"),
+        (["templates:holography"], "no templates for the modality 'holography'; there are: general, CT"),
         (["words"], "prompts words: cannot be read"),
         ([], "Missing argument"),
     ],
@@ -237,8 +238,8 @@ def test_import_of_some_classes(cli: Cli, refused: Refused, put: Put, tmp_path: 
     )
     assert not out.exists()
     chosen = cli(*words, "--classes", "Red_Stone, blue cyst", "--json")
-    assert json.loads(chosen.out) == {"out": str(out), "sentences": {"Red_Stone": 2, "blue cyst": 2}, "faults": {}}
-    assert json.loads(out.read_text())["classes"] == {"Red_Stone": STONE, "blue cyst": CYST}
+    assert json.loads(chosen.out) == {"out": str(out), "sentences": {"Red Stone": 2, "blue cyst": 2}, "faults": {}}
+    assert json.loads(out.read_text())["classes"] == {"Red Stone": STONE, "blue cyst": CYST}
     assert f"{out} exists already" in refused(*words)
     noted = cli(*words, "--overwrite")
     assert f"note: 3 x shared; 'biomedcoop prompts check {out}' shows them" in noted.err
@@ -286,8 +287,8 @@ def test_train_says_that_sentences_were_cut(cli: Cli, put: Put, discs: Path, tmp
     long = {name: [*sentences, "grey . " * 40] for name, sentences in TABLE.items()}
     result = train(cli, discs, tmp_path / "run", "--prompts", put(long))
     assert result.status == 0
-    note = "3 of the 9 sentences have more tokens than the 64 that model reads and were cut"
-    assert f"note: {note}" in result.err
+    note = "3 of the 9 sentences have more tokens than the 64 that model reads and are cut (blue cyst: 'grey . grey"
+    assert result.err.count(f"note: {note}") == 1
     assert note in (tmp_path / "run" / "report.md").read_text()
 
 
@@ -301,9 +302,98 @@ def test_train_refuses_sentences_that_lack_classes(refused: Refused, put: Put, d
     )
     assert "the prompt library does not cover this task" in line("library")
     assert "library:busi: no sentences for 'blue cyst', 'green tumor', 'red stone'" in line("library:busi")
-    assert "no templates for the modality 'xray'" in line("templates:xray")
+    assert "no templates for the modality 'holography'" in line("templates:holography")
     assert "prompts generate --classes 'blue cyst, green tumor, red stone'" in line("library")
     assert not (tmp_path / "run").exists()
+
+
+SIGNS = {"HER2": CYST, "HER2-": TUMOR, "1": STONE, "-1": ["Minus sign.", "Negative grade."]}
+
+
+def test_classes_that_differ_in_a_sign(cli: Cli, put: Put, tmp_path: Path) -> None:
+    path, out = put(SIGNS), tmp_path / "out.json"
+    checked = json.loads(
+        cli("prompts", "check", path, "--backbone", "none", "--classes", "-1, 1, her2-, HER2", "--json").out
+    )
+    assert (checked["missing"], checked["unused"], checked["problems"]) == ([], [], [])
+    assert cli("prompts", "import", path, "--classes", "HER2\u2212, HER2", "--out", out).status == 0
+    assert json.loads(out.read_text())["classes"] == {"HER2\u2212": TUMOR, "HER2": CYST}
+    words = ["prompts", "generate", "--classes", "HER2, HER2-", "--modality", "microscopy", "--organ", "breast"]
+    asked = cli(*words, "--dry-run")
+    assert asked.status == 0
+    assert "Class to describe: HER2\\nOther classes of the task: HER2-" in asked.out
+    assert "'her2' is there twice" in cli(*words[:3], "HER2, her2\u200b", *words[4:], "--dry-run").err
+
+
+def test_check_takes_near_names_of_the_library(cli: Cli) -> None:
+    words = ["prompts", "check", "library:busi", "--backbone", "none", "--classes"]
+    report = json.loads(cli(*words, "benign, normal", "--json").out)
+    assert report["counts"] == {"benign": 50, "normal": 50}
+    assert report["warnings"][0] == "'benign' takes the sentences of 'benign tumor'"
+    assert report["unused"] == ["malignant tumor"]
+
+
+def test_train_says_what_is_wrong_with_a_file(cli: Cli, put: Put, discs: Path, tmp_path: Path) -> None:
+    table = {**TABLE, "blue cyst": [*CYST, CYST[0]], "red stone": [*STONE[:1], CYST[1]], "other": ["One.", "Two."]}
+    notes = (
+        f"words.json: 1 of 7 sentences repeated within a class (blue cyst: '{CYST[0]}' is there twice)",
+        f"words.json: 1 of 7 sentences shared by two classes (red stone: '{CYST[1]}' is also a sentence of 'blue cyst')",
+        "words.json: classes have different numbers of sentences; only the first 2 of each are used",
+        "words.json: not of this task, and not used: 1 of its 4 classes ('other').",
+    )
+    out = tmp_path / "run"
+    # two methods with the same sentences say the same once
+    result = train(cli, discs, out, "--prompts", put(table), "--compare", "zero-shot-ensemble")
+    assert result.status == 0
+    report = (out / "report.md").read_text()
+    for note in notes:
+        assert result.err.count(f"note: {note}") == 1
+        assert report.count(note) == 1
+    assert str(tmp_path) not in report
+    problems = json.loads(cli("prompts", "check", put(table), "--data", discs, "--backbone", "none", "--json").out)
+    assert problems["unused"] == ["other"]
+    assert len(problems["problems"]) == 2  # the same repeats, by the same rules
+
+
+def test_train_takes_the_library_for_images_of_its_kind_only(cli: Cli, tmp_path: Path) -> None:
+    images = ["--train", 4, "--val", 0, "--test", 1]
+    assert cli("datasets", "simulate", "breast-ultrasound", "--out", tmp_path / "us", *images).status == 0
+    line = "note: Sentences: library: busi (ultrasound, breast), 50 for each class."
+    known = train(cli, tmp_path / "us", tmp_path / "known")
+    assert known.err.count(line) == 1
+    (tmp_path / "us" / "simulated.json").unlink()  # now these are some images of benign tumors
+    doubtful = train(cli, tmp_path / "us", tmp_path / "doubtful")
+    assert "note: Sentences: templates: general, 10 for each class." in doubtful.err
+    options = ["--modality", "ultrasound", "--organ", "breast"]
+    assert f"--prompts library:busi (or, for train, {' '.join(options)})" in doubtful.err
+    stated = train(cli, tmp_path / "us", tmp_path / "stated", *options)
+    assert stated.err.count(line) == 1
+    named = train(cli, tmp_path / "us", tmp_path / "named", "--prompts", "library:busi")
+    assert named.err.count(line) == 1
+    models = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("known", "stated", "named")]
+    assert models[0] == models[1] == models[2]
+    report = (tmp_path / "stated" / "report.md").read_text()
+    assert "Modality: ultrasound" in report
+    assert " ".join(options) in report  # the command that repeats the run
+    other = train(cli, tmp_path / "us", tmp_path / "other", "--modality", "CT", "--organ", "liver")
+    assert (
+        "library:busi (ultrasound, breast) has classes of these names, but your images are of another kind" in other.err
+    )
+    assert "note: Sentences: templates: CT, 10 for each class." in other.err
+
+
+def test_train_tells_of_near_names(cli: Cli, refused: Refused, discs: Path, tmp_path: Path) -> None:
+    for own, name in zip(("blue_cyst", "green_tumor", "red_stone"), ("benign", "malignant", "normal"), strict=True):
+        for split in ("train", "test"):
+            shutil.copytree(discs / split / own, tmp_path / "BUSI" / split / name)
+    told = train(cli, tmp_path / "BUSI", tmp_path / "run")
+    assert "library:busi (ultrasound, breast) has 'benign tumor', 'malignant tumor', 'normal scan'" in told.err
+    assert "add --prompts library:busi;" in told.err
+    taken = train(cli, tmp_path / "BUSI", tmp_path / "taken", "--prompts", "library:busi")
+    assert "note: Sentences: library: busi (ultrasound, breast), 50 for each class." in taken.err
+    assert "'benign' those of 'benign tumor', 'malignant' those of 'malignant tumor'" in taken.err
+    words = ["--data", tmp_path / "BUSI", "--out", tmp_path / "no", "--backbone", TINY]
+    assert "modality=' ' must be a word or a few, e.g. modality='CT'" in refused("train", *words, "--modality", " ")
 
 
 def train(cli: Cli, data: Path, out: Path, *more: object) -> Any:

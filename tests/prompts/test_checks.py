@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from biomedcoop.prompts import check_sentences
-from biomedcoop.prompts.checks import Collection
+from biomedcoop.prompts.checks import Collection, too_long, uneven
 
 ROUND = "A round dark spot with a thin bright wall."
 OTHER = "Several streaks cross the lower lobe from hilum to rim."
@@ -68,6 +68,23 @@ def test_a_sentence_of_two_classes() -> None:
     assert kinds(cyst=[ROUND], stone=[ROUND.replace("dark", "white")]) == []
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("The HER2 membrane stains.", "The HER2- membrane stains.", False),
+        ("The HER2+ membrane stains.", "The HER2\u207b membrane stains.", False),
+        ("The HER2\u2212 membrane stains.", "The her2- membrane, stains", True),
+        ("Receptors ER+/PR- stain.", "Receptors ER-/PR+ stain.", False),
+        ("Grade 1 here.", "Grade -1 here.", False),
+        ("A thin-walled cyst.", "A thin - walled cyst", True),
+        ("A na\u00efve cyst.", "A nai\u0308ve c\u00adyst.", True),
+    ],
+)
+def test_a_sign_that_belongs_to_a_word_makes_another_sentence(a: str, b: str, same: bool) -> None:
+    faults = [fault.kind for fault in check_sentences({"a": [a], "b": [b]}, serious_only=True)]
+    assert faults == (["shared"] if same else [])
+
+
 def test_a_third_with_the_same_opening() -> None:
     starts = [f"On this CT slice {end}" for end in ("a wall shines.", "streaks cross fat.", "nothing lies deep.")]
     assert kinds(cyst=starts) == [("cyst", "opening")]
@@ -125,3 +142,21 @@ def test_what_is_wrong_whatever_the_words_mean() -> None:
         ("shared", True),
         ("other class", False),
     ]
+    serious = check_sentences({"cyst": [ROUND, ROUND, "Too short."], "stone": [ROUND]}, serious_only=True)
+    assert [(fault.kind, fault.text) for fault in serious] == [
+        ("repeat", "is there twice"),
+        ("shared", "is also a sentence of 'cyst'"),
+    ]
+
+
+def test_classes_with_different_numbers_of_sentences() -> None:
+    assert uneven({}) is uneven({"a": []}) is uneven({"a": ["x"], "b": ["y"]}) is None
+    line = uneven({"a": ["1", "2", "3"], "b": ["4", "5"], "c": ["6", "7"]})
+    assert line is not None
+    assert line.endswith("only the first 2 of each are used, as many as 'b' has")
+
+
+def test_sentences_that_are_too_long() -> None:
+    by_class = {"a": ["x", "y"], "b": ["z"]}
+    assert too_long(by_class, {"a": [7, 8], "b": [9]}, 7) == [("a", "y", 8), ("b", "z", 9)]
+    assert too_long({}, {}, 7) == []

@@ -10,10 +10,10 @@ import torch
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.names import clean_class_name, fold
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
-from biomedcoop.prompts import sentences_for
+from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
@@ -33,12 +33,16 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     teacher = None
     # a method that learned from images has taken from the sentences what it could
     if method.abilities.uses_sentences and not method.abilities.uses_images:
-        found = sentences_for(names, None, os.fspath(prompts))
+        known = classifier.facts
+        dataset = known.get("benchmark_dataset") or known.get("dataset")
+        found = sentences_for(names, dataset, os.fspath(prompts), known.get("modality"), known.get("organ"))
+        count = min(len(found.by_class[0]), settings.n_sentences)
+        facts |= {"sentences": found.origin, "sentences_per_class": count}
+        notes += [*found.notes, *length_notes(names, found, backbone)]
+        notify([sentences_line(found.origin, count), *notes] if found.chosen else notes)
         texts = [text for own in found.by_class for text in own]
         teacher = torch.from_numpy(encode_texts(backbone, texts)).view(len(names), -1, backbone.embed_dim)
         teacher = teacher.to(backbone.device)
-        facts |= {"sentences": found.source, "sentences_per_class": min(teacher.shape[1], settings.n_sentences)}
-        notes += found.notes
     no_images = torch.zeros(1, 0, backbone.embed_dim, device=backbone.device)
     task = Task(backbone, names, no_images, torch.zeros(1, 0, dtype=torch.int64), teacher)
     state = method.retarget(classifier.state, task, settings)

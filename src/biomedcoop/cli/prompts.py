@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -173,19 +174,18 @@ def import_prompts(
     json: Json = False,
 ) -> None:
     """Turn other people's sentences into a JSON file for 'train --prompts'."""
-    from biomedcoop.data.names import fold
     from biomedcoop.prompts.checks import check_sentences
+    from biomedcoop.prompts.matching import match
     from biomedcoop.prompts.sources import check_output, read_table, write_table
 
     check_output(out, overwrite)
     table = read_table(source)
     if classes is not None:
-        own = {fold(name): texts for name, texts in table.items()}
-        names = parse_classes(classes)
-        if lacking := [name for name in names if fold(name) not in own]:
-            named = ", ".join(f"'{name}'" for name in lacking)
+        matched = match(parse_classes(classes), table)
+        if matched.missing:
+            named = ", ".join(f"'{name}'" for name in matched.missing)
             raise UserError(f"{source}: no sentences for {named}; it has: {', '.join(table)}")
-        table = {name: own[fold(name)] for name in names}
+        table = {name: table[key] for name, key in matched.taken.items()}
     write_table(out, table, {"modality": modality, "organ": organ, "author": f"imported from {Path(source).name}"})
     kinds = Counter(fault.kind for fault in check_sentences(table))
     if json:
@@ -327,6 +327,10 @@ def parse_classes(text: str) -> list[str]:
     from biomedcoop.data.names import fold
     from biomedcoop.prompts.sources import split_names
 
+    if any(unicodedata.category(sign) == "Cc" and not sign.isspace() for sign in text):
+        raise UserError(
+            f"--classes {text!r}: holds control characters; each class must be a word or a few, on one line"
+        )
     names = split_names(text)
     if len(names) < 2:
         raise UserError(

@@ -27,9 +27,18 @@ def train(
         str,
         typer.Option(
             "--prompts",
-            help="auto, library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
+            help="Sentences about the classes: auto (the shipped library where it fits the images, else templates), "
+            "library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
         ),
     ] = "auto",
+    modality: Annotated[
+        str | None,
+        typer.Option("--modality", help="Modality of the images, e.g. CT; auto needs it for data of your own."),
+    ] = None,
+    organ: Annotated[
+        str | None,
+        typer.Option("--organ", help="Organ that they show, e.g. kidney; auto needs it for data of your own."),
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -75,6 +84,8 @@ def train(
             split_file=split_file,
             overwrite=overwrite,
             prompts=prompts,
+            modality=modality,
+            organ=organ,
             recipe=recipe,
             settings=settings,
             repeat_shots=repeat_shots,

@@ -1,4 +1,4 @@
-"""Text checks of sentences: repeats, near-repeats, length, names of other classes. No tensors, no model.
+"""Checks of sentences: repeats, near-repeats, length, names of other classes, unequal numbers. No tensors, no model.
 
 One sentence is judged against those before it, so the same rules serve a file that is checked and an answer that is being
 collected (``generate.py``).
@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from biomedcoop.data.names import fold
 
 FEWEST_WORDS, MOST_WORDS = 6, 30
 OPENING_WORDS, OPENING_USES = 4, 2
@@ -52,6 +54,11 @@ def words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
 
 
+def same_words(text: str) -> str:
+    """What two equal sentences have in common: their words, with a sign that belongs to one ("HER2-", "-1")."""
+    return " ".join(re.findall(r"(?:(?<!\w)[+-](?=\d))?[^\W_]+(?:[+-]+(?!\w))?", fold(text)))
+
+
 class Collection:
     """Sentences of the classes of one task, each judged against those that were added before it.
 
@@ -74,18 +81,12 @@ class Collection:
     def faults(self, class_name: str, sentence: str) -> list[Fault]:
         """What is wrong with one more sentence of a class; it is not added."""
         said = words(sentence)
-        key = " ".join(said)
 
         def fault(kind: str, text: str) -> Fault:
             return Fault(kind, class_name, sentence, text)
 
-        found = []
-        owner = self._owner.get(key)
-        if owner == class_name:
-            found.append(fault("repeat", "is there twice"))
-        elif owner is not None:
-            found.append(fault("shared", f"is also a sentence of '{owner}'"))
-        else:
+        found = self.repeats(class_name, sentence)
+        if not found:
             content = set(said) - FUNCTION_WORDS
             for other, before in zip(self._content[class_name], self.sentences[class_name], strict=True):
                 if len(content & other) >= OVERLAP * len(content | other):
@@ -100,10 +101,19 @@ class Collection:
             found.append(
                 fault("length", f"has {count} words; {FEWEST_WORDS} to {MOST_WORDS} say enough and are not cut")
             )
-        called = [self._called[match] for match in self._names.findall(key)]
+        called = [self._called[match] for match in self._names.findall(" ".join(said))]
         if named := [names[0] for names in called if class_name not in names]:
             found.append(fault("other class", f"names the class '{named[0]}'"))
         return found
+
+    def repeats(self, class_name: str, sentence: str) -> list[Fault]:
+        """Whether a sentence of this or another class says the same in the same words: what is wrong whatever they mean."""
+        owner = self._owner.get(same_words(sentence))
+        if owner is None:
+            return []
+        if owner == class_name:
+            return [Fault("repeat", class_name, sentence, "is there twice")]
+        return [Fault("shared", class_name, sentence, f"is also a sentence of '{owner}'")]
 
     def add(self, class_name: str, sentence: str) -> None:
         """Take a sentence in, faults or not."""
@@ -111,7 +121,7 @@ class Collection:
         self.sentences[class_name].append(sentence)
         self._content[class_name].append(set(said) - FUNCTION_WORDS)
         self._openings[class_name][opening(said)] += 1
-        self._owner.setdefault(" ".join(said), class_name)
+        self._owner.setdefault(same_words(sentence), class_name)
 
 
 def opening(said: Sequence[str]) -> str:
@@ -119,17 +129,48 @@ def opening(said: Sequence[str]) -> str:
     return " ".join(said[:OPENING_WORDS])
 
 
-def check_sentences(by_class: Mapping[str, Sequence[str]], class_names: Sequence[str] = ()) -> list[Fault]:
+def check_sentences(
+    by_class: Mapping[str, Sequence[str]], class_names: Sequence[str] = (), *, serious_only: bool = False
+) -> list[Fault]:
     """Faults of all sentences of a task, class by class, in order.
 
     Args:
         by_class: name of each class and its sentences.
         class_names: further classes of the task, which have no sentences but must not be named either.
+        serious_only: repeats alone, which are quickly found.
     """
     collection = Collection(list(dict.fromkeys((*by_class, *class_names))))
+    judge = collection.repeats if serious_only else collection.faults
     found = []
     for name, sentences in by_class.items():
         for sentence in sentences:
-            found += collection.faults(name, sentence)
+            found += judge(name, sentence)
             collection.add(name, sentence)
     return found
+
+
+def uneven(by_class: Mapping[str, Sequence[str]]) -> str | None:
+    """What is to be said of classes that have different numbers of sentences."""
+    fewest = min(by_class, key=lambda name: len(by_class[name]), default=None)
+    if fewest is None or len({len(sentences) for sentences in by_class.values()}) == 1:
+        return None
+    return (
+        f"classes have different numbers of sentences; only the first {len(by_class[fewest])} of each are used, as many as "
+        f"'{fewest}' has"
+    )
+
+
+def too_long(
+    by_class: Mapping[str, Sequence[str]], counts: Mapping[str, Sequence[int]], most: int
+) -> list[tuple[str, str, int]]:
+    """(class, sentence, tokens) of the sentences that have more than ``most`` tokens.
+
+    Args:
+        counts: tokens of each sentence, class by class.
+    """
+    return [
+        (name, sentence, tokens)
+        for name, sentences in by_class.items()
+        for sentence, tokens in zip(sentences, counts[name], strict=True)
+        if tokens > most
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from biomedcoop.data.names import fold
+from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.data.tables import check_one_line, is_missing_name, open_table
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_writable, write_atomically
@@ -34,7 +34,7 @@ _COLUMNS = {
 def split_names(text: str) -> list[str]:
     """'cyst, "stone, large"' -> ["cyst", "stone, large"]: names separated by commas, one with a comma in double quotes."""
     rows = list(csv.reader([" ".join(text.split())], skipinitialspace=True))
-    return [name for word in (rows[0] if rows else []) if (name := " ".join(word.split()))]
+    return [name for word in (rows[0] if rows else []) if (name := clean_class_name(word))]
 
 
 def join_names(names: Sequence[str]) -> str:
@@ -79,7 +79,8 @@ def read_table(source: str | Path) -> Table:
         raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
     if not table:
         raise UserError(f"prompts {path}: holds no sentences; want {FORMS}")
-    seen: dict[str, str] = {}
+    named: Table = {}
+    seen = set()
     for class_name, sentences in table.items():
         if not isinstance(sentences, list) or not all(isinstance(s, str) and s.strip() for s in sentences):
             raise UserError(f"prompts {path}: class '{class_name}' needs a list of sentences that are not empty")
@@ -89,10 +90,13 @@ def read_table(source: str | Path) -> Table:
             "".join([class_name, *sentences]).encode()
         except UnicodeEncodeError as error:  # JSON and Python can spell half a character, which is no text
             raise UserError(f"prompts {path}: class {class_name!a} cannot be used ({error}); mend its text") from error
-        if fold(class_name) in seen:
+        if not (clean := clean_class_name(class_name)):
+            raise UserError(f"prompts {path}: cannot be used (a class has no name); want {FORMS}")
+        if fold(clean) in seen:
             raise UserError(f"prompts {path}: cannot be used ('{class_name}' is there twice); want {FORMS}")
-        seen[fold(class_name)] = class_name
-    return table
+        seen.add(fold(clean))
+        named[clean] = sentences
+    return named
 
 
 def read_templates(path: Path) -> list[str]:
@@ -236,12 +240,13 @@ def _from_python(path: Path, text: str, wanted: str | None) -> Table:
             except (ValueError, TypeError, RecursionError, MemoryError):
                 computed.append((name, node.lineno))
                 continue
-            if len(content) < len(value.keys):
-                keys = [ast.literal_eval(key) for key in value.keys if key is not None]
+            keys = [str(ast.literal_eval(key)) for key in value.keys if key is not None]
+            if len(set(keys)) < len(keys):
                 twice = next(key for key in keys if keys.count(key) > 1)
                 raise UserError(f"prompts {path}, line {node.lineno}: '{twice}' is there twice in {name}; keep one")
-            if content and all(isinstance(k, str) and isinstance(v, (list, tuple)) for k, v in content.items()):
-                found[name] = {key: list(sentences) for key, sentences in content.items()}
+            # classes may be numbers: {1: [...], -1: [...]}
+            if content and all(type(k) in (str, int) and isinstance(v, (list, tuple)) for k, v in content.items()):
+                found[name] = {str(key): list(sentences) for key, sentences in content.items()}
     if wanted in found:
         return found[wanted]
     if wanted is not None or not found:
