@@ -141,32 +141,6 @@ def test_threads_of_the_user_do_not_disturb_each_other(three_threads: object) ->
     assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
 
 
-def test_blas_threads_come_back_when_the_last_user_leaves() -> None:
-    from threadpoolctl import threadpool_info
-
-    def numbers() -> set[int]:
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-    before = numbers()
-    inside, left = Barrier(2), Barrier(2)
-    seen = []
-
-    def other() -> None:
-        with threads.one_blas_thread():
-            inside.wait()
-        left.wait()
-
-    worker = Thread(target=other)
-    worker.start()
-    with threads.one_blas_thread():
-        inside.wait()
-        left.wait()  # the one that came first or second has gone; this one is still at work
-        seen.append(numbers())
-    worker.join()
-    assert seen == [{1}]
-    assert numbers() == before
-
-
 # -- the environment
 
 

@@ -27,8 +27,6 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 _setting, _starting = Lock(), Lock()
 _resting: Thread | None = None
-_blas_users = 0
-_blas_limits: list[object] = []
 
 
 def wait_passively() -> None:
@@ -114,25 +112,6 @@ def _rest_a_team() -> None:
         _resting = Thread(target=rest, daemon=True)
         _resting.start()
         ready.wait()
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let the BLAS behind NumPy and SciPy compute on one thread while any thread is inside; as before when the last one leaves."""
-    from threadpoolctl import threadpool_limits
-
-    global _blas_users
-    with _setting:
-        if not _blas_users:
-            _blas_limits.append(threadpool_limits(1, user_api="blas"))
-        _blas_users += 1
-    try:
-        yield
-    finally:
-        with _setting:
-            _blas_users -= 1
-            if not _blas_users:
-                _blas_limits.pop().restore_original_limits()  # type: ignore[attr-defined]
 
 
 def _quota() -> float | None:

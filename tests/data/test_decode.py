@@ -71,7 +71,7 @@ def test_errors_and_facts_come_through(files: list[Path]) -> None:
 
 
 def test_workers_start_when_there_are_many_files(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "cores", lambda: decode.MANY_CORES)
+    monkeypatch.setattr(decode, "available_cores", lambda: decode.MANY_CORES)
     monkeypatch.setattr(decode, "MANY_FILES", 10)
     before = children()
     with CropReader(32) as read:
@@ -85,7 +85,7 @@ def test_workers_start_when_there_are_many_files(files: list[Path], monkeypatch:
 
 
 def test_few_cores_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "cores", lambda: decode.MANY_CORES - 1)
+    monkeypatch.setattr(decode, "available_cores", lambda: decode.MANY_CORES - 1)
     reader = CropReader(32)
     assert (reader.workers, reader.threads) == (0, decode.MANY_CORES - 1)
 

@@ -36,7 +36,7 @@ def two_torch_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["biomedcoop", "clip-adapter", "linear-probe", "cocoop"])
+@pytest.mark.parametrize("name", ["biomedcoop", "clip-adapter", "cocoop"])
 def test_small_work_runs_on_one_core_each(tiny: Backbone, eight_cores: None, name: str) -> None:
     method = get_method(name)
     found = [cores_for(method, task(tiny, runs), method.settings({})) for runs in (1, 3, 10)]
@@ -65,11 +65,25 @@ def test_large_work_shares_its_operations(tiny: Backbone, eight_cores: None, mon
     assert cores_for(cocoop, task(tiny, 2), cocoop.settings({"batch_size": 3})) == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["biomedcoop", "tip-adapter-f", "linear-probe"])
+def test_scikit_learn_stays_in_one_thread_and_leaves_blas_as_it_was(tiny: Backbone, eight_cores: None) -> None:
+    from threadpoolctl import threadpool_info
+
+    def numbers() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    method = get_method("linear-probe")
+    settings = method.settings({"bisections": 1})
+    assert cores_for(method, task(tiny, 5), settings) == (5, 1)
+    fit_on_cores(method, task(tiny, 1), settings, [1], None, Cores(1, 1))  # loads the libraries
+    before, inside = numbers(), []
+    fit_on_cores(method, task(tiny, 2), settings, [1, 2], lambda *_: inside.append(numbers()), Cores(2, 1))
+    assert inside == [before, before]  # between two fits
+
+
+@pytest.mark.parametrize("name", ["biomedcoop", "tip-adapter-f", "lp++"])
 def test_runs_side_by_side_are_the_runs_alone(tiny: Backbone, name: str) -> None:
     method, whole = get_method(name), task(tiny, 5)
-    few = {"epochs": 2} if name != "linear-probe" else {"bisections": 2}
-    settings = method.settings(few)
+    settings = method.settings({} if name == "lp++" else {"epochs": 2})
     side_by_side = fit_on_cores(method, whole, settings, range(5), None, Cores(2, 1))
     again = fit_on_cores(method, whole, settings, range(5), None, Cores(2, 1))
     together = method.fit(whole, settings, range(5))

@@ -71,9 +71,10 @@ def check_class_names(class_names: Sequence[str], where: object, for_training: b
     Raises:
         UserError: too few, one that is empty or no text, or two that are the same by :func:`fold`.
     """
-    if len(class_names) < (2 if for_training else 1):
-        found = f"one class ({class_names[0]!r})" if class_names else "no class"
-        raise UserError(f"{where}: {found} found, but a classifier needs at least two")
+    if not class_names:
+        raise UserError(f"{where}: there is no class; name every class")
+    if for_training and len(class_names) < 2:
+        raise UserError(f"{where}: one class ({class_names[0]!r}) found, but a classifier needs at least two")
     seen: dict[str, str] = {}
     for name in class_names:
         folded = fold(name)

@@ -103,6 +103,7 @@ class Method(ABC):
         tuned: what recipe "default" changes of the published values.
         fast: what recipe "fast" changes of those of "default".
         crops: how its random views are cut, as published.
+        side_by_side: runs may be fitted in several threads at once.
     """
 
     name: ClassVar[str]
@@ -114,6 +115,7 @@ class Method(ABC):
     tuned: ClassVar[Mapping[str, Any]] = {}
     fast: ClassVar[Mapping[str, Any]] = {}
     crops: ClassVar[Crops] = Crops()
+    side_by_side: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:

@@ -47,6 +47,7 @@ class LinearProbe(Method):
     abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1)"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
+    side_by_side = False  # what is set below for scikit-learn holds for the whole process
 
     def check(self, settings: LinearProbeSettings) -> None:
         require_range(self.name, settings, 0, "bisections")
@@ -83,8 +84,10 @@ def logistic_regression(features: npt.NDArray[Any], labels: npt.NDArray[Any], c:
     """Fitted scikit-learn model of features [N, E] with inverse penalty ``c``."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # BLAS threads that wait for each other would hold up such small products on a busy machine
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         # weak penalties may stop at max_iter, as published; what they are worth shows on the validation images
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=max_iter).fit(features, labels)

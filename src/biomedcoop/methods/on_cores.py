@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any, NamedTuple
 
 from biomedcoop.methods.base import Method, Progress, State, Task
-from biomedcoop.threads import MOST_AT_ONCE, one_blas_thread, threads_for, torch_cores, torch_threads
+from biomedcoop.threads import MOST_AT_ONCE, threads_for, torch_cores, torch_threads
 
 
 class Cores(NamedTuple):
@@ -29,7 +29,7 @@ def cores_for(method: Method, task: Task, settings: Any) -> Cores:
     runs, cores = len(task.labels), torch_cores()
     if task.backbone.device.type != "cpu" or threads_for(method.step_products(task, settings)) > 1:
         return Cores(runs, cores)
-    return Cores(-(-runs // min(cores, MOST_AT_ONCE)), 1)
+    return Cores(-(-runs // min(cores, MOST_AT_ONCE)) if method.side_by_side else runs, 1)
 
 
 def fit_on_cores(
@@ -38,7 +38,7 @@ def fit_on_cores(
     """``method.fit``, on as many cores as :func:`cores_for` says; states in the order of the seeds."""
     starts = range(0, len(seeds), cores.runs)
     if len(starts) == 1:
-        with torch_threads(cores.threads), one_blas_thread():
+        with torch_threads(cores.threads):
             return method.fit(task, settings, seeds, progress)
     stop = Event()
 
@@ -56,7 +56,7 @@ def fit_on_cores(
         with torch_threads(cores.threads):
             return method.fit(_runs_of(task, part), settings, seeds[part], told(start == 0))
 
-    with one_blas_thread(), ThreadPoolExecutor(len(starts)) as pool:
+    with ThreadPoolExecutor(len(starts)) as pool:
         try:
             return [state for states in pool.map(fit, starts) for state in states]
         except BaseException:  # also Ctrl-C: the other parts must not go on to their end

@@ -1,0 +1,1 @@
+"""A package, since other folders have modules of the same names."""
