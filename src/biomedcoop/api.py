@@ -532,7 +532,9 @@ def run(
     )
     report = RunReport(
         title=f"{method} on {data.name}",
-        dataset=summarise(data, options.get("modality"), options.get("organ")),
+        dataset=dataclasses.replace(
+            summarise(data, options.get("modality"), options.get("organ")), image_notes=tuple(tally.notes(named=False))
+        ),
         method=method,
         settings=trained.settings,
         backbone=backbone.name,
@@ -548,7 +550,7 @@ def run(
         },
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(
-            dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others, *tally.notes(named=False)])
+            dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])
         ),
         command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )

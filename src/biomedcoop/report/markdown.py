@@ -183,7 +183,7 @@ def _data(data: DatasetSummary) -> str:
     rows.append(["all", *(str(sum(data.counts[s])) for s in splits)])
     facts = [f"Dataset: {escape(data.name)}{' (simulated)' if data.simulated else ''}"]
     facts += [f"{what}: {escape(v)}" for what, v in (("Modality", data.modality), ("Organ", data.organ)) if v]
-    facts += [escape(note) for note in data.notes]
+    facts += [escape(note) for note in (*data.notes, *data.image_notes)]
     return _bullets(facts) + "\n\nImages per class and split:\n\n" + _table((["class", *splits], rows))
 
 

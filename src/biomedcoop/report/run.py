@@ -22,6 +22,7 @@ class DatasetSummary:
         modality: e.g. "ultrasound", or None.
         organ: e.g. "breast", or None.
         notes: what a reader should know about how the data were read, a sentence each.
+        image_notes: what is unusual about the images, a sentence each; they name no image.
     """
 
     name: str
@@ -31,6 +32,7 @@ class DatasetSummary:
     modality: str | None = None
     organ: str | None = None
     notes: tuple[str, ...] = ()
+    image_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
