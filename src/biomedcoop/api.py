@@ -549,9 +549,7 @@ def run(
             if name != method
         },
         leaks=tuple(leak.text for leak in shared),
-        notes=tuple(
-            dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])
-        ),
+        notes=tuple(dict.fromkeys([*_recipe_note(trained), *trained.facts["notes"], *others])),
         command=_command(data.name, method, backbone, shots, seed, compare, split_file, settings, options),
     )
     with new_folder(out, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:

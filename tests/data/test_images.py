@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biomedcoop.data import images
 from biomedcoop.data.facts import ImageFacts
 from biomedcoop.data.images import IMAGE_SUFFIXES, content_hash, open_image, read_and_hash, read_image, resize_and_crop
 from biomedcoop.errors import ImageError
@@ -274,3 +276,17 @@ def test_a_picture_of_30000_by_30000_is_refused_without_decoding_it(tmp_path: Pa
     path.write_bytes(bytes(content))
     with pytest.raises(ImageError, match="more pixels than the limit"):
         read_image(path)
+
+
+def test_formats_that_this_pillow_lacks_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = {name: plugin for name, plugin in Image.OPEN.items() if name not in ("AVIF", "WEBP")}
+    monkeypatch.setattr(Image, "OPEN", opened)
+    images._formats.cache_clear()
+    try:
+        content = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(content, "PNG")
+        assert read_image(content.getvalue()).size == (4, 4)
+        with pytest.raises(ImageError, match="the content is no image that can be read"):
+            read_image(b"RIFF\0\0\0\0WEBP" + bytes(30))
+    finally:
+        images._formats.cache_clear()

@@ -14,6 +14,7 @@ import stat
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -154,7 +155,7 @@ def _decode(content: bytes) -> _Decoded:
     if tiff.is_tiff(content) and not tiff.is_plain(content):
         return _deep(*tiff.read(content))
     try:
-        opened = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        opened = Image.open(io.BytesIO(content), formats=_formats())
     except UnidentifiedImageError:
         if not tiff.is_tiff(content):
             raise
@@ -270,6 +271,13 @@ def resize_and_crop(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that the installed Pillow was built with; asking it for another is an error."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _name(source: ImageSource, where: str | None) -> str:
     kinds = {np.ndarray: "array", bytes: "image in memory", Image.Image: "Pillow image"}
     return where or next((word for kind, word in kinds.items() if isinstance(source, kind)), str(source))
@@ -317,7 +325,7 @@ def _read_file(path: Path, name: str, max_pixels: int | None) -> bytes:
 def _check_header(file: BinaryIO, name: str, max_pixels: int) -> None:
     try:
         try:
-            with Image.open(file, formats=tuple(FORMATS)) as header:
+            with Image.open(file, formats=_formats()) as header:
                 width, height = header.size
         except UnidentifiedImageError:
             file.seek(0)
