@@ -585,3 +585,51 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "| AUROC | – | – |" in card
     assert "% | – |" in card
+
+
+def test_masked_values_are_refused_whatever_the_store_holds(data: bc.Dataset, tiny: Backbone) -> None:
+    clf = bc.fit(data, method="zero-shot", backbone=tiny)
+    pixels = np.random.default_rng(5).integers(0, 256, (20, 20), dtype=np.uint8)
+
+    def single(image: np.ndarray) -> bc.Dataset:
+        return bc.Dataset("d", data.class_names, [image], ["k"], [0], ["test"])
+
+    bc.evaluate(clf, single(pixels), n_bootstrap=2)  # its features are in the store now
+    with pytest.raises(bc.ImageError, match="some values are masked"):
+        bc.evaluate(clf, single(np.ma.array(pixels, mask=pixels > 99)), n_bootstrap=2)
+
+
+def test_what_evaluate_and_run_refuse_before_they_work(
+    data: bc.Dataset, discs: Path, tiny: Backbone, tmp_path: Path
+) -> None:
+    clf = bc.fit(data, method="zero-shot", backbone=tiny)
+    for given, words in (
+        ((clf, str(discs)), "is a path or a name; give load_dataset"),
+        ((data, clf), "the classifier must be what fit or load returns, not Dataset"),
+        ((clf, None), "data must be what load_dataset returns, not NoneType"),
+    ):
+        with pytest.raises(bc.UserError, match=words):
+            bc.evaluate(*given)
+    worked: list[object] = []
+    for wrong in (0, 10.5, "x"):
+        with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 1 on"):
+            bc.run(discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now))
+    assert worked == []
+    for call in (bc.load, bc.load_dataset):
+        with pytest.raises(bc.UserError, match="is no path"):
+            call(3)
+
+
+def test_reading_says_what_was_left_out(discs: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(discs, tmp_path / "scans")
+    (folder / "train" / "blue_cyst" / "a.dcm").write_bytes(b"x")
+    with pytest.warns(Note, match="DICOM files are not read yet") as said:
+        bc.load_dataset(folder)
+    assert said[0].filename == __file__
+
+
+def test_training_within_no_grad(data: bc.Dataset, tiny: Backbone) -> None:
+    with torch.no_grad():
+        inside = bc.fit(data, backbone=tiny, **FAST)
+    outside = bc.fit(data, backbone=tiny, **FAST)
+    assert torch.equal(inside.state["class_embeddings"], outside.state["class_embeddings"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -48,3 +50,11 @@ def test_every_dependency_is_imported() -> None:
     for package in needed:
         name = modules.get(package, package.replace("-", "_"))
         assert re.search(rf"^\s*(import|from) {name}\b", source, re.MULTILINE), package
+
+
+def test_errors_survive_a_trip_between_processes() -> None:
+    error = bc.ImageError("scan.png", "the file is empty")
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), pickle.loads(pickle.dumps(bc.UserError("x")))):
+        assert type(other) in (bc.ImageError, bc.UserError)
+    assert str(copy.copy(error)) == str(error) == "scan.png: the file is empty"
+    assert (copy.copy(error).where, copy.copy(error).reason) == ("scan.png", "the file is empty")

@@ -18,7 +18,9 @@ from biomedcoop import threads
 def python(code: str, **environment: str) -> str:
     """What a fresh interpreter prints; a variable that is given empty is not set there."""
     env = {key: value for key, value in {**os.environ, **environment}.items() if value or key not in environment}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
 
 
 def number_in_new_thread() -> int:
@@ -164,3 +166,18 @@ def test_python_users_keep_environment_and_threads(tmp_path: Path) -> None:
         "print(before == dict(os.environ), threads == torch.get_num_threads())"
     )
     assert python(code, BIOMEDCOOP_CACHE=str(tmp_path)).split() == ["True", "True"]
+
+
+def test_a_forked_process_can_load_and_predict(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; import biomedcoop as bc, numpy as np\n"
+        f"folder, image = {str(tmp_path / 'model')!r}, np.zeros((40, 40), np.uint8)\n"
+        "bc.fit(bc.load_dataset('simulated:breast-ultrasound?train=2&val=1&test=1'), 'zero-shot').save(folder)\n"
+        "bc.load(folder).predict(image)\n"
+        "child = os.fork() if hasattr(os, 'fork') else 0\n"
+        "if not child:\n"
+        "    print(len(bc.load(folder).predict(image)), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)"
+    )
+    assert python(code, BIOMEDCOOP_CACHE=str(tmp_path)).strip() == "1"

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -30,7 +30,7 @@ from biomedcoop.data.read_split import find_split_file
 from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.evaluation.bootstrap import check_bootstrap, paired_difference
 from biomedcoop.evaluation.cautions import group_cautions
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
@@ -231,10 +231,7 @@ def _check_types(
     data: object, method: object, shots: object, seeds: object, recipe: object, settings: object, prompts: object
 ) -> None:
     """Refuse arguments of the wrong type in words that say what to give."""
-    if isinstance(data, (str, os.PathLike)):
-        raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
-    if not isinstance(data, Dataset):
-        raise UserError(f"data must be what load_dataset returns, not {type(data).__name__}")
+    _check_dataset(data)
     for name, text in (("method", method), ("recipe", recipe)):
         if not isinstance(text, str):
             raise UserError(
@@ -242,18 +239,25 @@ def _check_types(
             )
     if not isinstance(shots, Integral) or isinstance(shots, bool):
         raise UserError(f"shots={shots!r} must be a whole number, e.g. shots=16")
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Collection):
+    if isinstance(seeds, (str, bytes, Set)) or not isinstance(seeds, Collection):
         raise UserError(f"seeds={seeds!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
     listed = list(seeds)
     whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
     if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
         raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
-    if settings is not None and not isinstance(settings, Mapping):
+    if settings is not None and not (isinstance(settings, Mapping) and all(isinstance(key, str) for key in settings)):
         raise UserError(f"settings={settings!r} must be a dict, e.g. settings={{'epochs': 50}}")
     if not isinstance(prompts, (str, os.PathLike)):
         raise UserError(
             f"prompts must be a word or a path, not {type(prompts).__name__}; write sentences to a JSON file and give its path"
         )
+
+
+def _check_dataset(data: object) -> None:
+    if isinstance(data, (str, os.PathLike)):
+        raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
+    if not isinstance(data, Dataset):
+        raise UserError(f"data must be what load_dataset returns, not {type(data).__name__}")
 
 
 def _length_notes(plan: _Plan, backbone: Backbone) -> list[str]:
@@ -432,6 +436,10 @@ def evaluate(
     Raises:
         UserError: the split is empty, or an image is of a class that the classifier does not know.
     """
+    if not isinstance(classifier, Classifier):
+        raise UserError(f"the classifier must be what fit or load returns, not {type(classifier).__name__}")
+    _check_dataset(data)
+    check_bootstrap(n_bootstrap, seed)
     part, labels, notes = _test_part(classifier, data, split)
     notify([*notes, *_seen_before(classifier, data, part, split)])
     tally = Tally(tuple(classifier.facts.get("depths", ())))
@@ -488,7 +496,8 @@ def run(
         )
     if isinstance(compare, str) or not isinstance(compare, Iterable):
         raise UserError(f"compare={compare!r} must be a list of methods, e.g. compare=['zero-shot']")
-    out = Path(out)
+    check_bootstrap(n_bootstrap)
+    out = user_path(out)
     check_new_folder(out, overwrite, "metrics.json", RUN_CONTENTS)
     data = load_dataset(source, split_file=split_file)
     _check_place(out, data, source, split_file)
@@ -505,7 +514,7 @@ def run(
     others = [note for plan in plans.values() for note in plan.notes]
     of_sentences = [note for plan in plans.values() if plan.sentences for note in plan.sentences.notes]
     cut = [note for plan in plans.values() for note in _length_notes(plan, backbone)]
-    notify(dict.fromkeys([*data.notes, *map(str, shared), *others, *of_sentences, *cut]))
+    notify(dict.fromkeys([*map(str, shared), *others, *of_sentences, *cut]))
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it
     tally = Tally()

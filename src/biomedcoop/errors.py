@@ -42,3 +42,6 @@ class ImageError(UserError):
         super().__init__(f"{where}: {reason}")
         self.where = str(where)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        return type(self), (self.where, self.reason)  # by default a copy is made from the message alone

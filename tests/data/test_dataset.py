@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -140,3 +141,34 @@ def test_selecting_may_repeat_and_is_quick() -> None:
     for _ in range(5):
         data.select(np.arange(n)[::-1])
     assert time.perf_counter() - start < 2  # about 0.1 s alone; the machine may be shared
+
+
+@pytest.mark.parametrize(
+    ("given", "groups"),
+    [
+        (["P1", None, float("nan"), "nan", "NA", ""], ["P1", "", "", "", "", ""]),
+        (np.array(["P1", np.nan, "None", "P1", "P2", "n/a"]), ["P1", "", "", "P1", "P2", ""]),
+        (pa.array(["P1", None, "P1", None, "P2", "P2"]), ["P1", "", "P1", "", "P2", "P2"]),
+        ([12.0, 12, np.int64(12), np.float32(7), "7", 12], ["12", "12", "12", "7", "7", "12"]),
+    ],
+)
+def test_groups_that_are_missing_or_written_in_two_ways(given: Any, groups: list[str]) -> None:
+    assert make(groups=given).groups.tolist() == groups
+
+
+def test_what_has_no_order_or_is_not_of_images_is_refused() -> None:
+    for given in ({"class_names": {"benign", "malignant", "normal"}}, {"groups": dict.fromkeys(range(N), "P")}):
+        with pytest.raises(UserError, match="give a list"):
+            make(**given)
+    for images in (np.zeros((N, 4, 4)), np.ma.masked_all((N, 4, 4), np.uint8), np.zeros((N, 4, 4), np.int16)):
+        with pytest.raises(UserError, match="give uint8 or uint16 without a mask"):
+            make(images=images)
+
+
+def test_labels_are_a_copy_and_splits_are_known_words() -> None:
+    labels = np.arange(N) % 3
+    data = make(labels=labels)
+    labels[:] = 0
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    with pytest.raises(UserError, match="no split 'tests'; choose train, val or test"):
+        data.part("tests")

@@ -221,3 +221,12 @@ def test_bytes_that_are_no_image() -> None:
         open_image(as_source(b"this is text"), "images[0]")
     with pytest.raises(ImageError, match="empty"):
         open_image(as_source(io.BytesIO()))
+
+
+def test_an_open_file_is_read_from_where_it_stands() -> None:
+    content = io.BytesIO()
+    Image.new("L", (4, 4), 7).save(content, "PNG")  # leaves the file at its end
+    assert as_source(content) == content.getvalue()
+    behind = io.BytesIO(b"XXXX" + content.getvalue())
+    behind.seek(4)
+    assert as_source(behind) == content.getvalue()

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from biomedcoop.data.facts import ImageFacts
-from biomedcoop.data.images import open_image
+from biomedcoop.data.images import open_image, read_image
 from biomedcoop.errors import ImageError
 
 ROWS, COLUMNS = np.mgrid[:24, :40]
@@ -420,3 +420,28 @@ def test_the_pixel_limit_holds_for_files_that_only_tifffile_reads() -> None:
     content = tiff(np.zeros((4, 6, 3), dtype=np.float32), 2)
     with pytest.raises(ImageError, match="6 × 4 pixels are more than the limit of 23"):
         open_image(content, "scan.tif", max_pixels=23)
+
+
+def test_volumes_and_channels_that_nothing_explains_are_refused(tmp_path: Path) -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    tifffile.imwrite(tmp_path / "volume.tif", np.stack([grey] * 16), volumetric=True, tile=(16, 16, 16))
+    tifffile.imwrite(
+        tmp_path / "two.tif",
+        np.dstack([grey, 255 - grey]),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=[0],
+    )
+    for name in ("volume.tif", "two.tif"):
+        with pytest.raises(ImageError):
+            read_image(tmp_path / name)
+
+
+def test_signed_slices_of_one_series_are_scaled_alike(tmp_path: Path) -> None:
+    """One with negative values and one without: each by its own range, and both say so."""
+    ramp = np.tile(np.linspace(-1000, 900, 64).astype(np.int16), (64, 1))
+    for name, values in (("a.tif", ramp), ("b.tif", ramp + 1000)):
+        tifffile.imwrite(tmp_path / name, values)
+        opened = open_image(tmp_path / name)
+        assert (opened.facts.depth, opened.facts.guessed) == (0, True)
+    np.testing.assert_array_equal(*(np.asarray(read_image(tmp_path / name)) for name in ("a.tif", "b.tif")))

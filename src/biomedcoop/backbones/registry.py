@@ -105,19 +105,21 @@ def load_backbone(
 
     from biomedcoop.backbones.open_clip_files import family
     from biomedcoop.backbones.precision import check_precision, set_precision
+    from biomedcoop.threads import torch_threads
 
     check_precision(precision)
     target = usable_device(device)
     called, text = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
     backbone: Backbone
-    if family(folder) == "clip":
-        from biomedcoop.backbones.clip import load_clip
+    with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
+        if family(folder) == "clip":
+            from biomedcoop.backbones.clip import load_clip
 
-        backbone = load_clip(folder, name=called, device=target, dtype=text)
-    else:
-        from biomedcoop.backbones.open_clip import load_open_clip
+            backbone = load_clip(folder, name=called, device=target, dtype=text)
+        else:
+            from biomedcoop.backbones.open_clip import load_open_clip
 
-        backbone = load_open_clip(folder, name=called, device=target, dtype=text)
+            backbone = load_open_clip(folder, name=called, device=target, dtype=text)
     set_precision(backbone, precision)
     return backbone
 

@@ -91,6 +91,8 @@ def load(
     from biomedcoop.classifier.classifier import Classifier
     from biomedcoop.methods import get_method
 
+    if not isinstance(folder, (str, os.PathLike)):
+        raise UserError(f"{folder!r} is no path; give the folder of a saved classifier")
     path = Path(folder)
     if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
         path = path / "model"

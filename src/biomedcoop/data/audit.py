@@ -13,7 +13,7 @@ from typing import Any
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.facts import ImageFacts, Tally
 from biomedcoop.data.images import open_image
-from biomedcoop.data.readers import load_dataset
+from biomedcoop.data.readers import read_dataset
 from biomedcoop.errors import ImageError
 
 SMALL_EDGE = 32
@@ -104,7 +104,7 @@ def check_dataset(
     Raises:
         UserError: the dataset cannot be read at all (see `load_dataset`); what concerns single images is in the report.
     """
-    data = load_dataset(source, split_file=split_file, for_training=for_training)
+    data = read_dataset(source, split_file=split_file, for_training=for_training)
     report = AuditReport(
         name=data.name,
         shots=shots,

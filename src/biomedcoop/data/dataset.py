@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from biomedcoop.data.names import check_class_names
+from biomedcoop.data.tables import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -87,7 +88,13 @@ class Dataset:
         return len(self.labels)
 
     def indices(self, split: str) -> npt.NDArray[np.int64]:
-        """Positions of the images of ``split`` in file order."""
+        """Positions of the images of ``split`` in file order.
+
+        Raises:
+            UserError: it is none of train, val and test.
+        """
+        if split not in SPLITS:
+            raise UserError(f"no split {split!r}; choose train, val or test")
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def select(self, indices: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | Sequence[int]) -> Dataset:
@@ -140,7 +147,7 @@ def _labels(given: Any, class_names: Sequence[str], where: str) -> npt.NDArray[n
         raise UserError(
             f"{where}: label {value} (image {wrong[0]}) is none of the {c} classes; labels run from 0 to {c - 1}"
         )
-    return labels.astype(np.int64, copy=False)
+    return labels.astype(np.int64)  # a copy: what the user does with theirs changes nothing here
 
 
 def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
@@ -149,7 +156,10 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
             raise UserError(
                 f"{where}: images have the shape {list(given.shape)}; give [N, H, W] or [N, H, W, 3], or a list of files"
             )
-        return given
+        if given.dtype.type not in (np.uint8, np.uint16) or np.ma.is_masked(given):
+            what = "partly masked" if np.ma.is_masked(given) else str(given.dtype)
+            raise UserError(f"{where}: images are {what}; give uint8 or uint16 without a mask")
+        return np.asarray(given)
     from biomedcoop.data.sources import as_source  # which builds on this module
 
     return [
@@ -168,8 +178,18 @@ def _splits(given: Any, where: str) -> npt.NDArray[np.str_]:
 
 def _groups(given: Any, where: str) -> npt.NDArray[np.str_] | None:
     """Groups as text, an empty one for a missing value; None if no image belongs to one."""
-    groups = ["" if _is_missing(group) else str(group).strip() for group in _items(given, f"{where}: groups")]
+    groups = [_group(group, f"{where}: groups") for group in _items(given, f"{where}: groups")]
     return np.array(groups, dtype=np.str_) if any(groups) else None
+
+
+def _group(given: Any, what: str) -> str:
+    """One spelling of a group: a missing value, in any spelling, is empty, and 12.0 is 12."""
+    value = given.as_py() if hasattr(given, "as_py") else given.item() if hasattr(given, "item") else given
+    if _is_missing(value) or (isinstance(value, str) and is_missing(value.strip())):
+        return ""
+    if isinstance(value, (list, tuple, dict, bytes)):
+        raise UserError(f"{what} hold {_kind(value)}; give one text or number for each image")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _is_missing(value: Any) -> bool:
@@ -196,13 +216,13 @@ def _values(given: Any, what: str) -> npt.NDArray[Any]:
 
 
 def _items(given: Any, what: str) -> list[Any]:
-    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, os.PathLike, Mapping, Set)) or not isinstance(given, Iterable):
         raise UserError(f"{what} are {_kind(given)}; give a list, one for each image")
     return given.tolist() if isinstance(given, np.ndarray) else list(given)
 
 
 def _texts(given: Any, what: str) -> tuple[str, ...]:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
         raise UserError(f"{what} are {_kind(given)}; give a list of texts")
     items = tuple(given.tolist()) if isinstance(given, np.ndarray) else tuple(given)
     for number, item in enumerate(items):

@@ -80,7 +80,7 @@ class Tally:
             notes.append(
                 "images above 8 bits that state no depth are scaled by the depth that holds their largest value, and it differs: "
                 f"{found}{training}; so the same value is not equally bright in all of them; save them as 8-bit images with one "
-                "scale, or state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: maxval)"
+                "scale, or state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: a maxval below 65535)"
             )
         if 0 in self.depths:
             count, key = self.depths[0]

@@ -189,7 +189,10 @@ def _deep(samples: Samples, orientation: int = 1, several_frames: bool = False) 
 def _by_pillow(image: Image.Image, mode: str, several_frames: bool = False) -> _Decoded:
     """An image as Pillow holds it -> RGB in front of black."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return _deep(Samples(np.asarray(image)), several_frames=several_frames)
+        values = np.asarray(image)
+        if image.mode == "I" and values.min() >= 0 and values.max() <= 0xFFFF:
+            values = values.astype(np.uint16)  # Pillow's mode for whole numbers of any kind
+        return _deep(Samples(values), several_frames=several_frames)
     if image.mode in ("LAB", "HSV"):
         raise ValueError(f"colours of the kind {image.mode} are not read")
     transparent = False
@@ -227,7 +230,7 @@ def image_bytes(source: ImageSource, where: str | None = None) -> bytes:
         ImageError: the file cannot be read.
     """
     if isinstance(source, np.ndarray):
-        values = np.ascontiguousarray(source)
+        values = np.ascontiguousarray(_unmasked(source, _name(source, where)))
         return f"array {values.dtype.str} {values.shape} ".encode() + values.tobytes()
     if isinstance(source, Image.Image):
         palette = source.getpalette("RGBA") if source.mode in ("P", "PA") else None
@@ -359,10 +362,7 @@ def _reason(error: BaseException) -> str:
 
 def _decode_array(pixels: npt.NDArray[Any], name: str, max_pixels: int) -> _Decoded:
     described = f"an array of {pixels.dtype} {list(pixels.shape)}; "
-    if isinstance(pixels, np.ma.MaskedArray):
-        if np.ma.is_masked(pixels):
-            raise ImageError(name, f"{described}some values are masked; fill them first: array.filled(0)")
-        pixels = np.asarray(pixels)
+    pixels = _unmasked(pixels, name)
     colours = pixels.shape[-1] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or colours not in (1, 3, 4) or pixels.size == 0:
         way = (
@@ -380,6 +380,13 @@ def _decode_array(pixels: npt.NDArray[Any], name: str, max_pixels: int) -> _Deco
     alpha = pixels[..., 3] if colours == 4 else None
     values = pixels if pixels.ndim == 2 else pixels[..., 0] if colours == 1 else pixels[..., :3]
     return _deep(Samples(values, alpha))
+
+
+def _unmasked(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    if np.ma.is_masked(pixels):
+        what = f"an array of {pixels.dtype} {list(pixels.shape)}"
+        raise ImageError(name, f"{what}; some values are masked; fill them first: array.filled(0)")
+    return np.asarray(pixels)
 
 
 def _way_to_whole(dtype: np.dtype[Any]) -> str:

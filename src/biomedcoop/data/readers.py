@@ -19,7 +19,7 @@ from biomedcoop.data.rows import check_training_images
 from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.data.split import draw_split
 from biomedcoop.data.walk import check_text
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 
 DATA_VARIABLE = "BIOMEDCOOP_DATA"
 """Environment variable that names the folder in which datasets are looked up by name."""
@@ -50,11 +50,20 @@ def load_dataset(
         seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
 
     Returns:
-        The dataset; ``notes`` say what was drawn, ignored or assumed.
+        The dataset; ``notes`` say what was drawn, ignored or assumed, and are issued as warnings too.
 
     Raises:
         UserError: one clear line: what is wrong, where, and how to mend it.
     """
+    data = read_dataset(source, split_file, seed, for_training)
+    notify(data.notes)
+    return data
+
+
+def read_dataset(
+    source: str | Path, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+) -> Dataset:
+    """:func:`load_dataset` without warnings."""
     try:
         return _load(source, split_file, seed, for_training)
     except PermissionError as error:
@@ -98,8 +107,10 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
     return data if data.counts("test").any() else _with_test_split(data, seed)
 
 
-def user_path(text: str | Path) -> Path:
+def user_path(text: str | os.PathLike[str]) -> Path:
     """A path with ``~`` resolved, where it can be."""
+    if not isinstance(text, (str, os.PathLike)):
+        raise UserError(f"{text!r} is no path; give text or a Path")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # "~nobody"
@@ -131,6 +142,8 @@ def _with_test_split(data: Dataset, seed: int) -> Dataset:
 
 def _locate(source: str | Path) -> Path:
     """The path that ``source`` is or, for a plain name, the dataset of that name in the data folder."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise UserError(f"{source!r} is no path; give the folder, file or name of a dataset")
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")

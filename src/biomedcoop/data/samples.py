@@ -75,7 +75,7 @@ def render(samples: Samples) -> Rendered:
     whole = values.dtype.kind in "ui"
     if whole and high is not None and low == 0 and high <= 0xFFFF:
         top, depth, guessed = int(high), int(high).bit_length(), False
-    elif whole and high is None and values.min() >= 0 and values.max() <= 0xFFFF:
+    elif values.dtype.kind == "u" and high is None and values.max() <= 0xFFFF:
         depth, guessed = depth_of(int(values.max())), values.dtype.itemsize > 1
         top = 2**depth - 1
     elif samples.alpha is not None:

@@ -123,10 +123,11 @@ def _path(image: str | os.PathLike[str], where: str) -> Path:
 
 def _read(file: Any, where: str) -> bytes:
     try:
-        if callable(getattr(file, "seekable", None)) and file.seekable():
-            file.seek(0)  # as Pillow does: it may have been read before
         content = file.read()
-    except (OSError, ValueError) as error:  # ValueError: it is closed, or text that is no UTF-8
+        if not content and callable(getattr(file, "seekable", None)) and file.seekable():
+            file.seek(0)  # it has been read, or written, to its end before
+            content = file.read()
+    except (OSError, ValueError, TypeError) as error:  # ValueError: it is closed, or text that is no UTF-8
         raise UserError(f"{where} is an open file that cannot be read ({error}); open it with mode 'rb'") from error
     if not isinstance(content, bytes):
         raise UserError(f"{where} is a file opened as text; open it with mode 'rb'")

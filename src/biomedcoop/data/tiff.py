@@ -22,7 +22,7 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, FORMAT = 256, 257, 258, 259, 262, 274, 339
 SAMPLES, MAX_SAMPLE, PLANES, COLOUR_MAP, INK_SET, EXTRA = 277, 281, 284, 320, 332, 338
-SMALLEST, LARGEST, SUBSAMPLING = 340, 341, 530
+SMALLEST, LARGEST, SUBSAMPLING, DEPTH = 340, 341, 530, 32997
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
@@ -61,6 +61,8 @@ def is_plain(content: bytes) -> bool:
     photometric, compression = tags.get(PHOTOMETRIC, WHITE_IS_ZERO), tags.get(COMPRESSION, 1)
     if SMALLEST in tags or LARGEST in tags or not all_of(FORMAT, UNSIGNED) <= {UNSIGNED, UNDEFINED}:
         return False
+    if tags.get(DEPTH, 1) != 1 or (photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and 0 in all_of(EXTRA, 1)):
+        return False  # a volume, or a second channel that nothing explains
     if photometric == PALETTE and max(all_of(COLOUR_MAP, 0)) < 256:
         return False  # 8-bit colours in a table of 16 bits
     if photometric == YCBCR and compression == 1 and (tags.get(SUBSAMPLING) != (1, 1) or tags.get(PLANES, 1) != 1):

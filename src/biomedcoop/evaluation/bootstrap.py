@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,17 @@ def resampling_units(n: int, groups: Groups | None = None) -> npt.NDArray[np.int
     return np.array([number[name] if name else next(alone) for name in names], dtype=np.int64)
 
 
+def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
+    """Refuse, before long work, numbers that a bootstrap cannot use.
+
+    Raises:
+        UserError: ``n_bootstrap`` is no whole number from 1 on, or ``seed`` none from 0 on.
+    """
+    for name, value, least, usual in (("n_bootstrap", n_bootstrap, 1, " (1000 is usual)"), ("seed", seed, 0, "")):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise UserError(f"{name}={value!r}: must be a whole number from {least} on{usual}")
+
+
 def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:
     """Draw ``n_bootstrap`` test sets with replacement, in blocks that bound the memory.
 
@@ -96,8 +108,7 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
     Raises:
         UserError: ``n_bootstrap`` below 1, or not one group per image.
     """
-    if n_bootstrap < 1:
-        raise UserError(f"n_bootstrap={n_bootstrap}: at least 1 resample is needed (1000 is usual)")
+    check_bootstrap(n_bootstrap, seed)
     unit = resampling_units(n, groups)
     units = int(unit.max()) + 1
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, NamedTuple
 
+from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Method, Progress, State, Task
 from biomedcoop.threads import MOST_AT_ONCE, threads_for, torch_cores, torch_threads
 
@@ -38,7 +39,7 @@ def fit_on_cores(
     """``method.fit``, on as many cores as :func:`cores_for` says; states in the order of the seeds."""
     starts = range(0, len(seeds), cores.runs)
     if len(starts) == 1:
-        with torch_threads(cores.threads):
+        with torch_threads(cores.threads), torch.enable_grad():
             return method.fit(task, settings, seeds, progress)
     stop = Event()
 
