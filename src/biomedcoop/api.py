@@ -31,7 +31,7 @@ from biomedcoop.data.readers import load_dataset, user_path
 from biomedcoop.data.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import check_bootstrap, paired_difference
-from biomedcoop.evaluation.cautions import group_cautions
+from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
@@ -448,7 +448,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify(group_cautions(metrics))
+    notify([*class_cautions(metrics), *group_cautions(metrics)])
     return metrics
 
 
@@ -534,7 +534,7 @@ def run(
     majority = majority_probabilities(part.labels, len(data.class_names))
     rows["majority class"] = score(majority, part.labels, data.class_names, n_bootstrap=n_bootstrap, groups=part.groups)
     cautions = list(group_cautions(rows[method]))
-    notify(cautions)
+    notify([*class_cautions(rows[method]), *cautions])
     tested = {key: value for key, value in rows[method].to_dict().items() if not isinstance(value, list)}
     trained = dataclasses.replace(
         trained, facts={**trained.facts, "test": {**tested, "notes": [*(leak.text for leak in shared), *cautions]}}

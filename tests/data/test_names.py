@@ -7,7 +7,8 @@ import unicodedata
 import pytest
 
 from biomedcoop.data.catalogue import entries
-from biomedcoop.data.names import clean_class_name, difference, fold, is_text
+from biomedcoop.data.names import check_class_names, clean_class_name, difference, fold, is_text
+from biomedcoop.errors import UserError
 
 NFC, NFD = (unicodedata.normalize(form, "bénin") for form in ("NFC", "NFD"))
 
@@ -89,3 +90,9 @@ def test_no_benchmark_has_two_classes_of_one_name() -> None:
     for entry in entries():
         assert len(set(map(fold, entry.class_names))) == len(entry.class_names)
         assert tuple(map(clean_class_name, entry.class_names)) == entry.class_names
+
+
+def test_letters_of_two_alphabets_that_look_alike_are_refused() -> None:
+    with pytest.raises(UserError, match="they differ only in letters of two alphabets that look alike"):
+        check_class_names(["abdomen", "\u0430bdomen"], "data")
+    check_class_names(["\u0430", "\u0431"], "data")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from biomedcoop.data.read_folder import read_folder
 from biomedcoop.data.readers import load_dataset
 from biomedcoop.errors import UserError
 
@@ -329,3 +330,40 @@ def test_images_without_class_folder_cannot_be_tested_on_either(tmp_path: Path, 
     draw(tmp_path / "1.png")
     with pytest.raises(UserError, match="its 1 images are in no class folder; put them into one folder per class"):
         load_dataset(tmp_path, for_training=False)
+
+
+def test_masks_beside_class_folders_are_no_class(tmp_path: Path, draw: Draw) -> None:
+    for name in ("cyst", "stone"):
+        for number in range(3):
+            draw(tmp_path / "flat" / name / f"{name}{number}.png")
+            draw(tmp_path / "flat" / "masks" / f"{name}{number}.png")
+            draw(tmp_path / "deep" / name / f"{name}{number}.png")
+            draw(tmp_path / "deep" / "ground_truth" / name / f"{name}{number}.png")
+    for folder in ("flat", "deep"):
+        data = read_folder(tmp_path / folder)
+        assert (data.class_names, len(data)) == (("cyst", "stone"), 6)
+        assert any("holds masks and was left out (files: 6)" in note for note in data.notes)
+    for name in ("mask", "no_mask"):  # people with and without one
+        draw(tmp_path / "faces" / name / "0001.png")
+    assert read_folder(tmp_path / "faces").class_names == ("mask", "no mask")
+
+
+def test_a_mask_in_brackets(tmp_path: Path, draw: Draw) -> None:
+    for name in ("cyst", "stone"):
+        draw(tmp_path / name / "1.png")
+        draw(tmp_path / name / "1 (mask).png")
+    assert len(read_folder(tmp_path)) == 2
+
+
+def test_a_split_without_class_folders_and_patients_below_classes_are_said(tmp_path: Path, draw: Draw) -> None:
+    for name in ("cyst", "stone"):
+        for patient in ("P1", "P2" if name == "cyst" else "P3"):
+            draw(tmp_path / name / patient / "slice.png")
+    draw(tmp_path / "test" / "1.png")
+    notes = " ".join(read_folder(tmp_path).notes)
+    assert "the folder test is read as a class; if it is a split, put class folders into it" in notes
+    assert "folders below the class folders (P1, P2, …: 3) are not used; if they are patients" in notes
+    for name in ("cyst", "stone"):
+        for side in ("left", "right"):
+            draw(tmp_path / "sides" / name / side / "1.png")
+    assert read_folder(tmp_path / "sides").notes == ()

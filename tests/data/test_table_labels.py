@@ -99,7 +99,7 @@ def test_missing_labels(cell: str) -> None:
     assert ("another word" in said) == bool(cell)
 
 
-@pytest.mark.parametrize("cell", ["None", "none", "N/A", "-", "?"])
+@pytest.mark.parametrize("cell", ["None", "none", "unknown", "-", "?"])
 def test_words_that_may_mean_a_missing_label_are_said(cell: str) -> None:
     found = read("a", cell, cell, cell)
     assert found.class_names == ("a", cell)
@@ -152,3 +152,15 @@ def test_what_may_be_several_labels_is_said() -> None:
     (note,) = found.notes
     assert "the label 'Mass|Hernia' (line 3 and 1 row more) may hold several labels, as may 1 other;" in note
     assert read("carcinoma, ductal", "carcinoma").notes == ()
+
+
+@pytest.mark.parametrize("cell", ["cyst/stone", "cyst and stone", "cyst + stone", "stone & cyst", "cyst|stone"])
+def test_cells_whose_parts_are_other_labels(cell: str) -> None:
+    with pytest.raises(UserError, match="several labels in one cell"):
+        read_labels("t.csv", ["line 2", "line 3", "line 4"], ["cyst", "stone", cell], None, True)
+
+
+@pytest.mark.parametrize("cell", ["N/A", "n/a", "#N/A N/A", "1.#QNAN"])
+def test_what_data_frames_read_as_missing_is_no_class(cell: str) -> None:
+    with pytest.raises(UserError, match="line 4 has an empty label"):
+        read_labels("t.csv", ["line 2", "line 3", "line 4"], ["cyst", "stone", cell], None, True)

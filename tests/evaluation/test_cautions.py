@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from biomedcoop.evaluation.cautions import group_cautions
+from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.metrics import score
 
 
@@ -27,3 +27,10 @@ def test_fewer_than_ten_groups_are_said():
     assert few.startswith("The test images come from only 9 groups (such as patients)")
     (by_class,) = cautions([f"P{i}" if i % 2 else f"P{i % 6}" for i in range(40)])
     assert by_class == "Classes whose test images come from few groups: benign (3). Their numbers say little."
+
+
+def test_classes_without_a_test_image_are_said() -> None:
+    metrics = score(np.eye(3)[[0, 0, 1]], [0, 0, 1], ["a", "b", "c"], n_bootstrap=5)
+    (line,) = class_cautions(metrics)
+    assert line.startswith("No test image shows c: ")
+    assert list(class_cautions(score(np.eye(2), [0, 1], ["a", "b"], n_bootstrap=5))) == []

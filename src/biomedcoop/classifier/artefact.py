@@ -88,6 +88,7 @@ def load(
     """
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import check_precision
+    from biomedcoop.backbones.registry import usable_device
     from biomedcoop.classifier.classifier import Classifier
     from biomedcoop.methods import get_method
 
@@ -105,6 +106,7 @@ def load(
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)
+        usable_device(device)
         try:
             called = backbone if backbone is not None else wanted["name"]
             backbone = load_backbone(called, device=device, precision=precision)

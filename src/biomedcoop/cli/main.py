@@ -66,6 +66,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # what is damaged gets a line of our own
     try:
         status = app(prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:

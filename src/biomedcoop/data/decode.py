@@ -168,6 +168,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     for line in requests:
         given, where, size, family, numbers = json.loads(line)
         source = Path(given) if isinstance(given, str) else requests.read(given)

@@ -62,7 +62,7 @@ def check_levels(below: Mapping[str, Collection[Parts]], where: object) -> None:
 
 def _may_be_classes(uppers: list[str], names: list[str], level: int) -> bool:
     """Whether ``names``, found below each of ``uppers``, may be the classes; in doubt they may."""
-    if all(_ASPECTS.fullmatch(fold(name)) for name in names):
+    if are_aspects(names):
         return False
     if any(map(_is_diagnosis, names)):
         return True
@@ -71,6 +71,11 @@ def _may_be_classes(uppers: list[str], names: list[str], level: int) -> bool:
     labels = names == [str(number) for number in range(len(names))]
     counted = _in_series(names) and not labels  # patients 1, 2, 3 of one class and 1, 2, 3 of the next
     return not (level and counted) if _in_series(uppers) else not (level or counted)
+
+
+def are_aspects(names: Collection[str]) -> bool:
+    """Whether folders divide images by side, plane, view or the like."""
+    return all(_ASPECTS.fullmatch(fold(name)) for name in names)
 
 
 def _is_diagnosis(name: str) -> bool:

@@ -31,7 +31,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "des
 
 _MASK_WORD = "masks?|segs?|segmentations?|gts?|ground[ _-]?truths?|labels?|annotations?"
 _MASK_STEM = re.compile(
-    rf"(?P<before>.+?)[ _.-]+(?:{_MASK_WORD})(?:[ _.-]*\(?\d+\)?){{0,2}}|(?:{_MASK_WORD})[ _.-]+(?P<after>.+)"
+    rf"(?P<before>.+?)[ _.-]+\(?(?:{_MASK_WORD})\)?(?:[ _.-]*\(?\d+\)?){{0,2}}|(?:{_MASK_WORD})[ _.-]+(?P<after>.+)"
 )
 _MASK_HINT = re.compile("mask|seg|gt|truth|label|annotation")
 _IMAGE_STEM = re.compile(r"(?P<stem>.+?)[ _.-]+(?:image|img|original|orig|raw)")
@@ -55,6 +55,11 @@ def is_mask_folder(name: str) -> bool:
     """Whether a folder's name says that it may hold masks: "masks", "labelsTr", "train_masks", "Ground Truth"."""
     telling = [word for word in _unsplit(name) if word not in _IMAGES]
     return bool(telling) and all(word in _MASKS for word in telling)
+
+
+def may_be_class(name: str) -> bool:
+    """Whether a folder of masks, by its name, may be a class too: "mask", as people with and without one are told apart."""
+    return _words(name) in (["mask"], ["label"])
 
 
 def is_image_folder(name: str) -> bool:

@@ -17,6 +17,11 @@ _UNSEEN = re.compile(
 _SEEN_FORMATS = re.compile(f"[{_JOINERS}{_NUMBER_SIGNS}]")
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u207b\u208b\ufe58\ufe63\uff0d", "-"))
 
+_LOOK_ALIKES = str.maketrans(  # letters of the Cyrillic and Greek alphabets that look as Latin ones do
+    "авекмнорстухіјѕԁԛԝαινορτυχκ",
+    "abekmhopctyxijsdqwaivoptuxk",
+)
+
 
 def clean_class_name(name: str) -> str:
     """A class name as a prompt says it: one Unicode form (NFC), nothing invisible, ``_`` as space, single spaces."""
@@ -45,6 +50,8 @@ def difference(one: str, other: str) -> str:
         what = "blanks or invisible characters"
     elif clean_class_name(one).casefold() == clean_class_name(other).casefold():
         what = "case"
+    elif fold(one) != fold(other):
+        what = "letters of two alphabets that look alike"
     else:
         what = "case, hyphens, blanks or the form of a character"
     # two names that look alike are told apart by their escapes
@@ -83,9 +90,10 @@ def check_class_names(class_names: Sequence[str], where: object, for_training: b
             raise UserError(f"{where}: a class name is empty{shown}; name every class")
         if not is_text(name):
             raise UserError(f"{where}: the class name {name!r} is not UTF-8; rename the class")
-        if folded in seen:
-            raise same_class(where, seen[folded], name)
-        seen[folded] = name
+        looks = folded.translate(_LOOK_ALIKES)
+        if looks in seen:
+            raise same_class(where, seen[looks], name)
+        seen[looks] = name
     return tuple(map(clean_class_name, class_names))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.folder_levels import Parts, check_levels
+from biomedcoop.data.folder_levels import Parts, are_aspects, check_levels
 from biomedcoop.data.folder_names import is_image_folder, split_word
 from biomedcoop.data.names import check_class_names, clean_class_name, difference, fold, same_class
 from biomedcoop.data.rows import Row, build_dataset, unknown_split
@@ -75,6 +75,7 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
     for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in found}:
         below[named[fold(class_folder.name)].name].add(holder.relative_to(class_folder).parts)
     check_levels(below, folder)
+    notes += _said_of_names(class_folders, {parts[0] for held in below.values() for parts in held if parts})
     class_names = _label_order(folder.name, [clean_class_name(name) for name in class_folders])
     number = {fold(name): label for label, name in enumerate(class_names)}
     label_of = {class_folder: number[fold(class_folder.name)] for class_folder in {place for _, place, _ in found}}
@@ -120,6 +121,22 @@ def _past_images(walk: Walk, folder: Path) -> Path:
 
 def _holds_image(folder: Path) -> bool:
     return any(Walk().images(folder))
+
+
+def _said_of_names(class_folders: Sequence[str], inner: Collection[str]) -> list[str]:
+    """Notes on class folders that are called like a split, and on folders below them that may be patients."""
+    notes = [
+        f"the folder {name} is read as a class; if it is a split, put class folders into it"
+        for name in class_folders
+        if split_word(name)
+    ]
+    if len(inner) > 1 and not are_aspects(inner):
+        some = ", ".join(sorted(inner)[:2])
+        notes.append(
+            f"folders below the class folders ({some}, …: {len(inner)}) are not used; if they are patients, whose images "
+            "belong together, give a table with the columns path,label,group"
+        )
+    return notes
 
 
 def _label_order(name: str, class_names: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ def names_by_label(pairs: Iterable[tuple[int, str]], where: object, for_training
         UserError: one label with two class names, or labels that are not 0..C-1.
     """
     names: dict[int, str] = {}
-    for label, name in set(pairs):
+    for label, name in dict.fromkeys(pairs):
         name = clean_class_name(name)
         if names.setdefault(label, name) != name:
             first, second = sorted((names[label], name))

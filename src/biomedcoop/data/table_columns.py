@@ -27,14 +27,30 @@ _GROUP_WORDS = (  # from the most certain to the least
     ("groups", "group_id"),
     (
         *("patient", "patients", "patient_id", "patient_number", "patient_no", "patient_nr", "subject", "subjects"),
-        *("subject_id", "person", "person_id", "participant", "participant_id", "case_id", "mrn", "pid"),
+        *(
+            "subject_id",
+            "person",
+            "person_id",
+            "participant",
+            "participant_id",
+            "case_id",
+            "mrn",
+            "pid",
+            "pat_id",
+            "ptid",
+        ),
+        *("pat_no", "patno", "patient_name", "patient_code", "patienten_id", "subj", "subj_id", "donor", "donor_id"),
+        *("mouse_id", "animal_id"),
     ),
     (
         *("lesion", "lesion_id", "study_id", "study_instance_uid", "series_id", "series_instance_uid", "exam_id"),
         *("slide", "slide_id", "specimen_id", "biopsy_id", "video_id", "sequence_id", "eye_id", "nodule_id"),
     ),
 )
-_PERHAPS_GROUP_WORDS = ("case", "study", "series", "exam", "animal", "specimen", "video", "sequence")
+_PERHAPS_GROUP_WORDS = (
+    *("case", "study", "series", "exam", "animal", "mouse", "specimen", "video", "sequence", "family_id", "eid", "rid"),
+    *("accession", "accession_number", "scan_id", "hadm_id", "encounter_id", "visit_id", "admission_id"),
+)
 
 _NUMBER = re.compile(r"(\d+)\.0+")
 

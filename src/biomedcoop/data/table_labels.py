@@ -13,6 +13,7 @@ from biomedcoop.data.tables import is_missing_name, may_be_missing
 from biomedcoop.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?", re.IGNORECASE)
+_BETWEEN = re.compile(r"[|;,/+&]|\band\b")
 _LIST = re.compile(r"\[.*\]|\{.*\}|\(\s*['\"].*\)")
 
 
@@ -95,8 +96,8 @@ def _several(column: _Column) -> list[str]:
     doubtful = []
     for cell in column.first:
         listed = bool(_LIST.fullmatch(cell))
-        parts = [part.strip(" '\"") for part in re.split("[|;,]", cell.strip("[]{}()") if listed else cell)]
-        if listed or (len(parts) > 1 and all(fold(part) in known for part in parts)):
+        parts = [part.strip(" '\"") for part in _BETWEEN.split(cell.strip("[]{}()") if listed else cell)]
+        if listed or (len(parts) > 1 and all(part and fold(part) in known for part in parts)):
             what = "several labels in one cell" if len(parts) > 1 else "a list in place of a label"
             raise UserError(
                 f"{column.where}: {what}, {cell!r} ({column.seen(cell)}); an image has one class: leave one "

@@ -37,7 +37,9 @@ _EDGES = (
 )
 _SPREADSHEET_ERRORS = {"#N/A", "#NA", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NAME?", "#NULL!"}
 _WRITTEN_BY_TOOLS = {"", "NaN", "nan", "NAN", "-nan", "NA", "<NA>", "NaT", "NULL", "null", "\\N"} | _SPREADSHEET_ERRORS
-_WRITTEN_BY_HAND = {"none", "n/a", "na", "nil", "null", "nan", "missing", "-", "--", ".", "?"}
+_WRITTEN_BY_TOOLS |= {"N/A", "n/a", "#N/A N/A", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND", "-NaN"}
+_WRITTEN_BY_HAND = {"none", "n/a", "na", "n.a.", "nil", "null", "nan", "missing", "-", "--", "–", "—", ".", "?"}
+_WRITTEN_BY_HAND |= {"unknown", "anonymous", "not available", "not applicable", "unspecified"}
 
 
 def is_missing(cell: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomedcoop.data.folder_names import is_mask_folder, is_visible, mask_folders, masks_of, mirrored
+from biomedcoop.data.folder_names import is_mask_folder, is_visible, mask_folders, masks_of, may_be_class, mirrored
 from biomedcoop.data.images import IMAGE_SUFFIXES
 from biomedcoop.data.names import is_text
 from biomedcoop.errors import UserError
@@ -195,18 +195,17 @@ def check_text(path: Path, name: str) -> None:
 def _mask_folders(folder: Path, folders: list[str], images: list[str]) -> list[str]:
     """Those of the folders in ``folder`` that hold masks: by their names, or named file by file as the images beside them."""
     found = mask_folders(folders)
-    if not images:
+    # among class folders the singular may be a class: with a mask, and without
+    doubtful = [n for n in folders if n not in found and is_mask_folder(n) and (images or not may_be_class(n))]
+    if not doubtful:
         return found
-    stems = [_stem(name) for name in images]
-    doubtful = [name for name in folders if name not in found and is_mask_folder(name)]
-    return found + [name for name in doubtful if mirrored(_stems_in(folder / name), stems)]
+    others = [name for name in folders if name not in (*found, *doubtful)]
+    stems = [_stem(name) for name in images] or [stem for name in others for stem in _stems_below(folder / name)]
+    return found + [name for name in doubtful if mirrored(_stems_below(folder / name), stems)]
 
 
-def _stems_in(folder: Path) -> list[str]:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - plain strings
-    except OSError:
-        return []  # the walk says so
+def _stems_below(folder: Path) -> list[str]:
+    names = (name for _, _, held in os.walk(folder) for name in held)
     return [_stem(name) for name in names if is_visible(name) and is_image(name)]
 
 

@@ -28,3 +28,12 @@ def group_cautions(metrics: Metrics) -> Iterator[str]:
     few = [f"{c.name} ({c.n_groups})" for c in metrics.classes if c.n_groups and c.n_groups < FEW_GROUPS]
     if few:
         yield f"Classes whose test images come from few groups: {', '.join(few)}. Their numbers say little."
+
+
+def class_cautions(metrics: Metrics) -> Iterator[str]:
+    """A sentence about classes that no test image shows."""
+    if absent := [c.name for c in metrics.classes if not c.support]:
+        yield (
+            f"No test image shows {', '.join(absent)}: these classes have no sensitivity and no AUROC, and no part in the "
+            "means over classes."
+        )
