@@ -175,4 +175,4 @@ def test_every_spelling_of_a_missing_value() -> None:
     assert all(map(is_missing, by_tools + by_hand))
     assert all(map(is_missing_name, (*by_tools, "_", "\u200b\u00ad ")))
     assert not any(map(is_missing_name, by_hand))
-    assert not any(map(is_missing, ("0", "no", "Nana", "unknown", "negative", "-1")))
+    assert not any(map(is_missing, ("0", "no", "Nana", "unknown patient", "negative", "-1")))
