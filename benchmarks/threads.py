@@ -1,6 +1,6 @@
 """Seconds of training and predicting on an idle machine, beside busy processes, and under a quota of one core.
 
-    python benchmarks/threads.py [--before SRC] [--repetitions 3] [--large] [--only "idle,one busy"] [--limit 150]
+    python benchmarks/threads.py [--before SRC] [--repetitions 3] [--large] [--only "idle,one busy"] [--works predict] [--limit 150]
 
 Fresh processes with the shipped backbone, as users start them: Python code that sets nothing, and the commands. ``--before``
 names the ``src`` folder of another version, which takes turns with this one. ``--large`` adds training at BiomedCLIP's size.
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--limit", type=positive, default=150, help="seconds after which a work is stopped")
     parser.add_argument("--large", action="store_true", help="also at BiomedCLIP's size")
     parser.add_argument("--only", help="some of the conditions, separated by commas")
+    parser.add_argument("--works", default="", help="only works whose names hold these words")
     given = parser.parse_args()
     if given.before is not None and not (given.before / "biomedcoop").is_dir():
         raise SystemExit(f"{given.before} holds no biomedcoop; name the src folder of a checkout")
@@ -179,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         os.environ["BIOMEDCOOP_CACHE"] = str(place / "cache")
-        ready = works(place, given.large)
+        ready = {name: command for name, command in works(place, given.large).items() if given.works in name}
         found: dict[tuple[str, str, str], list[float]] = {}
         try:
             for round_ in range(given.repetitions):
