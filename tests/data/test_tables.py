@@ -170,7 +170,22 @@ def test_parquet_columns_that_differ_in_case(tmp_path: Path) -> None:
 
 
 def test_every_spelling_of_a_missing_value() -> None:
-    by_tools = ("", "NaN", "nan", "NA", "<NA>", "NaT", "NULL", "null", "#N/A", "#DIV/0!", "\\N", "N/A", "n/a", "1.#QNAN")
+    by_tools = (
+        "",
+        "NaN",
+        "nan",
+        "NA",
+        "<NA>",
+        "NaT",
+        "NULL",
+        "null",
+        "#N/A",
+        "#DIV/0!",
+        "\\N",
+        "N/A",
+        "n/a",
+        "1.#QNAN",
+    )
     by_hand = ("none", "None", "na", "-", "–", "?", "unknown", "Not available")
     assert all(map(is_missing, by_tools + by_hand))
     assert all(map(is_missing_name, (*by_tools, "_", "\u200b\u00ad ")))
