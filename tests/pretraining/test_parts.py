@@ -9,6 +9,7 @@ from pathlib import Path
 import captions as texts
 import pytest
 import torch
+from pool import read_manifest
 from torch.nn import functional as F
 from torch.testing import assert_close
 from towers import Settings, export, image_features, mimic, new_towers, text_features
@@ -18,6 +19,7 @@ from views import SIZE, Describe, augment, centre, descriptors
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import Attention
+from biomedcoop.errors import UserError
 
 POOL = [
     ("btmri", "glioma tumor"),
@@ -194,3 +196,15 @@ def test_the_test_view_is_the_whole_image() -> None:
     assert view.shape == (1, 3, SIZE, SIZE)
     assert (view[0, 0, :44] > 1.5).all()
     assert (view[0, 0, 52:] < -1.5).all()
+
+
+def test_datasets_without_captions_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tar").touch()
+    head = "file,shard,dataset,class_name\n"
+    names = list(texts.read_library("kneexray")["classes"])
+    (tmp_path / "manifest.csv").write_text(f"{head}1.jpg,a.tar,kneexray,{names[0]}\n2.jpg,a.tar,moons,crater\n")
+    assert [row["file"] for row in read_manifest(tmp_path)] == ["1.jpg"]
+    assert "none for them: moons" in capsys.readouterr().out
+    (tmp_path / "manifest.csv").write_text(f"{head}2.jpg,a.tar,moons,crater\n")
+    with pytest.raises(UserError, match="no captions for moons"):
+        read_manifest(tmp_path)
