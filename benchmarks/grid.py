@@ -41,6 +41,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.features.encode import encode_crops, encode_texts
 from biomedcoop.methods import Task, all_methods, get_method
 from biomedcoop.methods.context import ClassPrompts
+from biomedcoop.threads import torch_threads
 from methods import SHOTS, task_of
 
 REPEATS = 3
@@ -76,7 +77,8 @@ def whole_grid(dataset: str, backbone: str) -> dict[str, Any]:
         for shots in SHOTS if method.abilities.uses_images else (0,):
             begin = time.perf_counter()
             task = task_of(data, features, backbone, shots, method.abilities.uses_sentences, SEEDS)
-            states = method.fit(task, settings, list(SEEDS))
+            with torch_threads(method.threads(task, settings)):
+                states = method.fit(task, settings, list(SEEDS))
             with torch.inference_mode():
                 for state in states if shots else states[:1]:
                     method.logits(state, test, loaded(backbone))
@@ -169,7 +171,8 @@ def fit_seconds(backbone: Backbone, images: int, classes: int, sentences: int, r
     method = get_method("biomedcoop")
     settings = method.settings({"epochs": 1, "batch_size": BATCH, "n_sentences": sentences})
     task = random_task(backbone, images, classes, sentences, runs)
-    return median_seconds(lambda: method.fit(task, settings, list(range(runs))))
+    with torch_threads(method.threads(task, settings)):
+        return median_seconds(lambda: method.fit(task, settings, list(range(runs))))
 
 
 def step_operations(backbone: Backbone, classes: int, runs: int) -> int:

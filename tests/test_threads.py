@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Thread
@@ -141,6 +142,66 @@ def test_threads_of_the_user_do_not_disturb_each_other(three_threads: object) ->
     assert len(found) == 160
     assert all(before == 3 and inside == number for before, number, inside in found)
     assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("products", "runs", "found"),
+    [(0, 9, 1), (1, 1, 1), (2**28 - 1, 1, 1), (2**28, 1, 2), (2**30, 1, 8), (2**40, 1, 64), (1, 3, 3), (2**30, 3, 8)],
+)
+def test_the_number_follows_the_work(monkeypatch: pytest.MonkeyPatch, products: int, runs: int, found: int) -> None:
+    monkeypatch.setattr(threads, "torch_cores", lambda: 64)
+    assert threads.threads_for(products, runs) == found
+
+
+# -- how they wait
+
+
+@pytest.fixture
+def rested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets an entry when the spinning is ended; looks every 10 ms."""
+    found: list[str] = []
+    monkeypatch.setattr(threads, "_resting", None)
+    monkeypatch.setattr(threads, "_rest_a_team", lambda: found.append("rested"))
+    monkeypatch.setattr(threads, "LOOK_EVERY", 0.01)
+    return found
+
+
+@pytest.mark.parametrize(("others", "ends"), [(0.0, False), (0.1, False), (0.5, True)])
+def test_spinning_ends_when_others_want_the_cores(
+    rested: list[str], monkeypatch: pytest.MonkeyPatch, others: float, ends: bool
+) -> None:
+    begin = time.monotonic()
+    monkeypatch.setattr(time, "process_time", lambda: (2 - others) * (time.monotonic() - begin))
+    with threads.torch_threads(2):
+        end = time.monotonic() + (10 if ends else 0.3)
+        while not rested and time.monotonic() < end:
+            time.sleep(0.01)
+    assert rested == (["rested"] if ends else [])
+
+
+def test_one_thread_is_not_watched(rested: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "Thread", None)
+    monkeypatch.setattr(threads, "set_torch_threads", lambda n: None)
+    with threads.torch_threads(1):
+        pass
+    assert rested == []
+
+
+def test_large_work_beside_a_busy_process_is_not_held_up() -> None:
+    """Two threads on two cores of which a busy process wants one: without an end of the spinning this takes minutes."""
+    code = (
+        "import subprocess, sys, time; from biomedcoop import threads; import torch\n"
+        "torch.set_num_threads(2); x = torch.ones(2**16)\n"
+        "busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(2)]\n"
+        "try:\n"
+        "    with threads.torch_threads(2):\n"
+        "        end = time.monotonic() + 60\n"
+        "        while threads._resting is None and time.monotonic() < end: x.add_(1)\n"
+        "    print(threads._resting is not None)\n"
+        "finally:\n"
+        "    for other in busy: other.kill()"
+    )
+    assert python(code, OMP_WAIT_POLICY="", OMP_NUM_THREADS="").split() == ["True"]
 
 
 # -- the environment

@@ -331,7 +331,7 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None, say: bool =
 
     from biomedcoop.features.encode import encode_images, encode_texts, encode_views
     from biomedcoop.methods import Task
-    from biomedcoop.methods.on_cores import cores_for, fit_on_cores
+    from biomedcoop.threads import torch_threads
 
     data, method, sentences = plan.data, plan.method, plan.sentences
     count, tally = _counting(progress, "encoding training images"), Tally()
@@ -369,8 +369,9 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None, say: bool =
         plan.per_epoch,
     )
     training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
-    cores = cores_for(method, task, plan.settings)
-    states = fit_on_cores(method, task, plan.settings, plan.seeds, training, cores)
+    threads = method.threads(task, plan.settings)
+    with torch_threads(threads), torch.enable_grad():
+        states = method.fit(task, plan.settings, plan.seeds, training)
     settings = dataclasses.asdict(plan.settings)
     classifiers = []
     for seed, state, draw, val_draw in zip(plan.seeds, states, plan.draws, plan.val_draws, strict=True):
@@ -384,8 +385,8 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None, say: bool =
             "views": "per-epoch" if plan.per_epoch else plan.views,
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
-            "threads": cores.threads,
-            "runs_together": cores.runs,
+            "threads": threads,
+            "runs_together": len(plan.seeds),
             "benchmark_dataset": plan.benchmark,
             "published_settings": plan.published,
             "modality": plan.modality,

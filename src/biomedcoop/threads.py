@@ -2,13 +2,15 @@
 
 Two facts decide. Threads that share an operation wait for each other at its end, thousands of times in a training. On a machine
 with other work, one of them is often not running, and each wait takes a time slice: a training then takes a hundred times as long.
-And an operation of a small tower is over before a second thread has helped much. So small work runs on one core, or several pieces
-of it on one core each; only large work shares its operations among cores.
+And an operation of a small tower is over before a second thread has helped much. So small work runs on one core. Larger work (a large
+tower, many classes, several runs in one pass) shares its operations among cores, and its threads wait without keeping a core busy as
+soon as other processes are seen to want one.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,14 @@ from threading import Event, Lock, Thread
 
 from biomedcoop.lazy import torch
 
-SHARED_FROM = 2**31
-"""Multiply-adds of a pass (of a training step of one run) from which on cores share its operations."""
+PER_CORE = 2**27
+"""Multiply-adds of a pass, or of a training step, for each core that shares its operations."""
 
-MOST_AT_ONCE = 4
-"""Pieces of small work at a time: more of them would wait for Python's interpreter."""
+LOOK_EVERY, LOOKS = 0.05, 4
+"""Seconds between two looks at whether others want the cores, and looks in a row that must say so."""
+
+MISSING = 0.3
+"""Cores' worth of time that threads which spin when they wait do not get beside another process that never rests."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -51,9 +56,9 @@ def torch_cores() -> int:
     return min(available_cores(), torch.get_num_threads())
 
 
-def threads_for(products: int) -> int:
-    """Threads that share the operations of a piece of work of so many multiply-adds."""
-    return torch_cores() if products >= SHARED_FROM else 1
+def threads_for(products: int, runs: int = 1) -> int:
+    """Threads that share the operations of a pass of so many multiply-adds: one for each run in it, or for each ``PER_CORE``."""
+    return min(torch_cores(), max(runs, products // PER_CORE)) if products else 1
 
 
 @contextmanager
@@ -61,10 +66,9 @@ def torch_threads(n: int) -> Iterator[None]:
     """Let torch share the operations of this Python thread among ``n`` threads; other threads, now and later, are not touched."""
     before = torch.get_num_threads()
     set_torch_threads(n)
-    if n > 1:
-        _rest_a_team()
     try:
-        yield
+        with _room_for_others(n):
+            yield
     finally:
         set_torch_threads(before)
 
@@ -89,6 +93,37 @@ def set_torch_threads(n: int) -> None:
         torch.set_num_threads(n)
         changed.set()
         keeper.join()
+
+
+@contextmanager
+def _room_for_others(n: int) -> Iterator[None]:
+    """End the spinning of ``n`` threads that share operations once other processes are seen to want their cores.
+
+    Threads that spin use all the time of ``n`` cores, unless others take some of it. On an idle machine spinning is the faster way
+    to wait: a fifth of a training of several runs.
+    """
+    if n == 1 or _resting is not None:
+        yield
+        return
+    done = Event()
+
+    def look() -> None:
+        wall, used, in_a_row = time.monotonic(), time.process_time(), 0
+        while in_a_row < LOOKS:
+            if done.wait(LOOK_EVERY):
+                return
+            now, used_now = time.monotonic(), time.process_time()
+            in_a_row = in_a_row + 1 if used_now - used < (n - MISSING) * (now - wall) else 0
+            wall, used = now, used_now
+        _rest_a_team()
+
+    watcher = Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _rest_a_team() -> None:

@@ -21,6 +21,7 @@ from biomedcoop.data.catalogue import Recipe
 from biomedcoop.data.crops import Crops
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
+from biomedcoop.threads import threads_for, torch_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,6 @@ class Method(ABC):
         tuned: what recipe "default" changes of the published values.
         fast: what recipe "fast" changes of those of "default".
         crops: how its random views are cut, as published.
-        side_by_side: runs may be fitted in several threads at once.
     """
 
     name: ClassVar[str]
@@ -115,18 +115,24 @@ class Method(ABC):
     tuned: ClassVar[Mapping[str, Any]] = {}
     fast: ClassVar[Mapping[str, Any]] = {}
     crops: ClassVar[Crops] = Crops()
-    side_by_side: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         """Fit R runs together and return the state of each; ``seeds[r]`` decides what is drawn in run r."""
 
     def step_products(self, task: Task, settings: Any) -> int:
-        """Multiply-adds of one training step of one run, roughly: they decide whether cores share its operations.
+        """Multiply-adds of one training step of one run, roughly: they decide how many cores share its operations.
 
         Those of a method that learns from features alone are few; one that runs the text tower says how many.
         """
         return 0
+
+    def threads(self, task: Task, settings: Any) -> int:
+        """Threads that share an operation of a fit of all runs of a task; what it learns can depend on them in the last bits."""
+        if task.backbone.device.type != "cpu":
+            return torch_cores()
+        runs = len(task.labels)
+        return threads_for(runs * self.step_products(task, settings), runs)
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         """Raw image features [N, E] -> logits [N, C]; here s · f · tᵀ with unit-norm f and class embeddings t."""

@@ -47,7 +47,6 @@ class LinearProbe(Method):
     abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1)"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
-    side_by_side = False  # what is set below for scikit-learn holds for the whole process
 
     def check(self, settings: LinearProbeSettings) -> None:
         require_range(self.name, settings, 0, "bisections")
@@ -56,8 +55,12 @@ class LinearProbe(Method):
     def fit(
         self, task: Task, settings: LinearProbeSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
+        import sklearn.linear_model  # noqa: F401  (its BLAS has to be loaded to be found)
+        from threadpoolctl import ThreadpoolController
+
         assert task.val_features is not None
         assert task.val_labels is not None
+        blas = ThreadpoolController()
         states: list[State] = []
         unit, val_unit = F.normalize(task.features, dim=-1), F.normalize(task.val_features, dim=-1)
         for run, own in enumerate(zip(unit, task.labels, val_unit, task.val_labels, strict=True)):
@@ -69,7 +72,9 @@ class LinearProbe(Method):
                     fitted[c] = logistic_regression(own[0], own[1], c, settings.max_iter)
                 return float(fitted[c].score(own[2], own[3]))
 
-            c = search(accuracy, settings.bisections)
+            # BLAS threads that wait for each other would hold up such small products on a busy machine
+            with blas.limit(limits=1, user_api="blas"):
+                c = search(accuracy, settings.bisections)
             weight, bias = softmax_form(fitted[c].coef_, fitted[c].intercept_)
             states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias), "c": torch.tensor(c)})
             if progress is not None:
@@ -84,10 +89,8 @@ def logistic_regression(features: npt.NDArray[Any], labels: npt.NDArray[Any], c:
     """Fitted scikit-learn model of features [N, E] with inverse penalty ``c``."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
-    # BLAS threads that wait for each other would hold up such small products on a busy machine
-    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # weak penalties may stop at max_iter, as published; what they are worth shows on the validation images
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=max_iter).fit(features, labels)
