@@ -40,7 +40,7 @@ from PIL import Image
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.decode import CropReader
+from biomedcoop.data.images.crop_reader import CropReader
 from biomedcoop.features.encode import encode_crops, encode_images, image_batch, run_ahead
 from biomedcoop.output import write_atomically
 

@@ -22,7 +22,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, enc
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.fewshot import sample_few_shot, sample_validation
+from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, all_methods, get_method

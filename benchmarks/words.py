@@ -26,7 +26,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, enc
 from biomedcoop.api import modality_and_organ
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.fewshot import sample_few_shot
+from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method

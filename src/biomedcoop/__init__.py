@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier import Classifier, load
     from biomedcoop.data.dataset import Dataset
-    from biomedcoop.data.readers import load_dataset
+    from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
 
 # Loaded on first use: torch alone takes a second, and ``--help`` needs none of it.
@@ -35,7 +35,7 @@ _WHERE = {
     "fit_runs": "biomedcoop.api",
     "load": "biomedcoop.classifier",
     "load_backbone": "biomedcoop.backbones",
-    "load_dataset": "biomedcoop.data.readers",
+    "load_dataset": "biomedcoop.data.readers.load",
     "run": "biomedcoop.api",
 }
 

@@ -22,13 +22,13 @@ from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.facts import Tally
-from biomedcoop.data.fewshot import sample_few_shot, sample_validation
-from biomedcoop.data.images import content_hash
-from biomedcoop.data.leakage import group_leaks, leaks
-from biomedcoop.data.read_split import find_split_file
-from biomedcoop.data.readers import load_dataset, user_path
-from biomedcoop.data.split import write_split
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.reading import content_hash
+from biomedcoop.data.readers.load import load_dataset, user_path
+from biomedcoop.data.readers.split_json import find_split_file
+from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
+from biomedcoop.data.sampling.leakage import group_leaks, leaks
+from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import check_bootstrap, paired_difference
 from biomedcoop.evaluation.cautions import class_cautions, group_cautions

@@ -2,9 +2,9 @@
 
 Two facts decide. Threads that share an operation wait for each other at its end, thousands of times in a training. On a machine
 with other work, one of them is often not running, and each wait takes a time slice: a training then takes a hundred times as long.
-And an operation of a small tower is over before a second thread has helped much. So small work runs on one core. Larger work (a large
-tower, many classes, several runs in one pass) shares its operations among cores, and its threads wait without keeping a core busy as
-soon as other processes are seen to want one.
+And an operation of a small tower is over before a second thread has helped much. So small work runs on one core. Larger work
+(a large tower, many classes, several runs in one pass) shares its operations among cores, and its threads wait without keeping a
+core busy as soon as other processes are seen to want one.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.bert import BertConfig
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.backbones.vit import ViTConfig
-from biomedcoop.data.readers import load_dataset
+from biomedcoop.data.readers.load import load_dataset
 
 CPU = torch.device("cpu")
 

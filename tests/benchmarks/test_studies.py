@@ -10,7 +10,7 @@ import pytest
 import recipes
 from study import Results, encoded
 
-from biomedcoop.data.fewshot import sample_few_shot
+from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.methods import all_methods, get_method
 from methods import SHOTS, answers, cells, columns_at, task_of
 

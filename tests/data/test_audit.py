@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from biomedcoop.data.audit import AuditReport, check_dataset
-from biomedcoop.data.images import MAX_PIXELS
+from biomedcoop.data.images.reading import MAX_PIXELS
 from biomedcoop.errors import UserError
 
 Draw = Callable[[Path], Path]

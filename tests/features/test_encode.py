@@ -22,11 +22,11 @@ from PIL import Image
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.facts import ImageFacts, Tally
-from biomedcoop.data.images import read_and_hash, read_image, resize_and_crop
-from biomedcoop.data.sources import as_source
+from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.facts import ImageFacts, Tally
+from biomedcoop.data.images.reading import read_and_hash, read_image, resize_and_crop
+from biomedcoop.data.images.sources import as_source
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features import encode
 from biomedcoop.features.encode import (

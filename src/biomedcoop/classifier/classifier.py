@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.dataset import ImageSource
-from biomedcoop.data.facts import Tally
-from biomedcoop.data.sources import as_sources
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.sources import as_sources
 from biomedcoop.errors import ImageError, notify
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Classifier:
             images: one image or several. One is a path, a Pillow image, a file's bytes, an open file, or a uint8 or uint16
                 array or tensor [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several are a list, a
                 pandas column or any iterable of those, or an array [N, H, W, 3] or [N, H, W].
-                See :func:`biomedcoop.data.sources.as_sources`.
+                See :func:`biomedcoop.data.images.sources.as_sources`.
 
         Raises:
             ImageError: an image cannot be read.

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.data.images import IMAGE_SUFFIXES
-from biomedcoop.data.listed_files import Disk
-from biomedcoop.data.table_columns import PATH_WORDS
-from biomedcoop.data.tables import TABLE_SUFFIXES, check_one_line, is_missing, open_table, same_column
-from biomedcoop.data.walk import Walk, check_text
+from biomedcoop.data.images.reading import IMAGE_SUFFIXES
+from biomedcoop.data.readers.listed_files import Disk
+from biomedcoop.data.readers.walk import Walk, check_text
+from biomedcoop.data.tables.columns import PATH_WORDS
+from biomedcoop.data.tables.reading import TABLE_SUFFIXES, check_one_line, is_missing, open_table, same_column
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.output import new_file
 

@@ -41,7 +41,7 @@ def evaluate(
     """
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load
-    from biomedcoop.data.readers import load_dataset
+    from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.prompts.sources import split_names
 
     classifier = load(model, backbone, device=device, precision=precision)

@@ -108,7 +108,7 @@ def check(
 ) -> None:
     """Report what is wrong with sentences. Exit status 1 if training with them would be wrong."""
     from biomedcoop.api import check_prompts
-    from biomedcoop.data.readers import load_dataset
+    from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.prompts.library import library
 
     if data is not None and classes is not None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.facts import ImageFacts, Tally
-from biomedcoop.data.images import open_image
-from biomedcoop.data.readers import read_dataset
+from biomedcoop.data.images.facts import ImageFacts, Tally
+from biomedcoop.data.images.reading import open_image
+from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import ImageError
 
 SMALL_EDGE = 32

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from biomedcoop.data.names import check_class_names
-from biomedcoop.data.tables import is_missing
+from biomedcoop.data.tables.reading import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -160,7 +160,7 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
             what = "partly masked" if np.ma.is_masked(given) else str(given.dtype)
             raise UserError(f"{where}: images are {what}; give uint8 or uint16 without a mask")
         return np.asarray(given)
-    from biomedcoop.data.sources import as_source  # which builds on this module
+    from biomedcoop.data.images.sources import as_source  # which builds on this module
 
     return [
         image if isinstance(image, Path) else as_source(image, f"{where}: images[{number}]")

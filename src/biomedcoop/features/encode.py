@@ -2,8 +2,8 @@
 
 Passes have a fixed shape (the last one is filled up with zeros), so that a feature's bits do not depend on what else was
 encoded with it. On a CPU every core runs a pass of its own: cores that share one wait for each other at each of its operations.
-Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/decode.py``). What became known of an
-image while it was decoded is kept beside its features (``facts.py``), so that a run that decodes nothing tells it too.
+Decoding runs ahead in threads, with worker processes behind them on wide machines (``data/images/crop_reader.py``). What became
+known of an image while it was decoded is kept beside its features (``facts.py``), so that a run that decodes nothing tells it too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.products import laid_out, laid_out_for_images
-from biomedcoop.data.crops import Crops
 from biomedcoop.data.dataset import Dataset, ImageSource
-from biomedcoop.data.decode import Crop, CropReader
-from biomedcoop.data.facts import ImageFacts, Tally
-from biomedcoop.data.images import content_hash
+from biomedcoop.data.images.crop_reader import Crop, CropReader
+from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.facts import ImageFacts, Tally
+from biomedcoop.data.images.reading import content_hash
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features.facts import FactsStore
 from biomedcoop.features.store import FeatureStore, default_root
@@ -134,7 +134,8 @@ def encode_images(
 
     Args:
         store_root: folder of the store; the user's cache folder by default.
-        workers: processes that decode, 0 for none; by default as many as help, see :class:`biomedcoop.data.decode.CropReader`.
+        workers: processes that decode, 0 for none; by default as many as help, see
+            :class:`biomedcoop.data.images.crop_reader.CropReader`.
         progress: told of the images to be encoded.
         tally: counts the facts of every image, encoded now or before.
 

@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 
-from biomedcoop.data.facts import ImageFacts
+from biomedcoop.data.images.facts import ImageFacts
 from biomedcoop.errors import UserError
 from biomedcoop.features.store import FeatureStore
 

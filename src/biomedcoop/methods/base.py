@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import Recipe
-from biomedcoop.data.crops import Crops
+from biomedcoop.data.images.crops import Crops
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
 from biomedcoop.threads import threads_for, torch_cores

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.crops import Crops
+from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
 

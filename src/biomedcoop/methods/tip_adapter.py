@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.crops import Crops
+from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import (
     Abilities,

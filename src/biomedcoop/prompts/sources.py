@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.names import clean_class_name, fold
-from biomedcoop.data.tables import check_one_line, is_missing_name, open_table
+from biomedcoop.data.tables.reading import check_one_line, is_missing_name, open_table
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_writable, write_atomically
 

@@ -1,0 +1,1 @@
+"""One image: formats, samples, crops."""

@@ -1,0 +1,193 @@
+"""Image files to crops, in this process or, where there are many and the machine is wide, in processes of their own.
+
+Pillow releases the interpreter while it decodes, copies and resizes, so a few threads keep a few cores busy. What it does not
+release, about a millisecond of eight for a file of 500 px, keeps more than a handful of threads from helping: then each thread
+hands its files to a worker process. A worker is a plain child that reads requests from a pipe. It needs no guard in the user's
+script and is never forked from a process with threads; it ends when the pipe does, so also when this process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.data.dataset import ImageSource
+from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.facts import ImageFacts
+from biomedcoop.data.images.reading import open_image, resize_and_crop
+from biomedcoop.errors import ImageError, UserError
+from biomedcoop.threads import available_cores
+
+Crop = npt.NDArray[np.uint8]
+
+MANY_FILES = 500
+"""Files that are read before worker processes start: they take half a second and 60 MB of memory each."""
+
+MANY_CORES = 8
+"""Cores from which on worker processes help; below, threads keep all of them busy."""
+
+_SERVE = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from biomedcoop.data import decode; "
+    "decode.serve(sys.stdin.buffer, sys.stdout.buffer)"
+)
+
+
+def default_workers() -> int:
+    """Worker processes that help here: one for each of many cores, none of few, nor where there is no interpreter to start."""
+    startable = bool(sys.executable) and not getattr(sys, "frozen", False)
+    return available_cores() if startable and available_cores() >= MANY_CORES else 0
+
+
+class Read(NamedTuple):
+    """What reading an image gives: crops, each uint8 [S, S, 3], its content hash, and facts about it."""
+
+    crops: list[Crop]
+    digest: bytes
+    facts: ImageFacts
+
+
+class CropReader:
+    """Reads crops; to be called by several threads at once. A context manager: leaving it ends its workers.
+
+    Args:
+        size: edge of the crops in pixels.
+        workers: processes that read files; 0 for none. By default, where there are :data:`MANY_CORES`, one for each core,
+            from the file number :data:`MANY_FILES` on.
+    """
+
+    def __init__(self, size: int, workers: int | None = None) -> None:
+        self.size = size
+        self.workers = workers if workers is not None else default_workers()
+        self.threads = max(2, self.workers, min(available_cores(), MANY_CORES))
+        self._files_before = MANY_FILES if workers is None else 0
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._all: list[_Worker] = []
+        self._lock = Lock()
+
+    def __call__(
+        self, source: ImageSource, where: str | None = None, crops: Crops | None = None, numbers: Sequence[int] = (0,)
+    ) -> Read:
+        """Crops of an image.
+
+        Args:
+            crops, numbers: which random crops; by default the centre crop alone.
+
+        Raises:
+            ImageError: it cannot be read.
+            UserError: a worker process was ended from outside.
+        """
+        if not isinstance(source, (Path, bytes)) or (worker := self._worker()) is None:
+            return _read(source, where, self.size, crops, numbers)
+        try:
+            return worker.ask(source, where, self.size, crops, numbers)
+        finally:
+            self._idle.put(worker)
+
+    def _worker(self) -> _Worker | None:
+        if not self.workers:
+            return None
+        with self._lock:
+            if self._files_before:
+                self._files_before -= 1
+                return None
+            if len(self._all) < self.workers and self._idle.empty():
+                self._all.append(_Worker())
+                return self._all[-1]
+        return self._idle.get()
+
+    def __enter__(self) -> CropReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._all:
+            worker.end()
+
+
+class _Worker:
+    """One child process and the pipes to it."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C at the terminal goes to this process alone, which then ends its workers
+            start_new_session=True,
+        )
+
+    def ask(
+        self, source: Path | bytes, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
+    ) -> Read:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        family = None if crops is None else [crops.smallest, crops.flip]
+        content = source if isinstance(source, bytes) else b""
+        given = len(source) if isinstance(source, bytes) else str(source)  # a number of bytes to follow, or a path
+        try:
+            request = json.dumps([given, where, size, family, list(numbers)]).encode() + b"\n"
+            self.process.stdin.writelines([request, content])
+            self.process.stdin.flush()
+            answer = json.loads(self.process.stdout.readline())
+            shape = 0 if "error" in answer else len(numbers), size, size, 3
+            pixels = np.frombuffer(self.process.stdout.read(math.prod(shape)), dtype=np.uint8).reshape(shape)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{where or given}: the process that read it was ended from outside, perhaps for want of memory; "
+                "start again, what was encoded is kept"
+            ) from error
+        if "error" in answer:
+            raise ImageError(*answer["error"])
+        return Read(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
+
+    def end(self) -> None:
+        # not by the pipe alone: a large image would be read to its end first
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self.process.wait()
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """What a worker process does, until its requests end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # the pixel limit is checked by the package itself, with a message of its own
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    for line in requests:
+        given, where, size, family, numbers = json.loads(line)
+        source = Path(given) if isinstance(given, str) else requests.read(given)
+        try:
+            crops, digest, facts = _read(source, where, size, None if family is None else Crops(*family), numbers)
+            head, body = {"digest": digest.hex(), "facts": list(facts)}, [crop.tobytes() for crop in crops]
+        except ImageError as error:
+            head, body = {"error": [error.where, error.reason]}, []
+        try:
+            answers.writelines([json.dumps(head).encode() + b"\n", *body])
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(0)
+
+
+def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> Read:
+    opened = open_image(source, where)
+    if crops is None:
+        found = [resize_and_crop(opened.image, size)]
+    else:
+        found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
+    return Read(found, opened.digest, opened.facts)

@@ -1,0 +1,1 @@
+"""Readers of labelled images: class folders, tables, split files, MedMNIST archives."""

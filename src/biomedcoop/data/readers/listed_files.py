@@ -1,0 +1,104 @@
+"""The image files that a split file or a table lists: inside the dataset's folder, there, and each only once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unicodedata import normalize
+
+from biomedcoop.data.readers.rows import listed_twice
+from biomedcoop.errors import UserError
+
+
+class ListedFiles:
+    """Turns the paths that a split file or a table lists into files, each at most once.
+
+    A path is found in another Unicode form too: macOS writes the "é" of a file's name in two characters, most else in one.
+
+    Args:
+        root: folder that relative paths start from.
+        where: the listing, for messages.
+        confined: refuse absolute paths, ``..`` and symbolic links that leave ``root``: a split file may come from
+            anyone.
+    """
+
+    def __init__(self, root: Path, where: object, confined: bool) -> None:
+        self._root, self._where, self._confined = root, where, confined
+        self._real_root = os.path.realpath(root)
+        self._real_folders: dict[str, str] = {}
+        self._seen: dict[str, tuple[str, str]] = {}
+        self._missing: list[str] = []
+        self._disk = Disk()
+
+    def add(self, listed: str, split: str) -> Path:
+        """The file that ``listed`` names; whether it exists is told by `check_existence`, for all at once.
+
+        Raises:
+            UserError: outside the dataset folder, or listed before.
+        """
+        path = self._disk.find(self._root / listed.replace("\\", "/"))
+        folder = os.path.dirname(path)  # noqa: PTH120 - plain strings: this runs once per image
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real_folders[folder], path.name)  # noqa: PTH118
+        if not os.path.isfile(path):  # noqa: PTH113
+            self._missing.append(listed)
+        elif os.path.islink(real):  # noqa: PTH114
+            real = os.path.realpath(real)
+        if self._confined and not real.startswith(self._real_root + os.sep):
+            raise UserError(
+                f"{self._where}: {listed!r} is a path outside the dataset folder {self._root}; "
+                "copy the image into the folder and list it by its relative path"
+            )
+        if real in self._seen:
+            other, other_split = self._seen[real]
+            alias = "" if other == listed else f" (also as {other!r})"
+            raise UserError(
+                f"{self._where}: {listed!r} is {listed_twice(other_split, split)}{alias}; keep one of the two entries"
+            )
+        self._seen[real] = (listed, split)
+        return path
+
+    def check_existence(self) -> None:
+        """Raise if any file added so far does not exist."""
+        if self._missing:
+            first, count = self._missing[0], len(self._missing)
+            others = f" (and {count - 1} of the {len(self._seen)} listed images more)" if count > 1 else ""
+            raise UserError(
+                f"{self._where}: there is no file {first!r} in {self._root}{others}; "
+                "put the images there or correct the paths"
+            )
+
+
+class Disk:
+    """Finds files whose names, or whose folders' names, are in another Unicode form on the disk; lists a folder once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[str, str | None]] = {}
+
+    def find(self, path: Path) -> Path:
+        """``path`` as the disk spells it, or unchanged where nothing there goes by that name."""
+        # a name in ASCII has one form only
+        return path if str(path).isascii() or os.path.lexists(path) else Path(self._spelled(str(path)) or path)
+
+    def _spelled(self, path: str) -> str | None:
+        if os.path.lexists(path):
+            return path
+        above, name = os.path.split(path)
+        folder = self._spelled(above) if above and above != path else "."
+        found = None if folder is None else self._listed(folder).get(normalize("NFC", name))
+        return None if found is None or folder is None else os.path.join(folder, found)  # noqa: PTH118
+
+    def _listed(self, folder: str) -> dict[str, str | None]:
+        """The names in a folder by their composed form; None where two share it."""
+        if folder not in self._names:
+            try:
+                names = os.listdir(folder)  # noqa: PTH208
+            except OSError:
+                names = []
+            known: dict[str, str | None] = {}
+            for name in names:
+                composed = normalize("NFC", name)
+                known[composed] = None if composed in known else name
+            self._names[folder] = known
+        return self._names[folder]

@@ -1,0 +1,183 @@
+"""`load_dataset`: one function for every source of labelled images, which recognises the format by itself."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from biomedcoop.data.catalogue import entries, find
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.readers.folder import read_folder
+from biomedcoop.data.readers.listed_files import Disk
+from biomedcoop.data.readers.npz import read_npz
+from biomedcoop.data.readers.rows import check_training_images
+from biomedcoop.data.readers.split_json import apply_split, find_split_file, read_split
+from biomedcoop.data.readers.table import read_table
+from biomedcoop.data.readers.walk import check_text
+from biomedcoop.data.sampling.split import draw_split
+from biomedcoop.data.simulate import load_simulated, marked
+from biomedcoop.errors import UserError, notify
+
+DATA_VARIABLE = "BIOMEDCOOP_DATA"
+"""Environment variable that names the folder in which datasets are looked up by name."""
+
+TEST_FRACTION = 0.3
+
+_FILE_READERS: dict[str, Callable[..., Dataset]] = {
+    ".json": read_split,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".parquet": read_table,
+    ".npz": read_npz,
+}
+
+
+def load_dataset(
+    source: str | Path, *, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+) -> Dataset:
+    """Read a dataset.
+
+    Args:
+        source: a folder of class folders (with or without train/val/test above), a folder with a split file, a CSV or
+            Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
+            ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
+        split_file: CoOp JSON with the splits to use instead of the source's own.
+        for_training: False for images that a classifier is only tested on: one class is enough, number labels may have
+            gaps, no training image is needed, and no test split is drawn.
+        seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
+
+    Returns:
+        The dataset; ``notes`` say what was drawn, ignored or assumed, and are issued as warnings too.
+
+    Raises:
+        UserError: one clear line: what is wrong, where, and how to mend it.
+    """
+    data = read_dataset(source, split_file, seed, for_training)
+    notify(data.notes)
+    return data
+
+
+def read_dataset(
+    source: str | Path, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+) -> Dataset:
+    """:func:`load_dataset` without warnings."""
+    try:
+        return _load(source, split_file, seed, for_training)
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename or source}: it may not be read ({error.strerror}); change its rights"
+        ) from error
+
+
+def _load(source: str | Path, split_file: str | Path | None, seed: int, for_training: bool) -> Dataset:
+    split_path = None if split_file is None else user_path(split_file)
+    if split_path is not None:
+        check_text(split_path, split_path.name)  # reports and notes name it
+    if str(source).startswith("simulated:"):
+        where: object = source
+        data = load_simulated(str(source))
+    else:
+        path = _locate(source)
+        check_text(path, path.name)
+        if path.is_dir():
+            own_split = split_path or find_split_file(path)
+            where = own_split or path
+            data = read_split(own_split, path, for_training) if own_split else read_folder(path, for_training)
+            data = marked(data, path)
+            split_path = None
+        elif path.suffix.lower() in _FILE_READERS:
+            where = path
+            data = _FILE_READERS[path.suffix.lower()](path, for_training=for_training)
+        else:
+            kinds = ", ".join(_FILE_READERS)
+            raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
+        if not user_path(source).exists() and path.stem.casefold() != str(source).casefold():
+            data = replace(
+                data, notes=(*data.notes, f"{source} was read from {path.name}, which goes by that name too")
+            )
+    if split_path is not None:
+        where = split_path
+        data = apply_split(data, split_path)
+    if not for_training:
+        return data
+    check_training_images(data, where)
+    return data if data.counts("test").any() else _with_test_split(data, seed)
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` resolved, where it can be."""
+    if not isinstance(text, (str, os.PathLike)):
+        raise UserError(f"{text!r} is no path; give text or a Path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~nobody"
+        return Path(text)
+
+
+def _with_test_split(data: Dataset, seed: int) -> Dataset:
+    """``data`` with 30 % of its training images moved to test; groups that are also in val stay in train."""
+    train = data.indices("train")
+    groups = data.groups
+    if groups is not None:
+        in_val = set(groups[data.splits == "val"].tolist()) - {""}
+        train = train[[group not in in_val for group in groups[train].tolist()]]
+    drawn = draw_split(data.labels[train], None if groups is None else groups[train], TEST_FRACTION, seed)
+    splits = data.splits.astype("<U5")
+    splits[train] = drawn
+    together = "" if groups is None else ", groups kept together"
+    notes = [
+        *data.notes,
+        f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
+        f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})",
+    ]
+    data = replace(data, splits=splits)
+    without = [name for name, count in zip(data.class_names, data.counts("test"), strict=True) if not count]
+    if without:
+        notes.append(f"no test image could be drawn for {', '.join(without)}: too few images or groups")
+    return replace(data, notes=tuple(notes))
+
+
+def _locate(source: str | Path) -> Path:
+    """The path that ``source`` is or, for a plain name, the dataset of that name in the data folder."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise UserError(f"{source!r} is no path; give the folder, file or name of a dataset")
+    text = str(source)
+    if not text.strip():
+        raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
+    path = Disk().find(user_path(text))
+    if path.exists():
+        return path.resolve() if path.name in ("", "..") else path.absolute()
+    if isinstance(source, Path) or path.name != text or path.suffix.lower() in _FILE_READERS:
+        raise UserError(f"{path}: there is no such folder or file; check the path")
+    return _look_up(text)
+
+
+def _look_up(name: str) -> Path:
+    variable = os.environ.get(DATA_VARIABLE)
+    there: dict[str, Path] = {}
+    if variable:
+        folder = user_path(variable)
+        if not folder.is_dir():
+            raise UserError(
+                f"{DATA_VARIABLE} names {folder}, which is no folder; set it to the folder of your datasets"
+            )
+        children = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        there = {path.stem.casefold(): path for path in children if path.suffix.lower() in _FILE_READERS}
+        there |= {path.name.casefold(): path for path in children if path.is_dir()}
+    entry = find(name)
+    for candidate in (name, *(entry.all_names if entry else ())):
+        if candidate.casefold() in there:
+            return there[candidate.casefold()].absolute()
+    looked = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
+    if entry is not None:
+        raise UserError(
+            f"dataset {name!r} is not here {looked}: unpack {entry.archive} from the Hugging Face dataset "
+            f"{entry.hub_dataset} and set {DATA_VARIABLE} to the folder that holds {entry.folder}/, or give a path"
+        )
+    known = {path.name if path.is_dir() else path.stem for path in there.values()} | {entry.name for entry in entries()}
+    near = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
+    meant = f"; did you mean {' or '.join(near)}?" if near else "; give the path of a folder or file"
+    raise UserError(f"there is no folder, file or dataset named {name!r} {looked}{meant}")

@@ -1,0 +1,241 @@
+"""One walk through folders for training, testing and predicting: which files are images, and what is left out.
+
+Names are sorted; what is hidden or belongs to a system is passed over. Links are followed, but each real folder is read
+once, so a link that leads back ends there. Masks beside their images are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from biomedcoop.data.images.reading import IMAGE_SUFFIXES
+from biomedcoop.data.names import is_text
+from biomedcoop.data.readers.folder_names import (
+    is_mask_folder,
+    is_visible,
+    mask_folders,
+    masks_of,
+    may_be_class,
+    mirrored,
+)
+from biomedcoop.errors import UserError
+
+_MOST_KINDS = 5
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The names in one folder, sorted."""
+
+    folders: list[str]
+    images: list[str]
+    masks: list[str]
+    others: list[str]
+
+
+class Walk:
+    """One walk over the folders of a dataset or of a request for predictions; counts what it leaves out.
+
+    Attributes:
+        dangling: links that lead nowhere.
+    """
+
+    def __init__(self) -> None:
+        self.dangling: list[Path] = []
+        self._seen: dict[str, tuple[str, Path]] = {}
+        self._others: Counter[str] = Counter()
+        self._dicom = False
+        self._masks = 0
+        self._first_mask: Path | None = None
+        self._mask_folders: dict[Path, int] = {}
+
+    def images(self, top: Path, owner: str = "") -> Iterator[Path]:
+        """The images below ``top``: those of a folder before those of its folders.
+
+        Args:
+            owner: what the images belong to, e.g. a class; one real folder may not belong to two.
+
+        Raises:
+            UserError: a folder cannot be read, or belongs to another owner already.
+        """
+        links: list[Path] = []
+        yield from self._descend(top, owner, links)
+        for link in links:  # after the real folders, so that a link changes the path of no image
+            yield from self._descend(link, owner, links)
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders in ``folder``; links that lead back are left out."""
+        inside = os.path.realpath(folder)
+        paths = [folder / name for name in self.contents(folder).folders]
+        return [path for path in paths if not _leads_back(os.path.realpath(path), inside)]
+
+    def contents(self, folder: Path) -> Contents:
+        """The names in ``folder`` by kind; folders of masks are noted and left out.
+
+        Raises:
+            UserError: the folder cannot be read, or a name is no UTF-8.
+        """
+        folders, files = self._listed(folder)
+        images = [name for name in files if is_image(name)]
+        described = masks_of([_stem(name) for name in images])
+        masks = [name for name in images if _stem(name) in described]
+        images = [name for name in images if _stem(name) not in described]
+        for name in _mask_folders(folder, folders, images):
+            folders.remove(name)
+            self._mask_folders[folder / name] = sum(
+                is_visible(file) for _, _, held in os.walk(folder / name) for file in held
+            )
+        return Contents(folders, images, masks, [name for name in files if not is_image(name)])
+
+    def notes(self, name: str) -> list[str]:
+        """What was left out of the folder called ``name``, a sentence each."""
+        notes = []
+        if self._others:
+            commonest = self._others.most_common(_MOST_KINDS)
+            kinds = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in commonest)
+            more = ", …" if len(self._others) > len(commonest) else ""
+            hint = "; DICOM files are not read yet, convert them to PNG" if self._dicom else ""
+            count = self._others.total()
+            what = (
+                f"{count} files in {name} are not images and were"
+                if count > 1
+                else f"1 file in {name} is no image and was"
+            )
+            notes.append(f"{what} ignored ({kinds}{more}){hint}")
+        if self._first_mask is not None:
+            what = f"{self._masks} masks" if self._masks > 1 else "a mask"
+            first = f"{self._first_mask.parent.name}/{self._first_mask.name}"
+            notes.append(
+                f"{what} beside the images in {name} {'were' if self._masks > 1 else 'was'} left out, first {first}"
+            )
+        if self.dangling:
+            notes.append(f"{len(self.dangling)} links in {name} lead nowhere, first {self.dangling[0].name}")
+        notes += [
+            f"the folder {folder.name} in {folder.parent.name} holds masks and was left out (files: {count})"
+            for folder, count in self._mask_folders.items()
+        ][:_MOST_KINDS]
+        if len(self._mask_folders) > _MOST_KINDS:
+            notes.append(f"{len(self._mask_folders)} folders of masks in {name} were left out in all")
+        return notes
+
+    @property
+    def others(self) -> Counter[str]:
+        """How many files that are no images were met, by suffix."""
+        return self._others
+
+    def _descend(self, folder: Path, owner: str, links: list[Path]) -> Iterator[Path]:
+        real = os.path.realpath(folder)
+        if real in self._seen:
+            other, first = self._seen[real]
+            if other != owner:
+                raise UserError(
+                    f"{folder} and {first} are one and the same folder, but stand for different classes or splits; "
+                    "remove the link"
+                )
+            return
+        self._seen[real] = (owner, folder)
+        contents = self.contents(folder)
+        for name in contents.others:
+            suffix = _suffix(name)
+            self._dicom = (
+                self._dicom or suffix in (".dcm", ".dicom") or (not self._others[suffix] and _is_dicom(folder / name))
+            )
+            self._others[suffix] += 1
+        if contents.masks and self._first_mask is None:
+            self._first_mask = folder / contents.masks[0]
+        self._masks += len(contents.masks)
+        yield from (folder / name for name in contents.images)
+        for name in contents.folders:
+            path = folder / name
+            target = os.path.realpath(path)
+            if target == os.path.join(real, name):  # noqa: PTH118 - compared as text
+                yield from self._descend(path, owner, links)
+            elif not _leads_back(target, real):
+                links.append(path)
+
+    def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
+        """The folders and the files in ``folder`` that are the user's own."""
+        folders, files = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in sorted((entry for entry in entries if is_visible(entry.name)), key=lambda e: e.name):
+                    if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - Path.exists raises on a loop
+                        if folder / entry.name not in self.dangling:
+                            self.dangling.append(folder / entry.name)
+                        if is_image(entry.name):
+                            files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
+                    else:
+                        files.append(entry.name)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: the folder cannot be read ({error.strerror or error}); change its rights"
+            ) from error
+        for name in (*folders, *filter(is_image, files)):
+            if not is_text(name):
+                check_text(folder / name, name)
+        return folders, files
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as that of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - runs for every file
+
+
+def check_text(path: Path, name: str) -> None:
+    """Refuse a name that no table, report or split file can hold.
+
+    Raises:
+        UserError: ``name`` is no UTF-8.
+    """
+    if not is_text(name):
+        raise UserError(
+            f"{str(path)!r}: the name is not UTF-8, so no table or report can hold it; rename it, e.g. with convmv"
+        )
+
+
+def _mask_folders(folder: Path, folders: list[str], images: list[str]) -> list[str]:
+    """Those of the folders in ``folder`` that hold masks: by their names, or named file by file as the images beside them."""
+    found = mask_folders(folders)
+    # among class folders the singular may be a class: with a mask, and without
+    doubtful = [n for n in folders if n not in found and is_mask_folder(n) and (images or not may_be_class(n))]
+    if not doubtful:
+        return found
+    others = [name for name in folders if name not in (*found, *doubtful)]
+    stems = [_stem(name) for name in images] or [stem for name in others for stem in _stems_below(folder / name)]
+    return found + [name for name in doubtful if mirrored(_stems_below(folder / name), stems)]
+
+
+def _stems_below(folder: Path) -> list[str]:
+    names = (name for _, _, held in os.walk(folder) for name in held)
+    return [_stem(name) for name in names if is_visible(name) and is_image(name)]
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122
+
+
+def _leads_back(target: str, inside: str) -> bool:
+    """Whether a folder is ``inside`` or one of those above it."""
+    return target == inside or inside.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def _suffix(name: str) -> str:
+    suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix.lower()
+    return suffix if is_text(suffix) else ascii(suffix)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file without suffix is DICOM, as scanners write it."""
+    if path.suffix or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

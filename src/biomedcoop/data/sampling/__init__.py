@@ -1,0 +1,1 @@
+"""Which images are drawn: splits, shots, and what the parts share."""

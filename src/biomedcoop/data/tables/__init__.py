@@ -1,0 +1,1 @@
+"""Tables of any kind: one reader, its columns and labels."""

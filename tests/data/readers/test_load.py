@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from biomedcoop.data.readers.load import load_dataset
+from biomedcoop.data.readers.table import read_table
+from biomedcoop.errors import UserError
+
+
+def message(source: str | Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_dataset(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_path_as_text_relative_or_with_dots(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(class_folders / "cyst")
+    assert load_dataset("..").name == "scans"
+    monkeypatch.chdir(class_folders)
+    assert load_dataset(".").name == "scans"
+    monkeypatch.chdir(class_folders.parent)
+    assert load_dataset("scans").keys == load_dataset(class_folders).keys
+
+
+def test_the_draw_depends_on_the_seed_only(class_folders: Path) -> None:
+    splits = [load_dataset(class_folders, seed=seed).splits.tolist() for seed in (1, 1, 2)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_a_class_too_small_for_a_test_image_is_noted(class_folders: Path) -> None:
+    for number in range(1, 10):
+        (class_folders / "cyst" / f"{number}.png").unlink()
+    data = load_dataset(class_folders)
+    assert data.counts("test").tolist() == [0, 3]
+    assert "no test image could be drawn for cyst" in data.notes[-1]
+
+
+def test_names_are_looked_up_in_the_data_folder(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders.parent))
+    monkeypatch.chdir(class_folders)
+    assert load_dataset("scans").root == class_folders
+    assert load_dataset("SCANS").root == class_folders
+    for folder, asked in (("BUSI", "busi"), ("HAM10000", "dermamnist"), ("DermaMNIST", "ham10000")):
+        class_folders.rename(class_folders.parent / folder)
+        monkeypatch.chdir(class_folders.parent / folder)
+        data = load_dataset(asked)
+        assert data.name == folder
+        told = [note for note in data.notes if note.startswith(f"{asked} was read from {folder}")]
+        assert len(told) == (asked != folder.lower())
+        (class_folders.parent / folder).rename(class_folders)
+
+
+def test_unknown_names_get_near_matches_and_the_way_out(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(class_folders)
+    monkeypatch.delenv("BIOMEDCOOP_DATA", raising=False)
+    assert "BIOMEDCOOP_DATA is not set): unpack BUSI.zip from the Hugging Face dataset" in message("busi")
+    assert "did you mean kvasir?" in message("kvasri")
+    monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders.parent))
+    assert "did you mean scans?" in message("scnas")
+    assert "give the path of a folder or file" in message("qqqqqqqq")
+    monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders / "none"))
+    assert "which is no folder" in message("busi")
+
+
+@pytest.mark.parametrize("source", ["", " ", "/no/such/folder", "./nothing", "labels.csv", Path("busi")])
+def test_paths_that_are_not_there(source: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is no such folder or file" in message(source) or "empty name" in message(source)
+
+
+def test_a_file_that_is_no_dataset(class_folders: Path) -> None:
+    assert "not a dataset; give a folder of class folders or a file of the kinds .json" in message(
+        class_folders / "cyst" / "1.png"
+    )
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["busi", "btmri", "ham10000", "retina", "kneexray", "mednist"])
+def test_the_collected_datasets(name: str) -> None:
+    data = load_dataset(name)
+    assert data.root == Path(os.environ["BIOMEDCOOP_DATA"]).absolute() / name
+    assert data.notes == ()
+    assert all(data.counts(split).all() for split in ("train", "val", "test"))
+
+
+def test_a_table_of_one_class_or_with_gaps_can_be_tested_on(class_folders: Path) -> None:
+    (class_folders / "one.csv").write_text("path,label\ncyst/1.png,cyst\n")
+    assert load_dataset(class_folders / "one.csv", for_training=False).class_names == ("cyst",)
+    (class_folders / "gap.csv").write_text("path,label\ncyst/1.png,0\nnormal_scan/1.png,2\n")
+    data = load_dataset(class_folders / "gap.csv", for_training=False)
+    assert (data.class_names, data.labels.tolist()) == (("class 0", "class 1", "class 2"), [0, 2])
+
+
+def test_names_that_no_report_can_hold(class_folders: Path) -> None:
+    for name in ("b\udce4.npz", "b\udce4.csv"):
+        (class_folders / name).write_text("path,label\ncyst/1.png,cyst\nnormal_scan/1.png,normal\n")
+        assert "the name is not UTF-8, so no table or report can hold it" in message(class_folders / name)
+    shutil.copy(class_folders / name, class_folders / "t.csv")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        load_dataset(class_folders, split_file=class_folders / "b\udce4.json")
+    class_folders.rename(class_folders.with_name("b\udce4"))
+    with pytest.raises(UserError, match=r"the dataset's name .* is not UTF-8"):
+        read_table(class_folders.with_name("b\udce4") / "t.csv")
+
+
+def test_data_that_may_not_be_read(class_folders: Path) -> None:
+    class_folders.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:  # who may read everything
+            os.seteuid(65534)
+        assert "Permission denied); change its rights" in message(class_folders)
+    finally:
+        if root:
+            os.seteuid(0)
+        class_folders.chmod(0o755)

@@ -1,0 +1,153 @@
+"""The one walk through folders: sorted, each real folder once, and what is left out is counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from biomedcoop.data.readers.walk import Walk
+from biomedcoop.errors import UserError
+
+Draw = Callable[[Path], Path]
+
+
+def found(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in Walk().images(folder)]
+
+
+def notes(folder: Path) -> list[str]:
+    walk = Walk()
+    list(walk.images(folder))
+    return walk.notes(folder.name)
+
+
+@pytest.fixture
+def scans(tmp_path: Path, draw: Draw) -> Path:
+    for place in ("b/2.png", "b/deep/1.png", "a.png"):
+        draw(tmp_path / "scans" / place)
+    return tmp_path / "scans"
+
+
+def test_images_in_order_without_what_systems_made(scans: Path, draw: Draw) -> None:
+    for place in (
+        "@eaDir/a.png/THUMB.jpg",
+        "b/@eaDir/x.png",
+        "$RECYCLE.BIN/x.png",
+        "lost+found/x.png",
+        "b/._2.png",
+        ".x/x.png",
+    ):
+        draw(scans / place)
+    (scans / "Thumbs.db").touch()
+    assert found(scans) == ["a.png", "b/2.png", "b/deep/1.png"]
+    assert notes(scans) == []
+
+
+def test_links_that_lead_back_end_there(scans: Path) -> None:
+    before = found(scans)
+    (scans / "b" / "loop").symlink_to("..")
+    (scans / "b" / "deep" / "self").symlink_to(".")
+    (scans / "b" / "deep" / "far").symlink_to(scans.parent)
+    assert found(scans) == before
+    assert [path.name for path in Walk().folders(scans)] == ["b"]
+    (scans / "round").symlink_to(scans)
+    assert [path.name for path in Walk().folders(scans)] == ["b"]
+
+
+def test_a_linked_folder_is_read_once(scans: Path, draw: Draw, tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere" / "3.png")
+    (scans / "a link").symlink_to(tmp_path / "elsewhere")
+    (scans / "another").symlink_to(tmp_path / "elsewhere")
+    (scans / "b again").symlink_to(scans / "b")
+    assert found(scans) == ["a.png", "b/2.png", "b/deep/1.png", "a link/3.png"]
+
+
+def test_a_folder_of_two_classes_is_refused(scans: Path) -> None:
+    (scans / "b" / "more").symlink_to(scans / "b" / "deep")
+    walk = Walk()
+    list(walk.images(scans / "b" / "deep", "cyst"))
+    with pytest.raises(
+        UserError, match="one and the same folder, but stand for different classes or splits; remove the link"
+    ):
+        list(walk.images(scans / "b" / "more", "tumor"))
+
+
+def test_masks_are_left_out_and_said(scans: Path, draw: Draw) -> None:
+    for place in ("b/2_mask.png", "b/2_mask_1.png", "b/deep/masks/1.png", "b/deep/masks/notes.txt"):
+        draw(scans / place) if place.endswith("png") else (scans / place).touch()
+    assert found(scans) == ["a.png", "b/2.png", "b/deep/1.png"]
+    assert notes(scans) == [
+        "2 masks beside the images in scans were left out, first b/2_mask.png",
+        "the folder masks in deep holds masks and was left out (files: 2)",
+    ]
+
+
+@pytest.mark.parametrize("beside", ["images/1.jpg", "imagesTr/1.png", "train/benign/1.png"])
+def test_folders_of_masks_beside_images_or_training_images(tmp_path: Path, draw: Draw, beside: str) -> None:
+    draw(tmp_path / beside)
+    draw(tmp_path / "masks" / "benign" / "1.png")
+    assert found(tmp_path) == [beside]
+    assert found(tmp_path / "masks") == ["benign/1.png"]  # asked for by name
+
+
+def test_a_class_may_be_called_mask(tmp_path: Path, draw: Draw) -> None:
+    for place in ("mask/1.png", "no_mask/1.png", "cover.png"):
+        draw(tmp_path / place)
+    assert found(tmp_path) == ["cover.png", "mask/1.png", "no_mask/1.png"]
+
+
+def test_other_files_are_counted_by_suffix(scans: Path) -> None:
+    for name in ("x.txt", "y.TXT", "v.nii.gz", "b/none", "b/e.e", "b/f.f", "b/g.g"):
+        (scans / name).write_text("x")
+    assert notes(scans) == [
+        "7 files in scans are not images and were ignored (.txt: 2, .nii.gz: 1, .e: 1, .f: 1, .g: 1, …)"
+    ]
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.dcm", b"x"), ("IM0001", b"\0" * 128 + b"DICM")])
+def test_dicom_is_told_to_be_no_image_yet(scans: Path, name: str, content: bytes) -> None:
+    (scans / name).write_bytes(content)
+    kind = ".dcm" if "." in name else "no suffix"
+    assert notes(scans) == [
+        f"1 file in scans is no image and was ignored ({kind}: 1); DICOM files are not read yet, convert them to PNG"
+    ]
+
+
+def test_links_that_lead_nowhere(scans: Path) -> None:
+    (scans / "gone").symlink_to(scans / "none")
+    (scans / "gone.png").symlink_to("gone.png")
+    assert found(scans)[:2] == ["a.png", "gone.png"]  # reading it says what is wrong, or --skip-bad leaves it out
+    assert notes(scans) == ["2 links in scans lead nowhere, first gone"]
+
+
+def test_a_folder_that_may_not_be_read(scans: Path) -> None:
+    (scans / "b").chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:  # who may read everything
+            os.seteuid(65534)
+        with pytest.raises(UserError, match=r"the folder cannot be read \(Permission denied\); change its rights"):
+            found(scans)
+    finally:
+        if root:
+            os.seteuid(0)
+        (scans / "b").chmod(0o755)
+
+
+@pytest.mark.parametrize("place", [b"b/b\xe4d.png", b"b\xe4d/1.png"])
+def test_names_that_are_no_utf8(scans: Path, draw: Draw, place: bytes) -> None:
+    draw(scans / os.fsdecode(place))
+    with pytest.raises(
+        UserError, match=r"b\\udce4d.*the name is not UTF-8, so no table or report can hold it; rename it"
+    ) as caught:
+        found(scans)
+    str(caught.value).encode()
+
+
+def test_a_file_that_is_left_out_may_have_any_name(scans: Path) -> None:
+    (scans / os.fsdecode(b"x.\xe4")).touch()
+    (note,) = notes(scans)
+    assert r"'.\udce4': 1" in note
