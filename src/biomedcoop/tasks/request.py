@@ -284,7 +284,8 @@ class FitRequest:
                 raise UserError(
                     f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(known)}"
                 )
-        return cls(**{known[name]: [value] if name == "seed" else value for name, value in given.items()})
+        values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in given.items()}
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values.
@@ -316,7 +317,7 @@ class FitRequest:
             raise UserError(
                 f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
             )
-        values = {"data": None, **{key: value for key, value in content.items() if key != "format"}}
+        values = {"data": over.get("data"), **{key: value for key, value in content.items() if key != "format"}}
         try:
             cls.of(values)  # so that an error names the file where the fault is the file's
         except UserError as error:
