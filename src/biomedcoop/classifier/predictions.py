@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.data.images.reading import IMAGE_SUFFIXES
+from biomedcoop.data.images.decoders import image_suffixes
 from biomedcoop.data.readers.listed_files import Disk
 from biomedcoop.data.readers.walk import Walk, check_text
 from biomedcoop.data.tables.columns import PATH_WORDS
@@ -69,7 +69,7 @@ def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Pat
         yield image
     notes = walk.notes(folder.name or str(folder))
     if empty:
-        kinds = f"{', '.join(sorted(IMAGE_SUFFIXES))}; {notes[0]}" if notes else ", ".join(sorted(IMAGE_SUFFIXES))
+        kinds = "; ".join([", ".join(image_suffixes()), *notes[:1]])
         raise UserError(f"{folder} holds no image ({kinds}); give a folder that does")
     if tell is not None:
         for note in notes:
