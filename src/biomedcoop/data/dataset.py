@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from biomedcoop.data.images.sources import ImageSource, as_source
 from biomedcoop.data.names import check_class_names
-from biomedcoop.data.tables.reading import is_missing
+from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")

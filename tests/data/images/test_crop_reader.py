@@ -102,6 +102,6 @@ def test_a_worker_that_is_ended_from_outside(files: list[Path]) -> None:
 
 
 def test_a_worker_needs_little() -> None:
-    program = "import sys; from biomedcoop.data.images import crop_reader; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
+    program = "import sys; import biomedcoop.data.images.crop_reader; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
