@@ -53,7 +53,7 @@ def default_workers() -> int:
     return available_cores() if startable and available_cores() >= MANY_CORES else 0
 
 
-class Read(NamedTuple):
+class ReadImage(NamedTuple):
     """What reading an image gives: crops, each uint8 [S, S, 3], its content hash, and facts about it."""
 
     crops: list[Crop]
@@ -81,7 +81,7 @@ class CropReader:
 
     def __call__(
         self, source: ImageSource, where: str | None = None, crops: Crops | None = None, numbers: Sequence[int] = (0,)
-    ) -> Read:
+    ) -> ReadImage:
         """Crops of an image.
 
         Args:
@@ -133,7 +133,7 @@ class _Worker:
 
     def ask(
         self, source: ImageInFile, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
-    ) -> Read:
+    ) -> ReadImage:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         family = None if crops is None else [crops.smallest, crops.flip]
@@ -155,7 +155,7 @@ class _Worker:
             ) from error
         if "error" in answer:
             raise ImageError(*answer["error"])
-        return Read(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
+        return ReadImage(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
 
     def end(self) -> None:
         # not by the pipe alone: a large image would be read to its end first
@@ -189,10 +189,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             os._exit(0)
 
 
-def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> Read:
+def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> ReadImage:
     opened = open_image(source, where)
     if crops is None:
         found = [resize_and_crop(opened.image, size)]
     else:
         found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
-    return Read(found, opened.digest, opened.facts)
+    return ReadImage(found, opened.digest, opened.facts)

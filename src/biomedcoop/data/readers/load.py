@@ -12,7 +12,7 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.files import file_readers
 from biomedcoop.data.readers.files.coop_split import apply_split, find_split_file, read_split
 from biomedcoop.data.readers.folder import read_folder
-from biomedcoop.data.readers.listed_files import Disk
+from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.rows import check_training_images
 from biomedcoop.data.readers.walk import check_text
 from biomedcoop.data.sampling.split import draw_split
@@ -139,7 +139,7 @@ def _locate(source: str | Path) -> Path:
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
-    path = Disk().find(user_path(text))
+    path = PathFinder().find(user_path(text))
     if path.exists():
         return path.resolve() if path.name in ("", "..") else path.absolute()
     if isinstance(source, Path) or path.name != text or path.suffix.lower() in file_readers():

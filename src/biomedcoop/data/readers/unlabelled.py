@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from biomedcoop.data.images.decoders import image_suffixes
 from biomedcoop.data.readers.files.table_columns import PATH_WORDS
-from biomedcoop.data.readers.listed_files import Disk
+from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.walk import Walk, check_text
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
@@ -108,14 +108,14 @@ def _listed(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
     """The images of a table, read a row at a time; paths are relative to the table's folder."""
     table = open_table(file, ("path",))
     kept = {name: position for name in keep if (position := table.find(name)) is not None}
-    disk = Disk()
+    finder = PathFinder()
     empty = True
     for place, (path, *cells) in table.rows([table.require("path", "a column path", PATH_WORDS), *kept.values()]):
         if is_missing(path):
             raise UserError(f"{file}: {place} has an empty path; fill it in or remove the row")
         check_one_line(file, place, "path", path)
         empty = False
-        found = disk.find(file.parent / path.replace("\\", "/"))
+        found = finder.find(file.parent / path.replace("\\", "/"))
         yield ListedImage(found, path, dict(zip(kept, cells, strict=True)))
     if empty:
         raise UserError(f"{file} lists no image; give a table with a row per image")

@@ -14,7 +14,7 @@ import numpy as np
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import fold
 from biomedcoop.data.readers.folder_names import split_word
-from biomedcoop.data.readers.listed_files import Disk, ListedFiles
+from biomedcoop.data.readers.listed_files import ListedFiles, PathFinder
 from biomedcoop.data.readers.rows import (
     Row,
     build_dataset,
@@ -153,10 +153,10 @@ def _image_root(file: Path, folder: Path, entries: Sequence[SplitEntry]) -> Path
     sample = entries[:: max(1, len(entries) // 50)]
     published = file.stem.removeprefix("split_")  # split_BUSI.json -> BUSI
     candidates = [folder, folder / folder.name, folder / published]
-    disk = Disk()
+    finder = PathFinder()
 
     def there(root: Path) -> int:
-        return sum(disk.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
+        return sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
 
     return max(candidates, key=there)
 
