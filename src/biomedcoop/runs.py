@@ -21,7 +21,7 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.load import load_dataset, user_path
-from biomedcoop.data.readers.split_json import find_split_file
+from biomedcoop.data.readers.files.coop_split import find_split_file
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify

@@ -23,9 +23,9 @@ from PIL import Image
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.crops import Crops, resize_and_crop
 from biomedcoop.data.images.facts import ImageFacts, Tally
-from biomedcoop.data.images.reading import read_and_hash, read_image, resize_and_crop
+from biomedcoop.data.images.reading import open_image, read_image
 from biomedcoop.data.images.sources import as_source
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features import encode
@@ -389,8 +389,8 @@ def test_views_are_crops_of_their_images(tiny: Backbone, tmp_path: Path) -> None
     found = encode_views(tiny, dataset(paths), Crops(), 3, store_root=tmp_path / "store")
     assert found.shape == (5, 3, tiny.embed_dim)
     for i, path in enumerate(paths):
-        image, digest = read_and_hash(path)
-        cut = np.stack([Crops().cut(image, tiny.image_size, digest, number) for number in range(3)])
+        opened = open_image(path)
+        cut = np.stack([Crops().cut(opened.image, tiny.image_size, opened.digest, number) for number in range(3)])
         with torch.no_grad():
             expected = tiny.encode_image(tiny.normalize(cut)).numpy()
         np.testing.assert_allclose(found[i], expected, atol=1e-5, rtol=0)

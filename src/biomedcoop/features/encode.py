@@ -23,11 +23,12 @@ from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.products import laid_out, laid_out_for_images
-from biomedcoop.data.dataset import Dataset, ImageSource
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.content import content_hash
 from biomedcoop.data.images.crop_reader import Crop, CropReader
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.data.images.facts import ImageFacts, Tally
-from biomedcoop.data.images.reading import content_hash
+from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.features.facts import FactsStore
 from biomedcoop.features.store import FeatureStore, default_root
