@@ -38,7 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from biomedcoop import load_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
-from biomedcoop.features.encode import encode_crops, encode_texts
+from biomedcoop.features.passes import encode_crops
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, all_methods, get_method
 from biomedcoop.methods.context import ClassPrompts
 from biomedcoop.threads import torch_threads

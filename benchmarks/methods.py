@@ -24,7 +24,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, all_methods, get_method
 
 SHOTS = (1, 2, 4, 8, 16)

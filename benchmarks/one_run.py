@@ -46,8 +46,8 @@ GOALS = {("paper", "cold"): 20, ("paper", "warm"): 25, ("fast", "cold"): 60, ("f
 
 PARTS = {
     "load the backbone": ("backbones/registry.py", "load_backbone"),
-    "encode images": ("features/encode.py", "encode_images"),
-    "encode sentences": ("features/encode.py", "encode_texts"),
+    "encode images": ("features/images.py", "encode_images"),
+    "encode sentences": ("features/texts.py", "encode_texts"),
     "train": ("methods/context.py", "fit"),
     "score the test images": ("evaluation/metrics.py", "score"),
 }

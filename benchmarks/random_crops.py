@@ -24,7 +24,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, enc
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
-from biomedcoop.features.encode import encode_views
+from biomedcoop.features.images import encode_views
 from biomedcoop.methods import Method, Task, get_method
 from methods import task_of
 

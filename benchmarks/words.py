@@ -28,7 +28,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts import sentences_for
 from biomedcoop.prompts.library import templates_of

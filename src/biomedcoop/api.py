@@ -329,7 +329,8 @@ def _fit(plan: _Plan, backbone: Backbone, progress: Progress | None, say: bool =
     """
     import torch
 
-    from biomedcoop.features.encode import encode_images, encode_texts, encode_views
+    from biomedcoop.features.images import encode_images, encode_views
+    from biomedcoop.features.texts import encode_texts
     from biomedcoop.methods import Task
     from biomedcoop.threads import torch_threads
 
@@ -409,7 +410,7 @@ def predict_dataset(
     Args:
         tally: counts what is worth a word about the images.
     """
-    from biomedcoop.features.encode import encode_images
+    from biomedcoop.features.images import encode_images
 
     count = _counting(progress, "encoding test images")
     return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
@@ -486,7 +487,8 @@ def run(
     Raises:
         UserError, ImageError: see :func:`fit_runs`.
     """
-    from biomedcoop.features.encode import encode_images, image_facts
+    from biomedcoop.features.facts import image_facts
+    from biomedcoop.features.images import encode_images
     from biomedcoop.report.markdown import write_report
     from biomedcoop.report.run import RunReport
 
@@ -626,7 +628,7 @@ def check_prompts(
 
     import torch
 
-    from biomedcoop.features.encode import encode_texts
+    from biomedcoop.features.texts import encode_texts
 
     backbone = _loaded(backbone, device)
     report.backbone = backbone.name
@@ -666,7 +668,7 @@ def _test_prompts(
     import torch
 
     from biomedcoop.evaluation.sentences import dropped_by_selection
-    from biomedcoop.features.encode import encode_images
+    from biomedcoop.features.images import encode_images
 
     split = split or ("val" if data.counts("val").any() else "train")
     accuracy: dict[str, dict[str, Any]] = {}

@@ -14,7 +14,8 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain, set_precision
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_crops, image_space
+from biomedcoop.features.passes import encode_crops
+from biomedcoop.features.spaces import image_space
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ class Backbone(ABC):
     towers: nn.Module
 
     @property
-    def text_weights(self) -> int:
+    def text_macs_per_token(self) -> int:
         """Numbers in the matrices of the text tower, embeddings left out: multiply-adds of a pass for each token."""
         named = self.towers.named_parameters()
         return sum(

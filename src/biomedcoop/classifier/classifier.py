@@ -69,7 +69,7 @@ class Classifier:
         Raises:
             UserError: an element that is no image at all.
         """
-        from biomedcoop.features.encode import stream_features
+        from biomedcoop.features.stream import stream_features
 
         tally = Tally(tuple(self.facts.get("depths", ())))
         for source, feature in stream_features(self.backbone, as_sources(sources), tally=tally):

@@ -11,7 +11,7 @@ import torch
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.errors import UserError, notify
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 

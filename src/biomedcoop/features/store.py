@@ -40,6 +40,9 @@ from biomedcoop.features.shard import (
 )
 from biomedcoop.output import TEMPORARY_PREFIX, cache_root, replace_file
 
+SHARD_ROWS = 512
+"""Vectors after which encoding writes a shard."""
+
 _log = logging.getLogger("biomedcoop")
 
 _DESCRIPTION_FILE = "space.json"
@@ -125,6 +128,27 @@ class FeatureStore:
                 continue
             found[positions] = True
         return features, found
+
+    def get_all(self, keys: Sequence[bytes], names: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Read vectors that have just been put.
+
+        Args:
+            keys: n keys of 32 bytes.
+            names: what each vector belongs to, for the message.
+
+        Returns:
+            float32 [n, E].
+
+        Raises:
+            UserError: a vector is gone; the message names the first.
+        """
+        features, found = self.get(keys)
+        if not found.all():
+            name = names[int(np.flatnonzero(~found)[0])]
+            raise UserError(
+                f"{name!r} or the feature store {self.folder} changed meanwhile; start again when nothing writes to it"
+            )
+        return features
 
     def put(self, keys: Sequence[bytes], features: npt.NDArray[np.float32]) -> None:
         """Add vectors as one shard, on the disk when this returns. Keys that are already held keep their vector.

@@ -120,7 +120,7 @@ class Method(ABC):
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         """Fit R runs together and return the state of each; ``seeds[r]`` decides what is drawn in run r."""
 
-    def step_products(self, task: Task, settings: Any) -> int:
+    def step_macs(self, task: Task, settings: Any) -> int:
         """Multiply-adds of one training step of one run, roughly: they decide how many cores share its operations.
 
         Those of a method that learns from features alone are few; one that runs the text tower says how many.
@@ -132,7 +132,7 @@ class Method(ABC):
         if task.backbone.device.type != "cpu":
             return torch_cores()
         runs = len(task.labels)
-        return threads_for(runs * self.step_products(task, settings), runs)
+        return threads_for(runs * self.step_macs(task, settings), runs)
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         """Raw image features [N, E] -> logits [N, C]; here s · f · tᵀ with unit-norm f and class embeddings t."""

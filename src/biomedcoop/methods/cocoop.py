@@ -25,7 +25,7 @@ from biomedcoop.methods.context import (
     encode_prompts,
     prompts_for_new_classes,
     run_dropout,
-    text_products,
+    text_macs,
 )
 from biomedcoop.methods.training import (
     Losses,
@@ -74,8 +74,8 @@ class CoCoOp(Method):
         check_context(self.name, settings)
         require_range(self.name, settings, 1, "reduction")
 
-    def step_products(self, task: Task, settings: CoCoOpSettings) -> int:
-        return min(settings.batch_size, task.n_images) * text_products(task, settings)
+    def step_macs(self, task: Task, settings: CoCoOpSettings) -> int:
+        return min(settings.batch_size, task.n_images) * text_macs(task, settings)
 
     def fit(
         self, task: Task, settings: CoCoOpSettings, seeds: Sequence[int], progress: Progress | None = None
@@ -86,7 +86,7 @@ class CoCoOp(Method):
         parameters = [p.requires_grad_() for p in (context, *network)]
         losses = cocoop_losses(task, settings, prompts, parameters, seeds)
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        prompts.lay_out(steps)
+        prompts.prepack(steps)
         say_how_long(task, settings, losses, parameters, steps)
         sgd(
             parameters,
@@ -109,8 +109,8 @@ class CoCoOp(Method):
             return features.new_zeros(0, len(fixed))
         rows = []
         texts = min(len(f) * len(fixed), TEXTS_PER_PASS)
-        products = texts * fixed.shape[1] * backbone.text_weights
-        with torch.no_grad(), torch_threads(threads_for(products)):
+        macs = texts * fixed.shape[1] * backbone.text_macs_per_token
+        with torch.no_grad(), torch_threads(threads_for(macs)):
             for part in torch.split(f, max(1, TEXTS_PER_PASS // len(fixed))):
                 bias = conditional(part[None], [own[key][None] for key in NETWORK])[0]  # [B, D]
                 context = own["context"] + bias.view(len(part), *(1,) * (own["context"].dim() - 1), -1)

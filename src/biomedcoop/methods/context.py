@@ -130,12 +130,12 @@ class ClassPrompts:
                 context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
-    def lay_out(self, passes: int) -> None:
+    def prepack(self, passes: int) -> None:
         """Encode faster from now on, if so many passes are worth setting out for it: that takes as long as a few of them."""
         if passes >= MANY_PASSES:
-            from biomedcoop.backbones.products import laid_out
+            from biomedcoop.backbones.prepack import prepack_text_tower
 
-            self.backbone = laid_out(self.backbone)
+            self.backbone = prepack_text_tower(self.backbone)
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
         """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
@@ -199,8 +199,8 @@ class ContextMethod(Method):
 
     parameters = "context: M × D"
 
-    def step_products(self, task: Task, settings: Any) -> int:
-        return text_products(task, settings)
+    def step_macs(self, task: Task, settings: Any) -> int:
+        return text_macs(task, settings)
 
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
@@ -220,7 +220,7 @@ class ContextMethod(Method):
         prompts = ClassPrompts(task.backbone, task.class_names, settings)
         context = prompts.initial_context(seeds).requires_grad_()
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        prompts.lay_out(steps)
+        prompts.prepack(steps)
         schedule = schedule_of(task, settings, seeds, settings.warmup_epochs)
         self.train(task, settings, prompts, context, schedule, seeds, reporter(progress, steps))
         with torch.no_grad():
@@ -259,11 +259,11 @@ class ContextMethod(Method):
         return text_state(task.backbone, embeddings, context=state["context"])
 
 
-def text_products(task: Task, settings: ContextSettings) -> int:
+def text_macs(task: Task, settings: ContextSettings) -> int:
     """Multiply-adds of one pass of all prompts through the text tower, there and back."""
     longest = max(task.backbone.token_counts([f"{name}." for name in task.class_names]))
     tokens = len(task.class_names) * min(settings.context_length + longest, task.backbone.context_length)
-    return 2 * tokens * task.backbone.text_weights
+    return 2 * tokens * task.backbone.text_macs_per_token
 
 
 def check_context(method: str, settings: ContextSettings) -> None:
