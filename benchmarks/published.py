@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Drop
+from biomedcoop.backbones.checkpoint import read_weights
 from biomedcoop.backbones.open_clip import OpenClipBackbone, Towers
-from biomedcoop.backbones.open_clip_files import read_weights
 from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
 
 DROPOUT = 0.1
