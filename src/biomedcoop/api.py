@@ -36,10 +36,11 @@ from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.prompts import Sentences, check_sentences, sentences_for
+from biomedcoop.prompts.advice import ways_to_get
 from biomedcoop.prompts.checks import too_long, uneven
 from biomedcoop.prompts.library import library_file
 from biomedcoop.prompts.matching import match
-from biomedcoop.prompts.sentences import length_notes, sentences_line, ways_to_get
+from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.prompts.sources import read_table
 
 if TYPE_CHECKING:

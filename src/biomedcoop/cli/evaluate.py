@@ -42,7 +42,7 @@ def evaluate(
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load
     from biomedcoop.data.readers.load import load_dataset
-    from biomedcoop.prompts.sources import split_names
+    from biomedcoop.prompts.class_names import split_names
 
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:

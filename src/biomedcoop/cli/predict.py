@@ -57,7 +57,7 @@ def predict(
         predict_rows,
         write_predictions,
     )
-    from biomedcoop.prompts.sources import split_names
+    from biomedcoop.prompts.class_names import split_names
 
     if out is not None:
         check_output(out, overwrite)
