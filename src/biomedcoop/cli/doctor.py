@@ -1,4 +1,4 @@
-"""``biomedcoop doctor``: is this installation able to do its work?"""
+"""``biomedcoop doctor``: checks of this installation."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def examine() -> dict[str, dict[str, Any]]:
     from biomedcoop.threads import available_cores
 
     checks: dict[str, dict[str, Any]] = {name: {"ok": True, "result": value} for name, value in versions().items()}
-    usable, there = available_cores(), os.cpu_count()
-    checks["CPU cores"] = {"ok": True, "result": f"{usable} of {there} may be used" if usable != there else usable}
+    usable, present = available_cores(), os.cpu_count()
+    checks["CPU cores"] = {"ok": True, "result": f"{usable} of {present} may be used" if usable != present else usable}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     checks["GPU"] = {"ok": True, "result": gpu}
     root = default_root()
@@ -68,7 +68,7 @@ def examine() -> dict[str, dict[str, Any]]:
         checks["mini backbone"] = {"ok": finite, "result": f"loads and encodes, fingerprint {backbone.fingerprint[:8]}"}
         checks["--precision auto"] = {
             "ok": True,
-            "result": f"{automatic(backbone)}; mini's image tower is {bfloat16_gain(backbone):.1f} times as fast in bfloat16",
+            "result": f"{automatic(backbone)}; in bfloat16 mini's image tower runs at {bfloat16_gain(backbone):.1f} times its speed in float32",
         }
     except UserError as error:
         checks["mini backbone"] = {"ok": False, "result": str(error)}

@@ -1,10 +1,10 @@
-"""The feature store: vectors of a frozen encoder on disk, by the content of the image they belong to.
+"""The feature store: vectors of a frozen encoder on disk, by the content of the image or text they belong to.
 
 A *space* is everything that decides a vector's bits apart from the image (backbone fingerprint, transform and view
 parameters, dtype, width); it has one folder, named by a hash of that description. Inside a space vectors are only ever
 added, one shard per ``put``, so any number of processes (and machines that share the folder) read and write at once
-without locks: each shard appears whole, under a name made from its content, or not at all. Whatever is not provably
-what was written counts as missing and is encoded again.
+without locks: each shard appears whole, under a name made from its content, or not at all. A shard whose checksum fails
+counts as missing, and its vectors are encoded again.
 
 Cost (processor time of one 2.8 GHz Xeon core, files in the page cache, 512 values per vector): opening reads only sizes
 and keys, 0.1 s for 200 shards of 512 vectors; a shard's checksum is verified once per process, when one of its vectors
@@ -190,7 +190,7 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """See what other processes added or removed; ``missing``, ``get`` and ``len`` do it by themselves.
+        """Index what other processes added or removed; ``missing``, ``get`` and ``len`` call it themselves.
 
         Costs one folder listing when nothing changed: 20 ms at 10,000 shards.
 
@@ -289,7 +289,7 @@ class FeatureStore:
 
 
 class SpaceSummary(NamedTuple):
-    """What one space holds: its description ({} if unreadable), vectors this version can read, bytes on disk."""
+    """One space: its description ({} if unreadable), the vectors that this version can read, and the bytes on disk."""
 
     description: dict[str, str | int]
     vectors: int
@@ -302,7 +302,7 @@ def default_root() -> Path:
 
 
 def summary(root: Path) -> list[SpaceSummary]:
-    """What the store in ``root`` holds, a row per space; [] if there is none.
+    """Content of the store in ``root``, one row per space; [] if there is no store.
 
     Raises:
         UserError: if the folder cannot be listed.
@@ -329,7 +329,10 @@ def summary(root: Path) -> list[SpaceSummary]:
 
 
 def clear(root: Path) -> int:
-    """Delete all spaces in ``root``, and nothing that the store did not write. Returns the bytes set free.
+    """Delete all spaces in ``root``, and nothing that the store did not write.
+
+    Returns:
+        The bytes set free.
 
     Raises:
         UserError: if the folder cannot be listed, or a file cannot be deleted.
@@ -380,7 +383,7 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
 
 def _warn_ignored(path: Path, reason: ShardError) -> None:
     _log.warning(
-        "ignored the feature shard %s: %s; its vectors are encoded again (delete the file if this comes a second time)",
+        "ignored the feature shard %s: %s; its vectors are encoded again (delete the file if this message repeats)",
         path,
         reason,
     )
