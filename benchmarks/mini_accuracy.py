@@ -23,7 +23,8 @@ from biomedcoop import load_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.reading import read_image, resize_and_crop
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, resampled_weights

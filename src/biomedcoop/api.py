@@ -22,10 +22,10 @@ from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.content import content_hash
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.reading import content_hash
+from biomedcoop.data.readers.files.coop_split import find_split_file
 from biomedcoop.data.readers.load import load_dataset, user_path
-from biomedcoop.data.readers.split_json import find_split_file
 from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
 from biomedcoop.data.sampling.leakage import group_leaks, leaks
 from biomedcoop.data.sampling.split import write_split

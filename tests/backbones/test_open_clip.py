@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.images.reading import read_image, resize_and_crop
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.errors import UserError
 
 WEIGHTS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"

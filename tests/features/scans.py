@@ -11,7 +11,8 @@ from PIL import Image
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.reading import read_image, resize_and_crop
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.features.store import SpaceSummary, summary
 
 Pixels = npt.NDArray[np.uint8]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
-from biomedcoop.data.images.reading import read_and_hash
+from biomedcoop.data.images.reading import open_image
 from biomedcoop.errors import ImageError
 from biomedcoop.features.images import encode_images, encode_views
 from features.scans import dataset, feature_spaces, pictures, write
@@ -25,8 +25,8 @@ def test_views_are_crops_of_their_images(tiny: Backbone, tmp_path: Path) -> None
     found = encode_views(tiny, dataset(paths), Crops(), 3, store_root=tmp_path / "store")
     assert found.shape == (5, 3, tiny.embed_dim)
     for i, path in enumerate(paths):
-        image, digest = read_and_hash(path)
-        cut = np.stack([Crops().cut(image, tiny.image_size, digest, number) for number in range(3)])
+        opened = open_image(path)
+        cut = np.stack([Crops().cut(opened.image, tiny.image_size, opened.digest, number) for number in range(3)])
         with torch.no_grad():
             expected = tiny.encode_image(tiny.normalize(cut)).numpy()
         np.testing.assert_allclose(found[i], expected, atol=1e-5, rtol=0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.prompts.class_names import join_names, split_names
 from biomedcoop.prompts.sources import read_table, read_templates
 from biomedcoop.prompts.writing import check_output, write_table
 
@@ -38,22 +37,6 @@ def refusal(source: str | Path) -> str:
         read_table(source)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("cyst, stone", ["cyst", "stone"]),
-        (' "cyst, large",stone,, ', ["cyst, large", "stone"]),
-        ('a "quoted" one, "say ""b"""', ['a "quoted" one', 'say "b"']),
-        ("Nävus,a{b", ["Nävus", "a{b"]),
-        ("cyst,\n large  stone", ["cyst", "large stone"]),
-        ("", []),
-    ],
-)
-def test_names_in_one_line(text: str, names: list[str]) -> None:
-    assert split_names(text) == names
-    assert split_names(join_names(names)) == names
 
 
 # -- what is read

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.dataset import ImageSource
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.sources import as_sources
+from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.errors import ImageError, notify
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from biomedcoop.data.dataset import Dataset, ImageSource
-from biomedcoop.data.images.reading import content_hash
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.content import content_hash
+from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.features.parallel import batched, run_ahead
 
 NamedImage = tuple[ImageSource, str]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.dataset import ImageSource
 from biomedcoop.data.images.crop_reader import Crop, CropReader
 from biomedcoop.data.images.facts import ImageFacts, Tally
+from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.errors import ImageError
 from biomedcoop.features.parallel import run_ahead
 from biomedcoop.features.passes import Floats, image_passes

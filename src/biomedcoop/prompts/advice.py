@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Sequence
 
-from biomedcoop.prompts.class_names import join_names
+from biomedcoop.data.name_lists import join_names
 from biomedcoop.prompts.imaging import modalities
 from biomedcoop.prompts.library import SEVERAL, described, holders, library, shows
 from biomedcoop.prompts.matching import match, nearly_all

@@ -1,25 +1,12 @@
-"""Lists of class names as a user types them: separated by commas."""
+"""The classes of a task as the command line names them."""
 
 from __future__ import annotations
 
-import csv
 import unicodedata
-from collections.abc import Sequence
 
-from biomedcoop.data.names import clean_class_name, fold
+from biomedcoop.data.name_lists import split_names
+from biomedcoop.data.names import fold
 from biomedcoop.errors import UserError
-
-
-def split_names(text: str) -> list[str]:
-    """'cyst, "stone, large"' -> ["cyst", "stone, large"]: names separated by commas, one with a comma in double quotes."""
-    rows = list(csv.reader([" ".join(text.split())], skipinitialspace=True))
-    return [name for word in (rows[0] if rows else []) if (name := clean_class_name(word))]
-
-
-def join_names(names: Sequence[str]) -> str:
-    """What :func:`split_names` takes apart again."""
-    quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
-    return ", ".join(quoted)
 
 
 def parse_classes(text: str) -> list[str]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.names import clean_class_name, fold
-from biomedcoop.data.tables.reading import check_one_line, is_missing_name, open_table
+from biomedcoop.data.tables.missing import is_missing_name
+from biomedcoop.data.tables.reading import open_table
+from biomedcoop.data.tables.table import check_one_line
 from biomedcoop.errors import UserError
 from biomedcoop.prompts.library import library_file, templates_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import check_writable, write_atomically
+from biomedcoop.output import check_new_file, write_atomically
 from biomedcoop.prompts.matching import match
 from biomedcoop.prompts.sources import Table, read_table
 
@@ -21,13 +21,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".json":
         raise UserError(f"{path}: sentences are written as JSON; give a name that ends with .json")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already; choose another name or pass --overwrite")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent} is no folder; make it first or choose another place")
-    check_writable(path.parent)
+    check_new_file(path, overwrite)
 
 
 def write_table(path: Path, table: Table, about: Mapping[str, Any]) -> None:

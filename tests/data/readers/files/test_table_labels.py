@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from biomedcoop.data.tables.labels import Labels, read_labels
+from biomedcoop.data.readers.files.table_labels import Labels, read_labels
 from biomedcoop.errors import UserError
 
 

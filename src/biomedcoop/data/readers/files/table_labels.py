@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.data.readers.rows import names_of_numbers
-from biomedcoop.data.tables.reading import is_missing_name, may_be_missing
+from biomedcoop.data.tables.missing import is_missing_name, may_be_missing
 from biomedcoop.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?", re.IGNORECASE)

@@ -13,13 +13,13 @@ import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import fold
-from biomedcoop.data.readers.listed_files import Disk, ListedFiles
+from biomedcoop.data.readers.folder_names import split_word
+from biomedcoop.data.readers.listed_files import ListedFiles, PathFinder
 from biomedcoop.data.readers.rows import (
     Row,
     build_dataset,
     listed_twice,
     names_by_label,
-    split_word,
     unknown_split,
 )
 from biomedcoop.errors import UserError
@@ -54,7 +54,7 @@ def find_split_file(folder: Path) -> Path | None:
     raise UserError(f"{folder}: it holds several split files ({names}); say which one with --split-file")
 
 
-def read_split(file: Path, folder: Path | None = None, for_training: bool = True) -> Dataset:
+def read_split(file: Path, folder: Path | None = None, *, for_training: bool = True) -> Dataset:
     """Read a split file and find its images.
 
     Args:
@@ -153,9 +153,12 @@ def _image_root(file: Path, folder: Path, entries: Sequence[SplitEntry]) -> Path
     sample = entries[:: max(1, len(entries) // 50)]
     published = file.stem.removeprefix("split_")  # split_BUSI.json -> BUSI
     candidates = [folder, folder / folder.name, folder / published]
-    disk = Disk()
+    finder = PathFinder()
 
     def there(root: Path) -> int:
-        return sum(disk.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
+        return sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
 
     return max(candidates, key=there)
+
+
+READERS = {".json": read_split}

@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from biomedcoop.data.readers.rows import split_word
-from biomedcoop.data.tables.reading import Table, check_one_line, is_missing
+from biomedcoop.data.readers.folder_names import split_word
+from biomedcoop.data.tables.missing import is_missing
+from biomedcoop.data.tables.table import Table, check_one_line
 
 EXPECTED = "path,label[,class_name][,split][,group]"
 

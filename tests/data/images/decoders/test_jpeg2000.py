@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biomedcoop.data.images import jpeg2000 as reader
+from biomedcoop.data.images.decoders.jpeg2000 import deep_samples
 from biomedcoop.data.images.facts import ImageFacts
 from biomedcoop.data.images.reading import open_image
 from biomedcoop.errors import ImageError
@@ -68,4 +68,4 @@ def test_16_bit_colours_of_which_pillow_keeps_too_little_are_refused() -> None:
     content = restated(jpeg2000(np.full((16, 16, 3), 200, dtype=np.uint8)), 15)
     assert (np.asarray(open_image(content).image) == 128).all()  # the high bytes of values around the middle
     with pytest.raises(ValueError, match="16-bit colours that use few of their bits are not read from JPEG 2000"):
-        reader.read(content, Image.new("RGB", (16, 16), (60, 60, 63)))
+        deep_samples(content, Image.new("RGB", (16, 16), (60, 60, 63)))

@@ -1,31 +1,31 @@
-"""PNM files with more than 8 bits to a sample, which Pillow brings to 8 or 16 bits in its own ways."""
+"""PNM. More than 8 bits to a sample, which Pillow brings to 8 or 16 bits in its own ways, are read here."""
 
 from __future__ import annotations
 
 import re
 
 import numpy as np
+from PIL import Image
 
+from biomedcoop.data.images.decoders.pillow import PillowDecoder
 from biomedcoop.data.images.samples import Samples
 
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
 _HEADER = re.compile(rb"P([2356])" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)(?:#[^\r\n]*)?\s")
 
 
-def is_deep(content: bytes) -> bool:
-    header = _HEADER.match(content)
-    return header is not None and 255 < int(header[4]) <= 0xFFFF
+def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
+    """All bits of a deep image; a largest value other than 65535, which only names the container, is its depth.
 
-
-def read(content: bytes) -> Samples:
-    """All bits of an image; a largest value other than 65535, which only names the container, is its depth.
+    Returns:
+        None where Pillow's 8 bits are right.
 
     Raises:
         ValueError: samples are missing or beyond the stated largest value.
     """
     header = _HEADER.match(content)
-    if header is None:
-        raise ValueError("no header of a PNM file")
+    if header is None or not 255 < int(header[4]) <= 0xFFFF:
+        return None
     kind, width, height, largest = (int(word) for word in header.groups())
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     count = int(np.prod(shape))
@@ -39,3 +39,6 @@ def read(content: bytes) -> Samples:
     if values.min(initial=0) < 0 or values.max(initial=0) > largest:
         raise ValueError(f"it states a largest value of {largest} and holds {values.min()} to {values.max()}")
     return Samples(values.reshape(shape).astype(np.uint16), high=None if largest == 0xFFFF else largest)
+
+
+DECODERS = (PillowDecoder("PPM", (".pgm", ".ppm", ".pbm", ".pnm", ".pfm"), deep_samples),)

@@ -122,3 +122,6 @@ def _class_names(
     names = names_of_numbers(np.unique(labels).tolist(), file, for_training)
     note = f"{file.name} has no class names; an array class_names would give prompts their words"
     return names, (note,)
+
+
+READERS = {".npz": read_npz}

@@ -1,6 +1,6 @@
-"""TIFF files whose samples are not plain 8-bit: what their tags say is honoured, or they are refused.
+"""TIFF. Where samples are not plain 8-bit, what the tags say of them is honoured, or the file is refused.
 
-Plain files are Pillow's. ``tifffile`` reads the others, and is imported only for them. What it cannot decompress without further
+Plain pages are Pillow's. ``tifffile`` reads the others, and is imported only for them. What it cannot decompress without further
 packages, libtiff inside Pillow can.
 """
 
@@ -12,7 +12,10 @@ import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
+from biomedcoop.data.images.decoders.base import Decoded, DecodeOptions, check_frame
+from biomedcoop.data.images.decoders.pillow import PillowDecoder
 from biomedcoop.data.images.samples import DEPTHS, Samples, Values
 
 if TYPE_CHECKING:
@@ -38,19 +41,42 @@ _BYTEWISE = (_LZW, 8, 32946, 32773, _ZSTD)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong becomes an error of ours
 
 
-def is_tiff(content: bytes) -> bool:
-    return content[:4] in MAGIC
+class Tiff(PillowDecoder):
+    """Pillow for plain pages, tifffile for the others and for files that Pillow does not know."""
+
+    def recognizes(self, start: bytes) -> bool:
+        return start[:4] in MAGIC or super().recognizes(start)
+
+    def size(self, file: BinaryIO) -> tuple[int, int]:
+        try:
+            return super().size(file)
+        except UnidentifiedImageError:
+            page = _page(file)
+            return page.imagewidth, page.imagelength
+
+    def decode(self, content: bytes, options: DecodeOptions) -> Decoded:
+        if content[:4] in MAGIC and not _is_plain(content, options.frame):
+            return _decode_deep(content, options.frame)
+        try:
+            return super().decode(content, options)
+        except UnidentifiedImageError:
+            if content[:4] not in MAGIC:
+                raise
+            return _decode_deep(content, options.frame)
 
 
-def is_plain(content: bytes) -> bool:
-    """Whether the first page holds 8-bit unsigned samples (or 1, 2, 4 bits) of a kind that Pillow reads right, if it reads it."""
+def _is_plain(content: bytes, frame: int) -> bool:
+    """Whether a page holds 8-bit unsigned samples (or 1, 2, 4 bits) of a kind that Pillow reads right, if it reads it."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     try:
         file = io.BytesIO(content)
         tags = ImageFileDirectory_v2(file.read(16 if content[2] == 43 else 8))
-        file.seek(tags.next)
-        tags.load(file)
+        for _ in range(frame + 1):
+            if not tags.next:
+                return True  # there is no such page, as Pillow will say
+            file.seek(tags.next)
+            tags.load(file)
     except (SyntaxError, OSError, ValueError, struct.error):
         return False
 
@@ -70,19 +96,13 @@ def is_plain(content: bytes) -> bool:
     return all_of(BITS, 1) in ({1}, {2}, {4}, {8}) and photometric in (*COLOURS, YCBCR)
 
 
-def size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of the first page in pixels, from its tags."""
-    page = _first_page(file)
-    return page.imagewidth, page.imagelength
-
-
-def read(content: bytes) -> tuple[Samples, int, bool]:
-    """Samples of the first page, its orientation (1 to 8), and whether there are more pages.
+def _decode_deep(content: bytes, frame: int) -> Decoded:
+    """Samples of a page.
 
     Raises:
         ValueError: its samples are of a kind that is not understood, or it is damaged.
     """
-    page = _first_page(io.BytesIO(content))
+    page = _page(io.BytesIO(content), frame)
     tags = page.tags
     photometric, several = int(tags.valueof(PHOTOMETRIC, WHITE_IS_ZERO)), len(page.parent.pages) > 1
     bits, kind = _one(tags.valueof(BITS, 1), "bits"), _one(tags.valueof(FORMAT, UNSIGNED), "sample formats")
@@ -99,14 +119,17 @@ def read(content: bytes) -> tuple[Samples, int, bool]:
     if photometric == PALETTE:
         values, low, high = _coloured(values, np.asarray(page.colormap))
     samples = Samples(values, alpha, low, high, photometric == WHITE_IS_ZERO, premultiplied)
-    return samples, int(tags.valueof(ORIENTATION, 1)), several
+    return Decoded(samples, samples.mode, int(tags.valueof(ORIENTATION, 1)), several)
 
 
-def _first_page(file: BinaryIO) -> TiffPage:
+def _page(file: BinaryIO, number: int = 0) -> TiffPage:
     from tifffile import TiffFile, TiffPage
 
     file.seek(0)
-    page = TiffFile(file).pages.first
+    pages = TiffFile(file).pages
+    if number:
+        check_frame(number, len(pages))
+    page = pages[number] if number else pages.first
     if not isinstance(page, TiffPage):
         raise ValueError("it has no page of pixels")
     return page
@@ -137,7 +160,7 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
     if page.compression == 1 and sum(page.databytecounts) < whole:
         raise ValueError(f"truncated: {sum(page.databytecounts)} of {whole} bytes are there")
     if page.predictor == 3:
-        return _float_by_libtiff(content)
+        return _float_by_libtiff(content, page.index)
     if page.compression in (_LZW, _ZSTD) or page.bitspersample not in (8, 16, 32, 64):
         page = _plain(page, content)
     try:
@@ -149,7 +172,7 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
         raise
     axes = page.axes
     if "Z" in axes or values.ndim != len(axes) or values.ndim > 3:
-        raise ValueError(f"its first page holds a volume or a series ({axes} {list(values.shape)}), not one image")
+        raise ValueError(f"the page holds a volume or a series ({axes} {list(values.shape)}), not one image")
     return np.moveaxis(values, axes.index("S"), -1) if "S" in axes else values
 
 
@@ -179,7 +202,7 @@ def _plain(page: TiffPage, content: bytes) -> TiffPage:
         pieces.append(values.astype(dtype).tobytes())
         offsets.append(end)
         end += len(pieces[-1])
-    plain = _first_page(io.BytesIO(b"".join(pieces)))
+    plain = _page(io.BytesIO(b"".join(pieces)), page.index)
     plain.compression, plain.predictor, plain.bitspersample = type(plain.compression)(1), 1, dtype.itemsize * 8
     plain.dataoffsets, plain.databytecounts = tuple(offsets), tuple(map(len, pieces[1:]))
     return plain
@@ -210,12 +233,13 @@ def _libtiff_bytes(data: bytes, compression: int, count: int) -> bytes:
     return plain
 
 
-def _float_by_libtiff(content: bytes) -> Values:
+def _float_by_libtiff(content: bytes, frame: int) -> Values:
     """Float samples whose bytes were reordered before compression, which only libtiff undoes."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+            image.seek(frame)
             if image.mode == "F":
                 return np.asarray(image)
     except UnidentifiedImageError:
@@ -267,3 +291,6 @@ def _coloured(values: Values, table: Values) -> tuple[Values, float, float]:
     if int(values.max()) >= table.shape[1]:
         raise ValueError(f"colour {int(values.max())} is not in its table of {table.shape[1]}")
     return np.moveaxis(table[:, values], 0, -1), 0, 255 if int(table.max()) < 256 else 65535
+
+
+DECODERS = (Tiff("TIFF", (".tif", ".tiff")),)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.tables.columns import ImageColumns, read_columns
+from biomedcoop.data.readers.files.table_columns import ImageColumns, read_columns
 from biomedcoop.data.tables.reading import open_table
 from biomedcoop.errors import UserError
 

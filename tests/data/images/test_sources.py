@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from biomedcoop.data.images.reading import content_hash, open_image
+from biomedcoop.data.images.content import content_hash
+from biomedcoop.data.images.reading import open_image
 from biomedcoop.data.images.sources import as_source, as_sources
 from biomedcoop.errors import ImageError, UserError
 
@@ -67,7 +68,7 @@ def test_grey_in_every_form() -> None:
 
 def test_a_pillow_image_that_nobody_decoded_is_its_file(tmp_path: Path) -> None:
     """Pillow would keep the high byte of 16-bit colour alone."""
-    from data.test_png import png
+    from data.images.decoders.test_png import png
 
     deep = np.repeat(np.array([[0, 2047, 4095]], dtype=np.uint16)[..., None], 3, axis=2)
     (tmp_path / "deep.png").write_bytes(png(deep))

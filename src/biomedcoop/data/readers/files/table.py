@@ -8,11 +8,13 @@ from pathlib import Path
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.readers.files.table_columns import EXPECTED, read_columns
+from biomedcoop.data.readers.files.table_labels import read_labels
+from biomedcoop.data.readers.folder_names import split_word
 from biomedcoop.data.readers.listed_files import ListedFiles
-from biomedcoop.data.readers.rows import Row, build_dataset, split_word, unknown_split
-from biomedcoop.data.tables.columns import EXPECTED, read_columns
-from biomedcoop.data.tables.labels import read_labels
-from biomedcoop.data.tables.reading import is_missing, open_table
+from biomedcoop.data.readers.rows import Row, build_dataset, unknown_split
+from biomedcoop.data.tables.missing import is_missing
+from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
 from biomedcoop.errors import UserError
 
 
@@ -64,3 +66,6 @@ def _common_root(folder: Path, paths: Sequence[Path]) -> Path:
     if all(path.is_relative_to(folder) and ".." not in path.parts for path in paths):
         return folder
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - keeps links
+
+
+READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)

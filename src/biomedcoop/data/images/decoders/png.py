@@ -1,4 +1,4 @@
-"""PNG files with 16 bits to a sample, of which Pillow keeps only the high byte where they are colour or have alpha."""
+"""PNG. Of 16 bits to a sample Pillow keeps only the high byte where they are colour or have alpha; here all are read."""
 
 from __future__ import annotations
 
@@ -8,49 +8,46 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from biomedcoop.data.images.decoders.pillow import PillowDecoder
 from biomedcoop.data.images.samples import Samples, Values
 
 GREY, RGB, GREY_ALPHA, RGB_ALPHA = 0, 2, 4, 6
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def is_deep(content: bytes) -> bool:
-    return content[:8] == _SIGNATURE and content[24:25] == b"\x10"
-
-
-def complete_transparency(content: bytes, image: Image.Image) -> None:
-    """State the transparent grey of 2 or 4 bits as Pillow scales greys: to 8 bits."""
-    if content[:8] == _SIGNATURE and content[25] == GREY and content[24] in (2, 4) and "transparency" in image.info:
-        image.info["transparency"] *= 255 // (2 ** content[24] - 1)
-
-
-def read(content: bytes, high: Image.Image) -> Samples:
-    """All 16 bits of an image.
+def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
+    """All 16 bits of a deep image; None where Pillow's 8 bits are right.
 
     Args:
-        high: the same image as Pillow has loaded and checked it: the high bytes, or all of grey.
+        image: the same image as Pillow has opened it.
 
     Raises:
-        ValueError: the pixels cannot be decompressed.
+        ValueError: the pixels cannot be decompressed, or belong to a later frame of 16 bits.
     """
+    if content[24:25] != b"\x10":
+        _complete_transparency(content, image)
+        return None
+    if image.tell():
+        raise ValueError("of frames with 16 bits to a sample only the first is read")
+    image.load()  # checks the file, and gives the high bytes, or all of grey
     kind, interlaced = content[25], content[28]
     chunks = list(_chunks(content))
     data = b"".join(body for name, body in chunks if name == b"IDAT")
 
     def unpacked(mode: str, rawmode: str) -> Values:
-        return np.asarray(Image.frombytes(mode, high.size, data, "zip", rawmode, interlaced))
+        return np.asarray(Image.frombytes(mode, image.size, data, "zip", rawmode, interlaced))
 
     values: Values
     alpha: Values | None = None
     if kind == GREY:
-        values = np.asarray(high).astype(np.uint16)
+        values = np.asarray(image).astype(np.uint16)
     elif kind == GREY_ALPHA:  # the four bytes of a pixel as four channels
         both = unpacked("RGBA", "RGBA").astype(np.uint16)
         values, alpha = both[..., 0] << 8 | both[..., 1], both[..., 2] << 8 | both[..., 3]
     else:
         # unpacked as if bytes were the other way round, the "high" byte is the low one
         mode = "RGB" if kind == RGB else "RGBA"
-        values = np.asarray(high).astype(np.uint16) << 8 | unpacked(mode, f"{mode};16L")
+        values = np.asarray(image).astype(np.uint16) << 8 | unpacked(mode, f"{mode};16L")
         values, alpha = values[..., :3], values[..., 3] if kind == RGB_ALPHA else None
     stated = _significant_bits(chunks, kind, values)
     for name, body in chunks:
@@ -59,6 +56,13 @@ def read(content: bytes, high: Image.Image) -> Samples:
             same = values == clear
             alpha = np.where(same.all(-1) if values.ndim == 3 else same, 0, 0xFFFF).astype(np.uint16)
     return Samples(values, alpha, high=None if stated is None else 2**stated - 1)
+
+
+def _complete_transparency(content: bytes, image: Image.Image) -> None:
+    """State the transparent grey of 2 or 4 bits as Pillow scales greys: to 8 bits."""
+    image.load()  # until then Pillow may not have met it
+    if content[25] == GREY and content[24] in (2, 4) and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2 ** content[24] - 1)
 
 
 def _significant_bits(chunks: list[tuple[bytes, bytes]], kind: int, values: Values) -> int | None:
@@ -83,3 +87,6 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         (length,) = struct.unpack(">I", content[start : start + 4])
         yield content[start + 4 : start + 8], content[start + 8 : start + 8 + length]
         start += 12 + length
+
+
+DECODERS = (PillowDecoder("PNG", (".png",), deep_samples),)

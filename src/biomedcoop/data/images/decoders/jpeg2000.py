@@ -1,24 +1,26 @@
-"""JPEG 2000 files with more than 8 bits to a sample, whose depth stands in the codestream and not in Pillow's image."""
+"""JPEG 2000. A depth above 8 bits stands in the codestream and not in Pillow's image, so it is read here."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
+from biomedcoop.data.images.decoders.pillow import PillowDecoder
 from biomedcoop.data.images.samples import DEPTHS, Samples
 
 _START = b"\xff\x4f\xff\x51"  # start of the codestream, then the marker of its sizes
 
 
-def read(content: bytes, image: Image.Image) -> Samples | None:
+def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
     """Samples of a deep grey image; None where Pillow's 8 bits are right.
 
     Args:
-        image: the same image as Pillow has loaded it.
+        image: the same image as Pillow has opened it.
 
     Raises:
         ValueError: signed samples, or 16-bit colours of which 8 bits would keep too little.
     """
+    image.load()
     start = content.find(_START)
     channels = int.from_bytes(content[start + 40 : start + 42], "big")
     stated = content[start + 42 : start + 42 + 3 * channels : 3] if start >= 0 else b""
@@ -36,3 +38,6 @@ def read(content: bytes, image: Image.Image) -> Samples | None:
     if bits > 16 or (bits == 16 and int(colours.max()) < 2 ** (DEPTHS[-2] - 8)):
         raise ValueError(f"{bits}-bit colours that use few of their bits are not read from JPEG 2000")
     return None
+
+
+DECODERS = (PillowDecoder("JPEG2000", (".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"), deep_samples),)
