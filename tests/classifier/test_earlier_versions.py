@@ -14,7 +14,7 @@ from biomedcoop.methods import get_method
 EARLIER = Path(__file__).parents[1] / "earlier"
 NAMES = [path.name for path in sorted((EARLIER / "artefacts").iterdir())]
 NEW = ["red stone", "polyp", "normal kidney"]
-TOLERANCE = 1e-5
+TOLERANCE = 5e-5
 """Float32 features with logits of up to 100, on another processor or with another version of torch."""
 
 
@@ -45,7 +45,7 @@ def test_artefacts(name: str, tiny: Backbone, known: dict[str, np.ndarray], tmp_
             turned = read.for_classes(NEW, "templates")
             np.testing.assert_allclose(turned.probabilities(features), known[f"{name}/new"], atol=TOLERANCE)
     else:
-        with pytest.raises(bc.UserError, match="cannot take new classes|and none for a new one"):
+        with pytest.raises(bc.UserError, match=r"cannot take new classes|and none for a new one"):
             classifier.for_classes(NEW)
 
 

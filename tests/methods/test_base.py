@@ -7,7 +7,6 @@ from types import new_class
 
 import pytest
 
-from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Abilities, Method, all_methods, get_method, register
 
@@ -82,13 +81,11 @@ def test_unknown_settings() -> None:
 
 def test_published_settings_of_a_dataset() -> None:
     """λ1, λ2 and τ of the paper for BUSI; the user's word goes over them, the default stands for what was not published."""
-    entry = catalogue.find("busi")
-    assert entry is not None
     method = get_method("biomedcoop")
-    values = method.settings({}, "paper", entry.recipe)
+    values = method.settings({}, "paper", "busi")
     assert (values.sccm_weight, values.kdsp_weight, values.threshold) == (0.75, 0.75, 1.5)
     assert (values.epochs, values.batch_size, values.lr) == (100, 4, 0.0025)
-    assert method.settings({"kdsp_weight": 3}, "paper", entry.recipe).kdsp_weight == 3.0
+    assert method.settings({"kdsp_weight": 3}, "paper", "busi").kdsp_weight == 3.0
     defaults = method.settings({})
     assert (defaults.sccm_weight, defaults.kdsp_weight, defaults.threshold) == (1.0, 1.0, 1.5)
 

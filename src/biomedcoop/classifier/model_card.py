@@ -60,6 +60,8 @@ def model_card(description: Mapping[str, Any]) -> str:
         lines += ["", *(f"- {note}" for note in notes)]
     lines += [
         "",
-        "Probabilities are not calibrated beyond what training gives; check the expected calibration error in the report.",
+        f"Logits are divided by a temperature of {temperature:g}."
+        if (temperature := description.get("temperature", 1.0)) != 1
+        else "Probabilities are not calibrated beyond what training gives; check the expected calibration error in the report.",
     ]
     return "\n".join(lines) + "\n"
