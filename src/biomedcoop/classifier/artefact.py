@@ -131,7 +131,7 @@ def load(
         backbone,
         {RENAMED_SETTINGS.get(name, name): value for name, value in description["settings"].items()},
         description["facts"],
-        description.get("temperature", 1.0),
+        float(description.get("temperature", 1.0)),
     )
     _try_out(classifier, path / TENSORS)
     return classifier

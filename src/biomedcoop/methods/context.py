@@ -38,11 +38,12 @@ class ContextSettings:
     n_context: int = setting(4, "number M of learned vectors", least=1)
     context_init: str = setting(
         "words",
-        "words: the vectors start as the token embeddings of context_words (random ones before them if n_context is more); "
-        "random: normal, standard deviation 0.02",
+        "start of the vectors: token embeddings of context_words, or normal with standard deviation 0.02",
         choices=("words", "random"),
     )
-    context_words: str = setting("a photo of a", "initial words of the context; their token embeddings are learned")
+    context_words: str = setting(
+        "a photo of a", "initial words; where they have fewer than n_context tokens, random vectors stand before them"
+    )
     class_position: str = setting(
         "end",
         "place of the class name: behind the context, in its middle or before it",
