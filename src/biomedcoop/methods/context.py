@@ -26,7 +26,7 @@ TEXTS_PER_PASS = 256
 """Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
 
 MANY_PASSES = 30
-"""From so many on it is worth laying out the weights of the text tower: two or three passes' time for a tenth of each."""
+"""Minimum number of passes for which prepacking the text tower pays off: it takes as long as two or three and saves a tenth."""
 
 RANDOM_STD = 0.02
 
@@ -101,9 +101,9 @@ class ClassPrompts:
             for c, row in enumerate(rows):
                 name_tokens = len(row) - 3  # less [CLS], the full stop and [SEP]
                 learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
-                own = [i for i in range(len(row) + m) if i not in learned]
+                fixed_places = [i for i in range(len(row) + m) if i not in learned]
                 ids = torch.tensor([row], device=backbone.device)
-                self.fixed[c, own] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
+                self.fixed[c, fixed_places] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
                 self.slots[c, learned, range(m)] = 1
                 self.mask[c, : len(row) + m] = True
 
