@@ -21,7 +21,7 @@ from biomedcoop.data.images.reading import (
 )
 from biomedcoop.errors import ImageError
 
-PARITY = Path(__file__).parents[1] / "parity_a"
+PARITY = Path(__file__).parents[2] / "parity_a"
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 

@@ -16,7 +16,7 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import base_novel_classes, sample_few_shot, sample_validation, select_classes
 from biomedcoop.errors import UserError
 
-PARITY = Path(__file__).parents[1] / "parity_a"
+PARITY = Path(__file__).parents[2] / "parity_a"
 SYNTHETIC = json.loads((PARITY / "fewshot_synthetic.json").read_text())
 
 
