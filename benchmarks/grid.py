@@ -73,7 +73,7 @@ def whole_grid(dataset: str, backbone: str) -> dict[str, Any]:
     test = features[data.indices("test")]
     seconds: dict[str, dict[str, float]] = {}
     for name, method in all_methods().items():
-        settings = method.settings({}, "paper", entry.recipe if entry else None)
+        settings = method.settings({}, "paper", entry.name if entry else None)
         seconds[name] = {}
         for shots in SHOTS if method.abilities.uses_images else (0,):
             begin = time.perf_counter()

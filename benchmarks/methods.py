@@ -67,7 +67,7 @@ def answers(
     truth = torch.from_numpy(data.labels[scored])
     method = get_method(name)
     entry = find(data.name, data.class_names)
-    settings = method.settings(dict(given), recipe, entry.recipe if entry else None)
+    settings = method.settings(dict(given), recipe, entry.name if entry else None)
     task = task_of(data, features, backbone, shots, method.abilities.uses_sentences, SEEDS)
     right = []
     for state in method.fit(task, settings, list(SEEDS)):

@@ -33,8 +33,8 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.cli.options import parse_settings
 from biomedcoop.methods import get_method
-from biomedcoop.methods.base import RECIPES
 from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
+from biomedcoop.methods.recipes import RECIPES
 from biomedcoop.methods.training import steps_in
 
 CLASSES, SHOTS, TEST_IMAGES, SENTENCES, BATCH, TEST_BATCH = 4, 16, 400, 50, 4, 100

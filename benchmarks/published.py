@@ -90,7 +90,7 @@ class Published:
     ) -> None:
         self.backbone, self.teacher, self.settings, self.drop = backbone, teacher, settings, drop
         ids = padded(backbone, [f"{settings.context_words} {name}." for name in class_names])
-        m = settings.context_length
+        m = settings.n_context
         with torch.no_grad():
             embeddings = backbone.embed_tokens(ids)
         self.mask = backbone.mask(ids)

@@ -35,7 +35,7 @@ VIEWS = {4: (1, 4, 16, "per-epoch"), 16: (1, 4)}
 
 def settings_of(name: str, data: Dataset) -> Any:
     entry = find(data.name, data.class_names)
-    return get_method(name).settings({}, "default", entry.recipe if entry else None)
+    return get_method(name).settings({}, "default", entry.name if entry else None)
 
 
 def views_of(name: str, shots: int) -> list[int | str]:

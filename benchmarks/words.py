@@ -120,7 +120,7 @@ def compute(dataset: str, key: Any, backbone_name: str) -> list[list[int]]:
     if threshold is not None:
         given["threshold"] = threshold
     entry = find(data.name, data.class_names)
-    settings = method.settings(given, "paper", entry.recipe if entry else None)
+    settings = method.settings(given, "paper", entry.name if entry else None)
     right = []
     together = [[seed] for seed in SEEDS] if words_name in DRAWN else [list(SEEDS)]
     for seeds in together:

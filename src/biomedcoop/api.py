@@ -163,6 +163,7 @@ def _plan(
     views: int | str = 1,
 ) -> _Plan:
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.recipes import published_for
 
     _check_types(data, method, shots, seeds, recipe, settings, prompts)
     chosen = get_method(method)
@@ -172,7 +173,7 @@ def _plan(
             "add images of another class"
         )
     entry = find(data.name, data.class_names)
-    values = chosen.settings(settings or {}, recipe, entry.recipe if entry else None)
+    values = chosen.settings(settings or {}, recipe, entry.name if entry else None)
     n_views, per_epoch = _views(chosen, values, views)
     modality, organ = modality_and_organ(data, modality, organ)
     sentences = find_sentences(data, prompts, modality, organ) if chosen.abilities.uses_sentences else None
@@ -205,7 +206,7 @@ def _plan(
         sentences=sentences,
         draws=draws,
         val_draws=val_draws,
-        published=entry is not None and chosen.published_for(entry.recipe, recipe),
+        published=published_for(recipe, chosen.name, entry.name if entry else None),
         views=n_views,
         per_epoch=per_epoch,
         notes=tuple(notes),
