@@ -10,6 +10,10 @@ from biomedcoop.data.name_lists import join_names, split_names
     [
         ("cyst,stone", ["cyst", "stone"]),
         (' kidney_cyst ,\n"stone, large", ', ["kidney cyst", "stone, large"]),
+        (' "cyst, large",stone,, ', ["cyst, large", "stone"]),
+        ('a "quoted" one, "say ""b"""', ['a "quoted" one', 'say "b"']),
+        ("Nävus,a{b", ["Nävus", "a{b"]),
+        ("cyst,\n large  stone", ["cyst", "large stone"]),
         ("", []),
         (",,", []),
     ],

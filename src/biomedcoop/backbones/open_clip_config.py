@@ -1,13 +1,12 @@
-"""The files of a directory in open_clip layout, read and checked: what the configuration says, and the checkpoint's tensors.
+"""The configuration of a directory in open_clip layout, read and checked.
 
-Two kinds of model come in this layout: a timm ViT with a BERT (BiomedCLIP's kind), and OpenAI's CLIP.
-Sizes are read off the tensors themselves; the configuration is asked only for what tensors cannot tell (heads, preprocessing), for
-the depth (a checkpoint whose last blocks are gone looks like a smaller model), and for a design that would need other code.
+Two kinds of model come in this layout: a timm ViT with a BERT (BiomedCLIP's kind), and OpenAI's CLIP. Sizes are read off the
+tensors of the checkpoint. The configuration is asked for what tensors cannot tell (heads, preprocessing), for the depth (a
+checkpoint without its last blocks looks like a smaller model), and for designs that would need other code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -15,16 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
 
 from biomedcoop.errors import UserError
 
 CONFIG, BERT_CONFIG = "open_clip_config.json", "config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
 
@@ -35,7 +29,7 @@ SUPPORTED: Supported = {
     "preprocess_cfg": PREPROCESSING,
     BERT_CONFIG: {"hidden_act": ("gelu",)},
 }
-"""The only values that this code computes; a setting that is not there has one of them."""
+"""The values that this code supports; a setting that the configuration leaves out has one of them."""
 
 CLIP_SUPPORTED: Supported = {
     "vision_cfg": {"pool_type": ("tok",), "act_kwargs": ({},), "norm_kwargs": ({},)},
@@ -48,24 +42,24 @@ CLIP_SUPPORTED: Supported = {
     },
     "preprocess_cfg": PREPROCESSING,
 }
-"""The same for OpenAI's CLIP. Designs with other tensors (layer scale, attentional pooling, …) are told by these."""
+"""The same for OpenAI's CLIP. Designs with further tensors (layer scale, attentional pooling, …) are refused by their tensors."""
 
 # OpenAI's constants are open_clip's default, and the values of BiomedCLIP
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 LAYERS = {"base": 12, "large": 24}
-"""Depth of ViT and BERT models that say only which one they are."""
+"""Depth of ViT and BERT models by the size in their name."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the configuration says; None where it says nothing.
+    """The configuration of a ViT with a BERT; None where it states nothing.
 
     Attributes:
         image_size: side of the input, px.
         image_heads, image_layers, text_heads, text_layers: of the two transformers.
         norm_eps: of the text tower's LayerNorm.
-        context_length: most tokens of a text.
+        context_length: largest number of tokens of a text.
         mean, std: per-channel normalisation of pixels in [0, 1].
     """
 
@@ -82,16 +76,16 @@ class Description:
 
 @dataclass(frozen=True)
 class ClipDescription:
-    """What the configuration of a CLIP says.
+    """The configuration of a CLIP.
 
     Attributes:
         quick_gelu: x * sigmoid(1.702 x) in place of the exact GELU.
         image_layers: blocks of a ViT, or of each of the four stages of a ResNet.
         head_width: of the image tower.
         text_layers, text_heads: of the text tower.
-        context_length: most tokens of a text.
+        context_length: largest number of tokens of a text.
         mean, std: per-channel normalisation of pixels in [0, 1].
-        sizes: what it says of sizes that the tensors show, by the setting's name, to be compared with them.
+        sizes: stated sizes by the name of the setting; they must agree with the shapes of the tensors.
     """
 
     quick_gelu: bool
@@ -109,7 +103,7 @@ Family = Literal["bert", "clip"]
 
 
 def family(folder: Path) -> Family:
-    """Which kind of model a directory holds: "bert" for a timm ViT with a BERT text tower, "clip" for OpenAI's CLIP.
+    """The kind of model that a directory holds: "bert" for a timm ViT with a BERT text tower, "clip" for OpenAI's CLIP.
 
     Raises:
         UserError: no configuration, not JSON, or a model of neither kind.
@@ -137,7 +131,7 @@ def _usable(folder: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UserError(f"{folder}: configuration not usable: {error}") from error
+        raise UserError(f"{folder}: the configuration cannot be used: {error}") from error
 
 
 def read_description(folder: Path) -> Description:
@@ -151,7 +145,7 @@ def read_description(folder: Path) -> Description:
     with _usable(folder):
         model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
         if _family(model) != "bert":
-            raise ValueError("it describes OpenAI's CLIP; load_backbone opens both kinds")
+            raise ValueError("it describes OpenAI's CLIP; load_backbone loads both kinds")
         vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
         kwargs = _section(vision, "timm_model_kwargs")
         _check_supported(SUPPORTED, (vision, text, preprocess, bert))
@@ -178,13 +172,13 @@ def read_clip_description(folder: Path) -> ClipDescription:
     with _usable(folder):
         model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
         if _family(model) != "clip":
-            raise ValueError("it describes a timm ViT with a BERT; load_backbone opens both kinds")
+            raise ValueError("it describes a timm ViT with a BERT; load_backbone loads both kinds")
         vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
         _check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
         quick_gelu = model.get("quick_gelu") or False
         if not isinstance(quick_gelu, bool):
             raise ValueError(f"quick_gelu is {quick_gelu!r}, must be true or false")
-        told = {
+        stated = {
             "embed_dim": _whole(model, "embed_dim"),
             **{f"vision_cfg {key}": _whole(vision, key) for key in ("image_size", "width", "patch_size")},
             **{f"text_cfg {key}": _whole(text, key) for key in ("width", "vocab_size")},
@@ -192,7 +186,7 @@ def read_clip_description(folder: Path) -> ClipDescription:
         ratios = {
             f"{name} mlp_ratio": part.get("mlp_ratio") for name, part in (("vision_cfg", vision), ("text_cfg", text))
         }
-        # what is not told has open_clip's default
+        # a setting that is left out has open_clip's default
         return ClipDescription(
             quick_gelu=quick_gelu,
             image_layers=_stages(vision["layers"]),
@@ -202,7 +196,7 @@ def read_clip_description(folder: Path) -> ClipDescription:
             context_length=_whole(text, "context_length", least=3) or 77,  # start, a word, end
             mean=_triple(preprocess, "mean", MEAN),
             std=_triple(preprocess, "std", STD, above=0),
-            sizes={key: value for key, value in told.items() if value is not None}
+            sizes={key: value for key, value in stated.items() if value is not None}
             | {key: _number(value, key, above=0) for key, value in ratios.items() if value is not None},
         )
 
@@ -226,7 +220,7 @@ def _check_supported(supported: Supported, sections: Sequence[Mapping[str, Any]]
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no backbone: {CONFIG} is missing; give a folder in open_clip layout")
+        raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
     return _read_object(folder / CONFIG)
 
 
@@ -236,16 +230,16 @@ def _read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); fetch it again") from error
+        raise UserError(f"{path}: is not JSON ({error}); download it again") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a configuration but a JSON {type(content).__name__}; fetch it again")
+        raise UserError(f"{path}: is a JSON {type(content).__name__}, not a configuration; download it again")
     return content
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = config.get(name) or {}
     if not isinstance(value, dict):
-        raise ValueError(f"'{name}' is no object")
+        raise ValueError(f"'{name}' is not an object")
     return value
 
 
@@ -278,105 +272,5 @@ def _triple(
 
 
 def _named_depth(name: str) -> int | None:
-    found = re.search(r"(?:^|[-_])(base|large)(?:[-_]|$)", name)
-    return LAYERS[found[1]] if found else None
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The checkpoint's tensors, memory-mapped, read without unpickling objects; ``position_ids`` left out.
-
-    Raises:
-        UserError: no weights, damaged, or more than tensors in them.
-    """
-    from safetensors.torch import load_file
-
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-    if path is None:
-        raise UserError(f"{folder}: neither {WEIGHTS[0]} nor {WEIGHTS[1]} is there; copy the weights into it")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            with path.open("rb") as file:
-                archive = file.read(2) == b"PK"  # before torch 1.6 it was a bare pickle, which cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; fetch it again or convert it to {WEIGHTS[0]}"
-        ) from error
-    except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
-        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise UserError(f"{path}: the weights cannot be read ({reason}); fetch the file again") from error
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
-        for key, value in state.items()
-    ):
-        raise UserError(f"{path}: not a checkpoint, which would be tensors by name; fetch the file again")
-    # transformers once stored the positions 0, 1, 2, …; they carry nothing
-    return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
-
-
-def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:
-    """Shape of a tensor that sizes are read off; a UserError if it is missing, empty or of other dimensions."""
-    if key not in state:
-        raise UserError(f"{folder}: the checkpoint lacks '{key}' (and maybe more); fetch the weights again")
-    found = state[key].shape
-    if len(found) != dimensions or 0 in found:
-        raise UserError(f"{folder}: '{key}' has shape {list(found)}, expected {dimensions} dimensions above 0")
-    return found
-
-
-def _all_finite(value: Tensor) -> bool:
-    # one number that is not finite makes the sum so, and a sum needs no copy; one that runs over has each number asked
-    return bool(value.sum(dtype=torch.float32).isfinite()) or bool(value.isfinite().all())
-
-
-def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be among them."""
-    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
-        if keys:
-            names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
-                f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            )
-            raise UserError(f"{folder}: the checkpoint {what} {names}; it is damaged or of another architecture")
-    for key, want in expected.items():
-        if state[key].shape != want:
-            raise UserError(f"{folder}: '{key}' has shape {list(state[key].shape)}, expected {list(want)}")
-        if not state[key].is_floating_point():
-            raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
-        if not _all_finite(state[key]):
-            raise UserError(f"{folder}: '{key}' holds values that are not finite; fetch the weights again")
-    if not bool(torch.isfinite(state["logit_scale"].float().exp())):
-        raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; fetch the weights again")
-
-
-def fill(towers: nn.Module, state: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype) -> None:
-    """Give towers on the meta device their tensors, frozen: the image tower's in float32, all others in ``dtype``."""
-
-    def ready(key: str, value: Tensor) -> Tensor:
-        value = value.to(device=device, dtype=torch.float32 if key.startswith("visual.") else dtype)
-        # where a tensor lies in its file decides how it is aligned in memory, and on some processors that decides the last bits
-        return value if value.data_ptr() % 64 == 0 else value.clone()
-
-    towers.load_state_dict({key: ready(key, value) for key, value in state.items()}, assign=True)
-    towers.requires_grad_(False).eval()
-
-
-def fingerprint(facts: Sequence[Mapping[str, Any]], state: Mapping[str, Tensor], tokenizer: str) -> str:
-    """Hash of the tensors as stored, and of what they do not tell.
-
-    Args:
-        facts: the architecture (heads are in no tensor's shape) and the preprocessing, as JSON can say it.
-        tokenizer: its signature.
-
-    Returns:
-        32 hex digits, the same for every file format.
-    """
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + tokenizer.encode())
-    for key in sorted(state):
-        value = state[key].detach().contiguous()
-        digest.update(f"{key} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
+    size = re.search(r"(?:^|[-_])(base|large)(?:[-_]|$)", name)
+    return LAYERS[size[1]] if size else None

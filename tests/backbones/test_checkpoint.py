@@ -152,7 +152,7 @@ def test_pickled_objects_are_refused_and_never_executed(
 @pytest.mark.parametrize("content", [[1, 2], {"a": 4.6}, {1: torch.ones(1)}, {"state_dict": [1]}, torch.ones(3)])
 def test_things_that_are_no_checkpoint(folder: Path, content: object) -> None:
     use_bin(folder, content)
-    assert f"{BIN}: not a checkpoint" in refusal(folder)
+    assert f"{BIN}: is not a checkpoint" in refusal(folder)
 
 
 # -- directories that cannot be used
@@ -160,7 +160,7 @@ def test_things_that_are_no_checkpoint(folder: Path, content: object) -> None:
 
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no backbone: open_clip_config.json is missing" in refusal(tmp_path / "empty")
+    assert "is not a backbone: it has no open_clip_config.json" in refusal(tmp_path / "empty")
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").unlink()
     assert "no tokenizer.json or vocab.txt" in refusal(folder)
@@ -185,7 +185,7 @@ def test_configurations_that_are_none(folder: Path, content: str) -> None:
         ("vision_cfg", {"timm_model_kwargs": {"num_heads": 0}}, "num_heads is 0"),
         ("vision_cfg", {"timm_model_kwargs": {"depth": "x"}}, "depth is 'x'"),
         ("vision_cfg", {"timm_model_kwargs": {}}, r"lacks 'visual\.trunk\.blocks\.10\."),  # a base model has 12 blocks
-        ("vision_cfg", {"timm_model_kwargs": [1]}, "'timm_model_kwargs' is no object"),
+        ("vision_cfg", {"timm_model_kwargs": [1]}, "'timm_model_kwargs' is not an object"),
         ("text_cfg", {"hf_pooler_type": "mean_pooler"}, "hf_pooler_type 'mean_pooler' is not supported"),
         ("text_cfg", {"hf_proj_type": "linear"}, "hf_proj_type 'linear' is not supported"),
         ("text_cfg", {"context_length": 257}, "context_length 257 exceeds the 256 positions"),
