@@ -1,4 +1,4 @@
-"""Pages of results whose tables come from data files: write the tables of every page anew.
+"""Pages of results whose tables and figures come from data files: write those of every page anew.
 
     python -m benchmarks.pages
 
@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.command import start
+from benchmarks.figures import FIGURES
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 from biomedcoop.report.table import Table
@@ -66,10 +67,11 @@ def renewed(text: str, tables: Mapping[str, Table], page: str) -> str:
 
 
 def renew(page: str, folder: Path = PAGES) -> None:
-    """Write the tables of one page anew from its data file."""
-    path = folder / f"{page}.md"
-    text = renewed(path.read_text(encoding="utf-8"), read_tables(page, folder), page)
-    write_atomically(path, text.encode())
+    """Write the tables of one page, and its figure where it comes from them, anew from its data file."""
+    path, tables = folder / f"{page}.md", read_tables(page, folder)
+    write_atomically(path, renewed(path.read_text(encoding="utf-8"), tables, page).encode())
+    if page in FIGURES:
+        FIGURES[page](tables, folder / f"{page}.png")
 
 
 def publish(page: str, tables: Mapping[str, Table], folder: Path = PAGES) -> None:
