@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions import SOURCES, read_library
 from PIL import Image
 from torch import Tensor
 
 from biomedcoop.data.simulate import TASKS, draw_scan
 from biomedcoop.errors import UserError
+from pretraining.captions import SOURCES, read_library
 
 STORED = 112
 SIMULATED_SEED = 20_000_001  # no one draws a demo with it

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from captions import sentences
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional as F
-from views import MEAN, SIZE, STD
 
 from biomedcoop.backbones.bert import BertConfig
 from biomedcoop.backbones.open_clip import Towers
@@ -20,6 +18,8 @@ from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import Attention, ViTConfig
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
+from pretraining.captions import sentences
+from pretraining.views import MEAN, SIZE, STD
 
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HIDDEN, CONTEXT = 192, 3, 224, 64
 SCALE_RANGE = (40.0, 100.0)  # left free, the scale falls to 12, too flat for a few prompts to be learned by later

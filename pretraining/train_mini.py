@@ -1,7 +1,7 @@
 """Train the ``mini`` backbone from scratch: a small ViT and a small BERT, matched by a multi-positive contrastive loss.
 
-    python pretraining/train_mini.py --pool POOL --work WORK
-    python pretraining/train_mini.py --pool POOL --work WORK --export src/biomedcoop/backbones/mini
+    python -m pretraining.train_mini --pool POOL --work WORK
+    python -m pretraining.train_mini --pool POOL --work WORK --export src/biomedcoop/backbones/mini
 
 POOL holds ``manifest.csv`` (file, shard, dataset, class_name) and the tar shards. Every epoch ends with a checkpoint in WORK
 (safetensors, written by replacement), so a killed run goes on from there with the same numbers (given the same machine,
@@ -36,7 +36,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from captions import (
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from biomedcoop.backbones.tokenizer import Tokenizer
+from biomedcoop.errors import UserError
+from pretraining.captions import (
     SYNONYMS,
     Caption,
     captions,
@@ -45,15 +51,9 @@ from captions import (
     new_tokenizer,
     vocabulary_texts,
 )
-from pool import read_manifest, read_pool
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from towers import CONTEXT, SCALE_RANGE, Settings, export, image_features, new_towers, text_features
-from views import Describe, augment, centre
-
-from biomedcoop.backbones.tokenizer import Tokenizer
-from biomedcoop.errors import UserError
+from pretraining.pool import read_manifest, read_pool
+from pretraining.towers import CONTEXT, SCALE_RANGE, Settings, export, image_features, new_towers, text_features
+from pretraining.views import Describe, augment, centre
 
 DESCRIBED_VIEWS = 4096
 

@@ -18,9 +18,6 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.cli import main
 
-# the benchmark scripts are no package: their folder joins the path, as it does when a script runs
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
 PARITY = Path(__file__).parent / "parity_a"
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from full_size import SCALE, random_weights, write_bin, write_description
 from safetensors.torch import save_file
 
 import biomedcoop as bc
+from benchmarks.speed.full_size import SCALE, random_weights, write_bin, write_description
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 

@@ -7,19 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from floors import (
-    Costs,
-    Limits,
-    Machine,
-    class_names,
-    image_flops,
-    run_process,
-    table,
-    text_flops,
-    timings,
-    write_jpegs,
-)
 
+from benchmarks.speed.floors import Costs, Limits, Machine, image_flops, run_process, text_flops, timings
+from benchmarks.speed.inputs import class_names, random_task, write_jpegs
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.bert import BertConfig
 from biomedcoop.backbones.open_clip import OpenClipBackbone
@@ -93,7 +83,7 @@ def test_the_limits_are_medians_of_the_works() -> None:
     limits = machine.limits(taken)
     assert flops % (2 * 8 * 16 * 4) == 0
     assert limits.rates[shape] == flops / 2
-    assert "| 8 × 16 × 4 |" in "\n".join(limits.lines())
+    assert "| 8 × 16 × 4 |" in limits.table().markdown()
 
 
 def test_written_images_are_a_dataset(tmp_path: Path) -> None:
@@ -106,8 +96,10 @@ def test_written_images_are_a_dataset(tmp_path: Path) -> None:
     assert data.counts("test").tolist() == [1, 1]
 
 
-def test_a_table_is_markdown() -> None:
-    assert table(["what", "s"], [["load", 1]]) == ["| what | s |", "| --- | --: |", "| load | 1 |"]
+def test_a_random_task_has_the_size_that_is_asked_for(tiny: Backbone) -> None:
+    task = random_task(tiny, ("a", "b", "c"), images=6, sentences=5, runs=2)
+    assert task.features.shape == (2, 6, tiny.embed_dim)
+    assert task.labels.tolist() == [[0, 1, 2, 0, 1, 2]] * 2
 
 
 def test_a_process_is_timed_and_a_failed_one_is_no_measurement(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import grid
 import pytest
 
+from benchmarks.speed import grid
 from biomedcoop.backbones import load_backbone
 
 

@@ -6,29 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mini_accuracy
-import mini_words
 import numpy as np
 import pytest
-from mini_accuracy import (
-    C_GRID,
-    CARD,
-    GROUPS,
-    Row,
-    cached_raw_probes,
-    choose_c,
-    complete_groups,
-    estimated,
-    on_span,
-    related,
-    standardised,
-    wilson,
-)
-from mini_tables import accuracy_table, aims, aims_table, draws_table, group_means
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.datasets import GROUPS, complete_groups, related
+from benchmarks.mini import modality, probe, similarity
+from benchmarks.mini.accuracy import CARD, Row, estimated
+from benchmarks.mini.probe import C_GRID, cached_raw_probes, choose_c, on_span, standardised
+from benchmarks.mini.tables import accuracy_table, aims, aims_table, draws_table, group_means
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.intervals import wilson
 
 N = 40
 
@@ -106,10 +95,10 @@ def test_cached_raw_probes_are_read_back_and_made_anew_for_other_draws(
     calls = []
 
     def counted(data: Dataset, features: Any, split: str) -> dict[str, Any]:
-        calls.append(mini_accuracy.SEEDS)
-        return mini_accuracy.collected([[1, 0], [1, 1], [0, 0]], [1, 0], [0.1, 0.2, 0.3, 0.4])
+        calls.append(probe.SEEDS)
+        return probe.collected([[1, 0], [1, 1], [0, 0]], [1, 0], [0.1, 0.2, 0.3, 0.4])
 
-    monkeypatch.setattr(mini_accuracy, "probes", counted)
+    monkeypatch.setattr(probe, "probes", counted)
     first = cached_raw_probes(dataset(2), "test", tmp_path)
     again = cached_raw_probes(dataset(2), "test", tmp_path)
     assert len(calls) == 1
@@ -117,7 +106,7 @@ def test_cached_raw_probes_are_read_back_and_made_anew_for_other_draws(
     assert again["16"] == pytest.approx([2 / 3, 1 / 3])
     assert again["all"].tolist() == [1, 0]
     assert again["c"] == [0.1, 0.2, 0.3, 0.4]
-    monkeypatch.setattr(mini_accuracy, "SEEDS", (4, 5, 6))
+    monkeypatch.setattr(probe, "SEEDS", (4, 5, 6))
     cached_raw_probes(dataset(2), "test", tmp_path)
     assert len(calls) == 2
 
@@ -135,16 +124,6 @@ def test_related_reads_the_manifest(tmp_path: Path) -> None:
     assert len(set(groups)) == 3
 
 
-def test_groups_widen_the_interval() -> None:
-    right = np.repeat(np.arange(20) % 2, 10).astype(float)
-    alone, _ = estimated({"names": right}, 0)
-    grouped, samples = estimated({"names": right}, 0, np.repeat(np.arange(20), 10).astype(str))
-    assert alone["names"].value == grouped["names"].value == 0.5
-    width = [e.high - e.low for e in (alone["names"], grouped["names"])]
-    assert width[1] == pytest.approx(np.sqrt(10) * width[0], rel=0.25)
-    assert len(samples["names"]) == mini_accuracy.N_BOOTSTRAP
-
-
 def test_all_right_and_all_wrong_have_a_width_but_no_difference_does() -> None:
     scores = {"names": np.ones(N), "sentences": np.zeros(N), "gain_16": np.zeros(N)}
     estimates, _ = estimated(scores, 0)
@@ -153,16 +132,6 @@ def test_all_right_and_all_wrong_have_a_width_but_no_difference_does() -> None:
     assert estimates["gain_16"] == Estimate(0.0, 0.0, 0.0)
     halves = np.repeat(np.arange(N // 2), 2).astype(str)
     assert estimated(scores, 0, halves)[0]["names"] == wilson(1.0, N // 2)
-
-
-def test_wilson() -> None:
-    # z²/(n + z²) and its complement; 81 of 263 is the worked example of Newcombe (1998), Statistics in Medicine 17
-    assert wilson(0.0, 10).low == 0.0
-    assert wilson(0.0, 10).high == pytest.approx(1.959964**2 / (10 + 1.959964**2))
-    assert wilson(1.0, 10).low == pytest.approx(10 / (10 + 1.959964**2))
-    assert wilson(1.0, 10).high == 1.0
-    middle = wilson(81 / 263, 263)
-    assert (middle.low, middle.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
@@ -193,7 +162,7 @@ def test_aims_marks() -> None:
         scored("busi", "unseen", 0.90, 0.80, 0.05),
     ]
     table = aims_table(aims(rows, {}, "val"))
-    marks = {line.split("|")[1].strip(): [line.split("|")[i].strip() for i in (5, 9, 12)] for line in table[2:7]}
+    marks = {row[0]: [row[i] for i in (4, 8, 11)] for row in table.rows}
     assert marks == {
         "btmri": ["✓", "✓", "✓"],
         "kneexray": ["✓ (±)", "✓ (±)", "✓ (±)"],
@@ -201,7 +170,7 @@ def test_aims_marks() -> None:
         "bccd_cells": ["", "", ""],
         "busi": ["", "", ""],
     }
-    assert table[-1] == "Aims met: 6 of 9, 3 of them without (±)."
+    assert table.notes[-1] == "Aims met: 6 of 9, 3 of them without (±)."
 
 
 def test_aims_take_the_card_as_a_second_bar_on_test_images_only() -> None:
@@ -224,19 +193,19 @@ def test_tables_name_groups_and_draws() -> None:
     one = scored("btmri", "seen", 0.9, 0.8, 0.05)
     pairs = np.repeat(np.arange(N // 2), 2).astype(str)
     one = replace(one, held=replace(one.held, groups=pairs))
-    assert accuracy_table([one])[2].startswith("| seen | btmri | 40 | 20 | 50.0 (49.0–51.0) |")
-    assert draws_table([one])[2] == "| btmri | 50.0 | 60.0 | 70.0 | 10.0 | 20.0 | 30.0 |"
+    assert accuracy_table([one]).rows[0][:5] == ["seen", "btmri", 40, 20, "50.0 (49.0–51.0)"]
+    assert draws_table([one]).rows[0] == ["btmri", "50.0", "60.0", "70.0", "10.0", "20.0", "30.0"]
 
 
 # --- words --------------------------------------------------------------------------------------------------------
 
 
 def test_similarity_counts_as_seen_only_classes_with_real_images() -> None:
-    classes = mini_words.library_classes()
-    real = {(c.file, c.name) for c in classes if mini_words.had_images(c)}
+    classes = similarity.library_classes()
+    real = {(c.file, c.name) for c in classes if similarity.had_images(c)}
     assert ("bccd_cells", "red blood cell") in real
     assert not {("bccd_cells", "platelets"), ("bccd_cells", "white blood cell"), ("busi", "benign tumor")} & real
-    summary = mini_words.similarity_summary(classes, np.eye(len(classes)))
+    summary = similarity.similarity_summary(classes, np.eye(len(classes)))
     assert sum(r["n"] for r in summary if r["classes"] == "seen") == len(real) * (len(real) - 1) // 2
 
 
@@ -245,14 +214,13 @@ def test_modality_table_gives_wilson_and_no_mean_of_part_of_a_group() -> None:
     answers = [np.array([2, 2, 2, 2]), np.array([0, 1, 0, 2])]
     shares = np.stack([np.bincount(a, minlength=3) / len(a) for a in answers])
     rows = [("seen", "btmri", 2, 4), ("seen", "kneexray", 0, 4)]
-    table = mini_words.modality_table(mini_words.Confusion(columns, rows, shares, answers, [None, None]))
-    assert "| 4 | 100.0 (51.0–100.0) | 100 |" in table[2]
-    assert "| 4 | 50.0 (15.0–85.0) | 75 |" in table[3]
-    assert not any("Mean" in line for line in table)
+    table = modality.modality_table(modality.Confusion(columns, rows, shares, answers, [None, None]))
+    assert [row[3:6] for row in table.rows] == [[4, "100.0 (51.0–100.0)", "100"], [4, "50.0 (15.0–85.0)", "75"]]
+    assert not table.notes
     everything = [(group, name, 0, 4) for group, names in GROUPS.items() for name in names]
     n = len(everything)
-    whole = mini_words.Confusion(columns, everything, np.stack([shares[1]] * n), [answers[1]] * n, [None] * n)
-    last = mini_words.modality_table(whole)[-1]
+    whole = modality.Confusion(columns, everything, np.stack([shares[1]] * n), [answers[1]] * n, [None] * n)
+    last = modality.modality_table(whole).notes[-1]
     assert last.startswith("Mean of the unseen rows, percent: both right 50.0 (")
-    means = mini_words.modality_means(whole)["unseen"]
+    means = modality.modality_means(whole)["unseen"]
     assert means["both"].low < 0.5 < means["both"].high

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from published import Published, bert_dropout, encode_images, load
 from torch.nn import functional as F
 
+from benchmarks.speed.published import Published, bert_dropout, encode_images, load
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.methods import Task, get_method

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fast
 import numpy as np
 import pytest
-import recipes
-from study import Results, encoded
 
+from benchmarks.datasets import GROUPS
+from benchmarks.studies import fast, recipes
+from benchmarks.studies.methods import SHOTS, answers, cells, columns_at
+from benchmarks.tasks import task_of
 from biomedcoop.data.sampling.few_shot import sample_few_shot
+from biomedcoop.evaluation.study.inputs import encoded, loaded
+from biomedcoop.evaluation.study.results import Results
 from biomedcoop.methods import all_methods
 from biomedcoop.methods.recipes import recipe_settings
-from methods import SHOTS, answers, cells, columns_at, task_of
 
 
 def test_the_tables_of_methods_have_their_cells(tmp_path: Path) -> None:
     listed = cells(["busi", "retina"])
     assert len({cell.name for cell in listed}) == len(listed)
-    have = Results({}, tmp_path, listed).files
+    have = Results({}, tmp_path, listed, GROUPS).files
     for shots in SHOTS:
         assert list(columns_at(shots)) == list(all_methods())
         assert all((dataset, key) in have for dataset in ("busi", "retina") for key in columns_at(shots).values())
@@ -31,7 +33,7 @@ def test_the_tables_of_recipes_have_their_cells(tmp_path: Path) -> None:
     assert len(set(names)) == len(names)
     assert all(cell.key[-1] == "val" for cell in validation)  # type: ignore[index]
     assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
-    have = Results({}, tmp_path, validation).files
+    have = Results({}, tmp_path, validation, GROUPS).files
     for name, candidates in recipes.CANDIDATES.items():
         assert all(("busi", recipes.key_of(name, given, k)) in have for given in candidates for k in recipes.SHOTS)
 
@@ -42,7 +44,7 @@ def drawn_busi(monkeypatch: pytest.MonkeyPatch, parity: Path) -> str:
     from biomedcoop import load_dataset
 
     data = load_dataset("simulated:breast-ultrasound")
-    monkeypatch.setattr("study.load_dataset", lambda name: data)
+    monkeypatch.setattr("biomedcoop.evaluation.study.inputs.load_dataset", lambda name: data)
     encoded.cache_clear()
     return str(parity / "model")
 
@@ -53,7 +55,7 @@ def test_a_cell_is_answered(drawn_busi: str) -> None:
     right = np.array(answers("busi", drawn_busi, "tip-adapter", 2, given=(("grid", 5),)))
     assert right.shape == (3, len(data.indices("test")))
     assert set(np.unique(right)) <= {0, 1}
-    task = task_of(data, features, drawn_busi, 2, False, [5])
+    task = task_of(data, features, loaded(drawn_busi), 2, None, [5])
     assert (task.labels[0].numpy() == data.labels[sample_few_shot(data, 2, 5)[0]]).all()
     encoded.cache_clear()
 
@@ -65,7 +67,7 @@ def test_the_tables_of_fast_have_their_cells(tmp_path: Path) -> None:
     assert len(set(names)) == len(names)
     assert all(cell.key[-1] == "val" for cell in validation)  # type: ignore[index]
     assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
-    have = Results({}, tmp_path, [*validation, *test]).files
+    have = Results({}, tmp_path, [*validation, *test], GROUPS).files
     for name, candidates in fast.CANDIDATES.items():
         assert {**recipe_settings("default", name), **candidates[0]} == recipe_settings("fast", name)
         for shots in fast.SHOTS:

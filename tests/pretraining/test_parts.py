@@ -6,20 +6,20 @@ import json
 import math
 from pathlib import Path
 
-import captions as texts
 import pytest
 import torch
-from pool import read_manifest
 from torch.nn import functional as F
 from torch.testing import assert_close
-from towers import Settings, export, image_features, mimic, new_towers, text_features
-from train_mini import Captions, contrastive, partners
-from views import SIZE, Describe, augment, centre, descriptors
 
+import pretraining.captions as texts
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import Attention
 from biomedcoop.errors import UserError
+from pretraining.pool import read_manifest
+from pretraining.towers import Settings, export, image_features, mimic, new_towers, text_features
+from pretraining.train_mini import Captions, contrastive, partners
+from pretraining.views import SIZE, Describe, augment, centre, descriptors
 
 POOL = [
     ("btmri", "glioma tumor"),

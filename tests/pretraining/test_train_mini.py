@@ -21,15 +21,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pool import read_pool
 from safetensors.torch import load_file
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.errors import UserError
 from biomedcoop.features.passes import encode_crops
 from biomedcoop.features.texts import encode_texts
+from pretraining.pool import read_pool
 
-SCRIPT = Path(__file__).parents[2] / "pretraining" / "train_mini.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 SMALL = ["--layers", "1", "--patch", "24", "--width", "64", "--batch", "16", "--simulated", "0"]
 SMALL += ["--text-steps", "3", "--image-steps", "3"]
 CLASSES = {"btmri": ("glioma tumor", "normal brain"), "pneumoniamnist": ("normal lungs", "pneumonia lungs")}
@@ -61,11 +61,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*args: str | Path) -> list[str]:
-    return [sys.executable, str(SCRIPT), *map(str, args), "--threads", "1"]
+    return [sys.executable, "-m", "pretraining.train_mini", *map(str, args), "--threads", "1"]
 
 
 def train(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*args), capture_output=True, text=True, timeout=600)
+    return subprocess.run(command(*args), capture_output=True, text=True, timeout=600, env=ENVIRONMENT)
 
 
 def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, tmp_path: Path) 
     assert whole.returncode == 0, whole.stderr
 
     args = ["--pool", pool, "--work", tmp_path / "killed", "--epochs", "3", *SMALL]
-    first = subprocess.Popen(command(*args), stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen(command(*args), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert first.stdout is not None
     for line in first.stdout:
         if "epoch 1:" in line:
@@ -123,7 +123,7 @@ def test_a_run_is_not_continued_with_other_settings(pool: Path, tmp_path: Path) 
     ],
 )
 def test_wrong_arguments_get_one_line_and_leave_nothing(args: list[str], said: str, tmp_path: Path) -> None:
-    done = subprocess.run(command(*args), capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command(*args), capture_output=True, text=True, cwd=tmp_path, timeout=120, env=ENVIRONMENT)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,1 +1,1 @@
-"""Metrics with bootstrap intervals: ``bootstrap`` resamples images, ``metrics`` scores predictions."""
+"""How good answers are: metrics with bootstrap intervals, and studies that compare conditions on the same images."""

@@ -18,9 +18,21 @@ from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
 
 CALIBRATION_BINS = 15
-COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "calibration_error")
-CLASS_COLUMNS = ("sensitivity", "specificity", "precision", "auroc")
-"""The estimates that `Metrics` and `ClassMetrics` hold, in the order in which tables show them."""
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "auroc": "AUROC",
+    "calibration_error": "calibration error",
+}
+CLASS_TITLES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "auroc": "AUROC",
+}
+"""The estimates that `Metrics` and `ClassMetrics` hold, and what tables call them, in their order. A metric is written in this file
+alone: its title here, its field below, its weighted form in :func:`_weighted`."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +98,10 @@ class Metrics:
         """
         try:
             read = dict(values)
-            for name in COLUMNS:
+            for name in TITLES:
                 read[name] = Estimate(**read[name])
             read["classes"] = tuple(
-                ClassMetrics(**{**entry, **{k: Estimate(**entry[k]) for k in CLASS_COLUMNS}})
+                ClassMetrics(**{**entry, **{k: Estimate(**entry[k]) for k in CLASS_TITLES}})
                 for entry in read["classes"]
             )
             read["confusion"] = tuple(tuple(row) for row in read["confusion"])

@@ -1,27 +1,32 @@
-"""The confusion matrix as a picture: colours show shares of each true class, cells show images and percent."""
+"""Figures as PNG files whose bytes depend on the numbers alone; the confusion matrix of a report."""
 
 from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.output import write_atomically
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DPI = 150
 _LABEL_WIDTH, _LABEL_LINES = 20, 3
 
 
-def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
-    """Draw the confusion matrix to a PNG file; equal metrics give equal bytes.
+def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path: Path) -> None:
+    """Draw on a figure with matplotlib's default settings and write it as PNG; equal drawings give equal bytes.
 
     Args:
-        metrics: of one method on C classes.
-        path: of the PNG file, replaced if it exists.
-        title: above the matrix.
+        draw: draws on the figure that it is given.
+        size: width and height, inches.
+        path: of the file, replaced if it exists.
 
     Raises:
         UserError: the file cannot be written.
@@ -31,6 +36,28 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=size, layout="compressed")
+        FigureCanvasAgg(figure)
+        draw(figure)
+        content = io.BytesIO()
+        # Without the software's name the bytes do not change with matplotlib's version number alone.
+        figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    write_atomically(path, content.getvalue())
+
+
+def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
+    """Draw the confusion matrix: colours show shares of each true class, cells show images and percent.
+
+    Args:
+        metrics: of one method on C classes.
+        path: of the PNG file, replaced if it exists.
+        title: above the matrix.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     counts = np.array(metrics.confusion)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.full(counts.shape, np.nan), where=support > 0)
@@ -38,10 +65,7 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
     names = [_short(name) for name in metrics.class_names]
     cell, font = (0.95, 9.0) if c <= 5 else (0.75, 7.5) if c <= 10 else (0.6, 7.0)
 
-    # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
-    with matplotlib.style.context("default"):
-        figure = Figure(figsize=(max(3.0, c * cell) + 2.6, max(2.2, c * cell) + 1.9), layout="compressed")
-        FigureCanvasAgg(figure)
+    def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.set_facecolor("0.9")  # rows without test images
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -75,10 +99,8 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
         bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
         bar.set_label("% of the true class")
         bar.outline.set_visible(False)
-        content = io.BytesIO()
-        # Without the software's name the bytes do not change with matplotlib's version number alone.
-        figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    write_atomically(Path(path), content.getvalue())
+
+    write_figure(draw, (max(3.0, c * cell) + 2.6, max(2.2, c * cell) + 1.9), Path(path))
 
 
 def _short(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
-from biomedcoop.report.tables import Cells, class_cells, comparison_cells
+from biomedcoop.report.table import Table
+from biomedcoop.report.tables import class_cells, comparison_cells
 
 FEW_TEST_IMAGES = 10
 
@@ -45,22 +46,22 @@ def render(report: RunReport) -> str:
         "Not a medical device.",
         "## Results",
         NUMBERS,
-        _table(comparison_cells(report.rows)),
+        _escaped(comparison_cells(report.rows)),
         f"## Each class ({escape(report.method)})",
-        _table(class_cells(metrics)),
+        _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
         "Test images by true class (rows) and predicted class (columns):",
-        _table(_confusion_cells(metrics)),
+        _escaped(_confusion_cells(metrics)),
         "## How to read the numbers",
         _bullets(_cautions(report)),
         "## Data",
         _data(data),
         "## Settings",
-        _table((["setting", "value"], _settings(report)), numbers=False),
+        _escaped(Table(["setting", "value"], _settings(report), "ll")),
         "## How to reproduce",
         *([f"```\n{report.command}\n```"] if report.command else []),
         "The same images, settings, seed, software versions and CPU thread count give the same numbers, bit for bit.",
-        _table((["software", "version"], [[name, v] for name, v in report.versions.items()]), numbers=False),
+        _escaped(Table(["software", "version"], list(report.versions.items()), "ll")),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -184,7 +185,7 @@ def _data(data: DatasetSummary) -> str:
     facts = [f"Dataset: {escape(data.name)}{' (simulated)' if data.simulated else ''}"]
     facts += [f"{what}: {escape(v)}" for what, v in (("Modality", data.modality), ("Organ", data.organ)) if v]
     facts += [escape(note) for note in (*data.notes, *data.image_notes)]
-    return _bullets(facts) + "\n\nImages per class and split:\n\n" + _table((["class", *splits], rows))
+    return _bullets(facts) + "\n\nImages per class and split:\n\n" + _escaped(Table(["class", *splits], rows))
 
 
 def _settings(report: RunReport) -> list[list[str]]:
@@ -201,16 +202,14 @@ def _settings(report: RunReport) -> list[list[str]]:
     ]
 
 
-def _confusion_cells(metrics: Metrics) -> Cells:
+def _confusion_cells(metrics: Metrics) -> Table:
     rows = [[name, *map(str, row)] for name, row in zip(metrics.class_names, metrics.confusion, strict=True)]
-    return ["true \\ predicted", *metrics.class_names], rows
+    return Table(["true \\ predicted", *metrics.class_names], rows)
 
 
-def _table(cells: Cells, numbers: bool = True) -> str:
-    header, rows = cells
-    rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
-    lines: Sequence[Sequence[str]] = [[escape(cell) for cell in header], rule, *([escape(c) for c in r] for r in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _escaped(table: Table) -> str:
+    cells = [[escape(str(cell)) for cell in row] for row in (table.columns, *table.rows)]
+    return Table(cells[0], cells[1:], table.align).markdown()
 
 
 def _bullets(sentences: Iterator[str] | list[str]) -> str:

@@ -1,40 +1,38 @@
-"""The cells of a report's tables, shared by the terminal and the Markdown version. Numbers are in percent."""
+"""The tables of a report, shared by the terminal and the Markdown version. Numbers are in percent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.metrics import CLASS_COLUMNS, COLUMNS, Metrics
-
-TITLES = {"macro_f1": "macro-F1", "auroc": "AUROC"}
-
-Cells = tuple[list[str], list[list[str]]]
-"""A header and the rows below it."""
+from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
+from biomedcoop.report.table import Table
 
 
-def percent(estimate: Estimate) -> str:
-    """``71.2 (64.1–77.5)``; a dash where the value, or its interval, is not defined."""
-    if estimate.value is None:
+def percent(estimate: Estimate | None, signed: bool = False) -> str:
+    """``71.2 (64.1–77.5)``, or signed ``+7.1 (−0.4 to +8.0)``; a dash where the value, or its interval, is not defined."""
+    if estimate is None or estimate.value is None:
         return "–"
+    value = number(estimate.value, signed)
     if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f} (–)"
-    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+        return f"{value} (–)"
+    return f"{value} ({number(estimate.low, signed)}{' to ' if signed else '–'}{number(estimate.high, signed)})"
 
 
-def comparison_cells(rows: Mapping[str, Metrics]) -> Cells:
+def number(share: float, signed: bool = False) -> str:
+    """Percent with one decimal and a true minus sign."""
+    return f"{100 * share:{'+' if signed else ''}.1f}".replace("-", "−")
+
+
+def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
     """One row per method, one column per metric."""
-    header = ["method", *(_title(column) for column in COLUMNS)]
-    return header, [[name, *(percent(getattr(m, column)) for column in COLUMNS)] for name, m in rows.items()]
+    cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
+    return Table(["method", *TITLES.values()], cells)
 
 
-def class_cells(metrics: Metrics) -> Cells:
+def class_cells(metrics: Metrics) -> Table:
     """One row per class."""
-    header = ["class", "test images", *(_title(column) for column in CLASS_COLUMNS)]
-    return header, [
-        [c.name, str(c.support), *(percent(getattr(c, column)) for column in CLASS_COLUMNS)] for c in metrics.classes
+    cells = [
+        [c.name, str(c.support), *(percent(getattr(c, column)) for column in CLASS_TITLES)] for c in metrics.classes
     ]
-
-
-def _title(column: str) -> str:
-    return TITLES.get(column, column.replace("_", " "))
+    return Table(["class", "test images", *CLASS_TITLES.values()], cells)

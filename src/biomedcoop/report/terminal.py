@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from biomedcoop.evaluation.metrics import Metrics
-from biomedcoop.report.tables import Cells, class_cells, comparison_cells
+from biomedcoop.report import table as cells
+from biomedcoop.report.tables import class_cells, comparison_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,18 +23,17 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
     return _table(class_cells(metrics), title)
 
 
-def _table(cells: Cells, title: str, bold_first: bool = False) -> Table:
+def _table(content: cells.Table, title: str, bold_first: bool = False) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    header, rows = cells
     table = Table(
         title=Text(title) if title else None,
         caption="in %, with 95 % bootstrap intervals; –: not defined on these images",
     )
-    for number, name in enumerate(header):
+    for number, name in enumerate(content.columns):
         table.add_column(name, justify="right" if number else "left")
-    for number, row in enumerate(rows):
+    for number, row in enumerate(content.rows):
         # As Text: a class called "[benign]" is a name, not markup.
-        table.add_row(*(Text(cell) for cell in row), style="bold" if bold_first and number == 0 else None)
+        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if bold_first and number == 0 else None)
     return table

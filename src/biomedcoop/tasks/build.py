@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.lazy import torch
-from biomedcoop.methods import Method, Task
+from biomedcoop.methods import Task
 from biomedcoop.tasks.plan import Draw, Plan
 
 if TYPE_CHECKING:
@@ -32,47 +31,75 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     Raises:
         ImageError: an image cannot be read.
     """
-    data, method = plan.data, plan.method
-    features, labels = gathered(data, method, backbone, plan.draws, plan.views, count, tally)
-    val_features, val_labels = (
-        gathered(data, method, backbone, plan.val_draws, 1, count, tally)
-        if method.abilities.needs_validation
-        else (None, None)
-    )
-    return Task(
-        backbone,
-        data.class_names,
-        features,
-        labels,
-        None if plan.sentences is None else sentence_features(backbone, plan.sentences.by_class),
-        val_features,
-        val_labels,
-        plan.views,
-        plan.per_epoch,
-    )
-
-
-def gathered(
-    data: Dataset,
-    method: Method,
-    backbone: Backbone,
-    draws: Sequence[Draw],
-    views: int = 1,
-    count: Count | None = None,
-    tally: Tally | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Features [R, n·V, E] and labels [R, n·V] of the drawn images of R runs, on the backbone's device."""
     from biomedcoop.features.images import encode_images, encode_views
 
-    used = np.unique(np.concatenate(draws))
-    drawn = data.select(used)
-    if views == 1:
-        features = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
-    else:
-        features = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
-    rows = np.stack([np.searchsorted(used, draw) for draw in draws])  # [R, n]
-    own, labels = torch.from_numpy(features[rows]), torch.from_numpy(drawn.labels[rows])
-    return own.flatten(1, 2).to(backbone.device), labels.repeat_interleave(views, 1).to(backbone.device)
+    data, method, views = plan.data, plan.method, plan.views
+
+    def encoded(draws: Sequence[Draw], views: int) -> tuple[Tensor, Tensor, list[Draw]]:
+        """Features [n, V, E] of all drawn images, each once, their labels [n], and the draws as positions among them."""
+        used = np.unique(np.concatenate(draws))
+        drawn = data.select(used)
+        if views == 1:
+            found = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
+        else:
+            found = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
+        rows = [np.searchsorted(used, draw) for draw in draws]
+        return torch.from_numpy(found), torch.from_numpy(drawn.labels), rows
+
+    support = of_runs(*encoded(plan.draws, views))
+    validation = of_runs(*encoded(plan.val_draws, 1)) if method.abilities.needs_validation else (None, None)
+    words = None if plan.sentences is None else plan.sentences.by_class
+    return _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch)
+
+
+def task_from_features(
+    backbone: Backbone,
+    class_names: Sequence[str],
+    features: Tensor,
+    labels: Tensor,
+    draws: Sequence[Draw],
+    val_draws: Sequence[Draw],
+    by_class: Sequence[Sequence[str]] | None,
+) -> Task:
+    """The task of R runs on images whose features are at hand.
+
+    Args:
+        features, labels: of all images, [N, E] and int64 [N].
+        draws, val_draws: training and validation images of each run.
+        by_class: sentences of each class; None for a method that reads none.
+    """
+    support, validation = (of_runs(features[:, None], labels, rows) for rows in (draws, val_draws))
+    return _task(backbone, class_names, support, validation, by_class)
+
+
+def of_runs(features: Tensor, labels: Tensor, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
+    """Features [N, V, E] and labels [N] -> those of the images of R runs, [R, n·V, E] and [R, n·V]."""
+    rows = np.stack(draws)  # [R, n]
+    return features[rows].flatten(1, 2), labels[rows].repeat_interleave(features.shape[1], 1)
+
+
+def _task(
+    backbone: Backbone,
+    class_names: Sequence[str],
+    support: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor] | tuple[None, None],
+    by_class: Sequence[Sequence[str]] | None,
+    views: int = 1,
+    per_epoch: bool = False,
+) -> Task:
+    device = backbone.device
+    val_features, val_labels = validation
+    return Task(
+        backbone,
+        class_names,
+        support[0].to(device),
+        support[1].to(device),
+        None if by_class is None else sentence_features(backbone, by_class),
+        None if val_features is None else val_features.to(device),
+        None if val_labels is None else val_labels.to(device),
+        views,
+        per_epoch,
+    )
 
 
 def sentence_features(backbone: Backbone, by_class: Sequence[Sequence[str]]) -> Tensor:
@@ -87,6 +114,5 @@ def task_without_images(
     backbone: Backbone, class_names: Sequence[str], by_class: Sequence[Sequence[str]] | None = None
 ) -> Task:
     """The task of classes of which there is no image: names, and sentences where the method is made of them."""
-    no_images = torch.zeros(1, 0, backbone.embed_dim, device=backbone.device)
-    teacher = None if by_class is None else sentence_features(backbone, by_class)
-    return Task(backbone, class_names, no_images, torch.zeros(1, 0, dtype=torch.int64), teacher)
+    nothing = torch.zeros(1, 0, backbone.embed_dim), torch.zeros(1, 0, dtype=torch.int64)
+    return _task(backbone, class_names, nothing, (None, None), by_class)

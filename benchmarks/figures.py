@@ -1,0 +1,86 @@
+"""Figures of the results pages, drawn from the tables of their data files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from biomedcoop.report.figures import write_figure
+from biomedcoop.report.table import Table
+
+BLUE, GREY = "#0072B2", "0.45"
+NUMBER = re.compile(r"[+-]?\d+\.\d")
+SUFFIX = ", differences"
+
+
+def numbers(cell: object) -> list[float]:
+    """The numbers of a cell such as ``+2.0 (+0.2 to +3.6)``."""
+    return [float(text) for text in NUMBER.findall(str(cell).replace("−", "-"))]
+
+
+def difference_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Every paired difference with its 95 % interval over images, a panel a group; filled where the interval leaves out 0.
+
+    Args:
+        tables: those of a page; drawn are the ones whose name ends in ", differences".
+    """
+    chosen = {name.removesuffix(SUFFIX): table for name, table in tables.items() if name.endswith(SUFFIX)}
+    columns = [k for k, name in enumerate(next(iter(chosen.values())).columns) if name.endswith("(over images)")]
+    head = [next(iter(chosen.values())).columns[k].split(":")[0] for k in columns]
+    rows = [(name, row) for name, table in chosen.items() for row in table.rows]
+
+    def panels(figure: Any) -> None:
+        axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axis, column, group in zip(axes, columns, head, strict=True):
+            for place, (_, row) in enumerate(rows):
+                value, low, high = numbers(row[column])
+                sure = low > 0 or high < 0
+                axis.plot([low, high], [place, place], color=BLUE, lw=1.4)
+                axis.plot(value, place, "o", color=BLUE, markersize=5, markerfacecolor=BLUE if sure else "white")
+            axis.axvline(0, color=GREY, lw=0.8)
+            axis.set_title(f"{group} datasets")
+            axis.set_xlabel("points")
+            axis.grid(axis="x", alpha=0.3)
+            starts = [i for i in range(1, len(rows)) if rows[i][0] != rows[i - 1][0]]
+            for start in starts:
+                axis.axhline(start - 0.5, color="0.85", lw=0.8)
+        axes[0].set_yticks(range(len(rows)), [f"{name}:  {row[0]}" for name, row in rows], fontsize=8)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+
+    write_figure(panels, (9.0, 0.23 * len(rows) + 1.0), path)
+
+
+def accuracy_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Mean accuracy of each method on each dataset, from the table "accuracy" of the first results."""
+    table = tables["accuracy"]
+    dataset, method, mean = (list(table.columns).index(name) for name in ("dataset", "method", "mean"))
+    found: dict[str, dict[str, float]] = {}
+    for row in table.rows:
+        found.setdefault(str(row[method]), {})[f"{row[dataset]} ({row[0]})"] = numbers(row[mean])[0]
+    datasets = list(next(iter(found.values())))
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        marks = zip(found.items(), "os^x", (BLUE, "#D55E00", "#009E73", GREY), strict=True)
+        for (name, values), mark, colour in marks:
+            places = range(len(datasets))
+            axis.plot([values[d] for d in datasets], places, mark, color=colour, label=name, markersize=7, ls="")
+        axis.set_yticks(range(len(datasets)), datasets)
+        axis.set_ylim(len(datasets) - 0.5, -0.5)
+        axis.set_xlabel("accuracy, %, mean of the seeds")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panel, (7.5, 2.8), path)
+
+
+FIGURES = {
+    "fast": difference_figure,
+    "first": accuracy_figure,
+    "prompts": difference_figure,
+    "recipes": difference_figure,
+    "views": difference_figure,
+}
+"""What draws ``PAGE.png``; the other pages' figures are drawn by their own commands."""

@@ -1,0 +1,1 @@
+"""What the shipped backbone knows: the tables and figures of ``docs/results/mini.md``."""

@@ -1,0 +1,97 @@
+"""The pages of results: their tables are those of the data files, short reading, links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures import FIGURES, numbers
+from benchmarks.pages import BLOCK, PAGES, page_names, publish, read_tables, renewed, write_tables
+from biomedcoop.errors import UserError
+from biomedcoop.report.table import Table
+
+ROOT = PAGES.parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"```.*?```", re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings of a document, as hosts of repositories make them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", page_names())
+def test_a_page_has_the_tables_of_its_data(page: str) -> None:
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    assert text == renewed(text, read_tables(page), page), "run `python -m benchmarks.pages`"
+    assert "\n|" not in BLOCK.sub("", text), "a table outside the markers"
+
+
+@pytest.mark.parametrize("page", [page for page in page_names() if page != "dropped"])
+def test_a_page_has_a_command_a_figure_and_short_reading(page: str) -> None:
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    assert "$ BIOMEDCOOP_DATA=FOLDER python -m benchmarks." in text
+    assert re.search(r"!\[[^]]+\]\(\w+\.png\)", text)
+    (reading,) = re.findall(r"(?:^- .*\n(?:  .*\n)*)+", text, re.MULTILINE)
+    assert len(reading.splitlines()) <= 10
+    assert not [line for line in BLOCK.sub("", text).splitlines() if len(line) > 160]
+
+
+def test_what_was_dropped_takes_one_short_page() -> None:
+    assert len((PAGES / "dropped.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file) if file else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+TABLE = Table(["what", "s"], [["load", "1.0"], ["train", "2.0"]], "", ["In turn."])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_tables("speed", {"first": TABLE}, tmp_path)
+    (tmp_path / "speed.md").write_text("# Speed\n\n<!-- table: first -->\n<!-- end -->\nRead it.\n")
+    return tmp_path
+
+
+def test_new_tables_come_into_the_data_and_the_page(folder: Path) -> None:
+    assert read_tables("speed", folder) == {"first": TABLE}
+    for seconds in ("1.0", "3.0"):
+        publish("speed", {"first": Table(["what", "s"], [["load", seconds]])}, folder)
+        text = (folder / "speed.md").read_text()
+        assert (
+            f"<!-- table: first -->\n\n| what | s |\n| --- | ---: |\n| load | {seconds} |\n\n<!-- end -->\nRead" in text
+        )
+    assert read_tables("speed", folder)["first"].rows == [["load", "3.0"]]
+
+
+def test_markers_and_tables_must_agree(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"speed\.md has no marker"):
+        publish("speed", {"second": TABLE}, folder)
+    with pytest.raises(UserError, match=r"speed\.json has no such table"):
+        renewed("<!-- table: third -->\n<!-- end -->\n", {"first": TABLE}, "speed")
+
+
+@pytest.mark.parametrize("page", FIGURES)
+def test_figures_come_from_the_tables(page: str, tmp_path: Path) -> None:
+    FIGURES[page](read_tables(page), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_of_a_cell() -> None:
+    assert numbers("−3.9 (−5.9 to +1.8)") == [-3.9, -5.9, 1.8]
