@@ -29,7 +29,6 @@ from train_mini import main
 from biomedcoop.backbones import load_backbone
 from biomedcoop.errors import UserError
 from biomedcoop.features.encode import encode_crops, encode_texts
-from biomedcoop.threads import torch_threads
 
 SCRIPT = Path(__file__).parents[2] / "pretraining" / "train_mini.py"
 SMALL = ["--layers", "1", "--patch", "24", "--width", "64", "--batch", "16", "--simulated", "0"]
@@ -79,8 +78,10 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def call(*args: str | Path) -> str:
         monkeypatch.setattr(sys, "argv", command(*args)[1:])
-        with torch_threads(torch.get_num_threads()), pytest.raises(SystemExit) as left:
+        threads = torch.get_num_threads()
+        with pytest.raises(SystemExit) as left:
             main()
+        torch.set_num_threads(threads)
         printed, said = capsys.readouterr()
         assert (printed, said) == ("", "")
         line = left.value.code
