@@ -35,6 +35,13 @@ class Classifier:
         settings: the method's settings, JSON values.
         facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
             ``depths`` the bits that were guessed for training images above 8 bits).
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> classifier = bc.fit(data, method="zero-shot")
+        >>> classifier.class_names
+        ('benign tumor', 'malignant tumor', 'normal scan')
     """
 
     class_names: tuple[str, ...]
@@ -45,7 +52,17 @@ class Classifier:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def probabilities(self, features: Floats) -> Floats:
-        """Raw image features [N, E] -> probabilities float32 [N, C]."""
+        """Raw image features [N, E] -> probabilities float32 [N, C].
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> import numpy as np
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> features = np.ones((4, classifier.backbone.embed_dim), dtype=np.float32)
+            >>> classifier.probabilities(features).shape
+            (4, 3)
+        """
         import torch
 
         from biomedcoop.methods import get_method
@@ -68,6 +85,15 @@ class Classifier:
 
         Raises:
             UserError: an element that is no image at all.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> for image, answer in classifier.predict_stream([data.images[0], b"no image"]):
+            ...     print("skipped" if isinstance(answer, bc.ImageError) else answer.shape)
+            (3,)
+            skipped
         """
         from biomedcoop.features.encode import stream_features
 
@@ -88,6 +114,16 @@ class Classifier:
         Raises:
             ImageError: an image cannot be read.
             UserError: an element is no image, or an array has its channels first.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> probabilities = classifier.predict_proba(list(data.part("test").images))
+            >>> probabilities.shape
+            (3, 3)
+            >>> probabilities.sum(axis=1).round(5).tolist()
+            [1.0, 1.0, 1.0]
         """
         rows = []
         for _, row in self.predict_stream(images):
@@ -97,7 +133,16 @@ class Classifier:
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 
     def predict(self, images: Any) -> list[str]:
-        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`."""
+        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> answers = classifier.predict(list(data.part("test").images))
+            >>> len(answers), set(answers) <= set(classifier.class_names)
+            (3, True)
+        """
         return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
 
     def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:
@@ -111,13 +156,28 @@ class Classifier:
         Raises:
             UserError: the method learned its classes from images (the line names methods that can do it), fewer than two
                 names, one twice, or one that does not fit into the backbone's context.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> classifier.for_classes(["cyst", "fibroadenoma"]).class_names
+            ('cyst', 'fibroadenoma')
         """
         from biomedcoop.classifier.new_classes import for_classes
 
         return for_classes(self, class_names, prompts)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the artefact; see :func:`biomedcoop.classifier.artefact.save`."""
+        """Write the artefact; see :func:`biomedcoop.classifier.artefact.save`.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> bc.fit(data, method="zero-shot").save("model")
+            >>> bc.load("model").class_names
+            ('benign tumor', 'malignant tumor', 'normal scan')
+        """
         from biomedcoop.classifier.artefact import save
 
         save(self, Path(folder), overwrite=overwrite)
