@@ -41,7 +41,7 @@ def main() -> None:
             out = args.runs / f"{name}-{seed}"
             if not (out / "metrics.json").is_file():
                 start = time.monotonic()
-                api.run(name, out, shots=args.shots, seed=seed, backbone=args.backbone, compare=METHODS[1:])
+                api.train(name, out, shots=args.shots, seed=seed, backbone=args.backbone, compare=METHODS[1:])
                 seconds[name, seed] = time.monotonic() - start
             results[name, seed] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 

@@ -23,7 +23,6 @@ from command import start
 from mini_accuracy import SEEDS, unused_sentences
 from study import Cell, Results, arguments, dataset_table, difference_table, encoded, loaded, run_cells, section
 
-from biomedcoop.api import modality_and_organ
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
@@ -32,6 +31,7 @@ from biomedcoop.features.encode import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts import sentences_for
 from biomedcoop.prompts.library import templates_of
+from biomedcoop.tasks.sentences import modality_and_organ
 
 REFERENCE = "library"
 WORDS = {

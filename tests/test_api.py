@@ -22,9 +22,10 @@ from biomedcoop.api import predict_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import Note
 from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.tasks.request import TrainRequest
 
 FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
-RUN_FILES = {"metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", "model"}
+RUN_FILES = {"metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", "model", "run.json"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def data(discs: Path) -> bc.Dataset:
 @pytest.fixture(scope="module")
 def first_run(discs: Path, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "first"
-    bc.run(discs, folder, backbone=tiny, n_bootstrap=100, **FAST)
+    bc.train(discs, folder, backbone=tiny, n_bootstrap=100, **FAST)
     return folder
 
 
@@ -277,11 +278,11 @@ def test_arguments_of_the_wrong_kind(data: bc.Dataset, discs: Path, tmp_path: Pa
     assert said(bc.fit_runs, data, seed=3) == "no option 'seed'; did you mean seeds?"
     assert said(bc.fit_runs, data, seeds=3) == "seeds=3 must be a list of whole numbers, e.g. seeds=[1, 2, 3]"
     assert said(bc.fit, data, backbone=3) == "backbone=3 must be a name, a folder or what load_backbone returns"
-    assert said(bc.run, discs, tmp_path / "run", shot=3) == "no option 'shot'; did you mean shots?"
-    assert said(bc.run, discs, tmp_path / "run", promts="auto") == "no option 'promts'; did you mean prompts?"
+    assert said(bc.train, discs, tmp_path / "run", shot=3) == "no option 'shot'; did you mean shots?"
+    assert said(bc.train, discs, tmp_path / "run", promts="auto") == "no option 'promts'; did you mean prompts?"
     message = "compare='zero-shot' must be a list of methods, e.g. compare=['zero-shot']"
-    assert said(bc.run, discs, tmp_path / "run", compare="zero-shot") == message
-    assert said(bc.run, data, tmp_path / "run").startswith("source must be a path or a name, not Dataset; ")
+    assert said(bc.train, discs, tmp_path / "run", compare="zero-shot") == message
+    assert said(bc.train, data, tmp_path / "run").startswith("source must be a path or a name, not Dataset; ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -373,8 +374,10 @@ def test_a_run_folder_is_complete(first_run: Path, tiny: Backbone, data: bc.Data
     command = next(line for line in report.splitlines() if line.startswith("biomedcoop train"))
     for words in ("--data scans", "--shots 4", "--set epochs=2", "--compare zero-shot", "--backbone model"):
         assert words in command
-    for text in contents(first_run).values():
-        assert str(data.root).encode() not in text
+    for name, text in contents(first_run).items():
+        assert (
+            str(data.root).encode() not in text or name == "run.json"
+        )  # the request names the data as they were given
     # the split that was written reads back as the dataset that was used
     split = bc.load_dataset(data.root, split_file=first_run / "split.json")
     assert dict(zip(split.keys, split.splits, strict=True)) == dict(zip(data.keys, data.splits, strict=True))
@@ -383,8 +386,21 @@ def test_a_run_folder_is_complete(first_run: Path, tiny: Backbone, data: bc.Data
 def test_the_same_run_again_is_the_same_to_the_last_bit(
     discs: Path, tiny: Backbone, first_run: Path, tmp_path: Path
 ) -> None:
-    bc.run(discs, tmp_path / "second", backbone=tiny, n_bootstrap=100, **FAST)
+    bc.train(discs, tmp_path / "second", backbone=tiny, n_bootstrap=100, **FAST)
     assert contents(tmp_path / "second") == contents(first_run)
+
+
+def test_a_run_is_repeated_from_its_request(discs: Path, parity: Path, tmp_path: Path) -> None:
+    given = {"backbone": parity / "model", "n_bootstrap": 20, "compare": ["coop"], "prompts": "templates", "views": 2}
+    bc.train(discs, tmp_path / "first", seed=3, **FAST, **given)
+    request = TrainRequest.read(tmp_path / "first" / "run.json", {})
+    bc.train(request, tmp_path / "second")
+    assert contents(tmp_path / "second") == contents(tmp_path / "first")
+    fewer = TrainRequest.read(tmp_path / "first" / "run.json", {"shots": 2, "compare": []})
+    report = bc.train(fewer, tmp_path / "third")
+    assert (report.shots, report.seed, list(report.rows)) == (2, 3, ["biomedcoop", "majority class"])
+    with pytest.raises(bc.UserError, match="a request says everything"):
+        bc.train(request, tmp_path / "fourth", shots=2)
 
 
 def test_another_process_with_a_cold_store_gives_the_same_bits(
@@ -392,18 +408,20 @@ def test_another_process_with_a_cold_store_gives_the_same_bits(
 ) -> None:
     program = (
         "import sys, biomedcoop as bc\n"
-        "bc.run(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2})"
+        "bc.train(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2})"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(discs), str(tmp_path / "second"), str(parity / "model")],
         check=True,
         env={**os.environ, "BIOMEDCOOP_CACHE": str(tmp_path / "cache")},
     )
-    assert contents(tmp_path / "second") == contents(first_run)
+    found, expected = contents(tmp_path / "second"), contents(first_run)
+    assert found.pop("run.json") != expected.pop("run.json")  # one names the backbone's folder, one had it loaded
+    assert found == expected
 
 
 def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    bc.run(
+    bc.train(
         discs,
         tmp_path / "out",
         method="zero-shot",
@@ -419,7 +437,7 @@ def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_pa
 def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     earlier = tmp_path / "run"
-    bc.run(folder, earlier, backbone=tiny, n_bootstrap=10, compare=[], **FAST)
+    bc.train(folder, earlier, backbone=tiny, n_bootstrap=10, compare=[], **FAST)
     before = contents(earlier)
     (folder / "test" / "red_stone" / "05.png").write_bytes(b"")
     told: list[str] = []
@@ -428,7 +446,7 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
         def progress(what: str, done: int, total: int) -> None:
             told.append(what)
 
-        bc.run(folder, out, backbone=tiny, n_bootstrap=10, compare=[], progress=progress, **FAST, **options)
+        bc.train(folder, out, backbone=tiny, n_bootstrap=10, compare=[], progress=progress, **FAST, **options)
 
     with pytest.raises(bc.ImageError, match=r"05\.png: the file is empty"):
         again(earlier, overwrite=True)
@@ -447,7 +465,7 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
 def test_a_run_folder_is_never_put_among_the_classes(discs: Path, tiny: Backbone) -> None:
     for out in (discs / "run", discs / "train" / "run"):
         with pytest.raises(bc.UserError, match="is inside the dataset"):
-            bc.run(discs, out, backbone=tiny, **FAST)
+            bc.train(discs, out, backbone=tiny, **FAST)
         assert not out.exists()
 
 
@@ -491,7 +509,7 @@ def test_what_else_is_in_a_run_folder_is_not_overwritten(discs: Path, tiny: Back
     shutil.copytree(discs, project / "scans")
     (project / "metrics.json").write_text("{}")
     with pytest.raises(bc.UserError, match="also holds 'scans'"):
-        bc.run(project / "scans", project, method="zero-shot", compare=(), backbone=tiny, shots=2, overwrite=True)
+        bc.train(project / "scans", project, method="zero-shot", compare=(), backbone=tiny, shots=2, overwrite=True)
     assert (project / "scans").is_dir()
 
 
@@ -522,7 +540,7 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
             said_before_work.extend(str(note.message) for note in said)
 
     with pytest.warns(Note) as said:
-        report = bc.run(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
+        report = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
     (leak,) = report.leaks
     assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; the numbers")
     assert any(
@@ -533,14 +551,14 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]
     assert f"- {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
     with pytest.warns(Note):
-        bc.run(folder, tmp_path / "again", backbone=tiny, n_bootstrap=10, **FAST)
+        bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=10, **FAST)
     assert contents(tmp_path / "again") == contents(tmp_path / "run")
 
 
 def test_where_nothing_is_learned_nothing_leaks(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     shutil.copy(folder / "train" / "red_stone" / "00.png", folder / "test" / "red_stone" / "copy.png")
-    assert bc.run(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=10).leaks == ()
+    assert bc.train(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=10).leaks == ()
 
 
 def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
@@ -556,7 +574,7 @@ def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
     with pytest.warns(
         Note, match=r"Groups \(such as patients\) with images in train and in test: 12; the numbers flatter"
     ):
-        report = bc.run(table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200)
+        report = bc.train(table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200)
     data = bc.load_dataset(table).part("test")
     assert report.metrics.n_groups == 12
     right = [
@@ -573,7 +591,7 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     rows = [f"{p},{p.parent.name},train,{p.parent.name}{p.stem}" for p in sorted((folder / "train").rglob("*.png"))]
     rows += [f"{p},{p.parent.name},test,P" for p in sorted((folder / "test" / "red_stone").rglob("*.png"))]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,split,group", *rows]))
-    report = bc.run(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=10, **FAST)
+    report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=10, **FAST)
     assert report.metrics.auroc.value is None
     assert report.differences["zero-shot"].low is None
     text = (tmp_path / "run" / "report.md").read_text()
@@ -613,7 +631,9 @@ def test_what_evaluate_and_run_refuse_before_they_work(
     worked: list[object] = []
     for wrong in (0, 10.5, "x"):
         with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 1 on"):
-            bc.run(discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now))
+            bc.train(
+                discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now)
+            )
     assert worked == []
     for call in (bc.load, bc.load_dataset):
         with pytest.raises(bc.UserError, match="is no path"):

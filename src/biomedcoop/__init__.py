@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from biomedcoop.api import evaluate, fit, fit_runs, run
+    from biomedcoop.api import evaluate, fit, fit_runs, train
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier import Classifier, load
     from biomedcoop.data.dataset import Dataset
@@ -36,7 +36,7 @@ _WHERE = {
     "load": "biomedcoop.classifier",
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
-    "run": "biomedcoop.api",
+    "train": "biomedcoop.api",
 }
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
     "load",
     "load_backbone",
     "load_dataset",
-    "run",
+    "train",
 ]
 
 

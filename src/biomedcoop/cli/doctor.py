@@ -34,13 +34,13 @@ def examine() -> dict[str, dict[str, Any]]:
     import numpy as np
     import torch
 
-    from biomedcoop.api import versions
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import automatic, bfloat16_gain
     from biomedcoop.errors import UserError
     from biomedcoop.features.encode import encode_crops
     from biomedcoop.features.store import default_root, summary
     from biomedcoop.output import check_new_folder
+    from biomedcoop.runs import versions
     from biomedcoop.threads import available_cores
 
     checks: dict[str, dict[str, Any]] = {name: {"ok": True, "result": value} for name, value in versions().items()}

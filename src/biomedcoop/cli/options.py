@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from biomedcoop.errors import UserError
+from biomedcoop.tasks.request import TrainRequest
 
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', "
-        "or the name of a dataset in the folder that BIOMEDCOOP_DATA names.",
-        show_default=False,
-    ),
-]
-SplitFile = Annotated[
-    Path | None, typer.Option("--split-file", help="Split JSON to use in place of the data's own split.")
-]
-Backbone = Annotated[
-    str, typer.Option("--backbone", help="Name ('biomedcoop backbones list') or folder in open_clip layout.")
-]
+
+def help_of(field: str) -> str:
+    """The help line of an option that is a field of the request."""
+    return str(next(f for f in dataclasses.fields(TrainRequest) if f.name == field).metadata["help"])
+
+
+Data = Annotated[str, typer.Option("--data", help=help_of("data"), show_default=False)]
+SplitFile = Annotated[Path | None, typer.Option("--split-file", help=help_of("split_file"))]
 OtherBackbone = Annotated[
     str | None, typer.Option("--backbone", help="Name or folder of the backbone; by default the one the model names.")
 ]
@@ -42,16 +37,8 @@ NewPrompts = Annotated[
         "--prompts", help="With --classes, for a method made of sentences alone: what 'train --prompts' takes."
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        help="In what image features are computed: float32, bfloat16 (faster where the processor has units for it), int8 (for "
-        "CPUs without, a little less exact), or auto (measures, and takes bfloat16 where that is at least 1.5 times as fast; "
-        "see 'biomedcoop doctor').",
-    ),
-]
+Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
+Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or a saved classifier.", show_default=False)]
@@ -66,3 +53,8 @@ def parse_settings(pairs: list[str]) -> dict[str, str]:
             raise UserError(f"--set {pair!r} is not of the form name=value, e.g. --set epochs=50")
         settings[key.strip().replace("-", "_")] = value.strip()
     return settings
+
+
+def split_list(text: str) -> list[str]:
+    """Names separated by commas: "coop, kgcoop" -> ["coop", "kgcoop"]; "none" -> []."""
+    return [name for word in text.split(",") if (name := word.strip()) and name != "none"]

@@ -1,99 +1,45 @@
-"""``biomedcoop train``: the main job."""
+"""``biomedcoop train``: the main job. Its options are the fields of :class:`biomedcoop.tasks.request.TrainRequest`."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, progress_bar, say_notes
-from biomedcoop.cli.options import Backbone, Data, Device, Json, Overwrite, Precision, SplitFile, parse_settings
+from biomedcoop.cli.options import Json, Overwrite, parse_settings, split_list
+from biomedcoop.errors import UserError
+from biomedcoop.tasks.request import TrainRequest
+
+_TYPES: dict[str, Any] = {"shots": int, "seeds": int, "n_bootstrap": int, "repeat_shots": bool, "settings": list[str]}
+"""Options that are no text."""
 
 
-def train(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
-    method: Annotated[
-        str, typer.Option("--method", help="Adaptation method ('biomedcoop methods list').")
-    ] = "biomedcoop",
-    backbone: Backbone = "mini",
-    shots: Annotated[int, typer.Option("--shots", help="Training images per class.")] = 16,
-    seed: Annotated[int, typer.Option("--seed", help="Draws the training images and orders the batches.")] = 1,
-    compare: Annotated[
-        str, typer.Option("--compare", help="Methods to test beside it, separated by commas; 'none' for none.")
-    ] = "zero-shot",
-    prompts: Annotated[
-        str,
-        typer.Option(
-            "--prompts",
-            help="Sentences about the classes: auto (the shipped library where it fits the images, else templates), "
-            "library[:NAME], templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
-        ),
-    ] = "auto",
-    modality: Annotated[
-        str | None,
-        typer.Option("--modality", help="Modality of the images, e.g. CT; auto needs it for data of your own."),
-    ] = None,
-    organ: Annotated[
-        str | None,
-        typer.Option("--organ", help="Organ that they show, e.g. kidney; auto needs it for data of your own."),
-    ] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            help="paper (published settings, those of the dataset where there are any), base-to-novel (published for that "
-            "protocol), default (one setting for every dataset), or fast (one that trains in about a tenth of the time).",
-        ),
-    ] = "paper",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the method, e.g. --set epochs=50; may be repeated.")
-    ] = None,
-    split_file: SplitFile = None,
-    repeat_shots: Annotated[bool, typer.Option("--repeat-shots", help="Draw small classes with repetition.")] = False,
-    views: Annotated[
-        str,
-        typer.Option(
-            "--views",
-            help="What is learned from each training image: 1 (its centre crop), a number of random crops, or per-epoch (a new "
-            "random crop in each epoch, as published; so many more images to encode).",
-        ),
-    ] = "1",
-    device: Device = "cpu",
-    precision: Precision = "float32",
-    overwrite: Overwrite = False,
-    json: Json = False,
-) -> None:
+def train(ctx: typer.Context, **given: Any) -> None:
     """Train a classifier on a few images per class, test it, and write model, metrics and report.
 
     The test images are those of the data's test split, or a 30 % split drawn by class. Not a medical device.
     """
-    settings = parse_settings(setting or [])
-    from biomedcoop.api import run
+    out, config, overwrite, json = (given.pop(name) for name in ("out", "config", "overwrite", "json"))
+    # defaults are the request's: those of a saved one, where there is one
+    options = {name: value for name, value in given.items() if _given(ctx, name)}
+    if "settings" in options:
+        options["settings"] = parse_settings(options["settings"])
+    if "compare" in options:
+        options["compare"] = split_list(options["compare"])
+    if config is not None:
+        request = TrainRequest.read(config, options)
+    elif "data" in options:
+        request = TrainRequest.of(options)
+    else:
+        raise UserError("Missing option '--data'; name the images with --data, or an earlier run with --config")
+    from biomedcoop.api import train as run
 
     with progress_bar(quiet=json) as progress:
-        report = run(
-            data,
-            out,
-            method=method,
-            backbone=backbone,
-            shots=shots,
-            seed=seed,
-            compare=[name for word in compare.split(",") if (name := word.strip()) and name != "none"],
-            split_file=split_file,
-            overwrite=overwrite,
-            prompts=prompts,
-            modality=modality,
-            organ=organ,
-            recipe=recipe,
-            settings=settings,
-            repeat_shots=repeat_shots,
-            views=views,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
+        report = run(request, out, overwrite=overwrite, progress=progress)
     say_notes((*report.dataset.notes, *report.notes))
     if json:
         print_json(report.to_dict())
@@ -106,3 +52,43 @@ def train(
     )
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = ctx.get_parameter_source(name)  # an enumeration of click's, which typer may carry within itself
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _signature() -> inspect.Signature:
+    """What typer reads: an option for each field of the request."""
+    fields = {field.name: field for field in dataclasses.fields(TrainRequest)}
+    out = Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)]
+    words = "The run.json of an earlier run: its options are taken, with those given here over them."
+    config = Annotated[Path | None, typer.Option("--config", help=words)]
+    options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, ...), "config": (config, None)}
+    for name, field in ((name, fields[field]) for name, field in TrainRequest.names().items()):
+        default = None if field.default is dataclasses.MISSING else field.default
+        if isinstance(default, tuple):
+            (default,) = default
+        kind = _TYPES.get(field.name, str)
+        option = typer.Option(
+            "--" + (field.metadata["flag"] or field.name.replace("_", "-")), help=field.metadata["help"]
+        )
+        options[name] = (Annotated[kind if default is not None else kind | None, option], default)
+    options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=annotation,
+            default=inspect.Parameter.empty if default is ... else default,
+        )
+        for name, (annotation, default) in options.items()
+    ]
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    return inspect.Signature([context, *parameters])
+
+
+train.__signature__ = _signature()  # type: ignore[attr-defined]
+train.__annotations__ = {name: p.annotation for name, p in _signature().parameters.items()}

@@ -243,3 +243,12 @@ def _kind(value: Any) -> str:
         return "None"
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def check_dataset(data: object) -> Dataset:
+    """The dataset itself, or an error that says what to give."""
+    if isinstance(data, (str, os.PathLike)):
+        raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
+    if not isinstance(data, Dataset):
+        raise UserError(f"data must be what load_dataset returns, not {type(data).__name__}")
+    return data

@@ -1,0 +1,77 @@
+"""A plan to fitted classifiers: encode, train, and describe what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.sampling.leakage import digest
+from biomedcoop.errors import notify
+from biomedcoop.lazy import torch
+from biomedcoop.progress import Progress, counting
+from biomedcoop.tasks.build import build_task
+from biomedcoop.tasks.plan import Plan
+from biomedcoop.tasks.sentences import used_per_class
+from biomedcoop.threads import torch_threads
+
+
+def fit_plan(
+    plan: Plan, backbone: Backbone, progress: Progress | None = None, *, say: bool = False
+) -> list[Classifier]:
+    """One classifier for each seed of the request, trained together.
+
+    Args:
+        progress: told how far the work is.
+        say: issue the notes on the training images before training.
+
+    Raises:
+        ImageError: a training image cannot be read.
+    """
+    data, method, sentences, request = plan.data, plan.method, plan.sentences, plan.request
+    tally = Tally()
+    task = build_task(plan, backbone, count=counting(progress, "encoding training images"), tally=tally)
+    if say:
+        notify(tally.notes())
+    training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
+    threads = method.threads(task, plan.settings)
+    with torch_threads(threads), torch.enable_grad():
+        states = method.fit(task, plan.settings, request.seeds, training)
+    settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
+    classifiers = []
+    for seed, state, draw, val_draw in zip(request.seeds, states, plan.draws, plan.val_draws, strict=True):
+        support = data.select(np.concatenate([draw, val_draw]))
+        facts: dict[str, Any] = {
+            "dataset": data.name,
+            "simulated": data.simulated,
+            "shots": request.shots if method.abilities.uses_images else None,
+            "seed": seed,
+            "recipe": request.recipe,
+            "views": "per-epoch" if plan.per_epoch else plan.views,
+            "precision": backbone.precision,
+            "depths": sorted(depth for depth in tally.depths if depth),
+            "threads": threads,
+            "runs_together": len(request.seeds),
+            "benchmark_dataset": plan.benchmark,
+            "published_settings": plan.published,
+            "modality": plan.modality,
+            "organ": plan.organ,
+            "sentences": sentences.origin if sentences else None,
+            "sentences_per_class": used_per_class(sentences, plan.settings) if sentences else None,
+            "notes": notes,
+            # lets a later evaluation say that it saw these very images; half a hash of the file, no more
+            "training_images": sorted({digest(image) for image in support.images}),
+        }
+        classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts))
+    return classifiers
+
+
+def load_for(backbone: Any, device: str = "cpu", precision: str = "float32") -> Backbone:
+    """The backbone of a request: as it is, or loaded by its name or folder."""
+    from biomedcoop.backbones import load_backbone
+
+    return backbone if isinstance(backbone, Backbone) else load_backbone(backbone, device=device, precision=precision)

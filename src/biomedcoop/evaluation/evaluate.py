@@ -1,0 +1,102 @@
+"""A classifier on labelled images."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.dataset import Dataset, check_dataset
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.sampling.leakage import digest, group_leaks
+from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.bootstrap import check_bootstrap
+from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.matching import labels_of
+from biomedcoop.evaluation.metrics import Metrics, score
+from biomedcoop.progress import Progress, counting
+
+
+def predict_dataset(
+    classifier: Classifier, data: Dataset, progress: Progress | None = None, tally: Tally | None = None
+) -> npt.NDArray[np.float32]:
+    """Probabilities float32 [N, C] for a dataset's images, with features from the store.
+
+    Args:
+        tally: counts what is worth a word about the images.
+    """
+    from biomedcoop.features.encode import encode_images
+
+    count = counting(progress, "encoding test images")
+    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
+
+
+def evaluate(
+    classifier: Classifier,
+    data: Dataset,
+    split: str = "test",
+    *,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Metrics:
+    """Metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
+
+    Classes are matched by name, and only those of the images evaluated need to be known: one class is enough. What cannot be
+    measured on these images is None. A warning says what flatters the numbers: images that were used to train the classifier,
+    groups on both sides of the split, intervals that few groups make.
+
+    Args:
+        split: "train", "val", "test" or "all".
+        n_bootstrap, seed: of the bootstrap.
+
+    Raises:
+        UserError: the split is empty, or an image is of a class that the classifier does not know.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> classifier = bc.fit(data, method="zero-shot")
+        >>> metrics = bc.evaluate(classifier, data, split="test", n_bootstrap=100)
+        >>> metrics.n_images, 0 <= metrics.accuracy.value <= 1
+        (3, True)
+    """
+    if not isinstance(classifier, Classifier):
+        raise UserError(f"the classifier must be what fit or load returns, not {type(classifier).__name__}")
+    check_dataset(data)
+    check_bootstrap(n_bootstrap, seed)
+    part, labels, notes = _test_part(classifier, data, split)
+    notify([*notes, *_seen_before(classifier, data, part, split)])
+    tally = Tally(tuple(classifier.facts.get("depths", ())))
+    probabilities = predict_dataset(classifier, part, progress, tally)
+    notify(tally.notes())
+    metrics = score(
+        probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
+    )
+    notify([*class_cautions(metrics), *group_cautions(metrics)])
+    return metrics
+
+
+def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Dataset, npt.NDArray[np.int64], list[str]]:
+    """The images of a split, their labels in the classifier's numbering, and what was assumed."""
+    if split not in ("train", "val", "test", "all"):
+        raise UserError(f"no split '{split}'; choose train, val, test or all")
+    part = data if split == "all" else data.part(split)
+    if not len(part):
+        raise UserError(f"{data.name} has no images in its {split} split; choose another --split")
+    return part, *labels_of(part, classifier.class_names)
+
+
+def _seen_before(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[str]:
+    """What the classifier saw of the images that it is tested on."""
+    known = set(classifier.facts.get("training_images", ()))
+    if not known:
+        return []
+    notes = []
+    if seen := sum(digest(image) in known for image in part.images):
+        notes.append(
+            f"{seen} of the {len(part)} images evaluated were used to train this classifier; the numbers flatter it."
+        )
+    if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
+        notes += map(str, group_leaks(data, split, ["train", "val"] if split == "test" else ["train"]))
+    return notes

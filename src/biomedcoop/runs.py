@@ -1,0 +1,272 @@
+"""The main job: read the data, train, test, compare, and write the run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier.artefact import write_into
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.fit import fit_plan, load_for
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.readers.load import load_dataset, user_path
+from biomedcoop.data.readers.split_json import find_split_file
+from biomedcoop.data.sampling.leakage import Leak, leaks
+from biomedcoop.data.sampling.split import write_split
+from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.output import check_new_folder, new_folder, write_atomically
+from biomedcoop.progress import Progress, counting
+from biomedcoop.prompts.sentences import sentences_line
+from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.tasks.plan import Plan, plan_fit
+from biomedcoop.tasks.request import TrainRequest
+from biomedcoop.tasks.sentences import modality_and_organ
+
+REQUEST = "run.json"
+RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", REQUEST)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the methods of a run give on the same test images.
+
+    Attributes:
+        trained: the classifier of the reported method.
+        rows: metrics by method, the reported one first, the majority class last.
+        right: which test images each method answers rightly, bool [N].
+    """
+
+    trained: Classifier
+    rows: dict[str, Metrics]
+    right: dict[str, npt.NDArray[np.bool_]]
+
+
+def train_run(
+    request: TrainRequest, out: str | os.PathLike[str], *, overwrite: bool = False, progress: Progress | None = None
+) -> RunReport:
+    """See :func:`biomedcoop.train`."""
+    if isinstance(request.data, Dataset):
+        raise UserError("source must be a path or a name, not Dataset; with a dataset in hand, use fit and evaluate")
+    place = user_path(out)
+    check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
+    data = load_dataset(request.data, split_file=request.split_file)
+    _check_place(place, data, request)
+    plans = {name: _plan_of(request, data, name) for name in dict.fromkeys((request.method, *request.compare))}
+    backbone = load_for(request.backbone, request.device, request.precision)
+    shared = _say_before(data, plans, backbone)
+    tally = Tally()
+    tested = _tested(request, data, plans, backbone, tally, progress)
+    cautions = list(group_cautions(tested.rows[request.method]))
+    notify([*class_cautions(tested.rows[request.method]), *cautions])
+    results = {k: v for k, v in tested.rows[request.method].to_dict().items() if not isinstance(v, list)}
+    facts = {
+        **tested.trained.facts,
+        "test": {**results, "notes": [*(leak.text for leak in shared), *cautions]},
+    }
+    trained = dataclasses.replace(tested.trained, facts=facts)
+    report = _report(request, data, plans, trained, tested, shared, tally)
+    with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
+        _write(report, request, data, plans, trained, folder)
+    return report
+
+
+def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
+    """The plan of one method; single settings are those of the reported one alone."""
+    settings = request.settings if method == request.method else {}
+    return plan_fit(dataclasses.replace(request, method=method, settings=settings), data)
+
+
+def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) -> list[Leak]:
+    """Say what there is to know before the long work; what test and training images share is returned too."""
+    shared = leaks(data, _drawn(plans).tolist())
+    own = [note for plan in plans.values() for note in plan.notes]
+    others = [note for plan in plans.values() for note in plan.notes_with(backbone)]
+    notify(dict.fromkeys([*map(str, shared), *own, *others]))
+    return shared
+
+
+def _drawn(plans: Mapping[str, Plan]) -> npt.NDArray[np.int64]:
+    return np.unique(np.concatenate([plan.drawn for plan in plans.values()]))
+
+
+def _tested(
+    request: TrainRequest,
+    data: Dataset,
+    plans: Mapping[str, Plan],
+    backbone: Backbone,
+    tally: Tally,
+    progress: Progress | None,
+) -> Tested:
+    """Fit every method and test it on the same images."""
+    from biomedcoop.features.encode import encode_images, image_facts
+
+    part = data.part("test")
+    # before training, so that an image that cannot be read is found before the long work and not after it
+    features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
+    seen = data.select(_drawn(plans).tolist())
+    for key, facts in zip(seen.keys, image_facts(seen), strict=True):
+        tally.add(key, facts)
+    notify(tally.notes())
+
+    def scored(probabilities: npt.NDArray[np.float32]) -> Metrics:
+        return score(probabilities, part.labels, data.class_names, n_bootstrap=request.n_bootstrap, groups=part.groups)
+
+    rows, right, trained = {}, {}, None
+    for name, plan in plans.items():
+        (classifier,) = fit_plan(plan, backbone, progress)
+        probabilities = classifier.probabilities(features)
+        rows[name], right[name] = scored(probabilities), probabilities.argmax(1) == part.labels
+        trained = trained or classifier
+    assert trained is not None
+    rows["majority class"] = scored(majority_probabilities(part.labels, len(data.class_names)))
+    return Tested(trained, rows, right)
+
+
+def _report(
+    request: TrainRequest,
+    data: Dataset,
+    plans: Mapping[str, Plan],
+    trained: Classifier,
+    tested: Tested,
+    shared: list[Leak],
+    tally: Tally,
+) -> RunReport:
+    method, backbone, groups = request.method, trained.backbone, data.part("test").groups
+    others = [note for plan in plans.values() for note in plan.notes]
+    public = dataclasses.replace(request, data=data.name, backbone=backbone, precision=backbone.precision, device="cpu")
+    return RunReport(
+        title=f"{method} on {data.name}",
+        dataset=dataclasses.replace(
+            summarise(data, request.modality, request.organ), image_notes=tuple(tally.notes(named=False))
+        ),
+        method=method,
+        settings=trained.settings,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        shots=trained.facts["shots"],
+        seed=trained.facts["seed"],
+        versions={**versions(), "CPU threads": str(trained.facts["threads"])},
+        rows=tested.rows,
+        differences={
+            name: paired_difference(tested.right[method], other, n_bootstrap=request.n_bootstrap, groups=groups)
+            for name, other in tested.right.items()
+            if name != method
+        },
+        leaks=tuple(leak.text for leak in shared),
+        notes=tuple(dict.fromkeys([*_how(trained), *trained.facts["notes"], *others])),
+        command=public.command(),
+    )
+
+
+def _write(
+    report: RunReport,
+    request: TrainRequest,
+    data: Dataset,
+    plans: Mapping[str, Plan],
+    trained: Classifier,
+    folder: Path,
+) -> None:
+    """Fill the run folder."""
+    from biomedcoop.report.markdown import write_report
+
+    write_report(report, folder)
+    (folder / "model").mkdir()
+    write_into(trained, folder / "model")
+    write_split(data, folder / "split.json")
+    write_atomically(folder / REQUEST, json.dumps(request.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n")
+    if learning := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
+        val_draw = max((plan.val_draws[0] for plan in learning), key=len)
+        _write_draw(request, data, learning[0].draws[0], val_draw, folder / "few_shot.json")
+
+
+def summarise(data: Dataset, modality: str | None = None, organ: str | None = None) -> DatasetSummary:
+    """What a report says about a dataset; modality and organ as the user states them."""
+    modality, organ = modality_and_organ(data, modality, organ)
+    return DatasetSummary(
+        name=data.name,
+        class_names=data.class_names,
+        counts={split: data.counts(split).tolist() for split in ("train", "val", "test") if data.counts(split).any()},
+        simulated=data.simulated,
+        modality=modality,
+        organ=organ,
+        notes=data.notes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    import torch
+
+    from biomedcoop import __version__
+
+    return {
+        "biomedcoop": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
+    """Refuse a run folder among class folders: at the next reading it would be a class."""
+    folder = user_path(str(request.data))
+    if (
+        data.root is None
+        or request.split_file is not None
+        or not folder.is_dir()
+        or find_split_file(folder) is not None
+    ):
+        return
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{out} is inside the dataset {request.data}, where it would be read as a class; choose a place beside it"
+        )
+
+
+def _how(classifier: Classifier) -> list[str]:
+    """Which sentences and published settings were used; methods without either need no word."""
+    notes = []
+    if classifier.facts["sentences"]:
+        count = classifier.facts["sentences_per_class"]
+        notes.append(sentences_line(classifier.facts["sentences"], count))
+    if classifier.facts["published_settings"]:
+        notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
+    if (views := classifier.facts["views"]) != 1:
+        how = (
+            "a new random crop of each training image in every epoch"
+            if views == "per-epoch"
+            else f"{views} random crops of each training image"
+        )
+        notes.append(f"Views: {how}; test images are seen by their centre crop.")
+    if classifier.backbone.precision != "float32":
+        notes.append(f"Image features: computed in {classifier.backbone.precision}.")
+    return notes
+
+
+def _write_draw(
+    request: TrainRequest,
+    data: Dataset,
+    draw: npt.NDArray[np.int64],
+    val_draw: npt.NDArray[np.int64],
+    path: Path,
+) -> None:
+    """Which images were drawn for training and, if a method chose on them, for validation."""
+    content: dict[str, Any] = {"shots": request.shots, "seed": request.seeds[0]}
+    for name, positions in (("train", draw), ("val", val_draw)):
+        if name == "train" or len(positions):
+            content[name] = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in positions]
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")

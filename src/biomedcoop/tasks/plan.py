@@ -1,0 +1,163 @@
+"""The plan of a fit: which images are drawn, with what settings and sentences. It needs neither images nor backbone, so what is
+wrong with a request is found before long work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.data.catalogue import find
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
+from biomedcoop.errors import UserError
+from biomedcoop.prompts import Sentences
+from biomedcoop.prompts.sentences import length_notes, sentences_line
+from biomedcoop.tasks.request import MAX_VIEWS, FitRequest
+from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_per_class
+
+if TYPE_CHECKING:
+    from biomedcoop.backbones.base import Backbone
+    from biomedcoop.methods import Method
+
+Draw = npt.NDArray[np.int64]
+"""Positions of drawn images in the dataset."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that passed every check that needs neither images nor backbone.
+
+    Attributes:
+        request: what was asked for.
+        data: the images.
+        method, settings: the method and its settings, resolved.
+        benchmark: name of the benchmark dataset, or None.
+        modality, organ: what the images show, as far as known.
+        sentences: of every class; None for a method that reads none.
+        draws, val_draws: training and validation images of each run.
+        published: settings published for this dataset are used.
+        views: views of each training image; ``per_epoch``: view e is for epoch e.
+        notes: what the user should know before the work starts.
+    """
+
+    request: FitRequest
+    data: Dataset
+    method: Method
+    settings: Any
+    benchmark: str | None
+    modality: str | None
+    organ: str | None
+    sentences: Sentences | None
+    draws: list[Draw]
+    val_draws: list[Draw]
+    published: bool
+    views: int
+    per_epoch: bool
+    notes: tuple[str, ...]
+
+    @property
+    def drawn(self) -> Draw:
+        """Every image that is learned from or chosen on, in order, once."""
+        return np.unique(np.concatenate([*self.draws, *self.val_draws]))
+
+    def notes_with(self, backbone: Backbone) -> list[str]:
+        """All notes, with those on sentences that the backbone cuts."""
+        if self.sentences is None:
+            return list(self.notes)
+        return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
+
+
+def plan_fit(request: FitRequest, data: Dataset) -> Plan:
+    """Resolve a request on a dataset.
+
+    Raises:
+        UserError: a method, setting or recipe that is not there; too few images or classes; sentences that cannot be used.
+    """
+    from biomedcoop.methods import get_method
+
+    method = get_method(request.method)
+    if len(data.class_names) < 2:
+        raise UserError(
+            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier tells at least two apart; "
+            "add images of another class"
+        )
+    entry = find(data.name, data.class_names)
+    settings = method.settings(request.settings, request.recipe, entry.recipe if entry else None)
+    views, per_epoch = _views(method, settings, request.views)
+    modality, organ = modality_and_organ(data, request.modality, request.organ)
+    sentences = find_sentences(data, request.prompts, modality, organ) if method.abilities.uses_sentences else None
+    notes = []
+    if sentences is not None and sentences.chosen:
+        notes.append(sentences_line(sentences.origin, used_per_class(sentences, settings)))
+    draws, val_draws = _draws(request, data, method)
+    if method.abilities.needs_validation and not data.counts("val").any():
+        notes.append(
+            f"{method.name} chooses on validation images; as the data have no validation split, {len(val_draws[0])} "
+            "training images that were not drawn were taken."
+        )
+    return Plan(
+        request=request,
+        data=data,
+        method=method,
+        settings=settings,
+        benchmark=entry.name if entry else None,
+        modality=modality,
+        organ=organ,
+        sentences=sentences,
+        draws=draws,
+        val_draws=val_draws,
+        published=entry is not None and method.published_for(entry.recipe, request.recipe),
+        views=views,
+        per_epoch=per_epoch,
+        notes=tuple(notes),
+    )
+
+
+def _draws(request: FitRequest, data: Dataset, method: Method) -> tuple[list[Draw], list[Draw]]:
+    """Training and validation images of each run."""
+    nothing = [np.zeros(0, dtype=np.int64) for _ in request.seeds]
+    if not method.abilities.uses_images:
+        return nothing, nothing
+    shots = request.shots
+    drawn = [sample_few_shot(data, shots, seed, request.repeat_shots) for seed in request.seeds]
+    draws = [train for train, _ in drawn]
+    if not method.abilities.needs_validation:
+        return draws, nothing
+    if data.counts("val").any():
+        return draws, [val for _, val in drawn]
+    return draws, [
+        _held_out(method, data, train, shots, seed) for train, seed in zip(draws, request.seeds, strict=True)
+    ]
+
+
+def _held_out(method: Method, data: Dataset, drawn: Draw, shots: int, seed: int) -> Draw:
+    """Validation images from the training images that were not drawn."""
+    from biomedcoop.methods import all_methods
+
+    try:
+        return sample_validation(data, drawn, shots, seed)
+    except UserError as error:
+        able = [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation]
+        raise UserError(
+            f"{method.name} needs validation images, {error}; or choose a method that needs none: {', '.join(able)}"
+        ) from error
+
+
+def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
+    """How many views of each training image, and whether each belongs to an epoch."""
+    uses_images = method.abilities.uses_images
+    if isinstance(views, int):
+        return (views if uses_images else 1), False
+    if method.abilities.needs_all_views:
+        raise UserError(
+            f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number, "
+            "or leave the method out"
+        )
+    if uses_images and settings.epochs > MAX_VIEWS:
+        raise UserError(
+            f"views='per-epoch' with epochs={settings.epochs} is more than {MAX_VIEWS} crops of an image; lower epochs"
+        )
+    return (settings.epochs, True) if uses_images else (1, False)

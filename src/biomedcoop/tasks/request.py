@@ -1,0 +1,390 @@
+"""The request: everything that a fit needs, as one frozen value that is checked when it is made.
+
+Every way in builds it: the Python functions, the command line and a saved ``run.json``. An option is one field here; its help line,
+its place on the command line and its JSON form follow from the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from biomedcoop.backbones.base import Backbone
+
+MAX_VIEWS = 10_000
+"""Most random crops of one training image."""
+
+FORMAT_VERSION = 1
+
+Request = TypeVar("Request", bound="FitRequest")
+
+
+class FitOptions(TypedDict, total=False):
+    """Keyword arguments of :func:`biomedcoop.fit` beside data, method, backbone, shots and seed; see :class:`FitRequest`."""
+
+    recipe: str
+    settings: Mapping[str, Any] | None
+    prompts: str | os.PathLike[str]
+    modality: str | None
+    organ: str | None
+    repeat_shots: bool
+    views: int | str
+    device: torch.device | str
+    precision: str
+
+
+class TrainOptions(FitOptions, total=False):
+    """Keyword arguments of :func:`biomedcoop.train` beside source and out; see :class:`TrainRequest`."""
+
+    method: str
+    backbone: Backbone | str | os.PathLike[str]
+    shots: int
+    seed: int
+    compare: Iterable[str]
+    split_file: str | os.PathLike[str] | None
+    n_bootstrap: int
+
+
+def _option(default: Any, help: str, check: Callable[[str, Any], Any], *, flag: str = "", shown: bool = False) -> Any:
+    """A field of a request.
+
+    Args:
+        help: one line for the command line.
+        check: returns the value in its final type, or raises a :class:`UserError`; called with the name and the value.
+        flag: name on the command line, where it is not the field's.
+        shown: part of every command, even at its default.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "check": check, "flag": flag, "shown": shown})
+
+
+def _text(example: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise UserError(f"{name}={value!r} must be a name, e.g. {name}='{example}'")
+        return value
+
+    return check
+
+
+def _words(example: str) -> Callable[[str, Any], str | None]:
+    def check(name: str, value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+            raise UserError(f"{name}={value!r} must be a word or a few, e.g. {name}='{example}'")
+        return value
+
+    return check
+
+
+def _whole(example: int, least: int | None = None) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
+            want = "a whole number" if least is None else f"a whole number from {least} on"
+            raise UserError(f"{name}={value!r} must be {want}, e.g. {name}={example}")
+        return int(value)
+
+    return check
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def _seeds(_: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, (str, bytes, Set)) or not isinstance(value, Collection):
+        raise UserError(f"seeds={value!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
+    listed = list(value)
+    whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
+    if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
+        raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
+    return tuple(int(seed) for seed in listed)
+
+
+def _settings(_: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"settings={value!r} must be a dict, e.g. settings={{'epochs': 50}}")
+    return dict(value)
+
+
+def _methods(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
+    return tuple(_text("zero-shot")(name, method) for method in value)
+
+
+def _prompts(_: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise UserError(
+            f"prompts must be a word or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
+        )
+    return os.fspath(value)
+
+
+def _views(_: str, value: Any) -> int | str:
+    if value == "per-epoch":
+        return "per-epoch"
+    try:
+        number = int(value)
+        whole = number == float(value) and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        whole, number = False, 0
+    if not whole or not 1 <= number <= MAX_VIEWS:
+        raise UserError(f"views={value!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
+    return number
+
+
+def _path(name: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise UserError(f"{name}={value!r} must be a path")
+    return None if value is None else os.fspath(value)
+
+
+def _backbone(_: str, value: Any) -> Any:
+    from biomedcoop.backbones.base import Backbone
+
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, (str, Backbone)):
+        raise UserError(f"backbone={value!r} must be a name, a folder or what load_backbone returns")
+    return value
+
+
+def _device(_: str, value: Any) -> str:
+    return str(value)
+
+
+def _data(_: str, value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, (str, Dataset)):
+        raise UserError(f"data must be what load_dataset returns, not {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What is fitted to which images.
+
+    Attributes:
+        data: a dataset, or the path or name that :func:`biomedcoop.load_dataset` takes.
+        method: name of an adaptation method.
+        backbone: a loaded backbone, or the name or folder of one.
+        shots: images per class.
+        seeds: one run each; a seed draws the training images and orders the batches.
+        settings: single settings of the method, over the recipe's.
+        prompts: sentences about the classes; see :func:`biomedcoop.prompts.sentences_for`.
+        modality, organ: what the images show; the library's sentences are taken for images of that kind only. Known for a
+            benchmark dataset and a simulated one.
+        recipe: named set of settings: "paper" (published, with those published for the dataset), "base-to-novel" (published for
+            that protocol), "default" (one setting for every dataset), "fast" (trains in about a tenth of the published time).
+        views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
+            drawn at each step), "per-epoch" a new random crop in each epoch, as published.
+        repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
+        device: where a backbone that is given by name runs.
+        precision: of its image tower; see :func:`biomedcoop.load_backbone`.
+
+    Raises:
+        UserError: a value of the wrong type or out of range; the line says what to give.
+    """
+
+    data: Dataset | str = dataclasses.field(
+        metadata={
+            "help": "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or the name of "
+            "a dataset in the folder that BIOMEDCOOP_DATA names.",
+            "check": _data,
+            "flag": "",
+            "shown": True,
+        }
+    )
+    method: str = _option(
+        "biomedcoop", "Adaptation method ('biomedcoop methods list').", _text("biomedcoop"), shown=True
+    )
+    backbone: Backbone | str = _option(  # noqa: RUF009
+        "mini", "Name ('biomedcoop backbones list') or folder in open_clip layout.", _backbone, shown=True
+    )
+    shots: int = _option(16, "Training images per class.", _whole(16), shown=True)
+    seeds: tuple[int, ...] = _option(
+        (1,), "Draws the training images and orders the batches.", _seeds, flag="seed", shown=True
+    )
+    recipe: str = _option(
+        "paper",
+        "Named set of settings: paper (published, those of the dataset where there are any), base-to-novel (published for that "
+        "protocol), default (one setting for every dataset), or fast (trains in about a tenth of the published time).",
+        _text("paper"),
+    )
+    settings: Mapping[str, Any] = _option(
+        None, "A setting of the method, e.g. --set epochs=50; may be repeated.", _settings, flag="set"
+    )
+    prompts: str = _option(
+        "auto",
+        "Sentences about the classes: auto (the shipped library where it fits the images, else templates), library[:NAME], "
+        "templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
+        _prompts,
+    )
+    modality: str | None = _option(
+        None, "Modality of the images, e.g. CT; auto needs it for data of your own.", _words("CT")
+    )
+    organ: str | None = _option(
+        None, "Organ that the images show, e.g. kidney; auto needs it for data of your own.", _words("kidney")
+    )
+    views: int | str = _option(
+        1,
+        "What is learned from each training image: 1 (its centre crop), a number of random crops, or per-epoch (a new random "
+        "crop in each epoch, as published; so many more images to encode).",
+        _views,
+    )
+    repeat_shots: bool = _option(False, "Draw small classes with repetition.", _yes_or_no)
+    device: str = _option("cpu", "cpu, cuda, cuda:1, mps.", _device)
+    precision: str = _option(
+        "float32",
+        "Precision of the image encoder: float32, bfloat16 (faster where the processor has units for it), int8 (for CPUs "
+        "without, a little less exact), or auto (measures, and takes bfloat16 where that is at least 1.5 times as fast; see "
+        "'biomedcoop doctor').",
+        _text("float32"),
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
+
+    @classmethod
+    def names(cls, one_seed: bool = False) -> dict[str, str]:
+        """Public name of every option and the field behind it; ``seed`` where there is one run."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return {"seed" if one_seed and name == "seeds" else name: name for name in names}
+
+    @classmethod
+    def of(cls: type[Request], given: Mapping[str, Any], one_seed: bool = False) -> Request:
+        """A request from keyword arguments.
+
+        Raises:
+            UserError: an unknown argument (with the nearest name), or a value that cannot be used.
+        """
+        known = cls.names(one_seed)
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise UserError(
+                    f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(known)}"
+                )
+        values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in given.items()}
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values.
+
+        Raises:
+            UserError: the data are no path or name.
+        """
+        if isinstance(self.data, Dataset):
+            raise UserError("a dataset in hand has no JSON form; make the request with its path or name")
+        values = {name: getattr(self, field) for name, field in self.names().items()}
+        if "seed" in values:
+            (values["seed"],) = self.seeds
+        values["backbone"] = self.backbone if isinstance(self.backbone, str) else self.backbone.name
+        return {"format": FORMAT_VERSION, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+    @classmethod
+    def from_dict(cls: type[Request], content: Any, over: Mapping[str, Any], where: str = "request") -> Request:
+        """The request of :meth:`to_dict`, with single options over it.
+
+        Args:
+            where: names the source in error lines.
+
+        Raises:
+            UserError: not a request, of a newer format, or a value that cannot be used.
+        """
+        if not isinstance(content, Mapping) or type(content.get("format")) is not int:
+            raise UserError(f"{where} is no saved request; give the run.json of a run folder")
+        if content["format"] > FORMAT_VERSION:
+            raise UserError(
+                f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
+            )
+        values = {"data": over.get("data"), **{key: value for key, value in content.items() if key != "format"}}
+        try:
+            cls.of(values)  # so that an error names the file where the fault is the file's
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        return cls.of({**values, **over})
+
+    @classmethod
+    def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any]) -> Request:
+        """The request in a ``run.json``, with single options over it; errors are those of :meth:`from_dict`."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be read ({error.strerror or error}); give the run.json of a run folder"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} is no JSON ({error}); give the run.json of a run folder") from error
+        return cls.from_dict(content, over, os.fspath(path))
+
+    def command(self) -> str:
+        """The command that repeats the request, with names in place of paths: it can be passed on."""
+        words: list[str] = []
+        fields = dataclasses.fields(self)
+        for field in sorted(fields, key=lambda field: not field.metadata["shown"]):
+            value = getattr(self, field.name)
+            flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
+            if not field.metadata["shown"] and value == field.metadata["check"](field.name, field.default):
+                continue
+            if value is True:
+                words.append(flag)
+            elif isinstance(value, Mapping):
+                for key, one in value.items():
+                    words += [flag, f"{key}={one}"]
+            elif isinstance(value, tuple):
+                words += [flag, ",".join(map(str, value)) or "none"]
+            else:
+                words += [flag, self._public(field.name, value)]
+        return shlex.join(["biomedcoop", "train", *words, "--out", "run"])
+
+    @staticmethod
+    def _public(name: str, value: Any) -> str:
+        """A value without this machine's folders."""
+        if name in ("data", "backbone", "prompts", "split_file"):
+            return Path(value).name if isinstance(value, str) else str(value.name)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class TrainRequest(FitRequest):
+    """A fit, its test and what it is compared with: the main job.
+
+    Attributes:
+        compare: methods that are tested beside ``method`` on the same images, with the same draw and seed.
+        split_file: a split JSON in place of the data's own split.
+        n_bootstrap: resamples behind each interval.
+    """
+
+    compare: tuple[str, ...] = _option(
+        ("zero-shot",), "Methods to test beside it, separated by commas; 'none' for none.", _methods, shown=True
+    )
+    split_file: str | None = _option(None, "Split JSON to use in place of the data's own split.", _path)
+    n_bootstrap: int = _option(1000, "Resamples behind each 95 % interval.", _whole(1000, 1))
+
+    @classmethod
+    def names(cls, one_seed: bool = True) -> dict[str, str]:
+        return super().names(one_seed=True)
+
+    @classmethod
+    def of(cls: type[Request], given: Mapping[str, Any], one_seed: bool = True) -> Request:
+        return super().of(given, one_seed=True)

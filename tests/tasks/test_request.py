@@ -1,0 +1,157 @@
+"""The request: checked when it is made, the same in Python, JSON and on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.tasks.request import FitOptions, FitRequest, TrainOptions, TrainRequest
+
+MANY = TrainRequest(
+    data="scans/ct.csv",
+    method="coop",
+    backbone="models/large",
+    shots=4,
+    seeds=(7,),
+    recipe="fast",
+    settings={"epochs": 3, "lr": 0.01},
+    prompts="my words/words.json",
+    modality="CT",
+    organ="kidney",
+    views="per-epoch",
+    repeat_shots=True,
+    device="cuda:1",
+    precision="bfloat16",
+    compare=("kgcoop", "zero-shot"),
+    split_file="splits/one.json",
+    n_bootstrap=50,
+)
+
+
+def test_json_and_back() -> None:
+    assert TrainRequest.from_dict(json.loads(json.dumps(MANY.to_dict())), {}) == MANY
+    assert MANY.to_dict()["seed"] == 7
+    several = FitRequest(data="scans", seeds=[1, 2])
+    assert FitRequest.from_dict(several.to_dict(), {}) == several
+    assert several.to_dict()["seeds"] == [1, 2]
+
+
+def test_single_options_go_over_a_saved_request() -> None:
+    found = TrainRequest.from_dict(MANY.to_dict(), {"seed": 2, "shots": 8})
+    assert found == dataclasses.replace(MANY, seeds=(2,), shots=8)
+
+
+def test_every_option_that_is_not_a_default_is_in_the_command_without_folders() -> None:
+    assert MANY.command() == (
+        "biomedcoop train --data ct.csv --method coop --backbone large --shots 4 --seed 7 "
+        "--compare kgcoop,zero-shot --recipe fast --set epochs=3 --set lr=0.01 --prompts words.json --modality CT "
+        "--organ kidney --views per-epoch --repeat-shots --device cuda:1 --precision bfloat16 --split-file one.json "
+        "--n-bootstrap 50 --out run"
+    )
+    assert TrainRequest(data="scans", compare=()).command() == (
+        "biomedcoop train --data scans --method biomedcoop --backbone mini --shots 16 --seed 1 --compare none --out run"
+    )
+
+
+def test_values_take_their_final_type(tiny: Backbone) -> None:
+    request = FitRequest(Path("scans"), backbone=tiny, settings=None, prompts=Path("words.json"), views="3", seeds=[2])
+    assert (request.data, request.settings, request.prompts, request.views) == ("scans", {}, "words.json", 3)
+    assert request.seeds == (2,)
+    assert request.to_dict()["backbone"] == tiny.name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        request.shots = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"shots": "many"}, "shots='many' must be a whole number, e.g. shots=16"),
+        ({"shots": True}, "shots=True must be a whole number"),
+        ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
+        ({"recipe": 3}, "recipe=3 must be a name, e.g. recipe='paper'"),
+        ({"views": 0}, "views=0 must be a whole number from 1 to 10000, or per-epoch"),
+        ({"views": 1.5}, "views=1.5 must be a whole number"),
+        ({"repeat_shots": "yes"}, "repeat_shots='yes' must be True or False"),
+        ({"modality": " "}, "modality=' ' must be a word or a few, e.g. modality='CT'"),
+        ({"settings": ["epochs=3"]}, "must be a dict, e.g. settings={'epochs': 50}"),
+        ({"prompts": {"a": ["b"]}}, "prompts must be a word or a path, not dict"),
+        ({"precision": 16}, "precision=16 must be a name"),
+        ({"compare": "coop"}, "compare='coop' must be a list of methods"),
+        ({"compare": [3]}, "compare=3 must be a name"),
+        ({"n_bootstrap": 0}, "n_bootstrap=0 must be a whole number from 1 on"),
+        ({"split_file": 3}, "split_file=3 must be a path"),
+        ({"seed": -1}, r"seeds \[-1\]: give at least one"),
+        ({"seeds": [1]}, "no option 'seeds'; did you mean seed"),
+        ({"shot": 3}, "no option 'shot'; did you mean shots"),
+        ({"data": 3}, "data must be what load_dataset returns, not int"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(bc.UserError, match=words.replace("(", r"\(")) as caught:
+        TrainRequest.of({"data": "scans", **given})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no saved request"),
+        ("{}", "is no saved request"),
+        ('{"format": 99, "data": "x"}', "has format 99, this version reads up to 1; upgrade biomedcoop"),
+        ('{"format": 1, "data": "x", "shot": 3}', "no option 'shot'; did you mean shots"),
+        ('{"format": 1, "shots": 3}', "data must be"),
+    ],
+)
+def test_files_that_are_no_request(tmp_path: Path, content: str, words: str) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(bc.UserError, match=words) as caught:
+        TrainRequest.read(file, {})
+    assert str(file) in str(caught.value)
+    with pytest.raises(bc.UserError, match=r"missing\.json: cannot be read"):
+        TrainRequest.read(tmp_path / "missing.json", {})
+
+
+def test_a_dataset_in_hand_has_no_json(discs: Path) -> None:
+    with pytest.raises(bc.UserError, match="make the request with its path or name"):
+        FitRequest(bc.load_dataset(discs)).to_dict()
+
+
+def test_the_typed_keywords_are_the_fields() -> None:
+    fit = {field.name for field in dataclasses.fields(FitRequest)}
+    assert fit - set(FitOptions.__annotations__) == {"data", "method", "backbone", "shots", "seeds"}
+    assert set(FitOptions.__annotations__) <= fit
+    train = set(TrainRequest.names())
+    assert train - set(TrainOptions.__annotations__) == {"data"}
+    assert set(TrainOptions.__annotations__) <= train
+
+
+def test_the_command_line_takes_a_saved_request(
+    cli: Callable[..., Any], discs: Path, parity: Path, tmp_path: Path
+) -> None:
+    first = cli("train", "--data", discs, "--backbone", parity / "model", "--method", "tip-adapter", "--shots", 2,
+                "--set", "logit_scale=20", "--compare", "none", "--n-bootstrap", 20, "--out", tmp_path / "first")  # fmt: skip
+    assert first.status == 0, first.err
+    again = cli(
+        "train", "--config", tmp_path / "first" / "run.json", "--seed", 2, "--json", "--out", tmp_path / "second"
+    )
+    assert again.status == 0, again.err
+    found = json.loads(again.out)
+    assert (found["method"], found["shots"], found["seed"], found["settings"]["logit_scale"]) == (
+        "tip-adapter",
+        2,
+        2,
+        20,
+    )
+    assert list(found["rows"]) == ["tip-adapter", "majority class"]
+    nothing = cli("train", "--out", tmp_path / "third")
+    assert (nothing.status, nothing.err.count("\n")) == (2, 1)
+    assert "--config" in nothing.err
