@@ -135,6 +135,7 @@ def test_raw_pixels_are_not_enough(pool: Pool) -> None:
     assert np.mean(scores) < 0.70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_name", "label"), [("breast-ultrasound", 0), ("breast-ultrasound", 1), *(("kidney-ct", c) for c in range(3))]
 )
