@@ -41,7 +41,9 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crop_reader import CropReader
-from biomedcoop.features.encode import encode_crops, encode_images, image_batch, run_ahead
+from biomedcoop.features.images import encode_images
+from biomedcoop.features.parallel import run_ahead
+from biomedcoop.features.passes import encode_crops, image_batch
 from biomedcoop.output import write_atomically
 
 IMAGES = {"full-size": 24, "mini": 512}

@@ -22,6 +22,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, enc
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.methods import get_method
+from biomedcoop.methods.recipes import recipe_settings
 from methods import COST, answers, task_of
 
 SHOTS = (1, 4, 16)
@@ -100,7 +101,7 @@ def cells(datasets: list[str], split: str) -> list[Cell]:
                         label = named(given).replace(", ", "-")
                         found.append(Cell(dataset, candidate_key(name, given, shots), f"{file}-{label}", shots / 10))
                 else:
-                    label = named(dict(get_method(name).changed("fast"))).replace(", ", "-")
+                    label = named(recipe_settings("fast", name)).replace(", ", "-")
                     found.append(Cell(dataset, (name, shots, "fast", (), split), f"{file}-fast-{label}", shots / 10))
     return found
 
@@ -131,7 +132,7 @@ def print_accuracy(args: argparse.Namespace) -> None:
         rows = {f"fast − paper, {k}": ([columns[f"fast, {k}"]], [columns[f"paper, {k}"]]) for k in SHOTS}
         every = {r: [columns[f"{r}, {k}"] for k in SHOTS] for r in ("paper", "fast")}
         rows["fast − paper, mean"] = (every["fast"], every["paper"])
-        changed = named(dict(get_method(name).changed("fast")))
+        changed = named(recipe_settings("fast", name))
         title = f"{name}: fast ({changed}) against paper on test images"
         section(title, dataset_table(results, columns), difference_table(results, rows))
 
@@ -141,7 +142,7 @@ def seconds(dataset: str, backbone: str, name: str, shots: int, recipe: str) -> 
     data, features = encoded(dataset, backbone)
     entry = find(data.name, data.class_names)
     method = get_method(name)
-    settings = method.settings({}, recipe, entry.recipe if entry else None)
+    settings = method.settings({}, recipe, entry.name if entry else None)
     task = task_of(data, features, backbone, shots, method.abilities.uses_sentences, SEEDS)
     begin = time.perf_counter()
     method.fit(task, settings, list(SEEDS))

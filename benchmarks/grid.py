@@ -38,7 +38,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from biomedcoop import load_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
-from biomedcoop.features.encode import encode_crops, encode_texts
+from biomedcoop.features.passes import encode_crops
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, all_methods, get_method
 from biomedcoop.methods.context import ClassPrompts
 from biomedcoop.threads import torch_threads
@@ -72,7 +73,7 @@ def whole_grid(dataset: str, backbone: str) -> dict[str, Any]:
     test = features[data.indices("test")]
     seconds: dict[str, dict[str, float]] = {}
     for name, method in all_methods().items():
-        settings = method.settings({}, "paper", entry.recipe if entry else None)
+        settings = method.settings({}, "paper", entry.name if entry else None)
         seconds[name] = {}
         for shots in SHOTS if method.abilities.uses_images else (0,):
             begin = time.perf_counter()

@@ -24,7 +24,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, all_methods, get_method
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -67,7 +67,7 @@ def answers(
     truth = torch.from_numpy(data.labels[scored])
     method = get_method(name)
     entry = find(data.name, data.class_names)
-    settings = method.settings(dict(given), recipe, entry.recipe if entry else None)
+    settings = method.settings(dict(given), recipe, entry.name if entry else None)
     task = task_of(data, features, backbone, shots, method.abilities.uses_sentences, SEEDS)
     right = []
     for state in method.fit(task, settings, list(SEEDS)):

@@ -23,11 +23,14 @@ from biomedcoop import load_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.reading import read_image, resize_and_crop
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, resampled_weights
-from biomedcoop.features.encode import encode_images, encode_texts, run_ahead
+from biomedcoop.features.images import encode_images
+from biomedcoop.features.parallel import run_ahead
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.output import write_atomically
 from biomedcoop.prompts import sentences_for

@@ -28,7 +28,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.output import write_atomically
 from biomedcoop.prompts import sentences_for
 

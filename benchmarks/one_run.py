@@ -33,8 +33,8 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.cli.options import parse_settings
 from biomedcoop.methods import get_method
-from biomedcoop.methods.base import RECIPES
 from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
+from biomedcoop.methods.recipes import RECIPES
 from biomedcoop.methods.training import steps_in
 
 CLASSES, SHOTS, TEST_IMAGES, SENTENCES, BATCH, TEST_BATCH = 4, 16, 400, 50, 4, 100
@@ -46,8 +46,8 @@ GOALS = {("paper", "cold"): 20, ("paper", "warm"): 25, ("fast", "cold"): 60, ("f
 
 PARTS = {
     "load the backbone": ("backbones/registry.py", "load_backbone"),
-    "encode images": ("features/encode.py", "encode_images"),
-    "encode sentences": ("features/encode.py", "encode_texts"),
+    "encode images": ("features/images.py", "encode_images"),
+    "encode sentences": ("features/texts.py", "encode_texts"),
     "train": ("methods/context.py", "fit"),
     "score the test images": ("evaluation/metrics.py", "score"),
 }

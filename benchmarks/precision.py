@@ -19,7 +19,7 @@ from mini_accuracy import GROUPS, SEEDS
 from biomedcoop import load_dataset
 from biomedcoop.api import fit_runs, predict_dataset
 from biomedcoop.backbones import load_backbone
-from biomedcoop.features.encode import encode_images
+from biomedcoop.features.images import encode_images
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 METHODS = ("zero-shot", "tip-adapter", "lp++")

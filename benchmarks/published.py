@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Drop
+from biomedcoop.backbones.checkpoint import read_weights
 from biomedcoop.backbones.open_clip import OpenClipBackbone, Towers
-from biomedcoop.backbones.open_clip_files import read_weights
 from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
 
 DROPOUT = 0.1
@@ -90,7 +90,7 @@ class Published:
     ) -> None:
         self.backbone, self.teacher, self.settings, self.drop = backbone, teacher, settings, drop
         ids = padded(backbone, [f"{settings.context_words} {name}." for name in class_names])
-        m = settings.context_length
+        m = settings.n_context
         with torch.no_grad():
             embeddings = backbone.embed_tokens(ids)
         self.mask = backbone.mask(ids)

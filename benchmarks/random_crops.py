@@ -24,7 +24,7 @@ from study import Cell, Results, arguments, dataset_table, difference_table, enc
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
-from biomedcoop.features.encode import encode_views
+from biomedcoop.features.images import encode_views
 from biomedcoop.methods import Method, Task, get_method
 from methods import task_of
 
@@ -35,7 +35,7 @@ VIEWS = {4: (1, 4, 16, "per-epoch"), 16: (1, 4)}
 
 def settings_of(name: str, data: Dataset) -> Any:
     entry = find(data.name, data.class_names)
-    return get_method(name).settings({}, "default", entry.recipe if entry else None)
+    return get_method(name).settings({}, "default", entry.name if entry else None)
 
 
 def views_of(name: str, shots: int) -> list[int | str]:

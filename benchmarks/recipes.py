@@ -16,7 +16,7 @@ from typing import Any
 from command import start
 from study import Cell, Results, arguments, dataset_table, difference_table, number, run_cells, section
 
-from biomedcoop.methods import get_method
+from biomedcoop.methods.recipes import recipe_settings
 from methods import answers
 
 SHOTS = (4,)
@@ -57,10 +57,12 @@ def cells(datasets: list[str], split: str) -> list[Cell]:
                     for shots in SHOTS:
                         file = f"val-{dataset}-{name}-{shots}-{named(given).replace(', ', '-')}"
                         found.append(Cell(dataset, key_of(name, given, shots), file, shots))
-            elif get_method(name).tuned:
+            elif recipe_settings("default", name):
                 for recipe in ("paper", "default"):
                     for shots in TEST_SHOTS:
-                        tuned = named(dict(get_method(name).tuned)).replace(", ", "-") if recipe == "default" else ""
+                        tuned = (
+                            named(recipe_settings("default", name)).replace(", ", "-") if recipe == "default" else ""
+                        )
                         file = f"test-{dataset}-{name}-{shots}-{recipe}-{tuned}"
                         found.append(Cell(dataset, (name, shots, recipe, (), "test"), file, shots))
     return found
@@ -88,12 +90,12 @@ def main() -> None:
         section(f"{name}: candidates on validation images, {SHOTS[0]} per class", candidate_table(results, name))
     results = run_cells(compute, cells(args.datasets, "test"), args)
     for name in CANDIDATES:
-        if tuned := get_method(name).tuned:
+        if tuned := recipe_settings("default", name):
             columns = {f"{r}, {k}": (name, k, r, (), "test") for k in TEST_SHOTS for r in ("paper", "default")}
             rows = {f"default − paper, {k}": ([columns[f"default, {k}"]], [columns[f"paper, {k}"]]) for k in TEST_SHOTS}
             every = {r: [columns[f"{r}, {k}"] for k in TEST_SHOTS] for r in ("paper", "default")}
             rows["default − paper, mean"] = (every["default"], every["paper"])
-            title = f"{name}: default ({named(dict(tuned))}) against paper on test images"
+            title = f"{name}: default ({named(tuned)}) against paper on test images"
             section(title, dataset_table(results, columns), difference_table(results, rows))
 
 

@@ -33,7 +33,7 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.features.encode import encode_images
+from biomedcoop.features.images import encode_images
 from biomedcoop.output import write_atomically
 
 STUDENT = {5: 2.776, 6: 2.571}

@@ -66,7 +66,7 @@ class Ours:
 
     def lay_out(self) -> float:
         """Lay out the weights, as before a whole training, and say how many seconds that takes."""
-        self.prompts.lay_out(MANY_PASSES)
+        self.prompts.prepack(MANY_PASSES)
         first, second = (self.text_pass(1) for _ in range(2))
         return max(0.0, first - second)
 

@@ -27,7 +27,7 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_texts
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Task, get_method
 from biomedcoop.prompts import sentences_for
 from biomedcoop.prompts.library import templates_of
@@ -120,7 +120,7 @@ def compute(dataset: str, key: Any, backbone_name: str) -> list[list[int]]:
     if threshold is not None:
         given["threshold"] = threshold
     entry = find(data.name, data.class_names)
-    settings = method.settings(given, "paper", entry.recipe if entry else None)
+    settings = method.settings(given, "paper", entry.name if entry else None)
     right = []
     together = [[seed] for seed in SEEDS] if words_name in DRAWN else [list(SEEDS)]
     for seeds in together:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.output import check_new_folder, check_writable, new_file, new_folder, write_atomically
+from biomedcoop.output import check_new_file, check_new_folder, check_writable, new_file, new_folder, write_atomically
 
 MARK = "metrics.json"
 
@@ -391,3 +391,19 @@ def test_what_is_no_file_is_written_as_it_is(place: Path) -> None:
     write_atomically(place / "link", b"new")
     assert (place / "link").is_symlink()
     assert files_below(place) == {"file": "new", "link": "new"}
+
+
+def test_a_file_is_refused_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "there.csv").write_text("old")
+    for name, message in (
+        ("folder", "folder is a folder; name a file"),
+        ("there.csv", "there.csv exists already; choose another name or pass --overwrite"),
+        ("nowhere/new.csv", "nowhere is no folder; make it first or choose another place"),
+        ("there.csv/new.csv", "there.csv is no folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_new_file(tmp_path / name, overwrite=False)
+    check_new_file(tmp_path / "new.csv", overwrite=False)
+    check_new_file(tmp_path / "there.csv", overwrite=True)
+    assert files_below(tmp_path) == {"there.csv": "old"}

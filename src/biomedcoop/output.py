@@ -85,6 +85,28 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
         raise explain(path, error) from error
 
 
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Refuse early a file that could not be written at the end of long work.
+
+    Args:
+        path: the file to be written.
+        overwrite: allow it to exist.
+
+    Raises:
+        UserError: it is a folder, exists, or its folder is not there or cannot be written to.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already; choose another name or pass --overwrite")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UserError(
+            f"the folder of {path.name} does not exist: {path.parent} is no folder; make it first or choose another place"
+        )
+    check_writable(folder)
+
+
 def check_writable(folder: Path) -> None:
     """Refuse early a folder in which no file can be made; it is made itself if it is not there.
 

@@ -20,8 +20,8 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.readers.files.coop_split import find_split_file
 from biomedcoop.data.readers.load import load_dataset, user_path
-from biomedcoop.data.readers.split_json import find_split_file
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
@@ -112,7 +112,8 @@ def _tested(
     progress: Progress | None,
 ) -> Tested:
     """Fit every method and test it on the same images."""
-    from biomedcoop.features.encode import encode_images, image_facts
+    from biomedcoop.features.facts import image_facts
+    from biomedcoop.features.images import encode_images
 
     part = data.part("test")
     # before training, so that an image that cannot be read is found before the long work and not after it

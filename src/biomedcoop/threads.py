@@ -56,9 +56,9 @@ def torch_cores() -> int:
     return min(available_cores(), torch.get_num_threads())
 
 
-def threads_for(products: int, runs: int = 1) -> int:
+def threads_for(macs: int, runs: int = 1) -> int:
     """Threads that share the operations of a pass of so many multiply-adds: one for each run in it, or for each ``PER_CORE``."""
-    return min(torch_cores(), max(runs, products // PER_CORE)) if products else 1
+    return min(torch_cores(), max(runs, macs // PER_CORE)) if macs else 1
 
 
 @contextmanager

@@ -35,7 +35,10 @@ from backbones.tiny_clip import (
 )
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.clip import ResNetConfig, TextConfig, Towers, TransformerConfig, ViTConfig, load_clip
+from biomedcoop.backbones.clip import load_clip
+from biomedcoop.backbones.clip_resnet import ResNetConfig
+from biomedcoop.backbones.clip_towers import TextConfig, Towers, ViTConfig
+from biomedcoop.backbones.clip_transformer import TransformerConfig
 from biomedcoop.backbones.open_clip import load_open_clip
 from biomedcoop.errors import UserError
 
@@ -268,10 +271,10 @@ def test_activations_and_their_gradients(tiny_clip_vit: Backbone, tiny_clip_resn
 def test_unknown_layers_are_refused(tiny_clip_vit: Backbone, tiny_clip_resnet: Backbone) -> None:
     for layer in ("layer4", "transformer.resblocks", "transformer.resblocks.2", ""):
         with pytest.raises(
-            UserError, match=rf"no image layer '{layer}'; for instance 'transformer\.resblocks\.1\.ln_1'"
+            UserError, match=rf"no image layer '{layer}'; a layer is, for instance, 'transformer\.resblocks\.1\.ln_1'"
         ):
             tiny_clip_vit.image_activations(pixels(), layer)
-    with pytest.raises(UserError, match="no image layer 'transformer'; for instance 'layer4'"):
+    with pytest.raises(UserError, match="no image layer 'transformer'; a layer is, for instance, 'layer4'"):
         tiny_clip_resnet.image_activations(pixels(), "transformer")
 
 
@@ -501,7 +504,7 @@ def test_tokenizers_that_cannot_be_used(vit: Path, parity: Path) -> None:
 
 
 def test_each_kind_has_its_loader(vit: Path, parity: Path) -> None:
-    with pytest.raises(UserError, match="it describes OpenAI's CLIP; load_backbone opens both kinds"):
+    with pytest.raises(UserError, match="it describes OpenAI's CLIP; load_backbone loads both kinds"):
         load_open_clip(vit)
-    with pytest.raises(UserError, match="it describes a timm ViT with a BERT; load_backbone opens both kinds"):
+    with pytest.raises(UserError, match="it describes a timm ViT with a BERT; load_backbone loads both kinds"):
         load_clip(parity / "model")

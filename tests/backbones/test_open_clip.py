@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.images.reading import read_image, resize_and_crop
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.errors import UserError
 
 WEIGHTS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
@@ -145,7 +146,7 @@ def test_activations_work_where_gradients_are_off(tiny: Backbone, images: dict[s
 def test_unknown_layers_are_refused(tiny: Backbone, images: dict[str, np.ndarray]) -> None:
     pixels = torch.from_numpy(images["test_images"][:1])
     for layer in ("blocks.2.norm1", "blocks", "", "head"):
-        with pytest.raises(UserError, match=rf"no image layer '{layer}'; for instance 'blocks\.1\.norm1'"):
+        with pytest.raises(UserError, match=rf"no image layer '{layer}'; a layer is, for instance, 'blocks\.1\.norm1'"):
             tiny.image_activations(pixels, layer)
 
 

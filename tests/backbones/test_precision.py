@@ -14,7 +14,8 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain, set_precision
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_crops, image_space
+from biomedcoop.features.passes import encode_crops
+from biomedcoop.features.spaces import image_space
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_int8_is_near_and_sees_each_image_alone(model: str, parity: Path, tmp_pa
 
 def test_int8_has_no_gradients(parity: Path) -> None:
     coarse = load_backbone(parity / "model", precision="int8")
-    with pytest.raises(UserError, match=r"gradients do not pass .* in int8; load it with precision float32"):
+    with pytest.raises(UserError, match=r"no gradients pass .* in int8; load it with precision float32"):
         coarse.image_activations(crops(coarse), "blocks.0")
     assert coarse.attention_maps(crops(coarse)).sum(-1).allclose(torch.tensor(1.0), atol=1e-3)
 
@@ -89,6 +90,6 @@ def test_other_words_are_refused(precision: str) -> None:
 def test_a_model_is_converted_once(parity: Path) -> None:
     coarse = load_backbone(parity / "model", precision="bfloat16")
     for precision in ("float32", "int8", "auto"):
-        with pytest.raises(UserError, match=f"is in bfloat16 already; load it again for precision {precision}"):
+        with pytest.raises(UserError, match=f"is already in bfloat16; load it again for precision {precision}"):
             set_precision(coarse, precision)
     assert coarse.precision == "bfloat16"

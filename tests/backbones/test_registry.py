@@ -140,8 +140,8 @@ def fetch(address: str, tmp_path: Path, **more: str) -> tuple[str, str]:
 
 
 def assert_refused(outcome: str, located: str, *words: str) -> None:
-    assert outcome.startswith("refused 'biomedclip' could not be fetched from microsoft/BiomedCLIP")
-    assert outcome.endswith("; try again, what arrived is kept")
+    assert outcome.startswith("refused 'biomedclip' cannot be downloaded from microsoft/BiomedCLIP")
+    assert outcome.endswith("; try again, files that arrived are kept")
     assert located == "located None"
     for word in words:
         assert word.lower() in outcome.lower()
@@ -267,5 +267,5 @@ def test_devices_that_cannot_be_used(device: str, parity: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mini", "biomedclap", ""])
 def test_nothing_to_download(name: str) -> None:
-    with pytest.raises(UserError, match=f"nothing to download for '{name}'; can be downloaded: biomedclip"):
+    with pytest.raises(UserError, match=f"'{name}' cannot be downloaded; choose biomedclip"):
         download(name)

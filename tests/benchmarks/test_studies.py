@@ -11,7 +11,8 @@ import recipes
 from study import Results, encoded
 
 from biomedcoop.data.sampling.few_shot import sample_few_shot
-from biomedcoop.methods import all_methods, get_method
+from biomedcoop.methods import all_methods
+from biomedcoop.methods.recipes import recipe_settings
 from methods import SHOTS, answers, cells, columns_at, task_of
 
 
@@ -66,7 +67,7 @@ def test_the_tables_of_fast_have_their_cells(tmp_path: Path) -> None:
     assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
     have = Results({}, tmp_path, [*validation, *test]).files
     for name, candidates in fast.CANDIDATES.items():
-        assert candidates[0] == get_method(name).fast
+        assert {**recipe_settings("default", name), **candidates[0]} == recipe_settings("fast", name)
         for shots in fast.SHOTS:
             assert all(("busi", fast.candidate_key(name, given, shots)) in have for given in candidates)
             assert all(("busi", (name, shots, r, (), s)) in have for r, s in (("paper", "val"), ("paper", "test")))

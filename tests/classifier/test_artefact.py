@@ -186,6 +186,11 @@ def test_tensors_that_make_no_classifier(saved: Path, tiny: Backbone, change: Ch
         {"backbone": {}},
         {"settings": None},
         {"facts": []},
+        {"temperature": 0},
+        {"temperature": -1.0},
+        {"temperature": "2"},
+        {"temperature": True},
+        {"temperature": float("inf")},
     ],
 )
 def test_a_description_that_makes_no_sense(saved: Path, tiny: Backbone, changes: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from biomedcoop.methods import all_methods, get_method
+from biomedcoop.methods import all_methods
+from biomedcoop.methods.recipes import recipe_settings
 
 TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
 Cli = Callable[..., Any]
@@ -43,11 +44,15 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     assert "1.0, others by" in cli("methods", "show", "kgcoop").out
     assert "recipe fast" in shown
     about = json.loads(cli("methods", "show", "kgcoop", "--json").out)
-    assert about["recipe_fast"] == {**about["recipe_default"], **get_method("kgcoop").fast}
+    assert about["recipe_fast"] == {**about["recipe_default"], **recipe_settings("fast", "kgcoop")}
     settings = about["settings"]
-    assert settings["weight"] == {"default": 1.0, "meaning": "W, of the distance to the template's embedding."}
+    assert settings["weight"] == {
+        "default": 1.0,
+        "allowed": "at least 0",
+        "meaning": "W, weight of the distance to the template's embedding",
+    }
     assert settings["lr"]["default"] == 0.002
-    assert settings["context_length"]["meaning"].startswith("number M")
+    assert settings["n_context"]["meaning"].startswith("number M")
     assert "did you mean kgcoop" in refused("methods", "show", "kgcop")
 
 

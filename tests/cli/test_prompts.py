@@ -194,7 +194,7 @@ def test_check_all_of_the_library(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["library", "--classes", "a,b"], "'library' is all of it; with --data or --classes name a file of it"),
+        (["library", "--classes", "a,b"], "'library' means all its files; with --data or --classes name one of them"),
         (["library:bussi"], "did you mean busi?"),
         (["nowhere.json"], "nowhere.json: cannot be read"),
         (["library:busi", "--classes", "cyst"], "--classes 'cyst': name at least two classes"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.catalogue import BiomedCoOpWeights, entries, find, medmnist_class_names, medmnist_name
+from biomedcoop.data.catalogue import entries, find, medmnist_class_names, medmnist_name
 
 PARITY = Path(__file__).parents[1] / "parity_a"
 
@@ -47,16 +47,6 @@ def test_a_dataset_of_the_same_name_but_other_classes_is_not_the_benchmark() -> 
     covid = find("covid_radiography", ["covid lungs", "normal lungs"])
     assert covid is not None
     assert covid.name == "covid"
-
-
-def test_published_weights() -> None:
-    kneexray, busi = find("kneexray"), find("busi")
-    assert kneexray is not None
-    assert busi is not None
-    assert kneexray.recipe.few_shot == BiomedCoOpWeights(sccm=5.0, kdsp=20.0, threshold=1.75)
-    assert kneexray.recipe.base_to_novel == BiomedCoOpWeights(sccm=0.25, kdsp=3.0, threshold=1.25)
-    assert busi.recipe.base_to_novel is None
-    assert (busi.recipe.kgcoop_weight, busi.recipe.prograd_temperature) == (10.0, 0.25)
 
 
 def test_medmnist_names() -> None:

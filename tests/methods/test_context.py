@@ -36,7 +36,7 @@ def test_a_context_of_words_is_the_text_they_make(position: str, text: str, back
     words = len(context_module._content(backbone, "a photo of a")) - 2
     halves = [len(context_module._content(backbone, half)) - 2 for half in ("a photo", "of a")]
     assert halves[0] == halves[1] == words // 2  # else "middle" would cut a word
-    prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, class_position=position, context_length=words))
+    prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, class_position=position, n_context=words))
     with torch.no_grad():
         features = prompts.encode(prompts.initial_context([1, 2]))
         plain = backbone.encode_text([text.replace("{}", name) for name in NAMES])
@@ -48,7 +48,7 @@ def test_a_context_of_words_is_the_text_they_make(position: str, text: str, back
 def test_class_specific_contexts_start_alike_and_go_their_own_ways(backbone: Backbone) -> None:
     words = len(context_module._content(backbone, "a photo of a")) - 2
     shared, own = (
-        ClassPrompts(backbone, NAMES, replace(SETTINGS, class_specific=s, context_length=words)) for s in (False, True)
+        ClassPrompts(backbone, NAMES, replace(SETTINGS, class_specific=s, n_context=words)) for s in (False, True)
     )
     context = own.initial_context([1])
     assert context.shape == (1, 3, words, backbone.token_dim)
@@ -63,7 +63,7 @@ def test_class_specific_contexts_start_alike_and_go_their_own_ways(backbone: Bac
 
 
 def test_random_contexts_are_of_the_seed(backbone: Backbone) -> None:
-    prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, context_init="random", context_length=16))
+    prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, context_init="random", n_context=16))
     context = prompts.initial_context([5, 6])
     assert context.shape == (2, 16, backbone.token_dim)
     assert torch.equal(context[1], prompts.initial_context([6])[0])
@@ -73,7 +73,7 @@ def test_random_contexts_are_of_the_seed(backbone: Backbone) -> None:
 
 
 def test_words_stand_last_in_a_longer_context(tiny: Backbone) -> None:
-    short, long = (ClassPrompts(tiny, NAMES, replace(SETTINGS, context_length=m)) for m in (4, 7))
+    short, long = (ClassPrompts(tiny, NAMES, replace(SETTINGS, n_context=m)) for m in (4, 7))
     words, context = short.initial_context([3])[0], long.initial_context([3])[0]
     assert torch.equal(context[3:], words)
     assert 0 < float(context[:3].std()) < 2 * RANDOM_STD
@@ -87,7 +87,7 @@ def test_the_published_initial_context(tiny: Backbone) -> None:
 
 @pytest.mark.parametrize("words", ["", "   ", "word " * 200])
 def test_context_words_that_do_not_fit(words: str, tiny: Backbone) -> None:
-    with pytest.raises(UserError, match=r"context_words .* have \d+ tokens, context_length is 4; change") as caught:
+    with pytest.raises(UserError, match=r"context_words .* have \d+ tokens, n_context is 4; change") as caught:
         ClassPrompts(tiny, ["cyst"], replace(SETTINGS, context_words=words)).initial_context([1])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
@@ -96,7 +96,7 @@ def test_context_words_that_do_not_fit(words: str, tiny: Backbone) -> None:
 @pytest.mark.parametrize(("name", "m"), [("cyst " * 100, 4), ("cyst", 64)])
 def test_prompts_that_do_not_fit(name: str, m: int, tiny: Backbone) -> None:
     with pytest.raises(UserError, match=r"make (207|70) tokens, model reads 64; shorten the name or lower") as caught:
-        ClassPrompts(tiny, ["stone", name], replace(SETTINGS, context_length=m))
+        ClassPrompts(tiny, ["stone", name], replace(SETTINGS, n_context=m))
     assert len(str(caught.value)) < 250
 
 

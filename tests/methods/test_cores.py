@@ -55,15 +55,15 @@ def test_a_small_run_has_one_core_and_several_have_one_each(
 
 def test_a_large_step_is_shared(tiny: Backbone, eight_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     method, settings = get_method("biomedcoop"), get_method("biomedcoop").settings({})
-    products = method.step_products(task(tiny, 1), settings)
+    macs = method.step_macs(task(tiny, 1), settings)
     weights = sum(
         p.numel()
         for n, p in tiny.towers.named_parameters()
         if n.startswith("text.") and p.dim() == 2 and "embed" not in n
     )
     assert weights > 0
-    assert products % (2 * 3 * weights) == 0  # there and back, three classes, so many tokens
-    monkeypatch.setattr(threads, "PER_CORE", products // 3)
+    assert macs % (2 * 3 * weights) == 0  # there and back, three classes, so many tokens
+    monkeypatch.setattr(threads, "PER_CORE", macs // 3)
     assert method.threads(task(tiny, 1), settings) == 3
     assert method.threads(task(tiny, 2), settings) == 6
     assert get_method("clip-adapter").threads(task(tiny, 1), settings) == 1

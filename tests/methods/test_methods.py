@@ -17,10 +17,10 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.precision import coarsen_text
 from biomedcoop.classifier import Classifier, load
-from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Method, Task, all_methods, get_method
-from biomedcoop.methods.base import describe_settings
+from biomedcoop.methods.recipes import published_for, recipe_settings
+from biomedcoop.methods.settings import declared
 from biomedcoop.methods.tip_adapter_f import best_trial
 
 # name: settings that make it quick, and sure to learn in few steps
@@ -238,7 +238,7 @@ def test_saved_and_loaded(method: Method, backbone: Backbone, trained: Trained, 
 
 
 def describe_defaults(method: Method) -> dict[str, Any]:
-    return {name: default for name, (default, _) in describe_settings(method.settings_type).items()}
+    return {name: one.default for name, one in declared(method.settings_type).items()}
 
 
 def test_new_classes(method: Method, backbone: Backbone, trained: Trained) -> None:
@@ -268,8 +268,8 @@ def test_new_classes(method: Method, backbone: Backbone, trained: Trained) -> No
 
 
 VARIANTS = [
-    {"context_length": 1, "context_init": "random"},
-    {"context_length": 16},
+    {"n_context": 1, "context_init": "random"},
+    {"n_context": 16},
     {"context_init": "random"},
     {"class_position": "middle"},
     {"class_position": "front"},
@@ -306,7 +306,7 @@ def test_variants_of_biomedcoop_learn(
         {"class_position": "middle"},
         {"class_position": "front"},
         {"class_specific": True},
-        {"context_length": 2, "context_init": "random"},
+        {"n_context": 2, "context_init": "random"},
     ],
     ids=str,
 )
@@ -323,8 +323,9 @@ def test_variants_of_the_others_run(name: str, variant: dict[str, Any], task: Ta
 def test_settings_are_checked_and_explained(method: Method) -> None:
     with pytest.raises(UserError, match="has no setting 'nonsense'"):
         method.settings({"nonsense": 1})
-    for name, (_, meaning) in describe_settings(method.settings_type).items():
-        assert len(meaning) > 10, f"{method.name}: the docstring of its settings does not explain {name}"
+    for name, one in declared(method.settings_type).items():
+        assert len(one.meaning) > 10, f"{method.name}: its settings do not explain {name}"
+        assert one.allows(one.default), f"{method.name}: the default of {name} is not allowed"
 
 
 PUBLISHED = {
@@ -351,15 +352,13 @@ PUBLISHED = {
 
 
 def test_recipes(method: Method) -> None:
-    entry = find("busi")
-    assert entry is not None
     for recipe, values in zip(("paper", "base-to-novel"), PUBLISHED.get(method.name, ({}, {})), strict=True):
-        settings = method.settings({}, recipe, entry.recipe)
+        settings = method.settings({}, recipe, "busi")
         assert {key: getattr(settings, key) for key in values} == values
-    default = method.settings({}, "default", entry.recipe)
-    assert default == method.settings(method.tuned, "paper")
-    assert method.settings({}, "fast", entry.recipe) == method.settings(method.fast, "default")
-    assert not any(method.published_for(entry.recipe, recipe) for recipe in ("default", "fast"))
+    for recipe in ("default", "fast"):
+        one_for_all = method.settings({}, recipe, "busi")
+        assert one_for_all == method.settings({}, recipe) == method.settings(recipe_settings(recipe, method.name))
+        assert not published_for(recipe, method.name, "busi")
     with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default, fast"):
         method.settings({}, "x")
 

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.features.encode import encode_images, encode_texts
+from biomedcoop.features.images import encode_images
+from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import (
     Task,
     all_methods,
@@ -32,7 +33,8 @@ from biomedcoop.methods import (
     lp_plus_plus,
     tip_adapter_f,
 )
-from biomedcoop.methods.base import State, text_state
+from biomedcoop.methods.base import State
+from biomedcoop.methods.class_embeddings import text_state
 from biomedcoop.methods.context import MANY_PASSES, ClassPrompts, ContextMethod, run_dropout
 from biomedcoop.methods.selection import select_sentences, sentence_scores, z_scores
 from biomedcoop.methods.training import learning_rate, sgd
@@ -114,7 +116,7 @@ def replay_context(name: str, gold: Arrays, world: World, **given: Any) -> dict[
     settings = method.settings(given)
     task, runs = world.task, len(world.task.labels)
     prompts = ClassPrompts(task.backbone, task.class_names, settings)
-    prompts.lay_out(MANY_PASSES)
+    prompts.prepack(MANY_PASSES)
     start = prompts.initial_context(range(runs))
     if name != "prograd":  # whose fixture starts elsewhere, see its README
         np.testing.assert_array_equal(start[0], gold["ctx_init"])
@@ -136,7 +138,7 @@ def replay_cocoop(name: str, gold: Arrays, world: World) -> dict[str, Any]:
     settings = get_method(name).settings({"batch_size": 4})
     task, runs = world.task, len(world.task.labels)
     prompts = ClassPrompts(task.backbone, task.class_names, settings)
-    prompts.lay_out(MANY_PASSES)
+    prompts.prepack(MANY_PASSES)
     layers = [f"meta_net.linear{k}.{part}" for k in (1, 2) for part in ("weight", "bias")]
     start = [gold["ctx_init"], *(gold[f"init/{layer}"] for layer in layers)]
     parameters = [torch.from_numpy(p).expand(runs, *p.shape).clone().requires_grad_() for p in start]

@@ -28,7 +28,8 @@ from train_mini import main
 
 from biomedcoop.backbones import load_backbone
 from biomedcoop.errors import UserError
-from biomedcoop.features.encode import encode_crops, encode_texts
+from biomedcoop.features.passes import encode_crops
+from biomedcoop.features.texts import encode_texts
 
 SCRIPT = Path(__file__).parents[2] / "pretraining" / "train_mini.py"
 SMALL = ["--layers", "1", "--patch", "24", "--width", "64", "--batch", "16", "--simulated", "0"]

@@ -24,7 +24,10 @@ import pytest
 
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import check_sentences, sentences_for
-from biomedcoop.prompts.generate import DEFAULT_URL, Endpoint, Wanted, estimate, generate, messages, request_body
+from biomedcoop.prompts.generation.cost import estimate
+from biomedcoop.prompts.generation.endpoint import DEFAULT_URL, Endpoint
+from biomedcoop.prompts.generation.generate import generate
+from biomedcoop.prompts.generation.request import Wanted, messages, request_body
 
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
@@ -382,14 +385,14 @@ def test_an_endpoint_that_knows_no_schema_is_asked_in_words(model: Model, cache:
 @pytest.mark.parametrize(
     ("trouble", "reason"),
     [
-        ("html", "the reply is no chat completion"),
-        ("list", "the reply is no chat completion"),
-        ("words", "the answer is not the JSON asked for"),
-        ("not sentences", "the answer is not the JSON asked for"),
-        ("nested", "the answer is not the JSON asked for"),
-        ("half a sign", "the answer is not the JSON asked for"),
-        ("null", "the answer is not the JSON asked for"),
-        ("parts", "the answer is not the JSON asked for"),
+        ("html", "the reply is not a chat completion"),
+        ("list", "the reply is not a chat completion"),
+        ("words", "the answer is not the JSON that was asked for"),
+        ("not sentences", "the answer is not the JSON that was asked for"),
+        ("nested", "the answer is not the JSON that was asked for"),
+        ("half a sign", "the answer is not the JSON that was asked for"),
+        ("null", "the answer is not the JSON that was asked for"),
+        ("parts", "the answer is not the JSON that was asked for"),
         ("empty", "the answer holds no sentence"),
         ("numbers", "the answer holds no sentence"),
         ("cut", "the answer was cut short"),
@@ -452,7 +455,7 @@ def test_a_sentence_belongs_to_one_class(model: Model, cache: Path) -> None:
         ("402", "failed with status 402 (no credit left); try later; answers so far are kept", 1),
         ("401", "refuses the key (no such key: …); set OPENAI_API_KEY to a key of this endpoint", 1),
         ("403", "refuses the key (not for your region)", 1),
-        ("404", "is not there (no model 'scribe'); see --model and --base-url", 1),
+        ("404", "does not exist (no model 'scribe'); see --model and --base-url", 1),
         ("400", "refuses the request: temperature is out of range; see --model and --temperature", 1),
         ("same", "'kidney cyst' has 8 of 12 sentences and scribe brings no new ones (the last: '", 5),
     ],
@@ -677,7 +680,7 @@ def test_a_key_that_is_none(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     line = refused(*words(model, tmp_path / "words.json"))
-    assert "the key in OPENAI_API_KEY holds signs that no key has" in line
+    assert "the key in OPENAI_API_KEY holds characters that no key has" in line
     assert key not in line
 
 

@@ -24,7 +24,7 @@ def test_a_part_of_a_name_counts_only_where_it_is_asked_for() -> None:
     assert matched.nearly == {"benign": "benign tumor"}
     assert match(["benig", "tumor scan"], TABLE, near="it").missing == ["benig", "tumor scan"]
     with pytest.raises(
-        UserError, match=r"^it: 'tumor' may be 'benign tumor' or 'malignant tumor'; give the class the name"
+        UserError, match=r"^it: 'tumor' may be 'benign tumor' or 'malignant tumor'; rename the class to the one"
     ):
         match(["tumor", "normal"], TABLE, near="it")
     with pytest.raises(

@@ -95,7 +95,7 @@ def test_class_names_alone_never_decide(
     found = sentences_for(KIDNEYS, dataset, "auto", modality, organ)
     assert found.source == f"templates: {modality or 'general'}"
     (note,) = found.notes
-    assert "library:ctkidney (CT, kidney) has classes of these names, but it is not known what your images show" in note
+    assert "library:ctkidney (CT, kidney) has classes of these names, but it is unknown what your images show" in note
     assert f"add --prompts library:ctkidney (or, for train, {options})" in note
     with pytest.raises(
         UserError, match=r"does not cover this task: library:ctkidney \(CT, kidney\) has classes of these"
@@ -157,7 +157,7 @@ def test_near_names_are_taken_when_the_file_is_named() -> None:
     for names, message in (
         (
             ["benign", "adenocarcinoma"],
-            "'benign' may be 'colon benign tissue' or 'lung benign tissue'; give the class the name",
+            "'benign' may be 'colon benign tissue' or 'lung benign tissue'; rename the class to the one",
         ),
         (
             ["squamous", "carcinoma"],

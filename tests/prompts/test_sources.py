@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.prompts.sources import check_output, join_names, read_table, read_templates, split_names, write_table
+from biomedcoop.prompts.sources import read_table, read_templates
+from biomedcoop.prompts.writing import check_output, write_table
 
 TABLE = {"cyst": ["Round, dark.", 'A "halo" of fat.'], "kidney stone": ["Bright; sharp.", "Größe: 3 µm."]}
 JSON = json.dumps(TABLE)
@@ -36,22 +37,6 @@ def refusal(source: str | Path) -> str:
         read_table(source)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("cyst, stone", ["cyst", "stone"]),
-        (' "cyst, large",stone,, ', ["cyst, large", "stone"]),
-        ('a "quoted" one, "say ""b"""', ['a "quoted" one', 'say "b"']),
-        ("Nävus,a{b", ["Nävus", "a{b"]),
-        ("cyst,\n large  stone", ["cyst", "large stone"]),
-        ("", []),
-    ],
-)
-def test_names_in_one_line(text: str, names: list[str]) -> None:
-    assert split_names(text) == names
-    assert split_names(join_names(names)) == names
 
 
 # -- what is read
@@ -118,7 +103,7 @@ def test_one_of_several_dicts(tmp_path: Path) -> None:
     assert read_table(f"{path}:B") == TABLE
     assert refusal(path).endswith(f"{path}: holds several dicts of sentences; choose one of words.py:A, words.py:B")
     assert refusal(f"{path}:D").endswith(f"{path}: no dict D of lists of strings; it has: A, B")
-    assert f"{path}, line 3: C is computed, and nothing is executed here" in refusal(f"{path}:C")
+    assert f"{path}, line 3: C is computed, but no code is executed here" in refusal(f"{path}:C")
 
 
 def test_a_module_is_never_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -173,16 +158,16 @@ def test_a_module_is_never_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         ("t.csv", "class,sentence\ncyst," + "x" * 200_000, "line 2 is not readable CSV (field larger"),
         ("t.csv", "class,sentence\ncyst,zähflüssig".encode("latin-1"), "line 2 is not UTF-8 text; save the table as CSV UTF-8"),
         ("t.py", "T = {'a': ['x'], 'b': ['y'], 'a': ['z']}", "line 1: 'a' is there twice in T; keep one"),
-        ("t.py", "\n\nT = {'a': [f'{1}']}", "line 3: T is computed, and nothing is executed here; write it as plain strings"),
+        ("t.py", "\n\nT = {'a': [f'{1}']}", "line 3: T is computed, but no code is executed here; write it as plain strings"),
         ("t.py", "\nT = {**BASE, 'b': ['y']}", "line 2: T is computed"),
         ("t.py", "T = {'a': 'x'}", "no dict of lists of strings at its top level"),
         ("t.py", "T = dict(a=['x'])", "no dict of lists of strings at its top level"),
         ("t.py", "def f():\n    T = {'a': ['x']}", "no dict of lists of strings at its top level"),
         ("t.py", "T = {'a': ['x', 1]}", "class 'a' needs a list of sentences that are not empty"),
         ("t.py", "T = {'a': ['half \\ud800']}", "class 'a' cannot be used"),
-        ("t.py", "x = 1\nT = {", "line 2: is no Python file ('{' was never closed"),
-        ("t.py", "T = \0", "is no Python file"),
-        pytest.param("t.py", "T = " + "[" * 100_000, "is no Python file", id="nested Python"),
+        ("t.py", "x = 1\nT = {", "line 2: is not a Python file ('{' was never closed"),
+        ("t.py", "T = \0", "is not a Python file"),
+        pytest.param("t.py", "T = " + "[" * 100_000, "is not a Python file", id="nested Python"),
         ("t.txt", "a scan of {}.", "templates belong to no class; use them with 'train --prompts"),
         ("t.xlsx", b"PK\x03\x04\xff\xfe", "unknown kind of file '.xlsx'; want a JSON object"),
         ("t", "a", "unknown kind of file ''; want a JSON object"),

@@ -1,4 +1,4 @@
-"""What every part of the package knows of a frozen vision-language model."""
+"""The interface of a frozen vision-language model, as all other parts of the package see it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Drop = Callable[["Tensor"], "Tensor"]
-"""Dropout with random numbers of its own: activations [B, ...] -> the same, some of them zero and the rest scaled up."""
+"""Dropout that draws from its own generator: activations [B, ...] -> the same with some set to zero and the others scaled up."""
 
 
 class Backbone(ABC):
@@ -26,15 +26,15 @@ class Backbone(ABC):
         fingerprint: hash of the tensors in use, the architecture, the preprocessing and the tokenizer; hex.
         image_size: side S of the square input, px.
         mean, std: per-channel normalisation of pixels in [0, 1].
-        context_length: most tokens a text may have.
+        context_length: largest number of tokens of a text that the text tower reads.
         embed_dim: width E of the joint space.
         token_dim: width D of a token embedding (and so of a learned context vector).
         logit_scale: factor s of the cosine similarities (the exponential is already taken).
         device: where the towers run.
-        dtype: in what the text tower, and what learns through it, computes.
-        precision: in what the image tower computes; see :mod:`biomedcoop.backbones.precision`.
+        dtype: precision of the text tower, and of the gradients that pass through it.
+        precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
-        towers: both of them; names of the image tower's tensors begin with "visual.".
+        towers: both towers; the names of the image tower's tensors begin with "visual.".
     """
 
     name: str
@@ -53,8 +53,8 @@ class Backbone(ABC):
     towers: nn.Module
 
     @property
-    def text_weights(self) -> int:
-        """Numbers in the matrices of the text tower, embeddings left out: multiply-adds of a pass for each token."""
+    def text_macs_per_token(self) -> int:
+        """Multiply-adds (MACs) of the text tower for each token: the number of weights in its matrices, without embeddings."""
         named = self.towers.named_parameters()
         return sum(
             p.numel() for name, p in named if p.dim() == 2 and not name.startswith("visual.") and "embed" not in name
@@ -62,7 +62,7 @@ class Backbone(ABC):
 
     @property
     def learning_dtype(self) -> torch.dtype:
-        """Precision of what is learned, and of losses: at least float32, however coarsely the frozen towers compute."""
+        """Precision of learned tensors and of losses: at least float32, whatever the precision of the frozen towers."""
         return torch.promote_types(self.dtype, torch.float32)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -74,12 +74,12 @@ class Backbone(ABC):
         """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
 
     def mask(self, ids: Tensor) -> Tensor:
-        """Token ids [B, L] -> bool [B, L], True where a token is real; here padding is the only token 0."""
+        """Token ids [B, L] -> bool [B, L], True where a token is real; by default token 0 is padding."""
         return ids != 0
 
     @abstractmethod
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before it is cut to the context length."""
+        """Number of tokens of each text before it is cut to the context length."""
 
     @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Backbone(ABC):
         """Word embeddings [B, L, D] and mask [B, L] (True = real token) -> raw features [B, E]; differentiable.
 
         Args:
-            drop: applied where the architecture has dropout while it trains.
+            drop: applied at the places where the architecture has dropout in training.
 
         Raises:
             UserError: ``drop`` is given and the architecture has no dropout.
@@ -98,7 +98,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        """Raw features [B, E] and the output of the named layer of the image tower, part of one autograd graph."""
+        """Raw features [B, E] and the output of the named layer of the image tower, both in one autograd graph."""
 
     @abstractmethod
     def attention_maps(self, pixels: Tensor) -> Tensor:
@@ -117,5 +117,5 @@ class Backbone(ABC):
         return x.sub_(mean).div_(std).to(next(self.image_tower.parameters()).dtype)
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """A tensor on this backbone's device, without waiting for what a GPU is still computing."""
+        """A tensor on this backbone's device; the copy does not wait for work that a GPU has not finished."""
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)

@@ -1,9 +1,9 @@
 """BERT encoder (Devlin et al. 2019, arXiv 1810.04805) with the tensor names of transformers' ``BertModel``.
 
 Plain torch for the same reason as the image tower: importing transformers alone takes longer than a whole prediction.
-The tower starts from token *embeddings*, because learned context vectors replace word embeddings; position and token-type
-embeddings and the embedding LayerNorm still apply to them. The tower is frozen and has no dropout of its own; a caller may hand
-one in, at the places where BERT has it: embeddings, attention probabilities, and the output of attention and of the MLP.
+The tower starts from token *embeddings*, because learned context vectors replace word embeddings. Position and token-type
+embeddings and the embedding LayerNorm still apply to them. The tower is frozen and has no dropout of its own. A caller may pass
+one; it is applied where BERT has dropout: embeddings, attention probabilities, and the outputs of attention and of the MLP.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BertConfig:
 
 
 def empty_embedding(rows: int, width: int) -> nn.Embedding:
-    """An embedding whose weights are still to come: drawing them on the meta device makes torch import its compiler."""
+    """An embedding whose weights are filled later: random weights on the meta device would make torch import its compiler."""
     return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
 
 
@@ -59,11 +59,11 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(config.width, config.width)
         self.value = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
-        """States [B, L, W] and those of them that ask [B, Q, W] -> what each of these finds, [B, Q, W]."""
+    def forward(self, x: Tensor, queries: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
+        """Attention of the queries [B, Q, W] to all states [B, L, W] -> [B, Q, W]."""
         q, k, v = (
             f(states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)  # [B, H, Q or L, W/H]
-            for f, states in ((self.query, asking), (self.key, x), (self.value, x))
+            for f, states in ((self.query, queries), (self.key, x), (self.value, x))
         )
         if drop is None:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -92,8 +92,8 @@ class AttentionLayer(nn.Module):
         self.self = SelfAttention(config)
         self.output = AddNorm(config.width, config)
 
-    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
-        return self.output(self.self(x, asking, mask, drop), asking, drop)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, queries: Tensor, mask: Tensor, drop: Drop | None) -> Tensor:
+        return self.output(self.self(x, queries, mask, drop), queries, drop)  # type: ignore[no-any-return]
 
 
 class Intermediate(nn.Module):
@@ -112,8 +112,8 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(config)
         self.output = AddNorm(config.mlp_width, config)
 
-    def forward(self, x: Tensor, asking: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
-        x = self.attention(x, asking, mask, drop)
+    def forward(self, x: Tensor, queries: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        x = self.attention(x, queries, mask, drop)
         return self.output(self.intermediate(x), x, drop)  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,7 @@
 
 This is how BiomedCLIP is published (Zhang et al. 2023, arXiv 2303.00915) and how the shipped ``mini`` is stored:
 ``open_clip_config.json``, ``open_clip_model.safetensors`` or ``open_clip_pytorch_model.bin``, and the tokenizer's files.
-Sizes are read off the tensors themselves, so a checkpoint cannot disagree with its description.
+Sizes come from the shapes of the tensors, so a checkpoint cannot disagree with its description.
 """
 
 from __future__ import annotations
@@ -15,20 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from biomedcoop.backbones.activations import activations_of, attention_of
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import Bert, BertConfig
-from biomedcoop.backbones.open_clip_files import (
-    CONFIG,
-    Description,
-    check_tensors,
-    fill,
-    fingerprint,
-    read_description,
-    read_weights,
-    shape_of,
-)
+from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
+from biomedcoop.backbones.open_clip_config import CONFIG, Description, read_description
 from biomedcoop.backbones.tokenizer import Tokenizer
-from biomedcoop.backbones.vit import Block, VisionTransformer, ViTConfig
+from biomedcoop.backbones.vit import VisionTransformer, ViTConfig
 from biomedcoop.errors import UserError
 
 
@@ -101,51 +94,11 @@ class OpenClipBackbone(Backbone):
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         trunk = self.towers.visual.trunk
-        return encode_and_keep(self, pixels, trunk, layer, f"blocks.{len(trunk.blocks) - 1}.norm1")
+        return activations_of(self, pixels, trunk, layer, f"blocks.{len(trunk.blocks) - 1}.norm1")
 
     def attention_maps(self, pixels: Tensor) -> Tensor:
         trunk = self.towers.visual.trunk
-        maps = []
-        with torch.no_grad():
-            x = trunk.embed(pixels)
-            for block in trunk.blocks:
-                assert isinstance(block, Block)
-                maps.append(block.attention_weights(x))
-                x = block(x)
-        return torch.stack(maps, dim=1)
-
-
-def encode_and_keep(
-    backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: str, example: str
-) -> tuple[Tensor, Tensor]:
-    """What ``image_activations`` returns, where the image tower is made of modules.
-
-    Args:
-        trunk: the module inside which the layer is named.
-        example: a layer's name, for the message.
-
-    Raises:
-        UserError: the trunk has no such layer, or has no gradients.
-    """
-    if backbone.precision == "int8":
-        raise UserError(f"gradients do not pass through {backbone.name} in int8; load it with precision float32")
-    # a list of modules is never called, only what is in it
-    layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
-    if layer not in layers:
-        raise UserError(f"{backbone.name} has no image layer '{layer}'; for instance '{example}'")
-    kept: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        # weights are frozen, so the graph has to start here
-        kept.append(output if output.requires_grad else output.requires_grad_())
-        return kept[-1]
-
-    handle = layers[layer].register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            return backbone.encode_image(pixels), kept[-1]
-    finally:
-        handle.remove()
+        return attention_of(trunk.embed(pixels), trunk.blocks)
 
 
 def load_open_clip(
@@ -155,9 +108,9 @@ def load_open_clip(
 
     Args:
         folder: holds the configuration, the weights and the tokenizer.
-        name: how the backbone calls itself; the folder's name by default.
-        device: where the towers are.
-        dtype: in what the text tower computes; the image tower computes in float32.
+        name: name of the backbone; the folder's name by default.
+        device: where the towers run.
+        dtype: precision of the text tower; the image tower computes in float32.
 
     Raises:
         UserError: a file is missing or unreadable, tensors are missing, unexpected, misshapen or not finite.

@@ -1,9 +1,8 @@
-"""In what the frozen towers compute: float32, or bfloat16 where the processor has units for it.
+"""Precision of the frozen towers: float32, bfloat16 where the processor has units for it, or int8 on other CPUs.
 
-Weights and activations between layers are in that precision; LayerNorm and softmax take their sums in float32, as torch does.
-On a CPU the text tower stays in float32: the gradient's way back through it is no faster in bfloat16. What is learned is float32
-everywhere. "int8" is for CPUs without such units: the weights of the image tower's dense layers, a scale for each output, times
-activations with a scale for each image.
+Weights and activations between layers have that precision; LayerNorm and softmax sum in float32, as torch does. On a CPU the
+text tower stays in float32, because its backward pass is no faster in bfloat16. Learned tensors are float32 everywhere. "int8"
+quantises the image tower's dense layers: weights have one scale for each output, activations one scale for each image.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from biomedcoop.threads import torch_threads
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 WORTH = 1.5
-"""How many times faster bfloat16 has to be before "auto" gives up float32's digits for it."""
+"""Speed of bfloat16 over float32 from which "auto" chooses bfloat16."""
 
 _PROBE_IMAGES, _PROBE_ROUNDS, _PROBE_SECONDS = 4, 10, 0.5
 
@@ -31,23 +30,26 @@ _gains: dict[tuple[str, torch.device], float] = {}
 
 
 def check_precision(precision: str) -> None:
-    """Refuse what is no precision.
+    """Refuse an unknown precision.
 
     Raises:
-        UserError: it is none of :data:`PRECISIONS`.
+        UserError: it is not one of :data:`PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision '{precision}' is not known; choose {', '.join(PRECISIONS)}")
 
 
 def set_precision(backbone: Backbone, precision: str) -> None:
-    """Convert float32 towers, once; "auto" measures and takes bfloat16 where it is :data:`WORTH` it, never int8.
+    """Convert float32 towers to a precision; a backbone can be converted once.
+
+    Args:
+        precision: one of :data:`PRECISIONS`; "auto" measures both, and chooses bfloat16 where it is :data:`WORTH` times as fast.
 
     Raises:
-        UserError: int8 is asked for on another device than a CPU, or of a torch that cannot do it; or the towers were converted.
+        UserError: int8 on another device than a CPU or with a torch that lacks it; or the towers are already converted.
     """
     if backbone.precision != "float32":
-        raise UserError(f"{backbone.name} is in {backbone.precision} already; load it again for precision {precision}")
+        raise UserError(f"{backbone.name} is already in {backbone.precision}; load it again for precision {precision}")
     if precision == "auto":
         precision = automatic(backbone)
     if precision == "int8":
@@ -74,7 +76,7 @@ def quantized(backbone: Backbone) -> nn.Module:
 
 
 def coarsen_text(backbone: Backbone) -> None:
-    """Let the text tower compute in bfloat16 too (mixed precision: what is learned through it stays float32)."""
+    """Convert the text tower to bfloat16 too (mixed precision: learned tensors stay float32)."""
     for name, parameter in backbone.towers.named_parameters():
         if not name.startswith("visual."):
             parameter.data = parameter.data.to(torch.bfloat16)
@@ -82,19 +84,19 @@ def coarsen_text(backbone: Backbone) -> None:
 
 
 def automatic(backbone: Backbone) -> str:
-    """What "auto" stands for with this backbone on this machine."""
+    """The precision that "auto" chooses for this backbone on this machine."""
     return "bfloat16" if bfloat16_gain(backbone) >= WORTH else "float32"
 
 
 def bfloat16_gain(backbone: Backbone) -> float:
-    """How many times faster this float32 image tower is in bfloat16; measured once per process, in one or two seconds."""
+    """Speed of this float32 image tower in bfloat16 over float32; measured once per process, in one or two seconds."""
     key = backbone.fingerprint, backbone.device
     if key not in _gains:
         size = backbone.image_size
         pixels = backbone.normalize(np.zeros((_PROBE_IMAGES, size, size, 3), dtype=np.uint8))
         exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
         works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
-        # one thread's processor time, on a CPU: what else the machine is doing must not decide
+        # processor time of one thread on a CPU: other work on the machine must not decide
         clock = time.thread_time if key[1].type == "cpu" else time.perf_counter
         best = [float("inf")] * len(works)
         end = clock() + _PROBE_SECONDS

@@ -1,6 +1,6 @@
-"""Names of backbones and where their files are: in the package, in a folder of the user's, or fetched from the Hugging Face hub.
+"""Named backbones, and where their files are: in the package, in the user's cache folder, or on the Hugging Face hub.
 
-A backbone of a known kind is one entry of ``BACKBONES``.
+A new backbone of a known family is one entry of ``BACKBONES``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Entry:
     """One named backbone.
 
     Attributes:
-        title: what it is, in a few words.
-        hub: repository on the Hugging Face hub, None for the one in the package.
-        files: what is fetched from there.
+        title: a description in a few words.
+        hub: repository on the Hugging Face hub; None for the backbone in the package.
+        files: names of the files to download.
     """
 
     title: str
@@ -55,7 +55,7 @@ BACKBONES = {
 
 
 def locate(name: str) -> Path | None:
-    """Folder that holds the named backbone's files, None if it has to be fetched first."""
+    """Folder that holds the files of a named backbone; None if it has to be downloaded first."""
     entry = BACKBONES[name]
     if entry.hub is None:
         return Path(__file__).parent / name
@@ -80,13 +80,13 @@ def load_backbone(
     Args:
         name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip layout.
         device: a torch device, e.g. "cpu" or "cuda".
-        precision: in what the image tower computes: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and takes
-            bfloat16 where it is at least 1.5 times as fast. Features are float32 in any case, and those of one precision are
-            never taken for those of another.
-        dtype: in what the text tower, and what learns through it, computes; float32 by default.
+        precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
+            where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
+            precision apart.
+        dtype: precision of the text tower, and of the gradients that pass through it; float32 by default.
 
     Raises:
-        UserError: unknown name (near matches are offered), files missing or damaged, unknown precision.
+        UserError: unknown name (the message offers near ones), missing or damaged files, unknown precision.
 
     Example:
         >>> import biomedcoop as bc
@@ -99,7 +99,7 @@ def load_backbone(
         folder = locate(name)
         if folder is None:
             raise UserError(
-                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' where there is internet"
+                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the internet"
             )
     else:
         folder = Path(name)
@@ -109,32 +109,32 @@ def load_backbone(
             raise UserError(f"no backbone '{name}': neither a known name nor a folder; {hint}")
     import torch
 
-    from biomedcoop.backbones.open_clip_files import family
+    from biomedcoop.backbones.open_clip_config import family
     from biomedcoop.backbones.precision import check_precision, set_precision
     from biomedcoop.threads import torch_threads
 
     check_precision(precision)
     target = usable_device(device)
-    called, text = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
+    own_name, text_dtype = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
     backbone: Backbone
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
         if family(folder) == "clip":
             from biomedcoop.backbones.clip import load_clip
 
-            backbone = load_clip(folder, name=called, device=target, dtype=text)
+            backbone = load_clip(folder, name=own_name, device=target, dtype=text_dtype)
         else:
             from biomedcoop.backbones.open_clip import load_open_clip
 
-            backbone = load_open_clip(folder, name=called, device=target, dtype=text)
+            backbone = load_open_clip(folder, name=own_name, device=target, dtype=text_dtype)
     set_precision(backbone, precision)
     return backbone
 
 
 def usable_device(device: torch.device | str) -> torch.device:
-    """A torch device on which something can be computed here.
+    """A torch device that can compute on this machine.
 
     Raises:
-        UserError: there is none of that name, or this machine or this build of torch lacks it.
+        UserError: the name is unknown, or this machine or this build of torch lacks the device.
     """
     import torch
 
@@ -145,10 +145,10 @@ def usable_device(device: torch.device | str) -> torch.device:
     missing = {
         "cuda": None
         if torch.cuda.is_available()
-        else "there is no NVIDIA or AMD GPU that this build of PyTorch can use",
+        else "this build of PyTorch finds no NVIDIA or AMD GPU that it can use",
         "mps": None
         if torch.backends.mps.is_available()
-        else "there is no Apple GPU that this build of PyTorch can use",
+        else "this build of PyTorch finds no Apple GPU that it can use",
     }
     reason = missing.get(target.type)
     if reason is None:
@@ -162,16 +162,19 @@ def usable_device(device: torch.device | str) -> torch.device:
 
 
 def download(name: str) -> Path:
-    """Fetch a named backbone from the Hugging Face hub into the cache folder and return that folder.
+    """Download a named backbone from the Hugging Face hub into the cache folder.
+
+    Returns:
+        The folder that holds the files.
 
     Raises:
-        UserError: unknown name, nothing to fetch, no connection.
+        UserError: unknown name, a backbone that is not on the hub, or no connection.
     """
     entry = BACKBONES.get(name)
     if entry is None or entry.hub is None:
         have = ", ".join(n for n, e in BACKBONES.items() if e.hub)
-        raise UserError(f"nothing to download for '{name}'; can be downloaded: {have}")
-    # no telemetry: the hub's client would tell the torch version, and ask what agent it runs in; it looks when imported
+        raise UserError(f"'{name}' cannot be downloaded; choose {have}")
+    # the hub's client reads this when it is imported; it would send the version of torch and the kind of its caller
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -189,6 +192,6 @@ def download(name: str) -> Path:
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
         raise UserError(
-            f"'{name}' could not be fetched from {entry.hub}: {reason}; try again, what arrived is kept"
+            f"'{name}' cannot be downloaded from {entry.hub}: {reason}; try again, files that arrived are kept"
         ) from error
     return folder

@@ -1,5 +1,7 @@
-"""Text to token ids, padded to the longest text of the call (never to the context length: the mask makes both the same, at a
-fraction of the cost)."""
+"""Text to token ids, padded to the longest text of the call.
+
+Padding to the context length would give the same features, because of the mask, at many times the cost.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def clean(text: str) -> str:
 
 CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
 CLIP_WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-"""What CLIP merges within: an English ending, letters, one digit, or other signs."""
+"""CLIP merges bytes within these words only: an English ending, letters, one digit, or other signs."""
 
 
 class Tokenizer:
@@ -35,7 +37,7 @@ class Tokenizer:
     """
 
     parts = "vocab.txt"
-    """What serves where there is no ``tokenizer.json``."""
+    """Files that are read where there is no ``tokenizer.json``."""
 
     def __init__(self, rust: RustTokenizer, context_length: int) -> None:
         rust.no_padding()
@@ -48,7 +50,7 @@ class Tokenizer:
 
     @staticmethod
     def check(rust: RustTokenizer) -> None:
-        """A UserError where token ids would not mean what the text tower takes them for."""
+        """Raise a UserError where token ids do not mean what the text tower expects."""
         if rust.id_to_token(0) != "[PAD]":
             raise UserError(f"token 0 is '{rust.id_to_token(0)}', not [PAD]; only the vocabulary of a BERT can be used")
 
@@ -70,7 +72,7 @@ class Tokenizer:
         """Read ``tokenizer.json``, else the files of :meth:`from_parts`.
 
         Raises:
-            UserError: neither is there, it cannot be read, or it is of another kind of text tower.
+            UserError: no tokenizer files, files that cannot be read, or those of another kind of text tower.
         """
         from tokenizers import Tokenizer as RustTokenizer
 
@@ -82,11 +84,11 @@ class Tokenizer:
         except UserError as error:
             raise UserError(f"{folder}: {error}") from error
         except Exception as error:  # the Rust side raises bare Exception
-            raise UserError(f"{folder}: the tokenizer files cannot be read ({error}); fetch them again") from error
+            raise UserError(f"{folder}: the tokenizer files cannot be read ({error}); download them again") from error
         raise UserError(f"{folder}: no tokenizer.json or {cls.parts}; copy the tokenizer files of the model into it")
 
     def check_fits(self, rows: int, folder: Path) -> None:
-        """A UserError if it gives ids for which the weights have no embedding."""
+        """Raise a UserError if the tokenizer gives ids for which the weights have no embedding."""
         words = self.rust.get_vocab_size()
         if words > rows:
             raise UserError(
@@ -98,7 +100,7 @@ class Tokenizer:
         return list(self.rust.encode(clean(text)).ids)
 
     def count(self, text: str) -> int:
-        """Tokens of one text, the first and last included, as if nothing were cut."""
+        """Number of tokens of the whole text, with its first and last token."""
         encoding = self.rust.encode(clean(text))
         return len(encoding.ids) + sum(len(rest.ids) - 2 for rest in encoding.overflowing)
 
@@ -135,7 +137,7 @@ class ClipTokenizer(Tokenizer):
         if end != max(rust.get_vocab().values()):
             # the text tower finds the end by it; where it does not hold, a word would be taken for the end
             raise UserError(
-                f"{CLIP_ENDS[1]} is not the token of the highest number, as in every CLIP; fetch the files again"
+                f"{CLIP_ENDS[1]} is not the token of the highest number, as in every CLIP; download the files again"
             )
 
     @staticmethod

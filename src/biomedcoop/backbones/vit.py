@@ -45,7 +45,7 @@ class Attention(nn.Module):
         return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def of_first(self, x: Tensor) -> Tensor:
-        """What ``forward`` gives for the first token alone, [B, T, W] -> [B, 1, W]."""
+        """``forward`` for the first token alone: [B, T, W] -> [B, 1, W]."""
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
         b, t, _ = x.shape
@@ -85,12 +85,12 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
     def of_first(self, x: Tensor) -> Tensor:
-        """What ``forward`` gives for the first token alone, [B, T, W] -> [B, 1, W]."""
+        """``forward`` for the first token alone: [B, T, W] -> [B, 1, W]."""
         first = x[:, :1] + self.attn.of_first(self.norm1(x))
         return first + self.mlp(self.norm2(first))  # type: ignore[no-any-return]
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """What this block would attend to, [B, H, T, T]."""
+        """Attention probabilities of this block, [B, H, T, T]."""
         return self.attn.weights(self.norm1(x))
 
 
@@ -128,13 +128,13 @@ class VisionTransformer(nn.Module):
         assert isinstance(last, Block)
         for block in blocks:
             x = block(x)
-        # only the CLS output is used, so the last block computes no other, unless someone waits for its activations
-        # or its weights are no longer plain numbers
+        # only the CLS output is used, so the last block computes it alone, unless a hook waits for all its activations
+        # or its layers are quantised
         whole = is_watched(last) or not isinstance(last.attn.qkv, nn.Linear)
         x = last(x) if whole else last.of_first(x)
         return self.norm(x)[:, 0]  # type: ignore[no-any-return]
 
 
 def is_watched(block: nn.Module) -> bool:
-    """Whether a hook waits for what the block, or a module in it, computes."""
+    """Whether the block, or a module in it, has a forward hook."""
     return any(module._forward_hooks for module in block.modules())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from biomedcoop.classifier.classifier import Classifier
 
 FORMAT_VERSION = 1
+RENAMED_SETTINGS = {"context_length": "n_context"}
+"""Names of settings in artefacts of earlier versions, and what they are called now."""
+
 DESCRIPTION, TENSORS, CARD = "classifier.json", "model.safetensors", "README.md"
 AGAIN = "copy or train the classifier again"
 
@@ -59,6 +63,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
             "std": list(backbone.std),
         },
         "settings": dict(classifier.settings),
+        **({} if classifier.temperature == 1 else {"temperature": classifier.temperature}),
         "facts": dict(classifier.facts),
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
     }
@@ -131,8 +136,9 @@ def load(
         description["method"],
         state,
         backbone,
-        description["settings"],
+        {RENAMED_SETTINGS.get(name, name): value for name, value in description["settings"].items()},
         description["facts"],
+        float(description.get("temperature", 1.0)),
     )
     _try_out(classifier, path / TENSORS)
     return classifier
@@ -184,6 +190,9 @@ def _description(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: damaged ('class_names' is not a list of different names); {AGAIN}")
     if not all(isinstance(description["backbone"].get(key), str) for key in ("name", "fingerprint")):
         raise UserError(f"{file}: damaged ('backbone' is incomplete); {AGAIN}")
+    temperature = description.get("temperature", 1.0)
+    if type(temperature) not in (int, float) or not (0 < temperature < math.inf):
+        raise UserError(f"{file}: damaged ('temperature' is {temperature!r}, not a number above 0); {AGAIN}")
     if description.get("sha256") != _checksum(description):
         raise UserError(f"{file}: damaged or edited (its checksum does not fit its content); {AGAIN}")
     return dict(description)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.dataset import ImageSource
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.sources import as_sources
+from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.errors import ImageError, notify
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.methods.base import State
 
@@ -35,6 +36,7 @@ class Classifier:
         settings: the method's settings, JSON values.
         facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
             ``depths`` the bits that were guessed for training images above 8 bits).
+        temperature: number above 0 by which the method's logits are divided; 1 leaves them as they are.
 
     Example:
         >>> import biomedcoop as bc
@@ -50,6 +52,26 @@ class Classifier:
     backbone: Backbone
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Raw image features [N, E] -> logits [N, C], on the device of the features and differentiable in them.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> import torch
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> features = torch.ones(4, classifier.backbone.embed_dim, requires_grad=True)
+            >>> logits = classifier.logits(features)
+            >>> logits.shape, logits.requires_grad
+            (torch.Size([4, 3]), True)
+        """
+        from biomedcoop.methods import get_method
+
+        state = {name: tensor.to(features.device) for name, tensor in self.state.items()}
+        logits = get_method(self.method).logits(state, features, self.backbone)
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def probabilities(self, features: Floats) -> Floats:
         """Raw image features [N, E] -> probabilities float32 [N, C].
@@ -65,11 +87,8 @@ class Classifier:
         """
         import torch
 
-        from biomedcoop.methods import get_method
-
         with torch.inference_mode():
-            logits = get_method(self.method).logits(self.state, torch.from_numpy(features), self.backbone)
-            return logits.softmax(-1).numpy()
+            return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
     def predict_stream(self, sources: Iterable[Any]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
         """Predict any number of images in order; memory does not grow with their number.
@@ -95,12 +114,31 @@ class Classifier:
             (3,)
             skipped
         """
-        from biomedcoop.features.encode import stream_features
+        from biomedcoop.features.parallel import batched
+        from biomedcoop.features.passes import image_batch
+        from biomedcoop.features.stream import stream_features
 
-        tally = Tally(tuple(self.facts.get("depths", ())))
-        for source, feature in stream_features(self.backbone, as_sources(sources), tally=tally):
-            yield source, feature if isinstance(feature, ImageError) else self.probabilities(feature[None])[0]
+        tally, size = Tally(tuple(self.facts.get("depths", ()))), image_batch(self.backbone)
+        for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
+            found = [feature for _, feature in batch if not isinstance(feature, ImageError)]
+            rows = iter(self._answers(found, size) if found else ())
+            for source, feature in batch:
+                yield source, feature if isinstance(feature, ImageError) else next(rows)
         notify(tally.notes())
+
+    def _answers(self, features: Sequence[Floats], size: int) -> Floats:
+        """Probabilities [n, C] of at most ``size`` features [E].
+
+        Zeros fill up to ``size`` rows, because the bits of a product can depend on its shape, and an answer must not depend on
+        its neighbours. They are left out where each row costs a pass of the text tower.
+        """
+        from biomedcoop.methods import get_method
+
+        n = len(features)
+        rows = n if get_method(self.method).abilities.prompts_per_image else size
+        filled = np.zeros((rows, self.backbone.embed_dim), dtype=np.float32)
+        filled[:n] = features
+        return self.probabilities(filled)[:n]
 
     def predict_proba(self, images: Any) -> Floats:
         """Probabilities of images, float32 [N, C], columns in the order of ``class_names``.

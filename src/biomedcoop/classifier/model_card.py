@@ -58,8 +58,9 @@ def model_card(description: Mapping[str, Any]) -> str:
     lines += [f"| {key} | {value} |" for key, value in description["settings"].items()]
     if notes := facts.get("notes"):
         lines += ["", *(f"- {note}" for note in notes)]
-    lines += [
-        "",
-        "Probabilities are not calibrated beyond what training gives; check the expected calibration error in the report.",
-    ]
-    return "\n".join(lines) + "\n"
+    if (temperature := description.get("temperature", 1.0)) != 1:
+        calibration = f"Logits are divided by a temperature of {temperature:g}."
+    else:
+        calibration = "Probabilities are not calibrated beyond what training gives"
+        calibration += "; check the expected calibration error in the report."
+    return "\n".join([*lines, "", calibration]) + "\n"

@@ -1,4 +1,4 @@
-"""``biomedcoop backbones``: what there is, and fetching it."""
+"""``biomedcoop backbones``: list and download backbones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
 
 @app.command("list")
 def list_backbones(json: Json = False) -> None:
-    """Names of the backbones and whether they are on this machine."""
+    """List the backbones, and whether they are on this machine."""
     from biomedcoop.backbones.registry import BACKBONES, locate
 
     status = {name: "ready" if locate(name) else f"biomedcoop backbones download {name}" for name in BACKBONES}
@@ -25,7 +25,7 @@ def list_backbones(json: Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("name", "what it is", "on this machine")
+    table = Table("name", "description", "on this machine")
     for name, entry in BACKBONES.items():
         table.add_row(name, entry.title, status[name])
     print_table(table)
@@ -35,7 +35,7 @@ def list_backbones(json: Json = False) -> None:
 def download_backbone(
     name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)], json: Json = False
 ) -> None:
-    """Fetch a backbone from the Hugging Face hub (uses the network)."""
+    """Download a backbone from the Hugging Face hub (uses the network)."""
     from biomedcoop.backbones.registry import download
 
     folder = download(name)

@@ -1,4 +1,4 @@
-"""``biomedcoop doctor``: is this installation able to do its work?"""
+"""``biomedcoop doctor``: checks of this installation."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def examine() -> dict[str, dict[str, Any]]:
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import automatic, bfloat16_gain
     from biomedcoop.errors import UserError
-    from biomedcoop.features.encode import encode_crops
+    from biomedcoop.features.passes import encode_crops
     from biomedcoop.features.store import default_root, summary
     from biomedcoop.output import check_new_folder
     from biomedcoop.runs import versions
     from biomedcoop.threads import available_cores
 
     checks: dict[str, dict[str, Any]] = {name: {"ok": True, "result": value} for name, value in versions().items()}
-    usable, there = available_cores(), os.cpu_count()
-    checks["CPU cores"] = {"ok": True, "result": f"{usable} of {there} may be used" if usable != there else usable}
+    usable, present = available_cores(), os.cpu_count()
+    checks["CPU cores"] = {"ok": True, "result": f"{usable} of {present} may be used" if usable != present else usable}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     checks["GPU"] = {"ok": True, "result": gpu}
     root = default_root()
@@ -66,9 +66,10 @@ def examine() -> dict[str, dict[str, Any]]:
         shape = (backbone.image_size, backbone.image_size, 3)
         finite = bool(np.isfinite(encode_crops(backbone, [np.zeros(shape, dtype=np.uint8)])).all())
         checks["mini backbone"] = {"ok": finite, "result": f"loads and encodes, fingerprint {backbone.fingerprint[:8]}"}
+        gain = f"{bfloat16_gain(backbone):.1f} times as fast in bfloat16 as in float32"
         checks["--precision auto"] = {
             "ok": True,
-            "result": f"{automatic(backbone)}; mini's image tower is {bfloat16_gain(backbone):.1f} times as fast in bfloat16",
+            "result": f"{automatic(backbone)}; mini's image tower is {gain}",
         }
     except UserError as error:
         checks["mini backbone"] = {"ok": False, "result": str(error)}

@@ -41,8 +41,8 @@ def evaluate(
     """
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load
+    from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.load import load_dataset
-    from biomedcoop.prompts.sources import split_names
 
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:

@@ -46,17 +46,20 @@ def list_methods(json: Json = False) -> None:
 def show_method(
     name: Annotated[str, typer.Argument(help="e.g. biomedcoop", show_default=False)], json: Json = False
 ) -> None:
-    """One method: where it comes from, its settings, their published values and meaning."""
-    from biomedcoop.data.catalogue import entries
+    """One method: where it comes from, its settings, their published values, the values allowed, and their meaning."""
     from biomedcoop.methods import get_method
-    from biomedcoop.methods.base import describe_settings
+    from biomedcoop.methods.recipes import RECIPES, recipe_settings
+    from biomedcoop.methods.settings import declared
 
     method = get_method(name)
-    settings = describe_settings(method.settings_type)
-    changed = {recipe: method.changed(recipe) for recipe in ("default", "fast")}
+    settings = declared(method.settings_type)
+    changed = {recipe: recipe_settings(recipe, method.name) for recipe in ("default", "fast")}
     if json:
-        recipes = {f"recipe_{recipe}": dict(values) for recipe, values in changed.items()}
-        own = {key: {"default": default, "meaning": meaning} for key, (default, meaning) in settings.items()}
+        recipes = {f"recipe_{recipe}": values for recipe, values in changed.items()}
+        own = {
+            key: {"default": one.default, "allowed": one.allowed, "meaning": one.meaning}
+            for key, one in settings.items()
+        }
         print_json({**about(method), "settings": own, **recipes})
         return
     from rich.table import Table
@@ -67,17 +70,19 @@ def show_method(
     print(
         f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
     )
-    by_dataset = {key for entry in entries() for key in method.published(entry.recipe, base_to_novel=False)}
+    by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     table = Table(
         "setting",
         "published",
         *(f"recipe {name}" for name in changed),
+        "allowed",
         "meaning",
         title="train --set NAME=VALUE",
     )
-    for key, (default, meaning) in settings.items():
-        published = f"{default}, others by dataset" if key in by_dataset else str(default)
-        table.add_row(key, published, *(str(values.get(key, "")) for values in changed.values()), meaning)
+    for key, one in settings.items():
+        published = f"{one.default}, others by dataset" if key in by_dataset else str(one.default)
+        recipes_of = (str(values.get(key, "")) for values in changed.values())
+        table.add_row(key, published, *recipes_of, one.allowed, one.meaning)
     print_table(table)
 
 

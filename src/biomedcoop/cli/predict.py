@@ -48,19 +48,17 @@ def predict(
     """
     from biomedcoop.classifier import load
     from biomedcoop.classifier.predictions import (
-        check_output,
+        check_predictions_file,
         columns_of,
-        csv_lines,
-        find_images,
-        json_lines,
-        kept_columns,
         predict_rows,
         write_predictions,
     )
-    from biomedcoop.prompts.sources import split_names
+    from biomedcoop.data.name_lists import split_names
+    from biomedcoop.data.readers.unlabelled import find_images, kept_columns
+    from biomedcoop.data.tables.writing import write_csv, write_json
 
     if out is not None:
-        check_output(out, overwrite)
+        check_predictions_file(out, overwrite)
     total = sum(1 for _ in find_images(images, tell=lambda note: say(f"note: {note}")))
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
@@ -88,7 +86,7 @@ def predict(
         else:
             # by way of a file: a bad image must not leave half a table on the terminal or in a pipe
             with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
-                count = json_lines(rows, file) if json else csv_lines(rows, columns, file)
+                count = write_json(rows, file) if json else write_csv(rows, columns, file)
                 file.seek(0)
                 shutil.copyfileobj(file, sys.stdout)
         if not count:

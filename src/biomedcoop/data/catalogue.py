@@ -1,8 +1,7 @@
-"""The eleven datasets of the BiomedCoOp benchmark: names, label order, published split files, published weights.
+"""The eleven datasets of the BiomedCoOp benchmark: names, label order, published split files.
 
-Everything is data (`catalogue.json`); a dataset is one entry there. The weights are those of the published
-configuration files (BiomedCoOp, CVPR 2025). MedMNIST class names follow MedMNIST v2 (Scientific Data 2023), in the
-words of a prompt.
+Everything is data (`catalogue.json`); a dataset is one entry there. MedMNIST class names follow MedMNIST v2 (Scientific Data
+2023), in the words of a prompt.
 """
 
 from __future__ import annotations
@@ -14,25 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
-
-
-@dataclass(frozen=True)
-class BiomedCoOpWeights:
-    """Published weights of BiomedCoOp's loss: λ1 (SCCM), λ2 (KDSP) and the selection threshold τ."""
-
-    sccm: float
-    kdsp: float
-    threshold: float
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Published hyper-parameters that differ between datasets; ``None`` where nothing was published."""
-
-    few_shot: BiomedCoOpWeights
-    base_to_novel: BiomedCoOpWeights | None
-    kgcoop_weight: float
-    prograd_temperature: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +39,6 @@ class CatalogueEntry:
     split_sha256: str | None
     archive: str
     hub_dataset: str
-    recipe: Recipe
     note: str = ""
 
     @property
@@ -115,14 +94,6 @@ def _entries() -> tuple[CatalogueEntry, ...]:
 
 
 def _entry(raw: dict[str, Any]) -> CatalogueEntry:
-    recipe = raw.pop("recipe")
-    novel = recipe["base_to_novel"]
-    raw["recipe"] = Recipe(
-        few_shot=BiomedCoOpWeights(**recipe["few_shot"]),
-        base_to_novel=None if novel is None else BiomedCoOpWeights(**novel),
-        kgcoop_weight=recipe["kgcoop_weight"],
-        prograd_temperature=recipe["prograd_temperature"],
-    )
     for key in ("aliases", "class_names"):
         raw[key] = tuple(raw[key])
     return CatalogueEntry(**raw)

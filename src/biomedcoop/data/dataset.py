@@ -12,16 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from biomedcoop.data.images.sources import ImageSource, as_source
 from biomedcoop.data.names import check_class_names
-from biomedcoop.data.tables.reading import is_missing
+from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
-
-ImageSource = Path | bytes | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""One image: a file, a file's bytes, a Pillow image, or an array [H, W], [H, W, 3] (red, green, blue) or [H, W, 4] (with alpha)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +157,6 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
             what = "partly masked" if np.ma.is_masked(given) else str(given.dtype)
             raise UserError(f"{where}: images are {what}; give uint8 or uint16 without a mask")
         return np.asarray(given)
-    from biomedcoop.data.images.sources import as_source  # which builds on this module
-
     return [
         image if isinstance(image, Path) else as_source(image, f"{where}: images[{number}]")
         for number, image in enumerate(_items(given, f"{where}: images"))

@@ -17,10 +17,10 @@ from biomedcoop.evaluation.evaluate import evaluate
 from biomedcoop.evaluation.sentences import CLOSE, PromptReport, closest_pairs, dropped_by_selection, outliers
 from biomedcoop.progress import Progress
 from biomedcoop.prompts import check_sentences
+from biomedcoop.prompts.advice import ways_to_get
 from biomedcoop.prompts.checks import too_long, uneven
 from biomedcoop.prompts.library import library_file
 from biomedcoop.prompts.matching import match
-from biomedcoop.prompts.sentences import ways_to_get
 from biomedcoop.prompts.sources import read_table
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest
@@ -81,7 +81,7 @@ def check_prompts(
 
     import torch
 
-    from biomedcoop.features.encode import encode_texts
+    from biomedcoop.features.texts import encode_texts
 
     backbone = load_for(backbone, str(device))
     report.backbone = backbone.name
@@ -120,7 +120,7 @@ def _test_prompts(
     """The sentence ensemble on labelled images, beside the class name alone, and what the selection drops there."""
     import torch
 
-    from biomedcoop.features.encode import encode_images
+    from biomedcoop.features.images import encode_images
 
     split = split or ("val" if data.counts("val").any() else "train")
     accuracy: dict[str, dict[str, Any]] = {}

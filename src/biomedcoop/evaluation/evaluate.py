@@ -25,7 +25,7 @@ def predict_dataset(
     Args:
         tally: counts what is worth a word about the images.
     """
-    from biomedcoop.features.encode import encode_images
+    from biomedcoop.features.images import encode_images
 
     count = counting(progress, "encoding test images")
     return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))

@@ -1,10 +1,10 @@
-"""The feature store: vectors of a frozen encoder on disk, by the content of the image they belong to.
+"""The feature store: vectors of a frozen encoder on disk, by the content of the image or text they belong to.
 
 A *space* is everything that decides a vector's bits apart from the image (backbone fingerprint, transform and view
 parameters, dtype, width); it has one folder, named by a hash of that description. Inside a space vectors are only ever
 added, one shard per ``put``, so any number of processes (and machines that share the folder) read and write at once
-without locks: each shard appears whole, under a name made from its content, or not at all. Whatever is not provably
-what was written counts as missing and is encoded again.
+without locks: each shard appears whole, under a name made from its content, or not at all. A shard whose checksum fails
+counts as missing, and its vectors are encoded again.
 
 Cost (processor time of one 2.8 GHz Xeon core, files in the page cache, 512 values per vector): opening reads only sizes
 and keys, 0.1 s for 200 shards of 512 vectors; a shard's checksum is verified once per process, when one of its vectors
@@ -39,6 +39,9 @@ from biomedcoop.features.shard import (
     write_shard,
 )
 from biomedcoop.output import TEMPORARY_PREFIX, cache_root, replace_file
+
+SHARD_ROWS = 512
+"""Vectors after which encoding writes a shard."""
 
 _log = logging.getLogger("biomedcoop")
 
@@ -126,6 +129,27 @@ class FeatureStore:
             found[positions] = True
         return features, found
 
+    def get_all(self, keys: Sequence[bytes], names: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Read vectors that have just been put.
+
+        Args:
+            keys: n keys of 32 bytes.
+            names: what each vector belongs to, for the message.
+
+        Returns:
+            float32 [n, E].
+
+        Raises:
+            UserError: a vector is gone; the message names the first.
+        """
+        features, found = self.get(keys)
+        if not found.all():
+            name = names[int(np.flatnonzero(~found)[0])]
+            raise UserError(
+                f"{name!r} or the feature store {self.folder} changed meanwhile; start again when nothing writes to it"
+            )
+        return features
+
     def put(self, keys: Sequence[bytes], features: npt.NDArray[np.float32]) -> None:
         """Add vectors as one shard, on the disk when this returns. Keys that are already held keep their vector.
 
@@ -166,7 +190,7 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """See what other processes added or removed; ``missing``, ``get`` and ``len`` do it by themselves.
+        """Index what other processes added or removed; ``missing``, ``get`` and ``len`` call it themselves.
 
         Costs one folder listing when nothing changed: 20 ms at 10,000 shards.
 
@@ -265,7 +289,7 @@ class FeatureStore:
 
 
 class SpaceSummary(NamedTuple):
-    """What one space holds: its description ({} if unreadable), vectors this version can read, bytes on disk."""
+    """One space: its description ({} if unreadable), the vectors that this version can read, and the bytes on disk."""
 
     description: dict[str, str | int]
     vectors: int
@@ -278,7 +302,7 @@ def default_root() -> Path:
 
 
 def summary(root: Path) -> list[SpaceSummary]:
-    """What the store in ``root`` holds, a row per space; [] if there is none.
+    """Content of the store in ``root``, one row per space; [] if there is no store.
 
     Raises:
         UserError: if the folder cannot be listed.
@@ -305,7 +329,10 @@ def summary(root: Path) -> list[SpaceSummary]:
 
 
 def clear(root: Path) -> int:
-    """Delete all spaces in ``root``, and nothing that the store did not write. Returns the bytes set free.
+    """Delete all spaces in ``root``, and nothing that the store did not write.
+
+    Returns:
+        The bytes set free.
 
     Raises:
         UserError: if the folder cannot be listed, or a file cannot be deleted.
@@ -356,7 +383,7 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
 
 def _warn_ignored(path: Path, reason: ShardError) -> None:
     _log.warning(
-        "ignored the feature shard %s: %s; its vectors are encoded again (delete the file if this comes a second time)",
+        "ignored the feature shard %s: %s; its vectors are encoded again (delete the file if this message repeats)",
         path,
         reason,
     )

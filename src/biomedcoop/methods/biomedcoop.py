@@ -10,15 +10,14 @@ Context vectors in front of the class name are learned on a frozen backbone with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from biomedcoop.data.catalogue import Recipe
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Task, register, require_range
+from biomedcoop.methods.base import Abilities, Task, register
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.selection import select_sentences, sentence_scores
+from biomedcoop.methods.settings import setting
 from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 
 if TYPE_CHECKING:
@@ -29,20 +28,14 @@ ROWS_PER_PART = 1024
 
 @dataclass(frozen=True)
 class BiomedCoOpSettings(ContextSettings):
-    """
-    Attributes:
-        sccm_weight: λ1; 0 switches SCCM off.
-        kdsp_weight: λ2; 0 switches KDSP off.
-        threshold: τ of the sentence selection, in standard deviations.
-        n_sentences: most sentences used per class, the first ones.
-    """
+    """Settings of :class:`ContextSettings`, and those of the two further losses."""
 
     batch_size: int = 4
     lr: float = 0.0025
-    sccm_weight: float = 1.0
-    kdsp_weight: float = 1.0
-    threshold: float = 1.5
-    n_sentences: int = 50
+    sccm_weight: float = setting(1.0, "λ1, weight of SCCM; 0 switches it off", least=0)
+    kdsp_weight: float = setting(1.0, "λ2, weight of KDSP; 0 switches it off", least=0)
+    threshold: float = setting(1.5, "τ of the sentence selection, in standard deviations", above=0)
+    n_sentences: int = setting(50, "maximum number of sentences per class; the first ones are used", least=1)
 
 
 @register
@@ -52,31 +45,6 @@ class BiomedCoOp(ContextMethod):
     paper = "Koleilat et al. 2025, arXiv 2411.15232"
     settings_type = BiomedCoOpSettings
     abilities = Abilities(uses_images=True, uses_sentences=True, retargets=True)
-    tuned: ClassVar[Mapping[str, Any]] = {"sccm_weight": 5.0, "kdsp_weight": 0.25}
-    fast: ClassVar[Mapping[str, Any]] = {
-        "kdsp_weight": 0.1,
-        "epochs": 9,
-        "warmup_epochs": 0,
-        "batch_size": 6,
-        "lr": 0.4,
-        "momentum": 0.8,
-        "max_norm": 0.5,
-    }
-
-    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
-        weights = None if recipe is None else recipe.base_to_novel if base_to_novel else recipe.few_shot
-        own = (
-            {"sccm_weight": weights.sccm, "kdsp_weight": weights.kdsp, "threshold": weights.threshold}
-            if weights
-            else {}
-        )
-        return {**super().published(recipe, base_to_novel), **own}
-
-    def check(self, settings: BiomedCoOpSettings) -> None:
-        super().check(settings)
-        require_range(self.name, settings, 0, "sccm_weight", "kdsp_weight")
-        require_range(self.name, settings, 0, "threshold", above=True)
-        require_range(self.name, settings, 1, "n_sentences")
 
     def losses(self, task: Task, settings: BiomedCoOpSettings, embeddings: Embeddings) -> Losses:
         """Terms: CE, λ1·SCCM, λ2·KDSP."""

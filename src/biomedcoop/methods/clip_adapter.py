@@ -8,26 +8,16 @@ Two layers on the image feature, mixed with the feature itself; the text side st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import (
-    Abilities,
-    Method,
-    Progress,
-    State,
-    Task,
-    register,
-    require,
-    require_range,
-    require_template,
-    template_embeddings,
-    text_state,
-)
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
+from biomedcoop.methods.settings import class_template, setting
 from biomedcoop.methods.training import (
     WARMUP_LR,
     Losses,
@@ -46,20 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CLIPAdapterSettings:
-    """
-    Attributes:
-        ratio: α, how much of the adapted feature is taken.
-        reduction: the hidden layer has 1/reduction of the width of an image feature.
-        template: text with ``{}`` where the class name goes.
-        epochs, batch_size, lr: SGD without momentum; see :func:`rates` for the schedule.
-    """
+    """The two layers and their training."""
 
-    ratio: float = 0.5
-    reduction: int = 4
-    template: str = "a photo of a {}."
-    epochs: int = 20
-    batch_size: int = 32
-    lr: float = 0.01
+    ratio: float = setting(0.5, "α, share of the adapted feature in the mixture", least=0, most=1)
+    reduction: int = setting(4, "the hidden layer has 1/reduction of the width of an image feature", least=1)
+    template: str = class_template("text of each class")
+    epochs: int = setting(20, "passes over the training images", least=1)
+    batch_size: int = setting(32, "images of a training step", least=1)
+    lr: float = setting(
+        0.01, "peak of the learning rate of SGD without momentum; see ``rates`` for its schedule", above=0
+    )
 
 
 @register
@@ -69,15 +55,8 @@ class CLIPAdapter(Method):
     paper = "Gao et al. 2024, arXiv 2110.04544"
     settings_type = CLIPAdapterSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.1}
     parameters = "adapter: E² / 2"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
-
-    def check(self, settings: CLIPAdapterSettings) -> None:
-        require(0 <= settings.ratio <= 1, self.name, "ratio", settings.ratio, "from 0 to 1")
-        require_range(self.name, settings, 1, "reduction", "epochs", "batch_size")
-        require_range(self.name, settings, 0, "lr", above=True)
-        require_template(self.name, settings)
 
     def fit(
         self, task: Task, settings: CLIPAdapterSettings, seeds: Sequence[int], progress: Progress | None = None

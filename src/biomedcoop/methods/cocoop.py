@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.context import (
     TEXTS_PER_PASS,
     ClassPrompts,
     ContextSettings,
-    check_context,
     encode_prompts,
     prompts_for_new_classes,
     run_dropout,
-    text_products,
+    text_macs,
 )
+from biomedcoop.methods.settings import setting
 from biomedcoop.methods.training import (
     Losses,
     batch_of,
@@ -50,15 +50,12 @@ LEARNED = ("context", *NETWORK)
 
 @dataclass(frozen=True)
 class CoCoOpSettings(ContextSettings):
-    """
-    Attributes:
-        reduction: the hidden layer of the network has 1/reduction of the width of an image feature.
-    """
+    """Settings of :class:`ContextSettings`, and that of the network."""
 
     epochs: int = 10
     batch_size: int = 1
     lr: float = 0.001
-    reduction: int = 16
+    reduction: int = setting(16, "the hidden layer has 1/reduction of the width of an image feature", least=1)
 
 
 @register
@@ -67,15 +64,11 @@ class CoCoOp(Method):
     title = "CoCoOp"
     paper = "Zhou et al. 2022, arXiv 2203.05557"
     settings_type = CoCoOpSettings
-    abilities = Abilities(uses_images=True, retargets=True)
+    abilities = Abilities(uses_images=True, retargets=True, prompts_per_image=True)
     parameters = "context: M × D; network: (E + D + 1) · E/16 + D"
 
-    def check(self, settings: CoCoOpSettings) -> None:
-        check_context(self.name, settings)
-        require_range(self.name, settings, 1, "reduction")
-
-    def step_products(self, task: Task, settings: CoCoOpSettings) -> int:
-        return min(settings.batch_size, task.n_images) * text_products(task, settings)
+    def step_macs(self, task: Task, settings: CoCoOpSettings) -> int:
+        return min(settings.batch_size, task.n_images) * text_macs(task, settings)
 
     def fit(
         self, task: Task, settings: CoCoOpSettings, seeds: Sequence[int], progress: Progress | None = None
@@ -86,7 +79,7 @@ class CoCoOp(Method):
         parameters = [p.requires_grad_() for p in (context, *network)]
         losses = cocoop_losses(task, settings, prompts, parameters, seeds)
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        prompts.lay_out(steps)
+        prompts.prepack(steps)
         say_how_long(task, settings, losses, parameters, steps)
         sgd(
             parameters,
@@ -109,8 +102,8 @@ class CoCoOp(Method):
             return features.new_zeros(0, len(fixed))
         rows = []
         texts = min(len(f) * len(fixed), TEXTS_PER_PASS)
-        products = texts * fixed.shape[1] * backbone.text_weights
-        with torch.no_grad(), torch_threads(threads_for(products)):
+        macs = texts * fixed.shape[1] * backbone.text_macs_per_token
+        with torch_threads(threads_for(macs)):
             for part in torch.split(f, max(1, TEXTS_PER_PASS // len(fixed))):
                 bias = conditional(part[None], [own[key][None] for key in NETWORK])[0]  # [B, D]
                 context = own["context"] + bias.view(len(part), *(1,) * (own["context"].dim() - 1), -1)

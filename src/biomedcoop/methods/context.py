@@ -7,24 +7,16 @@ A method of this kind adds its losses.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.backbones.base import Backbone, Drop
-from biomedcoop.data.catalogue import Recipe
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import (
-    Method,
-    Progress,
-    State,
-    Task,
-    require,
-    require_choice,
-    require_range,
-    text_state,
-)
+from biomedcoop.methods.base import Method, Progress, State, Task
+from biomedcoop.methods.class_embeddings import text_state
+from biomedcoop.methods.settings import setting
 from biomedcoop.methods.training import Gradients, Losses, OnStep, reporter, schedule_of, sgd, steps_in
 
 if TYPE_CHECKING:
@@ -34,40 +26,43 @@ TEXTS_PER_PASS = 256
 """Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
 
 MANY_PASSES = 30
-"""From so many on it is worth laying out the weights of the text tower: two or three passes' time for a tenth of each."""
+"""Minimum number of passes for which prepacking the text tower pays off: it takes as long as two or three and saves a tenth."""
 
 RANDOM_STD = 0.02
 
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """
-    Attributes:
-        context_length: number M of learned vectors.
-        context_init: words (the token embeddings of context_words, random vectors before them if context_length is more) or
-            random (normal, standard deviation 0.02).
-        context_words: initial words of the context; their tokens are what is learned.
-        class_position: where the class name stands: end (behind the context), middle or front.
-        class_specific: a context of its own for each class, which then cannot be given new classes.
-        text_dropout: of the text tower while training; 0.1 repeats what the published trainer of BiomedCoOp does by accident.
-        epochs, batch_size, lr, momentum, weight_decay: SGD; the rate is a cosine over the epochs.
-        warmup_epochs: the first of them, at a rate of 1e-5.
-        max_norm: length to which a longer gradient is shortened; 0 for no limit.
-    """
+    """Settings of every method that learns a context: the prompt around the class name, and SGD with a cosine over the epochs."""
 
-    context_length: int = 4
-    context_init: str = "words"
-    context_words: str = "a photo of a"
-    class_position: str = "end"
-    class_specific: bool = False
-    text_dropout: float = 0.0
-    epochs: int = 100
-    batch_size: int = 32
-    lr: float = 0.002
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: int = 1
-    max_norm: float = 0.0
+    n_context: int = setting(4, "number M of learned vectors", least=1)
+    context_init: str = setting(
+        "words",
+        "start of the vectors: token embeddings of context_words, or normal with standard deviation 0.02",
+        choices=("words", "random"),
+    )
+    context_words: str = setting(
+        "a photo of a", "initial words; where they have fewer than n_context tokens, random vectors stand before them"
+    )
+    class_position: str = setting(
+        "end",
+        "place of the class name: behind the context, in its middle or before it",
+        choices=("end", "middle", "front"),
+    )
+    class_specific: bool = setting(False, "a context for each class; such a classifier cannot be given new classes")
+    text_dropout: float = setting(
+        0.0,
+        "dropout of the text tower in training; 0.1 repeats what the published trainer of BiomedCoOp does by accident",
+        least=0,
+        below=1,
+    )
+    epochs: int = setting(100, "passes over the training images", least=1)
+    batch_size: int = setting(32, "images of a training step", least=1)
+    lr: float = setting(0.002, "peak of the learning rate, which follows a cosine over the epochs", above=0)
+    momentum: float = setting(0.9, "momentum of SGD", least=0, most=1)
+    weight_decay: float = setting(5e-4, "weight decay of SGD", least=0, most=1)
+    warmup_epochs: int = setting(1, "first epochs, with a learning rate of 1e-5", least=0)
+    max_norm: float = setting(0.0, "length to which a longer gradient is shortened; 0 for no limit", least=0)
 
 
 class ClassPrompts:
@@ -87,7 +82,7 @@ class ClassPrompts:
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ContextSettings) -> None:
         self.backbone, self.settings = backbone, settings
-        m = settings.context_length
+        m = settings.n_context
         rows = [_content(backbone, f"{name}.") for name in class_names]
         tokens = backbone.token_counts([f"{name}." for name in class_names])
         length = m + max(tokens)
@@ -95,7 +90,7 @@ class ClassPrompts:
             name = class_names[tokens.index(max(tokens))]
             raise UserError(
                 f"class {name[:60]!r} and a context of {m} make {length} tokens, {backbone.name} reads "
-                f"{backbone.context_length}; shorten the name or lower context_length"
+                f"{backbone.context_length}; shorten the name or lower n_context"
             )
         with torch.no_grad():
             fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.learning_dtype)
@@ -106,36 +101,36 @@ class ClassPrompts:
             for c, row in enumerate(rows):
                 name_tokens = len(row) - 3  # less [CLS], the full stop and [SEP]
                 learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
-                own = [i for i in range(len(row) + m) if i not in learned]
+                fixed_places = [i for i in range(len(row) + m) if i not in learned]
                 ids = torch.tensor([row], device=backbone.device)
-                self.fixed[c, own] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
+                self.fixed[c, fixed_places] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
                 self.slots[c, learned, range(m)] = 1
                 self.mask[c, : len(row) + m] = True
 
     def initial_context(self, seeds: Sequence[int]) -> Tensor:
         """Where the training of each run starts: [R, M, D], class-specific [R, C, M, D]."""
         settings, backbone = self.settings, self.backbone
-        shape = (len(self.fixed),) * settings.class_specific + (settings.context_length, backbone.token_dim)
+        shape = (len(self.fixed),) * settings.class_specific + (settings.n_context, backbone.token_dim)
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
             words = _content(backbone, settings.context_words)[1:-1]
-            if not 1 <= len(words) <= settings.context_length:
+            if not 1 <= len(words) <= settings.n_context:
                 raise UserError(
-                    f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, context_length is "
-                    f"{settings.context_length}; change one of them, or set context_init=random"
+                    f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, n_context is "
+                    f"{settings.n_context}; change one of them, or set context_init=random"
                 )
             with torch.no_grad():
                 ids = torch.tensor([words], device=backbone.device)
                 context[..., -len(words) :, :] = backbone.embed_tokens(ids)[0].to(context.dtype)
         return context
 
-    def lay_out(self, passes: int) -> None:
-        """Encode faster from now on, if so many passes are worth setting out for it: that takes as long as a few of them."""
+    def prepack(self, passes: int) -> None:
+        """Prepack the text tower if this number of passes is at least :data:`MANY_PASSES`."""
         if passes >= MANY_PASSES:
-            from biomedcoop.backbones.products import laid_out
+            from biomedcoop.backbones.prepack import prepack_text_tower
 
-            self.backbone = laid_out(self.backbone)
+            self.backbone = prepack_text_tower(self.backbone)
 
     def encode(self, context: Tensor, drop: Drop | None = None) -> Tensor:
         """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E]; see :func:`encode_prompts`."""
@@ -199,8 +194,8 @@ class ContextMethod(Method):
 
     parameters = "context: M × D"
 
-    def step_products(self, task: Task, settings: Any) -> int:
-        return text_products(task, settings)
+    def step_macs(self, task: Task, settings: Any) -> int:
+        return text_macs(task, settings)
 
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
@@ -210,17 +205,11 @@ class ContextMethod(Method):
         """How gradients come from the terms; None: that of their sum."""
         return None
 
-    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
-        return {"epochs": 50} if base_to_novel else {}
-
-    def check(self, settings: Any) -> None:
-        check_context(self.name, settings)
-
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
         prompts = ClassPrompts(task.backbone, task.class_names, settings)
         context = prompts.initial_context(seeds).requires_grad_()
         steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        prompts.lay_out(steps)
+        prompts.prepack(steps)
         schedule = schedule_of(task, settings, seeds, settings.warmup_epochs)
         self.train(task, settings, prompts, context, schedule, seeds, reporter(progress, steps))
         with torch.no_grad():
@@ -259,22 +248,11 @@ class ContextMethod(Method):
         return text_state(task.backbone, embeddings, context=state["context"])
 
 
-def text_products(task: Task, settings: ContextSettings) -> int:
+def text_macs(task: Task, settings: ContextSettings) -> int:
     """Multiply-adds of one pass of all prompts through the text tower, there and back."""
     longest = max(task.backbone.token_counts([f"{name}." for name in task.class_names]))
-    tokens = len(task.class_names) * min(settings.context_length + longest, task.backbone.context_length)
-    return 2 * tokens * task.backbone.text_weights
-
-
-def check_context(method: str, settings: ContextSettings) -> None:
-    """Refuse what no context-learning method can use."""
-    require_choice(method, settings, "context_init", ("words", "random"))
-    require_choice(method, settings, "class_position", ("end", "middle", "front"))
-    require_range(method, settings, 1, "context_length", "epochs", "batch_size")
-    require_range(method, settings, 0, "momentum", "weight_decay", most=1)
-    require_range(method, settings, 0, "lr", above=True)
-    require_range(method, settings, 0, "max_norm", "warmup_epochs")
-    require(0 <= settings.text_dropout < 1, method, "text_dropout", settings.text_dropout, "at least 0 and below 1")
+    tokens = len(task.class_names) * min(settings.n_context + longest, task.backbone.context_length)
+    return 2 * tokens * task.backbone.text_macs_per_token
 
 
 def prompts_for_new_classes(method: str, task: Task, settings: ContextSettings) -> ClassPrompts:

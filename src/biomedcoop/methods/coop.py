@@ -5,8 +5,7 @@ Context vectors in front of the class name are learned with the cross-entropy of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Abilities, Task, register
@@ -21,7 +20,6 @@ class CoOp(ContextMethod):
     paper = "Zhou et al. 2022, arXiv 2109.01134"
     settings_type = ContextSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned: ClassVar[Mapping[str, Any]] = {"lr": 0.01}
 
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
         batch, scale = batch_of(task), task.backbone.logit_scale

@@ -8,14 +8,14 @@ twice one minus the cosine).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from biomedcoop.data.catalogue import Recipe
 from biomedcoop.lazy import torch
-from biomedcoop.methods.base import Abilities, Task, register, require_range, require_template, template_embeddings
+from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
+from biomedcoop.methods.settings import class_template, setting
 from biomedcoop.methods.training import Losses, batch_of, cross_entropy
 
 if TYPE_CHECKING:
@@ -24,15 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KgCoOpSettings(ContextSettings):
-    """
-    Attributes:
-        weight: W, of the distance to the template's embedding.
-        template: text with ``{}`` where the class name goes, which the learned prompt stays near to.
-    """
+    """Settings of :class:`ContextSettings`, and those of the distance to the template."""
 
     batch_size: int = 128
-    weight: float = 1.0
-    template: str = "a photo of a {}."
+    weight: float = setting(1.0, "W, weight of the distance to the template's embedding", least=0)
+    template: str = class_template("text that the learned prompt stays near to")
 
 
 @register
@@ -42,24 +38,6 @@ class KgCoOp(ContextMethod):
     paper = "Yao et al. 2023, arXiv 2303.13283"
     settings_type = KgCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned: ClassVar[Mapping[str, Any]] = {"weight": 1.0, "lr": 0.01}
-    fast: ClassVar[Mapping[str, Any]] = {
-        "epochs": 8,
-        "warmup_epochs": 0,
-        "lr": 0.7,
-        "momentum": 0.5,
-        "max_norm": 0.5,
-    }
-
-    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
-        if base_to_novel:
-            return {"epochs": 50, "weight": 8.0}
-        return {"weight": recipe.kgcoop_weight} if recipe else {}
-
-    def check(self, settings: KgCoOpSettings) -> None:
-        super().check(settings)
-        require_range(self.name, settings, 0, "weight")
-        require_template(self.name, settings)
 
     def losses(self, task: Task, settings: KgCoOpSettings, embeddings: Embeddings) -> Losses:
         batch, scale = batch_of(task), task.backbone.logit_scale

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.settings import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +29,10 @@ GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 
 @dataclass(frozen=True)
 class LinearProbeSettings:
-    """
-    Attributes:
-        bisections: steps of the search around the best of the first seven values.
-        max_iter: of the L-BFGS solver.
-    """
+    """The search for the penalty, and the solver."""
 
-    bisections: int = 8
-    max_iter: int = 1000
+    bisections: int = setting(8, "steps of the search around the best of the first seven penalties", least=0)
+    max_iter: int = setting(1000, "maximum number of iterations of the L-BFGS solver", least=1)
 
 
 @register
@@ -47,10 +44,6 @@ class LinearProbe(Method):
     abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1)"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
-
-    def check(self, settings: LinearProbeSettings) -> None:
-        require_range(self.name, settings, 0, "bisections")
-        require_range(self.name, settings, 1, "max_iter")
 
     def fit(
         self, task: Task, settings: LinearProbeSettings, seeds: Sequence[int], progress: Progress | None = None

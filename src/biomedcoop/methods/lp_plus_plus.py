@@ -17,18 +17,9 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import (
-    Abilities,
-    Method,
-    Progress,
-    State,
-    Task,
-    register,
-    require_range,
-    require_template,
-    template_embeddings,
-    text_state,
-)
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
+from biomedcoop.methods.settings import class_template, setting
 from biomedcoop.methods.training import cross_entropy, drawn_as_linear, reporter
 
 if TYPE_CHECKING:
@@ -39,16 +30,11 @@ ALPHA_EVERY, ALPHA_FACTOR = 10, 250.0
 
 @dataclass(frozen=True)
 class LPPlusPlusSettings:
-    """
-    Attributes:
-        template: text with ``{}`` where the class name goes.
-        epochs: full-batch steps.
-        momentum: of the steps of W and b.
-    """
+    """The text side and the training."""
 
-    template: str = "a photo of a {}."
-    epochs: int = 300
-    momentum: float = 0.9
+    template: str = class_template("text of each class")
+    epochs: int = setting(300, "training steps, each on all training images", least=1)
+    momentum: float = setting(0.9, "momentum of the steps of W and b", least=0, most=1)
 
 
 @dataclass
@@ -84,11 +70,6 @@ class LPPlusPlus(Method):
     abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "weights: C × (E + 1); mixing: C"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
-
-    def check(self, settings: LPPlusPlusSettings) -> None:
-        require_template(self.name, settings)
-        require_range(self.name, settings, 1, "epochs")
-        require_range(self.name, settings, 0, "momentum", most=1)
 
     def fit(
         self, task: Task, settings: LPPlusPlusSettings, seeds: Sequence[int], progress: Progress | None = None

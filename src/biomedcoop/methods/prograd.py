@@ -11,14 +11,15 @@ no gradient but rounding noise.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-from biomedcoop.data.catalogue import Recipe
 from biomedcoop.lazy import torch
-from biomedcoop.methods.base import Abilities, Task, register, require_range, require_template, template_embeddings
+from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
+from biomedcoop.methods.settings import class_template, setting
 from biomedcoop.methods.training import Gradients, Losses, batch_of, cross_entropy
 
 if TYPE_CHECKING:
@@ -29,17 +30,14 @@ NOISE = 1e-3
 
 @dataclass(frozen=True)
 class ProGradSettings(ContextSettings):
-    """
-    Attributes:
-        temperature: T, by which both logits are divided in the divergence.
-        projection: λ, how much of the opposing part is taken away: 1 all, 0 none (then it is CoOp).
-        template: text with ``{}`` where the class name goes, of the zero-shot teacher.
-    """
+    """Settings of :class:`ContextSettings`, and those of the projection."""
 
     batch_size: int = 128
-    temperature: float = 1.0
-    projection: float = 1.0
-    template: str = "a photo of a {}."
+    temperature: float = setting(1.0, "T, by which both logits are divided in the divergence", above=0, most=1000)
+    projection: float = setting(
+        1.0, "λ, share of the opposing part of the gradient that is taken away; 0 for CoOp", least=0
+    )
+    template: str = class_template("text of the zero-shot teacher")
 
 
 @register
@@ -49,25 +47,6 @@ class ProGrad(ContextMethod):
     paper = "Zhu et al. 2023, arXiv 2205.14865"
     settings_type = ProGradSettings
     abilities = Abilities(uses_images=True, retargets=True)
-    tuned: ClassVar[Mapping[str, Any]] = {"temperature": 1.0, "lr": 0.01}
-    fast: ClassVar[Mapping[str, Any]] = {
-        "epochs": 8,
-        "warmup_epochs": 0,
-        "lr": 0.4,
-        "momentum": 0.5,
-        "max_norm": 1.0,
-    }
-
-    def published(self, recipe: Recipe | None, base_to_novel: bool) -> Mapping[str, Any]:
-        if base_to_novel:
-            return {"epochs": 50, "lr": 0.0015}
-        return {"temperature": recipe.prograd_temperature} if recipe else {}
-
-    def check(self, settings: ProGradSettings) -> None:
-        super().check(settings)
-        require_range(self.name, settings, 0, "temperature", above=True, most=1000)
-        require_range(self.name, settings, 0, "projection")
-        require_template(self.name, settings)
 
     def losses(self, task: Task, settings: ProGradSettings, embeddings: Embeddings) -> Losses:
         """Terms: cross-entropy, and the cross-entropy of the teacher, whose gradient is the divergence's."""

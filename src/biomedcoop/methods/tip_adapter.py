@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import (
-    Abilities,
-    Method,
-    Progress,
-    State,
-    Task,
-    register,
-    require_range,
-    require_template,
-    template_embeddings,
-    text_state,
-)
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
+from biomedcoop.methods.settings import class_template, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,18 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TipAdapterSettings:
-    """
-    Attributes:
-        template: text with ``{}`` where the class name goes.
-        grid: values of α and of β that are tried.
-        highest: α and β are tried from 0.1 on, in equal steps, up to the last below this value.
-        logit_scale: factor s; 0 for the backbone's own.
-    """
+    """The text side, and the search for α and β."""
 
-    template: str = "a photo of a {}."
-    grid: int = 200
-    highest: float = 50.0
-    logit_scale: float = 0.0
+    template: str = class_template("text of each class")
+    grid: int = setting(200, "number of values of α, and of β, that are tried", least=1)
+    highest: float = setting(
+        50.0, "α and β are tried from 0.1 in equal steps up to the last below this value", above=0.1, most=1000
+    )
+    logit_scale: float = setting(0.0, "factor s of the text side; 0 for the backbone's own", least=0, most=1000)
 
 
 @register
@@ -59,12 +46,6 @@ class TipAdapter(Method):
     abilities = Abilities(uses_images=True, needs_validation=True, needs_all_views=True)
     parameters = "nothing; α and β are chosen"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
-
-    def check(self, settings: TipAdapterSettings) -> None:
-        require_range(self.name, settings, 1, "grid")
-        require_range(self.name, settings, 0.1, "highest", above=True, most=1000)
-        require_range(self.name, settings, 0, "logit_scale", most=1000)
-        require_template(self.name, settings)
 
     def fit(
         self, task: Task, settings: TipAdapterSettings, seeds: Sequence[int], progress: Progress | None = None

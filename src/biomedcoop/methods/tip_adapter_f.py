@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Progress, State, Task, register, require_range, template_embeddings
+from biomedcoop.methods.base import Abilities, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings
+from biomedcoop.methods.settings import setting
 from biomedcoop.methods.tip_adapter import TipAdapter, TipAdapterSettings, cache_of, cached_states, from_cache
 from biomedcoop.methods.training import AdamW, Losses, OnStep, batch_of, descend, reporter, schedule_of, steps_in
 
@@ -24,19 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TipAdapterFSettings(TipAdapterSettings):
-    """
-    Attributes:
-        trials: α = 0, 1, … that are tried while training, so many.
-        beta: β while training.
-        epochs, batch_size, lr, weight_decay: AdamW (eps 1e-4); the rate is a cosine over all steps.
-    """
+    """Settings of :class:`TipAdapterSettings`, and the training of the keys by AdamW (eps 1e-4)."""
 
-    trials: int = 10
-    beta: float = 1.0
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 0.001
-    weight_decay: float = 0.01
+    trials: int = setting(10, "number of values 0, 1, … of α that are tried while training", least=1)
+    beta: float = setting(1.0, "β while training", least=0, most=1000)
+    epochs: int = setting(20, "passes over the training images", least=1)
+    batch_size: int = setting(256, "images of a training step", least=1)
+    lr: float = setting(0.001, "peak of the learning rate of AdamW, which follows a cosine over all steps", above=0)
+    weight_decay: float = setting(0.01, "weight decay of AdamW", least=0, most=1000)
 
 
 @register
@@ -46,12 +43,6 @@ class TipAdapterF(TipAdapter):
     settings_type = TipAdapterFSettings
     abilities = Abilities(uses_images=True, needs_validation=True)
     parameters = "keys: N × E"
-
-    def check(self, settings: TipAdapterFSettings) -> None:  # type: ignore[override]
-        super().check(settings)
-        require_range(self.name, settings, 1, "trials", "epochs", "batch_size")
-        require_range(self.name, settings, 0, "beta", "weight_decay", most=1000)
-        require_range(self.name, settings, 0, "lr", above=True)
 
     def fit(
         self,

@@ -8,27 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from biomedcoop.methods.base import (
-    Abilities,
-    Method,
-    Progress,
-    State,
-    Task,
-    register,
-    require_template,
-    template_embeddings,
-    text_state,
-)
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
+from biomedcoop.methods.settings import class_template
 
 
 @dataclass(frozen=True)
 class ZeroShotSettings:
-    """
-    Attributes:
-        template: text with ``{}`` where the class name goes.
-    """
+    """The template."""
 
-    template: str = "a photo of a {}."
+    template: str = class_template("text of each class")
 
 
 @register
@@ -39,9 +28,6 @@ class ZeroShot(Method):
     settings_type = ZeroShotSettings
     abilities = Abilities(uses_images=False, retargets=True)
     parameters = "nothing"
-
-    def check(self, settings: ZeroShotSettings) -> None:
-        require_template(self.name, settings)
 
     def fit(
         self, task: Task, settings: ZeroShotSettings, seeds: Sequence[int], progress: Progress | None = None

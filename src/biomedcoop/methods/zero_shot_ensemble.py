@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, require_range, text_state
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.class_embeddings import text_state
+from biomedcoop.methods.settings import setting
 
 
 @dataclass(frozen=True)
 class ZeroShotEnsembleSettings:
-    """
-    Attributes:
-        n_sentences: most sentences used per class, the first ones.
-    """
+    """The sentences."""
 
-    n_sentences: int = 50
+    n_sentences: int = setting(50, "maximum number of sentences per class; the first ones are used", least=1)
 
 
 @register
@@ -30,9 +29,6 @@ class ZeroShotEnsemble(Method):
     settings_type = ZeroShotEnsembleSettings
     abilities = Abilities(uses_images=False, uses_sentences=True, retargets=True)
     parameters = "nothing"
-
-    def check(self, settings: ZeroShotEnsembleSettings) -> None:
-        require_range(self.name, settings, 1, "n_sentences")
 
     def fit(
         self, task: Task, settings: ZeroShotEnsembleSettings, seeds: Sequence[int], progress: Progress | None = None

@@ -1,7 +1,7 @@
 """Checks of sentences: repeats, near-repeats, length, names of other classes, unequal numbers. No tensors, no model.
 
-One sentence is judged against those before it, so the same rules serve a file that is checked and an answer that is being
-collected (``generate.py``).
+Each sentence is checked against those before it, so the same rules serve a file and the answers of a language model as they
+arrive (``generation/generate.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from biomedcoop.data.names import fold
 FEWEST_WORDS, MOST_WORDS = 6, 30
 OPENING_WORDS, OPENING_USES = 4, 2
 OVERLAP = 0.5
-"""Two sentences of a class that share this much of their content words (Jaccard index) say the same."""
+"""Jaccard index of the content words from which two sentences of a class are near-repeats."""
 
 FUNCTION_WORDS = frozenset(
     re.findall(
@@ -30,12 +30,12 @@ FUNCTION_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a sentence.
+    """One fault of a sentence.
 
     Attributes:
-        kind: "repeat" (equal to one before it), "shared" (equal to one of another class), "near-repeat", "opening" (begins
-            like two before it), "characters" (unseen ones), "length" or "other class" (names one).
-        text: what is wrong, for a person.
+        kind: "repeat" (equal to an earlier sentence), "shared" (equal to a sentence of another class), "near-repeat",
+            "opening" (begins like two earlier sentences), "characters" (invisible ones), "length" or "other class" (names one).
+        text: the fault in words that follow the sentence.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Fault:
 
     @property
     def serious(self) -> bool:
-        """Whether it is wrong whatever the words mean."""
+        """Whether the fault makes training wrong, whatever the words mean."""
         return self.kind in ("repeat", "shared")
 
 
@@ -55,12 +55,12 @@ def words(text: str) -> list[str]:
 
 
 def same_words(text: str) -> str:
-    """What two equal sentences have in common: their words, with a sign that belongs to one ("HER2-", "-1")."""
+    """The words by which two sentences are equal, with a sign that belongs to a word ("HER2-", "-1")."""
     return " ".join(re.findall(r"(?:(?<!\w)[+-](?=\d))?[^\W_]+(?:[+-]+(?!\w))?", fold(text)))
 
 
 class Collection:
-    """Sentences of the classes of one task, each judged against those that were added before it.
+    """Sentences of the classes of one task, each checked against those that were added before it.
 
     Args:
         class_names: C names. No sentence may name another class than its own; of nested names ("tumor" in "benign tumor") the
@@ -79,35 +79,35 @@ class Collection:
         self._names = re.compile(rf"\b({'|'.join(map(re.escape, longest_first)) or '(?!)'})(?:s|es)?\b")
 
     def faults(self, class_name: str, sentence: str) -> list[Fault]:
-        """What is wrong with one more sentence of a class; it is not added."""
+        """Faults of a further sentence of a class; the sentence is not added."""
         said = words(sentence)
 
         def fault(kind: str, text: str) -> Fault:
             return Fault(kind, class_name, sentence, text)
 
-        found = self.repeats(class_name, sentence)
-        if not found:
+        faults = self.repeats(class_name, sentence)
+        if not faults:
             content = set(said) - FUNCTION_WORDS
             for other, before in zip(self._content[class_name], self.sentences[class_name], strict=True):
                 if len(content & other) >= OVERLAP * len(content | other):
-                    found.append(fault("near-repeat", f"says nearly what '{before}' says"))
+                    faults.append(fault("near-repeat", f"says nearly what '{before}' says"))
                     break
             if self._openings[class_name][opening(said)] >= OPENING_USES:
-                found.append(fault("opening", f"is one more that begins with '{opening(said)}'"))
+                faults.append(fault("opening", f"is one more that begins with '{opening(said)}'"))
         if not " ".join(sentence.split()).isprintable():
-            found.append(fault("characters", "holds control characters, which no one sees"))
+            faults.append(fault("characters", "holds control characters, which are invisible"))
         count = len(sentence.split())
         if not FEWEST_WORDS <= count <= MOST_WORDS:
-            found.append(
+            faults.append(
                 fault("length", f"has {count} words; {FEWEST_WORDS} to {MOST_WORDS} say enough and are not cut")
             )
         called = [self._called[match] for match in self._names.findall(" ".join(said))]
         if named := [names[0] for names in called if class_name not in names]:
-            found.append(fault("other class", f"names the class '{named[0]}'"))
-        return found
+            faults.append(fault("other class", f"names the class '{named[0]}'"))
+        return faults
 
     def repeats(self, class_name: str, sentence: str) -> list[Fault]:
-        """Whether a sentence of this or another class says the same in the same words: what is wrong whatever they mean."""
+        """The fault of a sentence whose words are those of an earlier sentence, of this or another class."""
         owner = self._owner.get(same_words(sentence))
         if owner is None:
             return []
@@ -116,7 +116,7 @@ class Collection:
         return [Fault("shared", class_name, sentence, f"is also a sentence of '{owner}'")]
 
     def add(self, class_name: str, sentence: str) -> None:
-        """Take a sentence in, faults or not."""
+        """Add a sentence, with or without faults."""
         said = words(sentence)
         self.sentences[class_name].append(sentence)
         self._content[class_name].append(set(said) - FUNCTION_WORDS)
@@ -125,7 +125,7 @@ class Collection:
 
 
 def opening(said: Sequence[str]) -> str:
-    """The first words of a sentence, by which a fill-in-the-blank set is known."""
+    """The first words of a sentence; many sentences with equal ones come from one pattern."""
     return " ".join(said[:OPENING_WORDS])
 
 
@@ -137,20 +137,20 @@ def check_sentences(
     Args:
         by_class: name of each class and its sentences.
         class_names: further classes of the task, which have no sentences but must not be named either.
-        serious_only: repeats alone, which are quickly found.
+        serious_only: report repeats alone, which is fast.
     """
     collection = Collection(list(dict.fromkeys((*by_class, *class_names))))
     judge = collection.repeats if serious_only else collection.faults
-    found = []
+    faults = []
     for name, sentences in by_class.items():
         for sentence in sentences:
-            found += judge(name, sentence)
+            faults += judge(name, sentence)
             collection.add(name, sentence)
-    return found
+    return faults
 
 
 def uneven(by_class: Mapping[str, Sequence[str]]) -> str | None:
-    """What is to be said of classes that have different numbers of sentences."""
+    """A note on classes that have different numbers of sentences; None if all have as many."""
     fewest = min(by_class, key=lambda name: len(by_class[name]), default=None)
     if fewest is None or len({len(sentences) for sentences in by_class.values()}) == 1:
         return None
@@ -163,10 +163,13 @@ def uneven(by_class: Mapping[str, Sequence[str]]) -> str | None:
 def too_long(
     by_class: Mapping[str, Sequence[str]], counts: Mapping[str, Sequence[int]], most: int
 ) -> list[tuple[str, str, int]]:
-    """(class, sentence, tokens) of the sentences that have more than ``most`` tokens.
+    """Sentences that have more than ``most`` tokens.
 
     Args:
-        counts: tokens of each sentence, class by class.
+        counts: number of tokens of each sentence, by class.
+
+    Returns:
+        (class, sentence, tokens) of each of them.
     """
     return [
         (name, sentence, tokens)

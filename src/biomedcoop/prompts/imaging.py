@@ -1,4 +1,4 @@
-"""When two words name one modality or one organ: "chest radiograph" and "X-ray", "lungs" and "chest"."""
+"""Synonyms of modalities and organs: "chest radiograph" and "X-ray", "lungs" and "chest"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODALITIES = {
     "endoscopy": "colonoscopy, gastroscopy",
 }
 
-# Words of a line name one organ, or what images of the one show of the other: a chest X-ray is one of the lungs.
+# The words of a line name one organ, or organs that share their images: a chest X-ray shows the lungs.
 _ORGANS = (
     "breast, mammary",
     "kidney, renal",
@@ -38,7 +38,7 @@ _ORGANS = (
 
 
 def modalities(text: str) -> list[str]:
-    """The modalities that a user's words may mean, as the library writes them, the likeliest first; none if unknown."""
+    """Modalities that a user's words may mean, in the library's spelling, the likeliest first; [] if unknown."""
     word = _plain(text, _ORGAN_WORDS) or _plain(text)  # "chest X-ray"
     exact = [name for name in _MODALITIES if _plain(name) == word]
     return list(dict.fromkeys(exact + [name for name in _MODALITIES if word in _spellings(_MODALITIES[name])]))
@@ -65,7 +65,7 @@ def _spellings(line: str) -> set[str]:
 
 
 def _plain(text: str, without: str = "") -> str:
-    """Words in one spelling: folded, singular, without what adds nothing."""
+    """Words in one spelling: folded, singular, without fillers."""
     left_out = {_singular(word) for word in f"{_FILLERS} {without}".split()}
     said = map(_singular, re.findall(r"[^\W_]+", fold(text)))
     return " ".join(word for word in said if word not in left_out)

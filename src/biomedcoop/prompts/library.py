@@ -1,7 +1,7 @@
-"""What ships with the package: sentences of the classes of known tasks, and templates by modality. No tensors.
+"""The shipped library: sentences for the classes of known tasks, and templates by modality. No tensors.
 
-The shipped sentences say what a reader sees in an image of the class; a language model wrote them for this package, and a second
-reader went through them. One JSON file per dataset holds its modality, organ and ``classes``: name -> sentences.
+The sentences describe what a reader sees in an image of the class. A language model wrote them for this package, and a second
+reader reviewed them. One JSON file per dataset holds its modality, organ and ``classes``: name -> sentences.
 """
 
 from __future__ import annotations
@@ -19,17 +19,23 @@ from biomedcoop.errors import UserError
 from biomedcoop.prompts.imaging import modalities, same_modality, within_organ
 
 GENERAL = "general"
-"""The set of templates that says nothing of a modality."""
+"""Name of the templates that mention no modality."""
 SEVERAL = "several"
-"""Modality and organ of a file whose classes differ in them."""
+"""Modality or organ of a file whose classes have different ones."""
 
 
 def templates_of(modality: str | None, strict: bool = False) -> tuple[str, list[str]]:
-    """The shipped templates of a modality: its name as we write it, and the templates, each with ``{}``.
+    """The shipped templates of a modality.
 
     Args:
-        modality: e.g. "CT"; None for those that name none.
-        strict: refuse a modality that has no set, and do not fall back on those that name none.
+        modality: e.g. "CT"; None for the templates that mention none.
+        strict: refuse a modality without templates, in place of those that mention none.
+
+    Returns:
+        Name of the set, and its templates, each with ``{}``.
+
+    Raises:
+        UserError: ``strict``, and the modality has no templates.
     """
     sets = template_sets()
     by_fold = {fold(name): name for name in sets}
@@ -56,7 +62,11 @@ def library() -> dict[str, dict[str, Any]]:
 
 
 def library_file(name: str) -> dict[str, Any]:
-    """One shipped file; near matches are offered if there is none of that name."""
+    """One shipped file.
+
+    Raises:
+        UserError: there is none of this name; the message offers near ones.
+    """
     if name not in library():
         near = difflib.get_close_matches(name, library(), n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(library())}"
@@ -65,24 +75,24 @@ def library_file(name: str) -> dict[str, Any]:
 
 
 def images_of(name: str) -> str:
-    """What the images show that a file of the library describes: "ultrasound, breast"."""
+    """Modality and organ of the images that a file of the library describes: "ultrasound, breast"."""
     content = library()[name]
     return "several kinds" if content["modality"] == SEVERAL else f"{content['modality']}, {content['organ']}"
 
 
 def described(name: str) -> str:
-    """A file of the library as a user asks for it, and what its images show: "library:busi (ultrasound, breast)"."""
+    """A file of the library as a user names it, and its images: "library:busi (ultrasound, breast)"."""
     return f"library:{name} ({images_of(name)})"
 
 
 def holders(class_names: Sequence[str]) -> list[str]:
-    """The files of the library that have every class by its name."""
+    """Names of the files of the library that have every class."""
     wanted = set(map(fold, class_names))
     return [name for name, content in library().items() if wanted <= set(map(fold, content["classes"]))]
 
 
 def is_of(name: str, dataset: str | None) -> bool:
-    """Whether a file of the library belongs to a dataset, by its name or by one that the catalogue has for it."""
+    """Whether a file of the library belongs to a dataset, by its own name or by one in the catalogue."""
     entry = find(dataset) if dataset else None
     return dataset is not None and fold(entry.name if entry else dataset) == fold(name)
 
@@ -91,8 +101,8 @@ def shows(name: str, dataset: str | None, modality: str | None, organ: str | Non
     """Whether a file of the library describes images of this kind; None where too little is known.
 
     Args:
-        dataset: whose images they are.
-        modality, organ: of the images, where they are known; they count for more than the dataset's name.
+        dataset: name of the dataset that holds the images.
+        modality, organ: of the images, where known; they outweigh the dataset's name.
     """
     content = library()[name]
     agree = [

@@ -1,4 +1,4 @@
-"""Which sentences of a table belong to which class of a task."""
+"""Match the classes of a task to the classes of a table of sentences, by name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NOT_IN_FILE_NAMES = r'[/\\:*?"<>|]'
 
 @dataclass(frozen=True)
 class Matched:
-    """What a table of sentences holds for the classes of a task.
+    """The sentences of a table for the classes of a task.
 
     Attributes:
-        by_class: class of the task -> its sentences, ``{}`` filled in; classes without sentences are not there.
+        by_class: class of the task -> its sentences, with ``{}`` filled in; without the classes that have none.
         taken: class of the task -> class of the table whose sentences it takes.
-        nearly: those of ``taken`` whose names are not the same.
+        nearly: the part of ``taken`` where the two names differ.
         missing: classes of the task without sentences.
         unused: classes of the table that the task lacks.
     """
@@ -38,8 +38,8 @@ def match(class_names: Sequence[str], table: Mapping[str, Sequence[str]], near: 
     cannot have ("ER+_PR-.txt").
 
     Args:
-        near: name of the table if a class may also take the sentences of the one class whose name holds all its words
-            ("benign" those of "benign tumor"); the name stands in the errors.
+        near: name of the table, for messages. With it, a class may also take the sentences of the one class whose name holds
+            all its words ("benign" those of "benign tumor").
 
     Raises:
         UserError: a near name fits several classes, or two classes fit one.
@@ -66,30 +66,30 @@ def _nearly(
 ) -> dict[str, str]:
     nearly: dict[str, str] = {}
     for name in class_names:
-        found = candidates(name, table)
-        if len(found) > 1:
-            may_be = " or ".join(f"'{key}'" for key in found)
-            raise UserError(f"{where}: '{name}' may be {may_be}; give the class the name of the one that is meant")
-        if found:
-            takers = [other for other, key in (taken | nearly).items() if key == found[0]]
+        keys = candidates(name, table)
+        if len(keys) > 1:
+            may_be = " or ".join(f"'{key}'" for key in keys)
+            raise UserError(f"{where}: '{name}' may be {may_be}; rename the class to the one that is meant")
+        if keys:
+            takers = [other for other, key in (taken | nearly).items() if key == keys[0]]
             if takers:
                 raise UserError(
-                    f"{where}: '{takers[0]}' and '{name}' would both take the sentences of '{found[0]}'; rename the class that is "
+                    f"{where}: '{takers[0]}' and '{name}' would both take the sentences of '{keys[0]}'; rename the class that is "
                     "not meant"
                 )
-            nearly[name] = found[0]
+            nearly[name] = keys[0]
     return nearly
 
 
 def candidates(class_name: str, table: Mapping[str, Sequence[str]]) -> list[str]:
-    """The class of a table with this name or, without one, those whose names hold all words of it and more."""
+    """The class of a table with this name; if there is none, the classes whose names hold all its words and more."""
     name = fold(class_name)
     same = [key for key in table if fold(key) == name]
     return same or [key for key in table if set(name.split()) < set(fold(key).split())]
 
 
 def nearly_all(class_names: Sequence[str], table: Mapping[str, Sequence[str]]) -> list[str]:
-    """The class of a table that each class of a task surely means, by its name or by all its words; nothing if one means none."""
-    found = [candidates(name, table) for name in class_names]
-    keys = [only[0] for only in found if len(only) == 1]
+    """For each class of a task the one class of a table that it can mean; [] if a class has none or several."""
+    of_each = [candidates(name, table) for name in class_names]
+    keys = [only[0] for only in of_each if len(only) == 1]
     return keys if len(keys) == len(class_names) == len(set(keys)) else []

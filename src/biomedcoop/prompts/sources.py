@@ -1,20 +1,22 @@
-"""Where a user's sentences come from: a JSON or CSV file, a folder with a text file per class, the dict literal of a Python
-file, or a text file of templates. Nothing that is read is executed."""
+"""Readers of a user's sentences: a JSON or CSV file, a folder with a text file per class, a Python file, or templates.
+
+Nothing that is read is executed: of a Python file only a dict literal is read.
+"""
 
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.names import clean_class_name, fold
-from biomedcoop.data.tables.reading import check_one_line, is_missing_name, open_table
+from biomedcoop.data.tables.missing import is_missing_name
+from biomedcoop.data.tables.reading import open_table
+from biomedcoop.data.tables.table import check_one_line
 from biomedcoop.errors import UserError
-from biomedcoop.output import check_writable, write_atomically
+from biomedcoop.prompts.library import library_file, templates_of
 
 Table = dict[str, list[str]]
 """Class name -> sentences, which may hold ``{}`` where the class name belongs."""
@@ -28,19 +30,24 @@ _COLUMNS = {
     "class": ("class_name", "label", "category", "name"),
     "sentence": ("prompt", "sentences", "text", "caption"),
 }
-"""The columns of a CSV file, each with what people call it otherwise."""
+"""The columns of a CSV file, each with other names for it."""
 
 
-def split_names(text: str) -> list[str]:
-    """'cyst, "stone, large"' -> ["cyst", "stone, large"]: names separated by commas, one with a comma in double quotes."""
-    rows = list(csv.reader([" ".join(text.split())], skipinitialspace=True))
-    return [name for word in (rows[0] if rows else []) if (name := clean_class_name(word))]
+def read_source(source: str) -> Table:
+    """Sentences that a user names: ``library:NAME``, ``templates:MODALITY``, or what :func:`read_table` reads.
 
-
-def join_names(names: Sequence[str]) -> str:
-    """What :func:`split_names` takes apart again."""
-    quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
-    return ", ".join(quoted)
+    Raises:
+        UserError: it does not exist, cannot be read or holds something else.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "library" and name:
+        return dict(library_file(name)["classes"])
+    if kind == "templates":
+        set_name, templates = templates_of(name or None, strict=True)
+        return {f"templates: {set_name}": templates}
+    if source == "library":
+        raise UserError("name a file of the library, e.g. library:busi; 'biomedcoop prompts list' shows them")
+    return read_table(source)
 
 
 def read_table(source: str | Path) -> Table:
@@ -50,13 +57,13 @@ def read_table(source: str | Path) -> Table:
         source: a path; of a Python file with several dicts, ``FILE.py:NAME``.
 
     Raises:
-        UserError: it cannot be read or holds something else; the line says where.
+        UserError: it cannot be read or holds something else; the message says where.
     """
     path, name = split_name(source)
     if not str(source).strip():
         raise UserError(f"prompts: the name is empty; give {FORMS}")
     if (word := str(source).partition(":")[0]) in ("library", "templates") and not path.exists():
-        raise UserError(f"prompts {source}: a file of sentences is wanted here, not the package's own {word}")
+        raise UserError(f"prompts {source}: give a file of sentences here, not the package's own {word}")
     try:
         if path.exists() and not path.is_dir() and not path.is_file():
             raise UserError(f"prompts {path}: is neither a file nor a folder; want {FORMS}")
@@ -73,7 +80,7 @@ def read_table(source: str | Path) -> Table:
             elif kind == ".py":
                 table = _from_python(path, read_text(path), name)
             else:
-                read_text(path)  # says so if there is none
+                read_text(path)  # raises if there is no file
                 raise UserError(f"prompts {path}: templates belong to no class; use them with 'train --prompts {path}'")
     except OSError as error:
         raise UserError(f"prompts {path}: cannot be read ({error.strerror or error}); give {FORMS}") from error
@@ -121,41 +128,14 @@ def read_templates(path: Path) -> list[str]:
     return [line for _, line in lines]
 
 
-def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse early what cannot be written at the end of long work.
-
-    Raises:
-        UserError: the name is not that of a JSON file, it exists, or its folder does not.
-    """
-    if path.suffix.lower() != ".json":
-        raise UserError(f"{path}: sentences are written as JSON; give a name that ends with .json")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a file")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already; choose another name or pass --overwrite")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent} is no folder; make it first or choose another place")
-    check_writable(path.parent)
-
-
-def write_table(path: Path, table: Table, about: Mapping[str, Any]) -> None:
-    """Write sentences as the library's files are: what they are about (what is None stays away), then ``classes``.
-
-    Raises:
-        UserError: the file system refuses.
-    """
-    content = {**{key: value for key, value in about.items() if value is not None}, "classes": table}
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
-
-
 def split_name(source: str | Path) -> tuple[Path, str | None]:
-    """``prompts.py:TEMPLATES`` -> (prompts.py, "TEMPLATES"); other paths have no name behind them."""
+    """``prompts.py:TEMPLATES`` -> (prompts.py, "TEMPLATES"); (path, None) for a path without a name behind it."""
     head, sign, name = str(source).rpartition(".py:")
     return (Path(head + ".py"), name) if sign and name.isidentifier() else (Path(source), None)
 
 
 def read_text(path: Path) -> str:
-    """A file's text; a byte order mark, as some editors write it, is dropped.
+    """A file's text, without the byte order mark that some editors write.
 
     Raises:
         UserError: it is no UTF-8 text.
@@ -224,8 +204,8 @@ def _from_python(path: Path, text: str, wanted: str | None) -> Table:
             module = ast.parse(text, filename=str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
-        raise UserError(f"prompts {path}{f', line {line}' if line else ''}: is no Python file ({error})") from error
-    found: dict[str, Table] = {}
+        raise UserError(f"prompts {path}{f', line {line}' if line else ''}: is not a Python file ({error})") from error
+    tables: dict[str, Table] = {}
     computed: list[tuple[str, int]] = []
     for node in module.body:
         targets = (
@@ -246,17 +226,17 @@ def _from_python(path: Path, text: str, wanted: str | None) -> Table:
                 raise UserError(f"prompts {path}, line {node.lineno}: '{twice}' is there twice in {name}; keep one")
             # classes may be numbers: {1: [...], -1: [...]}
             if content and all(type(k) in (str, int) and isinstance(v, (list, tuple)) for k, v in content.items()):
-                found[name] = {str(key): list(sentences) for key, sentences in content.items()}
-    if wanted in found:
-        return found[wanted]
-    if wanted is not None or not found:
+                tables[name] = {str(key): list(sentences) for key, sentences in content.items()}
+    if wanted in tables:
+        return tables[wanted]
+    if wanted is not None or not tables:
         for name, line in (c for c in computed if wanted in (None, c[0])):
             raise UserError(
-                f"prompts {path}, line {line}: {name} is computed, and nothing is executed here; write it as plain strings"
+                f"prompts {path}, line {line}: {name} is computed, but no code is executed here; write it as plain strings"
             )
         what = f"no dict {wanted} of lists of strings" if wanted else "no dict of lists of strings at its top level"
-        raise UserError(f"prompts {path}: {what}" + (f"; it has: {', '.join(found)}" if found else ""))
-    if len(found) > 1:
-        names = ", ".join(f"{path.name}:{name}" for name in found)
+        raise UserError(f"prompts {path}: {what}" + (f"; it has: {', '.join(tables)}" if tables else ""))
+    if len(tables) > 1:
+        names = ", ".join(f"{path.name}:{name}" for name in tables)
         raise UserError(f"prompts {path}: holds several dicts of sentences; choose one of {names}")
-    return next(iter(found.values()))
+    return next(iter(tables.values()))

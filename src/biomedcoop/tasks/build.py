@@ -62,7 +62,7 @@ def gathered(
     tally: Tally | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Features [R, n·V, E] and labels [R, n·V] of the drawn images of R runs, on the backbone's device."""
-    from biomedcoop.features.encode import encode_images, encode_views
+    from biomedcoop.features.images import encode_images, encode_views
 
     used = np.unique(np.concatenate(draws))
     drawn = data.select(used)
@@ -77,7 +77,7 @@ def gathered(
 
 def sentence_features(backbone: Backbone, by_class: Sequence[Sequence[str]]) -> Tensor:
     """Raw features [C, P, E] of P sentences of each of C classes, on the backbone's device."""
-    from biomedcoop.features.encode import encode_texts
+    from biomedcoop.features.texts import encode_texts
 
     flat = encode_texts(backbone, [text for own in by_class for text in own])
     return torch.from_numpy(flat).view(len(by_class), -1, backbone.embed_dim).to(backbone.device)

@@ -77,6 +77,7 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
         UserError: a method, setting or recipe that is not there; too few images or classes; sentences that cannot be used.
     """
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.recipes import published_for
 
     method = get_method(request.method)
     if len(data.class_names) < 2:
@@ -85,7 +86,8 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
             "add images of another class"
         )
     entry = find(data.name, data.class_names)
-    settings = method.settings(request.settings, request.recipe, entry.recipe if entry else None)
+    benchmark = entry.name if entry else None
+    settings = method.settings(request.settings, request.recipe, benchmark)
     views, per_epoch = _views(method, settings, request.views)
     modality, organ = modality_and_organ(data, request.modality, request.organ)
     sentences = find_sentences(data, request.prompts, modality, organ) if method.abilities.uses_sentences else None
@@ -103,13 +105,13 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
         data=data,
         method=method,
         settings=settings,
-        benchmark=entry.name if entry else None,
+        benchmark=benchmark,
         modality=modality,
         organ=organ,
         sentences=sentences,
         draws=draws,
         val_draws=val_draws,
-        published=entry is not None and method.published_for(entry.recipe, request.recipe),
+        published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
         notes=tuple(notes),

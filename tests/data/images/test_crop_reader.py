@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biomedcoop.data.images import crop_reader as decode
+from biomedcoop.data.images import crop_reader
 from biomedcoop.data.images.crop_reader import CropReader
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.data.images.facts import ImageFacts
@@ -71,11 +71,11 @@ def test_errors_and_facts_come_through(files: list[Path]) -> None:
 
 
 def test_workers_start_when_there_are_many_files(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "available_cores", lambda: decode.MANY_CORES)
-    monkeypatch.setattr(decode, "MANY_FILES", 10)
+    monkeypatch.setattr(crop_reader, "available_cores", lambda: crop_reader.MANY_CORES)
+    monkeypatch.setattr(crop_reader, "MANY_FILES", 10)
     before = children()
     with CropReader(32) as read:
-        assert read.threads == decode.MANY_CORES
+        assert read.threads == crop_reader.MANY_CORES
         for path in files[:10]:
             read(path)
         assert children() == before
@@ -85,9 +85,9 @@ def test_workers_start_when_there_are_many_files(files: list[Path], monkeypatch:
 
 
 def test_few_cores_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "available_cores", lambda: decode.MANY_CORES - 1)
+    monkeypatch.setattr(crop_reader, "available_cores", lambda: crop_reader.MANY_CORES - 1)
     reader = CropReader(32)
-    assert (reader.workers, reader.threads) == (0, decode.MANY_CORES - 1)
+    assert (reader.workers, reader.threads) == (0, crop_reader.MANY_CORES - 1)
 
 
 def test_a_worker_that_is_ended_from_outside(files: list[Path]) -> None:
@@ -102,8 +102,6 @@ def test_a_worker_that_is_ended_from_outside(files: list[Path]) -> None:
 
 
 def test_a_worker_needs_little() -> None:
-    program = (
-        "import sys; from biomedcoop.data import decode; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
-    )
+    program = "import sys; import biomedcoop.data.images.crop_reader; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

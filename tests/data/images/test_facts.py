@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from biomedcoop.data.images.facts import ImageFacts, Tally, notes_on_images
+from collections.abc import Iterable
+
+from biomedcoop.data.images.facts import ImageFacts, Tally
+
+
+def notes_on_images(named: Iterable[tuple[str, ImageFacts]]) -> list[str]:
+    tally = Tally()
+    for key, facts in named:
+        tally.add(key, facts)
+    return tally.notes()
 
 
 def test_ordinary_images_and_one_guessed_depth_need_no_word() -> None:

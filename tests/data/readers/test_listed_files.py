@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.readers.listed_files import Disk
+from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.errors import UserError
 
@@ -20,22 +20,22 @@ NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 @pytest.mark.parametrize(("listed", "there"), [(NFC, NFD), (NFD, NFC)])
 def test_a_file_and_the_folders_above_it_in_another_form(tmp_path: Path, draw: Draw, listed: str, there: str) -> None:
     file = draw(tmp_path / there / f"{there}_1" / f"{there}.png")
-    assert Disk().find(tmp_path / listed / f"{listed}_1" / f"{listed}.png") == file
-    assert Disk().find(file) == file
+    assert PathFinder().find(tmp_path / listed / f"{listed}_1" / f"{listed}.png") == file
+    assert PathFinder().find(file) == file
     nothing = tmp_path / listed / "x.png"
-    assert Disk().find(nothing) == nothing
+    assert PathFinder().find(nothing) == nothing
 
 
 def test_a_relative_path(tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path / f"{NFD}.png")
     monkeypatch.chdir(tmp_path)
-    assert Disk().find(Path(f"{NFC}.png")).is_file()
+    assert PathFinder().find(Path(f"{NFC}.png")).is_file()
 
 
 def test_of_two_forms_on_the_disk_the_listed_one_is_meant(tmp_path: Path, draw: Draw) -> None:
     files = [draw(tmp_path / f"{form}.png") for form in (NFC, NFD)]
     if len(list(tmp_path.iterdir())) == 2:  # a disk of macOS holds one
-        assert [Disk().find(file) for file in files] == files
+        assert [PathFinder().find(file) for file in files] == files
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from biomedcoop.data.readers import files
+from biomedcoop.data.readers.files.table import read_table
 from biomedcoop.data.readers.load import load_dataset
-from biomedcoop.data.readers.table import read_table
 from biomedcoop.errors import UserError
 
 
@@ -119,3 +121,23 @@ def test_data_that_may_not_be_read(class_folders: Path) -> None:
         if root:
             os.seteuid(0)
         class_folders.chmod(0o755)
+
+
+def test_a_format_of_datasets_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "toy.py").write_text(
+        "from biomedcoop.data.dataset import Dataset\n"
+        "def read_toy(file, for_training=True):\n"
+        "    names = file.read_text().split()\n"
+        "    keys = tuple(f'{name}.png' for name in names)\n"
+        "    return Dataset(file.stem, names, keys, keys, range(len(names)), ['train'] * len(names))\n"
+        "READERS = {'.toy': read_toy}\n"
+    )
+    (tmp_path / "words.toy").write_text("cyst stone")
+    monkeypatch.setattr(files, "__path__", [*files.__path__, str(tmp_path / "more")])
+    files.file_readers.cache_clear()
+    try:
+        assert load_dataset(tmp_path / "words.toy", for_training=False).class_names == ("cyst", "stone")
+    finally:
+        sys.modules.pop("biomedcoop.data.readers.files.toy")
+        files.file_readers.cache_clear()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.tables.reading import Table, is_missing, is_missing_name, open_table
+from biomedcoop.data.tables.missing import is_missing, is_missing_name
+from biomedcoop.data.tables.reading import open_table
+from biomedcoop.data.tables.table import Table
 from biomedcoop.errors import UserError
 
 

@@ -1,1 +1,15 @@
-"""One image: formats, samples, crops."""
+"""Images: what may be given as one, its content and hash, decoding to RGB, crops, and facts worth telling."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from biomedcoop.data.images.reading import open_image, read_image
+
+__all__ = ["open_image", "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # on first use: describing a method imports the crops, and needs no decoder
+        return getattr(import_module("biomedcoop.data.images.reading"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

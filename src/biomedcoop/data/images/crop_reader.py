@@ -25,10 +25,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.dataset import ImageSource
-from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.crops import Crops, resize_and_crop
+from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.data.images.facts import ImageFacts
-from biomedcoop.data.images.reading import open_image, resize_and_crop
+from biomedcoop.data.images.reading import open_image
+from biomedcoop.data.images.sources import ImageInFile, ImageSource
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.threads import available_cores
 
@@ -41,8 +42,8 @@ MANY_CORES = 8
 """Cores from which on worker processes help; below, threads keep all of them busy."""
 
 _SERVE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from biomedcoop.data import decode; "
-    "decode.serve(sys.stdin.buffer, sys.stdout.buffer)"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from biomedcoop.data.images.crop_reader import serve; "
+    "serve(sys.stdin.buffer, sys.stdout.buffer)"
 )
 
 
@@ -52,7 +53,7 @@ def default_workers() -> int:
     return available_cores() if startable and available_cores() >= MANY_CORES else 0
 
 
-class Read(NamedTuple):
+class ReadImage(NamedTuple):
     """What reading an image gives: crops, each uint8 [S, S, 3], its content hash, and facts about it."""
 
     crops: list[Crop]
@@ -80,7 +81,7 @@ class CropReader:
 
     def __call__(
         self, source: ImageSource, where: str | None = None, crops: Crops | None = None, numbers: Sequence[int] = (0,)
-    ) -> Read:
+    ) -> ReadImage:
         """Crops of an image.
 
         Args:
@@ -90,10 +91,11 @@ class CropReader:
             ImageError: it cannot be read.
             UserError: a worker process was ended from outside.
         """
-        if not isinstance(source, (Path, bytes)) or (worker := self._worker()) is None:
+        stored = ImageInFile(source) if isinstance(source, (Path, bytes)) else source
+        if not isinstance(stored, ImageInFile) or (worker := self._worker()) is None:
             return _read(source, where, self.size, crops, numbers)
         try:
-            return worker.ask(source, where, self.size, crops, numbers)
+            return worker.ask(stored, where, self.size, crops, numbers)
         finally:
             self._idle.put(worker)
 
@@ -130,15 +132,17 @@ class _Worker:
         )
 
     def ask(
-        self, source: Path | bytes, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
-    ) -> Read:
+        self, source: ImageInFile, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
+    ) -> ReadImage:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         family = None if crops is None else [crops.smallest, crops.flip]
-        content = source if isinstance(source, bytes) else b""
-        given = len(source) if isinstance(source, bytes) else str(source)  # a number of bytes to follow, or a path
+        content = source.file if isinstance(source.file, bytes) else b""
+        given = (
+            str(source.file) if isinstance(source.file, Path) else len(content)
+        )  # a path, or a number of bytes to follow
         try:
-            request = json.dumps([given, where, size, family, list(numbers)]).encode() + b"\n"
+            request = json.dumps([given, vars(source.options), where, size, family, list(numbers)]).encode() + b"\n"
             self.process.stdin.writelines([request, content])
             self.process.stdin.flush()
             answer = json.loads(self.process.stdout.readline())
@@ -151,7 +155,7 @@ class _Worker:
             ) from error
         if "error" in answer:
             raise ImageError(*answer["error"])
-        return Read(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
+        return ReadImage(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
 
     def end(self) -> None:
         # not by the pipe alone: a large image would be read to its end first
@@ -170,8 +174,9 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     for line in requests:
-        given, where, size, family, numbers = json.loads(line)
-        source = Path(given) if isinstance(given, str) else requests.read(given)
+        given, options, where, size, family, numbers = json.loads(line)
+        file = Path(given) if isinstance(given, str) else requests.read(given)
+        source = ImageInFile(file, DecodeOptions(**options))
         try:
             crops, digest, facts = _read(source, where, size, None if family is None else Crops(*family), numbers)
             head, body = {"digest": digest.hex(), "facts": list(facts)}, [crop.tobytes() for crop in crops]
@@ -184,10 +189,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             os._exit(0)
 
 
-def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> Read:
+def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> ReadImage:
     opened = open_image(source, where)
     if crops is None:
         found = [resize_and_crop(opened.image, size)]
     else:
         found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
-    return Read(found, opened.digest, opened.facts)
+    return ReadImage(found, opened.digest, opened.facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -103,18 +102,6 @@ class Tally:
             count, key = self.several_frames
             notes.append(f"files with several frames or pages: {count}{first(key)}; only the first frame is used")
         return notes
-
-
-def notes_on_images(named: Iterable[tuple[str, ImageFacts]]) -> list[str]:
-    """Sentences on depths that differ, images of one colour, and files with several frames.
-
-    Args:
-        named: key and facts of each image.
-    """
-    tally = Tally()
-    for key, facts in named:
-        tally.add(key, facts)
-    return tally.notes()
 
 
 def _counted(so_far: tuple[int, str], key: str) -> tuple[int, str]:

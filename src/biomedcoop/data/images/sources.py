@@ -8,14 +8,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from biomedcoop.data.dataset import ImageSource
+from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageInFile:
+    """One image of a file, where the file alone does not say which: a frame or page of several.
+
+    Attributes:
+        file: a path, or a file's bytes.
+        options: which image, and how it is decoded.
+    """
+
+    file: Path | bytes
+    options: DecodeOptions = field(default_factory=DecodeOptions)
+
+    def __str__(self) -> str:
+        """The name in messages: "film.gif#3"."""
+        file = self.file if isinstance(self.file, Path) else "image in memory"
+        return f"{file}#{self.options.frame}" if self.options.frame else str(file)
+
+
+ImageSource = Path | bytes | ImageInFile | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""One image: a file, a file's bytes, a frame of either, a Pillow image, or an array [H, W], [H, W, 3] (red, green, blue) or
+[H, W, 4] (with alpha)."""
 
 KINDS = (
     "a path, a Pillow image, a file's bytes, an open file, or an array or tensor [H, W, 3] (red, green, blue) or [H, W]"
@@ -37,6 +62,8 @@ def as_source(image: Any, where: str = "image") -> ImageSource:
     """
     if image is None or (isinstance(image, float) and image != image):
         raise UserError(f"{where} is missing ({image}); give {KINDS}")
+    if isinstance(image, ImageInFile):
+        return image
     if isinstance(image, (str, os.PathLike)):
         return _path(image, where)
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -67,7 +94,7 @@ def as_sources(images: Any, where: str = "images") -> Iterator[ImageSource]:
     Raises:
         UserError: an element is no image (the line names its place and type), or an array's shape has two readings.
     """
-    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)) or callable(
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, ImageInFile, Image.Image)) or callable(
         getattr(images, "read", None)
     ):
         return iter([as_source(images, where)])

@@ -28,7 +28,7 @@ class ListedFiles:
         self._real_folders: dict[str, str] = {}
         self._seen: dict[str, tuple[str, str]] = {}
         self._missing: list[str] = []
-        self._disk = Disk()
+        self._finder = PathFinder()
 
     def add(self, listed: str, split: str) -> Path:
         """The file that ``listed`` names; whether it exists is told by `check_existence`, for all at once.
@@ -36,7 +36,7 @@ class ListedFiles:
         Raises:
             UserError: outside the dataset folder, or listed before.
         """
-        path = self._disk.find(self._root / listed.replace("\\", "/"))
+        path = self._finder.find(self._root / listed.replace("\\", "/"))
         folder = os.path.dirname(path)  # noqa: PTH120 - plain strings: this runs once per image
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
@@ -70,7 +70,7 @@ class ListedFiles:
             )
 
 
-class Disk:
+class PathFinder:
     """Finds files whose names, or whose folders' names, are in another Unicode form on the disk; lists a folder once."""
 
     def __init__(self) -> None:

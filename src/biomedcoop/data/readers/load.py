@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from biomedcoop.data.catalogue import entries, find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.readers.files import file_readers
+from biomedcoop.data.readers.files.coop_split import apply_split, find_split_file, read_split
 from biomedcoop.data.readers.folder import read_folder
-from biomedcoop.data.readers.listed_files import Disk
-from biomedcoop.data.readers.npz import read_npz
+from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.rows import check_training_images
-from biomedcoop.data.readers.split_json import apply_split, find_split_file, read_split
-from biomedcoop.data.readers.table import read_table
 from biomedcoop.data.readers.walk import check_text
 from biomedcoop.data.sampling.split import draw_split
 from biomedcoop.data.simulate import load_simulated, marked
@@ -25,14 +23,6 @@ DATA_VARIABLE = "BIOMEDCOOP_DATA"
 """Environment variable that names the folder in which datasets are looked up by name."""
 
 TEST_FRACTION = 0.3
-
-_FILE_READERS: dict[str, Callable[..., Dataset]] = {
-    ".json": read_split,
-    ".csv": read_table,
-    ".tsv": read_table,
-    ".parquet": read_table,
-    ".npz": read_npz,
-}
 
 
 def load_dataset(
@@ -93,14 +83,16 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
         if path.is_dir():
             own_split = split_path or find_split_file(path)
             where = own_split or path
-            data = read_split(own_split, path, for_training) if own_split else read_folder(path, for_training)
+            data = (
+                read_split(own_split, path, for_training=for_training) if own_split else read_folder(path, for_training)
+            )
             data = marked(data, path)
             split_path = None
-        elif path.suffix.lower() in _FILE_READERS:
+        elif path.suffix.lower() in file_readers():
             where = path
-            data = _FILE_READERS[path.suffix.lower()](path, for_training=for_training)
+            data = file_readers()[path.suffix.lower()](path, for_training=for_training)
         else:
-            kinds = ", ".join(_FILE_READERS)
+            kinds = ", ".join(file_readers())
             raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
         if not user_path(source).exists() and path.stem.casefold() != str(source).casefold():
             data = replace(
@@ -155,10 +147,10 @@ def _locate(source: str | Path) -> Path:
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")
-    path = Disk().find(user_path(text))
+    path = PathFinder().find(user_path(text))
     if path.exists():
         return path.resolve() if path.name in ("", "..") else path.absolute()
-    if isinstance(source, Path) or path.name != text or path.suffix.lower() in _FILE_READERS:
+    if isinstance(source, Path) or path.name != text or path.suffix.lower() in file_readers():
         raise UserError(f"{path}: there is no such folder or file; check the path")
     return _look_up(text)
 
@@ -173,7 +165,7 @@ def _look_up(name: str) -> Path:
                 f"{DATA_VARIABLE} names {folder}, which is no folder; set it to the folder of your datasets"
             )
         children = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-        there = {path.stem.casefold(): path for path in children if path.suffix.lower() in _FILE_READERS}
+        there = {path.stem.casefold(): path for path in children if path.suffix.lower() in file_readers()}
         there |= {path.name.casefold(): path for path in children if path.is_dir()}
     entry = find(name)
     for candidate in (name, *(entry.all_names if entry else ())):

@@ -1,4 +1,4 @@
-"""What all readers share: one row per image, the checks that every dataset must pass, and the words used for splits."""
+"""What all readers share: one row per image, the names of numbered classes, and the checks that every dataset must pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import check_class_names, clean_class_name, is_text
-from biomedcoop.data.readers.folder_names import split_word as split_word
 from biomedcoop.errors import UserError
 
 _LARGEST_LABEL = 100_000  # beyond it a number is an identifier, not a label

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from biomedcoop.data.images.reading import IMAGE_SUFFIXES
+from biomedcoop.data.images.decoders import image_suffixes
 from biomedcoop.data.names import is_text
 from biomedcoop.data.readers.folder_names import (
     is_mask_folder,
@@ -184,7 +184,7 @@ class Walk:
 
 def is_image(name: str) -> bool:
     """Whether a file's name ends as that of an image."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 - runs for every file
+    return name.lower().endswith(image_suffixes())
 
 
 def check_text(path: Path, name: str) -> None:

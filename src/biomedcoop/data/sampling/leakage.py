@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biomedcoop.data.dataset import Dataset, ImageSource
-from biomedcoop.data.images.reading import content_hash, image_bytes
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.content import content_hash, image_bytes
+from biomedcoop.data.images.sources import ImageInFile, ImageSource
 
 _FLATTERED = "the numbers flatter every method that learns from images."
 
@@ -79,10 +80,11 @@ def _size(image: ImageSource) -> int:
     """Bytes of an image; 0 for a file that is not there, of which the reader will tell."""
     if isinstance(image, np.ndarray):
         return image.nbytes
-    if not isinstance(image, Path):
-        return len(image_bytes(image))
+    file = image.file if isinstance(image, ImageInFile) else image
+    if not isinstance(file, Path):
+        return len(image_bytes(file))
     try:
-        return image.stat().st_size
+        return file.stat().st_size
     except OSError:
         return 0
 

@@ -1,0 +1,65 @@
+"""What happens inside an image tower: the output of a layer with its gradients, and the attention of each block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import UserError
+
+
+def activations_of(
+    backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: str, example: str
+) -> tuple[Tensor, Tensor]:
+    """Raw features and the output of one layer of the image tower, both in one autograd graph.
+
+    Args:
+        pixels: normalised, [B, 3, S, S].
+        trunk: the module that holds the layer.
+        layer: name of the layer inside ``trunk``.
+        example: name of a layer, for the message.
+
+    Raises:
+        UserError: the trunk has no such layer, or no gradients pass through it.
+    """
+    if backbone.precision == "int8":
+        raise UserError(f"no gradients pass through {backbone.name} in int8; load it with precision float32")
+    # a list of modules is never called, only its items
+    layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
+    if layer not in layers:
+        raise UserError(f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{example}'")
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # weights are frozen, so the graph has to start here
+        kept.append(output if output.requires_grad else output.requires_grad_())
+        return kept[-1]
+
+    handle = layers[layer].register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            return backbone.encode_image(pixels), kept[-1]
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def attention_of(tokens: Tensor, blocks: Iterable[Any]) -> Tensor:
+    """Attention probabilities of every block of a transformer.
+
+    Args:
+        tokens: input of the first block, [B, T, W].
+        blocks: in order; each has ``attention_weights``.
+
+    Returns:
+        [B, layers, H, T, T].
+    """
+    maps = []
+    for block in blocks:
+        maps.append(block.attention_weights(tokens))
+        tokens = block(tokens)
+    return torch.stack(maps, dim=1)

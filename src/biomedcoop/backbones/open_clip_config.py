@@ -1,0 +1,276 @@
+"""The configuration of a directory in open_clip layout, read and checked.
+
+Two kinds of model come in this layout: a timm ViT with a BERT (BiomedCLIP's kind), and OpenAI's CLIP. Sizes are read off the
+tensors of the checkpoint. The configuration is asked for what tensors cannot tell (heads, preprocessing), for the depth (a
+checkpoint without its last blocks looks like a smaller model), and for designs that would need other code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from biomedcoop.errors import UserError
+
+CONFIG, BERT_CONFIG = "open_clip_config.json", "config.json"
+
+Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
+
+PREPROCESSING: Mapping[str, tuple[Any, ...]] = {"interpolation": ("bicubic",), "resize_mode": ("shortest",)}
+SUPPORTED: Supported = {
+    "vision_cfg": {"timm_pool": ("", "tok", "token"), "timm_proj": ("linear",)},
+    "text_cfg": {"hf_proj_type": ("mlp",), "hf_pooler_type": ("cls_last_hidden_state_pooler",)},
+    "preprocess_cfg": PREPROCESSING,
+    BERT_CONFIG: {"hidden_act": ("gelu",)},
+}
+"""The values that this code supports; a setting that the configuration leaves out has one of them."""
+
+CLIP_SUPPORTED: Supported = {
+    "vision_cfg": {"pool_type": ("tok",), "act_kwargs": ({},), "norm_kwargs": ({},)},
+    "text_cfg": {
+        "pool_type": ("argmax",),
+        "no_causal_mask": (False,),
+        "act_kwargs": ({},),
+        "norm_kwargs": ({},),
+        "tokenizer_kwargs": ({},),
+    },
+    "preprocess_cfg": PREPROCESSING,
+}
+"""The same for OpenAI's CLIP. Designs with further tensors (layer scale, attentional pooling, …) are refused by their tensors."""
+
+# OpenAI's constants are open_clip's default, and the values of BiomedCLIP
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+LAYERS = {"base": 12, "large": 24}
+"""Depth of ViT and BERT models by the size in their name."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The configuration of a ViT with a BERT; None where it states nothing.
+
+    Attributes:
+        image_size: side of the input, px.
+        image_heads, image_layers, text_heads, text_layers: of the two transformers.
+        norm_eps: of the text tower's LayerNorm.
+        context_length: largest number of tokens of a text.
+        mean, std: per-channel normalisation of pixels in [0, 1].
+    """
+
+    image_size: int | None
+    image_heads: int | None
+    image_layers: int | None
+    text_heads: int | None
+    text_layers: int | None
+    norm_eps: float
+    context_length: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ClipDescription:
+    """The configuration of a CLIP.
+
+    Attributes:
+        quick_gelu: x * sigmoid(1.702 x) in place of the exact GELU.
+        image_layers: blocks of a ViT, or of each of the four stages of a ResNet.
+        head_width: of the image tower.
+        text_layers, text_heads: of the text tower.
+        context_length: largest number of tokens of a text.
+        mean, std: per-channel normalisation of pixels in [0, 1].
+        sizes: stated sizes by the name of the setting; they must agree with the shapes of the tensors.
+    """
+
+    quick_gelu: bool
+    image_layers: int | tuple[int, int, int, int]
+    head_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    sizes: Mapping[str, float]
+
+
+Family = Literal["bert", "clip"]
+
+
+def family(folder: Path) -> Family:
+    """The kind of model that a directory holds: "bert" for a timm ViT with a BERT text tower, "clip" for OpenAI's CLIP.
+
+    Raises:
+        UserError: no configuration, not JSON, or a model of neither kind.
+    """
+    config = _read_config(folder)
+    with _usable(folder):
+        return _family(_section(config, "model_cfg"))
+
+
+def _family(model: Mapping[str, Any]) -> Family:
+    vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+    timm, bert = vision.get("timm_model_name"), text.get("hf_model_name")
+    if timm and bert:
+        return "bert"
+    if "layers" in vision and not (timm or bert):
+        return "clip"
+    raise ValueError(
+        "only a timm ViT with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP (a ViT or ResNet with its own text tower) "
+        "can be loaded this way"
+    )
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{folder}: the configuration cannot be used: {error}") from error
+
+
+def read_description(folder: Path) -> Description:
+    """Read ``open_clip_config.json`` and, where there is one, the text tower's ``config.json``; of the "bert" kind.
+
+    Raises:
+        UserError: missing, not JSON, values that make no sense, or a model of another kind.
+    """
+    config = _read_config(folder)
+    bert = _read_object(folder / BERT_CONFIG) if (folder / BERT_CONFIG).exists() else {}
+    with _usable(folder):
+        model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+        if _family(model) != "bert":
+            raise ValueError("it describes OpenAI's CLIP; load_backbone loads both kinds")
+        vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+        kwargs = _section(vision, "timm_model_kwargs")
+        _check_supported(SUPPORTED, (vision, text, preprocess, bert))
+        return Description(
+            image_size=_whole(vision, "image_size"),
+            image_heads=_whole(kwargs, "num_heads"),
+            image_layers=_whole(kwargs, "depth") or _named_depth(str(vision["timm_model_name"])),
+            text_heads=_whole(bert, "num_attention_heads"),
+            text_layers=_whole(bert, "num_hidden_layers") or _named_depth(str(text["hf_model_name"])),
+            norm_eps=_number(bert.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
+            context_length=_whole(text, "context_length", least=3) or 256,  # [CLS], a word, [SEP]
+            mean=_triple(preprocess, "mean", MEAN),
+            std=_triple(preprocess, "std", STD, above=0),
+        )
+
+
+def read_clip_description(folder: Path) -> ClipDescription:
+    """Read ``open_clip_config.json`` of the "clip" kind.
+
+    Raises:
+        UserError: missing, not JSON, values that make no sense, or a model of another kind.
+    """
+    config = _read_config(folder)
+    with _usable(folder):
+        model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+        if _family(model) != "clip":
+            raise ValueError("it describes a timm ViT with a BERT; load_backbone loads both kinds")
+        vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+        _check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
+        quick_gelu = model.get("quick_gelu") or False
+        if not isinstance(quick_gelu, bool):
+            raise ValueError(f"quick_gelu is {quick_gelu!r}, must be true or false")
+        stated = {
+            "embed_dim": _whole(model, "embed_dim"),
+            **{f"vision_cfg {key}": _whole(vision, key) for key in ("image_size", "width", "patch_size")},
+            **{f"text_cfg {key}": _whole(text, key) for key in ("width", "vocab_size")},
+        }
+        ratios = {
+            f"{name} mlp_ratio": part.get("mlp_ratio") for name, part in (("vision_cfg", vision), ("text_cfg", text))
+        }
+        # a setting that is left out has open_clip's default
+        return ClipDescription(
+            quick_gelu=quick_gelu,
+            image_layers=_stages(vision["layers"]),
+            head_width=_whole(vision, "head_width") or 64,
+            text_layers=_whole(text, "layers") or 12,
+            text_heads=_whole(text, "heads") or 8,
+            context_length=_whole(text, "context_length", least=3) or 77,  # start, a word, end
+            mean=_triple(preprocess, "mean", MEAN),
+            std=_triple(preprocess, "std", STD, above=0),
+            sizes={key: value for key, value in stated.items() if value is not None}
+            | {key: _number(value, key, above=0) for key, value in ratios.items() if value is not None},
+        )
+
+
+def _stages(value: object) -> int | tuple[int, int, int, int]:
+    """``layers`` of an image tower: a number of blocks (ViT), or one for each of four stages (ResNet)."""
+    if not isinstance(value, list):
+        return _at_least(value, "layers")
+    if len(value) != 4:
+        raise ValueError(f"layers is {value!r}, must be a whole number or a list of four")
+    first, second, third, fourth = (_at_least(v, "layers") for v in value)
+    return first, second, third, fourth
+
+
+def _check_supported(supported: Supported, sections: Sequence[Mapping[str, Any]]) -> None:
+    for name, section in zip(supported, sections, strict=True):
+        for key, values in supported[name].items():
+            if section.get(key) is not None and section[key] not in values:
+                raise ValueError(f"{key} '{section[key]}' is not supported, only '{values[-1]}'")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
+    return _read_object(folder / CONFIG)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is a JSON {type(content).__name__}, not a configuration; download it again")
+    return content
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = config.get(name) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"'{name}' is not an object")
+    return value
+
+
+def _whole(section: Mapping[str, Any], key: str, least: int = 1) -> int | None:
+    return None if section.get(key) is None else _at_least(section[key], key, least)
+
+
+def _at_least(value: object, key: str, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{key} is {value!r}, must be a whole number of at least {least}")
+    return value
+
+
+def _number(value: object, key: str, above: float = -math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+        raise ValueError(f"{key} holds {value!r}, must be a finite number" + " above 0" * (above == 0))
+    return float(value)
+
+
+def _triple(
+    section: Mapping[str, Any], key: str, default: tuple[float, float, float], above: float = -math.inf
+) -> tuple[float, float, float]:
+    value = section.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"{key} is {value!r}, must be a list of three numbers")
+    red, green, blue = (_number(v, key, above) for v in value)
+    return red, green, blue
+
+
+def _named_depth(name: str) -> int | None:
+    size = re.search(r"(?:^|[-_])(base|large)(?:[-_]|$)", name)
+    return LAYERS[size[1]] if size else None

@@ -1,0 +1,138 @@
+"""Prepacked weights: frozen dense layers whose weights are reordered once for many passes of one shape.
+
+A product of a few hundred rows with a weight matrix spends a tenth to a fifth of its time on reordering the weights as the
+processor wants them, at every call, forward and backward. The libraries behind torch can keep the reordered copy: Intel's MKL
+in float32, oneDNN in bfloat16. The operators are torch's own, but undocumented (its compiler uses them). Where they are missing,
+the layers compute as before.
+
+A prepacked backbone holds a second model that shares the tensors of the first. The first is never changed, so any number of
+threads may use both.
+"""
+
+from __future__ import annotations
+
+import copy
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.vit import is_watched
+
+
+def prepack_text_tower(backbone: Backbone) -> Backbone:
+    """The same backbone for many passes of its text tower.
+
+    It takes the memory of the text tower's dense layers once more, and twice more where gradients pass through them.
+    """
+    other = copy.copy(backbone)
+    other.towers = _prepack(backbone.towers)
+    return other
+
+
+def prepack_image_tower(backbone: Backbone) -> Backbone:
+    """The same backbone for passes of its image tower without gradients; prepacked once, and kept as long as the tower lives."""
+    other = copy.copy(backbone)
+    tower = backbone.image_tower
+    # a changed weight or a new hook needs another copy
+    state = (
+        is_watched(tower),
+        [(p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in tower.parameters()],
+    )
+    kept = _kept.get(tower)
+    if kept is None or kept[0] != state:
+        prepacked = _prepack(tower)
+        kept = _kept[tower] = state, None if prepacked is tower else prepacked  # None: it must not keep itself alive
+    other.image_tower = tower if kept[1] is None else kept[1]
+    return other
+
+
+_kept: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
+
+
+def _prepack(tower: nn.Module) -> nn.Module:
+    """A copy that shares all tensors, with prepacked dense layers; the tower itself where nothing can be prepacked."""
+    if is_watched(tower) or not any(map(can_prepack, tower.modules())):
+        return tower
+    tensors = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
+    tower, lock = copy.deepcopy(tower, tensors), Lock()
+    for layer in filter(can_prepack, tower.modules()):
+        layer.forward = PrepackedLinear(layer, lock)  # type: ignore[arg-type]
+    return tower
+
+
+def can_prepack(layer: nn.Module) -> bool:
+    """Whether it is a dense layer on a CPU, and this build of torch has the operators for its weights."""
+    if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
+        return False
+    if layer.weight.dtype == torch.float32:
+        has_library = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+        return has_library and hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight")
+    if layer.weight.dtype == torch.bfloat16:
+        has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return (
+            has_library
+            and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+    return False
+
+
+class PrepackedLinear:
+    """The forward pass of a dense layer whose weights are prepacked for the number of rows of its first call.
+
+    Args:
+        lock: held while weights are prepacked, so that several threads do not do it at once.
+    """
+
+    def __init__(self, layer: nn.Linear, lock: Lock) -> None:
+        self.weight, self.bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+        self.lock = lock
+        self.rows = 0
+        self.forward_weight: Tensor | None = None
+        self.backward_weight: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows, needs_gradient = x.numel() // self.weight.shape[1], torch.is_grad_enabled() and x.requires_grad
+        needs_backward = needs_gradient and self.weight.dtype == torch.float32
+        if self.forward_weight is None or (needs_backward and self.backward_weight is None):
+            self.prepack(rows, needs_backward)
+        if rows != self.rows or (needs_gradient and self.backward_weight is None):
+            return F.linear(x, self.weight, self.bias)
+        flat = x.reshape(rows, -1)
+        out: Tensor = _Product.apply(flat, self) if needs_gradient else self.product(flat)  # type: ignore[no-untyped-call]
+        return out.view(*x.shape[:-1], -1)
+
+    def prepack(self, rows: int, needs_backward: bool) -> None:
+        float32 = self.weight.dtype == torch.float32
+        reorder = torch.ops.mkl._mkl_reorder_linear_weight if float32 else torch.ops.mkldnn._reorder_linear_weight
+        with self.lock:
+            self.rows = self.rows or rows
+            if needs_backward and self.backward_weight is None:
+                self.backward_weight = reorder(self.weight.t().contiguous(), self.rows)
+            if self.forward_weight is None:  # set last: other threads read it without the lock
+                self.forward_weight = reorder(self.weight, self.rows)
+
+    def product(self, x: Tensor) -> Tensor:
+        if self.weight.dtype == torch.float32:
+            return torch.ops.mkl._mkl_linear(x, self.forward_weight, self.weight, self.bias, self.rows)  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(x, self.forward_weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+class _Product(torch.autograd.Function):
+    """The product with a gradient for its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: PrepackedLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        layer: PrepackedLinear = ctx.layer
+        product = torch.ops.mkl._mkl_linear
+        return product(gradients[0], layer.backward_weight, layer.weight.t(), None, layer.rows), None

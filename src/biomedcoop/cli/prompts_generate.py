@@ -1,0 +1,118 @@
+"""``biomedcoop prompts generate``: sentences for new classes, written by a language model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import print_json, progress_bar, say
+from biomedcoop.cli.options import Json
+from biomedcoop.errors import UserError
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+
+
+def generate_prompts(
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes",
+            help="All classes of the task, separated by commas; a name that holds a comma in double quotes.",
+            show_default=False,
+        ),
+    ],
+    modality: Annotated[
+        str, typer.Option("--modality", help="e.g. CT, ultrasound, histopathology.", show_default=False)
+    ],
+    organ: Annotated[str, typer.Option("--organ", help="e.g. kidney, breast.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="JSON file to write; not needed with --dry-run.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Number of different sentences per class.")] = 50,
+    model: Annotated[str, typer.Option("--model", help="Name of the language model at the endpoint.")] = "gpt-4.1-mini",
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", envvar="OPENAI_BASE_URL", help="OpenAI-compatible endpoint, e.g. a local server."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Sampling temperature; by default the endpoint's own.")
+    ] = None,
+    per_minute: Annotated[
+        float, typer.Option("--per-minute", help="Largest number of requests a minute; 0 for no limit.")
+    ] = 0.0,
+    timeout: Annotated[float, typer.Option("--timeout", help="Longest time for one answer, in seconds.")] = 120.0,
+    retries: Annotated[
+        int, typer.Option("--retries", help="Further tries of a request after a rate limit or a broken connection.")
+    ] = 6,
+    price: Annotated[
+        str | None, typer.Option("--price", help="US dollars per million tokens, 'INPUT,OUTPUT', for the estimate.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first request and the estimate; send nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send without asking first.")] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Let a language model write sentences for classes of your own. Only class names, modality and organ are sent.
+
+    The key is read from the environment variable OPENAI_API_KEY; a local server needs none. Answers are kept in the cache folder:
+    after an interruption the same command goes on where it was, and a request that was answered is not sent again.
+    """
+    from biomedcoop import __version__
+    from biomedcoop.output import cache_root
+    from biomedcoop.prompts.class_names import parse_classes
+    from biomedcoop.prompts.generation.cost import estimate, parse_price
+    from biomedcoop.prompts.generation.endpoint import DEFAULT_URL, Endpoint, check_access, check_endpoint
+    from biomedcoop.prompts.generation.generate import about_file, generate
+    from biomedcoop.prompts.generation.request import Wanted, check_wanted, request_body
+    from biomedcoop.prompts.writing import check_output, write_table
+
+    wanted = Wanted(parse_classes(classes), " ".join(modality.split()), " ".join(organ.split()), n)
+    check_wanted(wanted)
+    url = (base_url or DEFAULT_URL).rstrip("/")
+    endpoint = Endpoint(model, url, temperature, True, timeout, retries, per_minute)
+    check_endpoint(endpoint)
+    expected = estimate(wanted, endpoint, None if price is None else parse_price(price))
+    cost = (
+        "price unknown; state it with --price INPUT,OUTPUT"
+        if expected.dollars is None
+        else f"about ${expected.dollars:.2f}"
+    )
+    about = (
+        f"{expected.requests} requests or a few more to {model}, about {expected.input_tokens} tokens in and "
+        f"{expected.output_tokens} out ({cost})"
+    )
+    if dry_run:
+        body = request_body(wanted, endpoint, wanted.class_names[0], 0)
+        print_json({"url": f"{url}/chat/completions", "first_request": body, "estimate": vars(expected)})
+        say(f"would send {about}")
+        return
+    if out is None:
+        raise UserError("--out is missing: name the JSON file to write, or pass --dry-run to send nothing")
+    check_output(out, overwrite)
+    check_access(endpoint)
+    cache = cache_root() / "prompts"
+    say(f"{about}; answers are kept in {cache} and none is asked for twice")
+    asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
+    if asks and not typer.confirm("send them?", err=True):
+        say("nothing was sent")
+        raise typer.Exit(1)
+    try:
+        with progress_bar(quiet=json) as progress:
+            table, provenance = generate(wanted, endpoint, cache, progress)
+    except KeyboardInterrupt:
+        say("the answers so far are kept; the same command goes on from there")
+        raise
+    write_table(out, table, about_file(wanted, endpoint, provenance, __version__))
+    dropped = sum(sum(request["dropped"].values()) for request in provenance["requests"])
+    if json:
+        print_json(
+            {"out": str(out), "sentences": {name: len(texts) for name, texts in table.items()}, "dropped": dropped}
+        )
+        return
+    say(f"{sum(map(len, table.values()))} sentences in {out}; {dropped} others did not pass the checks")
+    say(
+        f"read them, as a model makes mistakes; then: biomedcoop prompts check {out}; biomedcoop train --prompts {out} …"
+    )

@@ -1,0 +1,88 @@
+"""The contract of an image decoder: what it says of its format, and what it makes of a file's content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import BinaryIO, Protocol
+
+from PIL import Image
+
+from biomedcoop.data.images.samples import Samples
+
+START_BYTES = 512
+"""Bytes at the beginning of a file by which decoders know their format."""
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Which image of a file is wanted.
+
+    What differs from the defaults belongs to the image's identity: its content hash, and so the keys of the feature store,
+    cover it.
+
+    Attributes:
+        frame: number of the frame or page, from 0.
+    """
+
+    frame: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """The options that are not the defaults, for the content hash; empty where all are."""
+        named = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return "".join(f"\0{name}={value!r}" for name, value, default in named if value != default).encode()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image as a decoder gives it, before it becomes upright 8-bit RGB.
+
+    Attributes:
+        pixels: a loaded Pillow image where Pillow's own conversion to RGB is right, else samples.
+        mode: Pillow's mode of the stored image; above 8 bits with the bits of a sample (`Samples.mode`).
+        orientation: EXIF orientation that is still to be applied, 1 to 8.
+        several_frames: the file holds more frames or pages.
+    """
+
+    pixels: Image.Image | Samples
+    mode: str
+    orientation: int = 1
+    several_frames: bool = False
+
+
+class Decoder(Protocol):
+    """Reads one image format.
+
+    Attributes:
+        name: of the format, as messages say it.
+        suffixes: lower-case file name endings by which a folder's files are known as images of this format.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    def recognizes(self, start: bytes) -> bool:
+        """Whether a file that begins with ``start`` (`START_BYTES` bytes, or all of it) is of this format."""
+
+    def size(self, file: BinaryIO) -> tuple[int, int]:
+        """Width and height in pixels from the header, without decoding: the pixel limit is checked before memory is spent."""
+
+    def decode(self, content: bytes, options: DecodeOptions) -> Decoded:
+        """Decode one image of a file.
+
+        Args:
+            content: all bytes of the file.
+
+        Raises:
+            ValueError: with the reason, where the content is damaged or of a kind that is not read; also what libraries
+                raise on broken content (`reading.DECODING_ERRORS`).
+        """
+
+
+def check_frame(frame: int, there: int) -> None:
+    """Refuse a frame that a file does not have."""
+    if not 0 <= frame < there:
+        raise ValueError(f"frame {frame} is wanted and it has {there}, counted from 0")

@@ -1,0 +1,67 @@
+"""A decoded image -> upright 8-bit RGB in front of black, whatever format it had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from biomedcoop.data.images.decoders.base import Decoded
+from biomedcoop.data.images.samples import Rendered, Samples, render
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
+
+
+def to_rgb(decoded: Decoded) -> tuple[Rendered, str]:
+    """The image, and its mode (`Decoded.mode`).
+
+    Raises:
+        ValueError: colours of a kind that is not read, or samples that contradict what is stated of them.
+    """
+    pixels, mode = decoded.pixels, decoded.mode
+    if isinstance(pixels, Image.Image) and (pixels.mode == "F" or pixels.mode.startswith("I")):
+        pixels = _samples_of(pixels)
+        mode = pixels.mode
+    rendered = render(pixels) if isinstance(pixels, Samples) else _convert(pixels)
+    if decoded.orientation in _TURNS:
+        rendered = replace(rendered, image=rendered.image.transpose(_TURNS[decoded.orientation]))
+    return rendered, mode
+
+
+def _samples_of(image: Image.Image) -> Samples:
+    values = np.asarray(image)
+    if image.mode == "I" and values.min() >= 0 and values.max() <= 0xFFFF:
+        values = values.astype(np.uint16)  # Pillow's mode for whole numbers of any kind
+    return Samples(values)
+
+
+def _convert(image: Image.Image) -> Rendered:
+    if image.mode in ("LAB", "HSV"):
+        raise ValueError(f"colours of the kind {image.mode} are not read")
+    transparent = False
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        transparent = layer.getchannel("A").getextrema() == (0, 0)
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    # a conversion to the mode that it has already is a copy, and copies of large images are a quarter of the work
+    return Rendered(image if image.mode == "RGB" else image.convert("RGB"), 8, False, transparent)
+
+
+def is_one_colour(image: Image.Image) -> bool:
+    """Whether all pixels are the same; a few of them mostly tell."""
+    width, height = image.size
+    first = image.getpixel((0, 0))
+    few = ((width * i // 16, height * (i * 7 % 16) // 16) for i in range(1, 16))
+    if any(image.getpixel(place) != first for place in few):
+        return False
+    return bool(np.all(np.asarray(image) == first))

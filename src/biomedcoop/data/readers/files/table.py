@@ -1,0 +1,71 @@
+"""Reader for a CSV or Parquet table with the columns ``path,label[,class_name][,split][,group]``, one image per row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from biomedcoop.data.catalogue import find
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.readers.files.table_columns import EXPECTED, read_columns
+from biomedcoop.data.readers.files.table_labels import read_labels
+from biomedcoop.data.readers.folder_names import split_word
+from biomedcoop.data.readers.listed_files import ListedFiles
+from biomedcoop.data.readers.rows import Row, build_dataset, unknown_split
+from biomedcoop.data.tables.missing import is_missing
+from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
+from biomedcoop.errors import UserError
+
+
+def read_table(file: Path, for_training: bool = True) -> Dataset:
+    """Read a table of image paths (absolute, or relative to the table's folder) and labels.
+
+    Labels are class names, in the order of their first row, or numbers 0..C-1, or codes that the optional column
+    ``class_name`` explains. Without a column ``split`` all rows are train. A column ``group`` (patient, lesion, …) may have
+    empty cells.
+
+    Args:
+        for_training: False for images that a classifier is only tested on: one class is enough, numbers may have gaps.
+
+    Raises:
+        UserError: malformed, contradictory, or listing files that are missing.
+    """
+    columns = read_columns(open_table(file, ("path", "label")))
+    if not columns.paths:
+        raise UserError(f"{file}: the table has no rows; expected {EXPECTED}")
+    labels = read_labels(file, columns.places, columns.labels, columns.class_names, for_training)
+
+    folder = file.absolute().parent
+    files = ListedFiles(folder, file, confined=False)
+    located = []
+    for number, (place, listed) in enumerate(zip(columns.places, columns.paths, strict=True)):
+        word = "train" if columns.splits is None else columns.splits[number]
+        for name, cell in (("path", listed), ("split", word)):
+            if is_missing(cell):
+                raise UserError(f"{file}: {place} has an empty {name}; fill it in or remove the row")
+        split = split_word(word)
+        if split is None:
+            raise unknown_split(word, f"{file}: {place}")
+        located.append((files.add(listed, split), split))
+    files.check_existence()
+
+    root = _common_root(folder, [path for path, _ in located])
+    groups = columns.groups or [""] * len(located)
+    rows = [
+        Row(Path(os.path.relpath(path, root)).as_posix(), path, label, split, group)
+        for (path, split), label, group in zip(located, labels.numbers, groups, strict=True)
+    ]
+    name = file.stem if find(file.stem) else folder.name
+    notes = (*labels.notes, *columns.notes)
+    return build_dataset(name, labels.class_names, rows, root, file, notes, for_training)
+
+
+def _common_root(folder: Path, paths: Sequence[Path]) -> Path:
+    """The table's folder, or where some images are outside it, the deepest folder that holds them all."""
+    if all(path.is_relative_to(folder) and ".." not in path.parts for path in paths):
+        return folder
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - keeps links
+
+
+READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)

@@ -1,0 +1,179 @@
+"""Which column of a table of images says what: path, label, class name, split and group."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from biomedcoop.data.readers.folder_names import split_word
+from biomedcoop.data.tables.missing import is_missing
+from biomedcoop.data.tables.table import Table, check_one_line
+
+EXPECTED = "path,label[,class_name][,split][,group]"
+
+PATH_WORDS = (
+    *("image_path", "img_path", "filepath", "file_path", "paths", "filename", "file_name", "image_file", "file"),
+    *("image", "img", "images", "image_name", "fname", "image_index", "image_id", "img_id", "isic_id", "name", "id"),
+)
+"""What people call the column ``path``, the most telling first."""
+
+_LABEL_WORDS = (
+    *("labels", "class", "target", "diagnosis", "dx", "category", "finding_labels", "finding", "findings", "y"),
+    *("class_label", "class_id", "label_id", "disease", "pathology", "benign_malignant", "class_name"),
+)
+_SPLIT_WORDS = ("splits", "subset", "set", "partition", "phase", "usage", "fold", "data_split", "dataset_split")
+_GROUP_WORDS = (  # from the most certain to the least
+    ("groups", "group_id"),
+    (
+        *("patient", "patients", "patient_id", "patient_number", "patient_no", "patient_nr", "subject", "subjects"),
+        *(
+            "subject_id",
+            "person",
+            "person_id",
+            "participant",
+            "participant_id",
+            "case_id",
+            "mrn",
+            "pid",
+            "pat_id",
+            "ptid",
+        ),
+        *("pat_no", "patno", "patient_name", "patient_code", "patienten_id", "subj", "subj_id", "donor", "donor_id"),
+        *("mouse_id", "animal_id"),
+    ),
+    (
+        *("lesion", "lesion_id", "study_id", "study_instance_uid", "series_id", "series_instance_uid", "exam_id"),
+        *("slide", "slide_id", "specimen_id", "biopsy_id", "video_id", "sequence_id", "eye_id", "nodule_id"),
+    ),
+)
+_PERHAPS_GROUP_WORDS = (
+    *("case", "study", "series", "exam", "animal", "mouse", "specimen", "video", "sequence", "family_id", "eid", "rid"),
+    *("accession", "accession_number", "scan_id", "hadm_id", "encounter_id", "visit_id", "admission_id"),
+)
+
+_NUMBER = re.compile(r"(\d+)\.0+")
+
+
+@dataclass(frozen=True)
+class ImageColumns:
+    """The columns that count, a cell per image; ``class_names``, ``splits`` and ``groups`` are None where no column says them."""
+
+    places: list[str]
+    paths: list[str]
+    labels: list[str]
+    class_names: list[str] | None
+    splits: list[str] | None
+    groups: list[str] | None
+    notes: tuple[str, ...]
+
+
+def read_columns(table: Table) -> ImageColumns:
+    """Read the columns of a table of labelled images.
+
+    Where there is no column ``group``, a column named after patients, lesions or the like is the group; where there is no
+    column ``split``, one named like it that holds nothing but words for splits is the split. Notes say so.
+
+    Raises:
+        UserError: no path, no label, or a row that cannot be read.
+    """
+    stated = {
+        "path": table.require("path", EXPECTED, PATH_WORDS),
+        "label": table.require("label", EXPECTED, _LABEL_WORDS),
+        **{name: found for name in ("class_name", "split", "group") if (found := table.find(name)) is not None},
+    }
+
+    def alike(words: Sequence[str]) -> list[int]:
+        found = (table.find(word) for word in words)
+        return [position for position in found if position is not None and position not in stated.values()]
+
+    split_like, group_like, perhaps = (
+        alike(_SPLIT_WORDS),
+        [alike(words) for words in _GROUP_WORDS],
+        alike(_PERHAPS_GROUP_WORDS),
+    )
+    positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *perhaps]
+    rows = list(table.rows(positions))
+    places = [place for place, _ in rows]
+    columns = [[row[index] for _, row in rows] for index in range(len(positions))]
+    for name, column in zip(stated, columns, strict=False):
+        for place, cell in zip(places, column, strict=True):
+            check_one_line(table.file, place, name, cell)
+    cells = dict(zip(positions, columns, strict=True))
+    own = {name: cells[position] for name, position in stated.items()}
+
+    def named(found: Sequence[int]) -> dict[str, list[str]]:
+        return {table.columns[position]: cells[position] for position in found}
+
+    def grouped(found: Sequence[int]) -> dict[str, list[str]]:
+        return {name: _group_cells(column) for name, column in named(found).items()}
+
+    splits, split_notes = (own["split"], []) if "split" in own else _split_column(named(split_like))
+    groups: list[str] | None
+    if any(stated_groups := _group_cells(own.get("group", []))):
+        groups = stated_groups
+        group_notes = _divided(stated_groups, grouped([p for found in group_like for p in found]))
+    else:
+        groups, group_notes = _group_column([grouped(found) for found in group_like])
+        group_notes = group_notes or _perhaps(grouped(perhaps))
+    notes = (*split_notes, *group_notes)
+    return ImageColumns(places, own["path"], own["label"], own.get("class_name"), splits, groups, notes)
+
+
+def _split_column(like: Mapping[str, Sequence[str]]) -> tuple[list[str] | None, list[str]]:
+    telling = {name: cells for name, cells in like.items() if cells and all(split_word(cell) for cell in cells)}
+    if len(telling) == 1:
+        ((name, cells),) = telling.items()
+        return list(cells), [f"the column {name} is read as the split; rename it to turn this off"]
+    partly = telling or {name: cells for name, cells in like.items() if any(split_word(cell) for cell in cells)}
+    return None, [f"the column {name} looks like a split and is not used; name it split to use it" for name in partly]
+
+
+def _group_cells(cells: Sequence[str]) -> list[str]:
+    return ["" if is_missing(cell) else _group(cell) for cell in cells]
+
+
+def _group(cell: str) -> str:
+    """One spelling of a group: 12.0, as a data frame writes 12 in a column with gaps, is 12."""
+    number = _NUMBER.fullmatch(cell)
+    return number[1] if number else unicodedata.normalize("NFC", cell)
+
+
+def _group_column(by_rank: Sequence[Mapping[str, list[str]]]) -> tuple[list[str] | None, list[str]]:
+    for like in by_rank:
+        telling = {name: cells for name, cells in like.items() if _repeats(cells)}
+        if len(telling) > 1:
+            names = " and ".join(telling)
+            return None, [f"the columns {names} look like groups of images and are not used; name one of them group"]
+        for name, cells in telling.items():
+            if len(set(cells)) == 1:
+                return None, [f"all images have one {name}, so it is not used as group"]
+            return cells, [f"the column {name} is read as the group; rename it to turn this off"]
+    return None, []
+
+
+def _divided(groups: Sequence[str], like: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note for each column that looks like a group and has images together that ``groups`` has apart."""
+    notes = []
+    for name, cells in like.items():
+        pairs = {
+            (cell, group or str(place)) for place, (cell, group) in enumerate(zip(cells, groups, strict=True)) if cell
+        }
+        if len(pairs) > len({cell for cell, _ in pairs}):
+            notes.append(f"some images with the same {name} are in different groups; the column group is what counts")
+    return notes
+
+
+def _perhaps(like: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"the column {name} is not used; if images with the same {name} belong together, name it group"
+        for name, cells in like.items()
+        if _repeats(cells)
+    ]
+
+
+def _repeats(cells: Sequence[str]) -> bool:
+    """Whether two images have the same group."""
+    filled = [cell for cell in cells if cell]
+    return len(set(filled)) < len(filled)

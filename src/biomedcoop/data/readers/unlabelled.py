@@ -1,0 +1,121 @@
+"""Images without labels, to be predicted: files, folders, and tables that list them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from biomedcoop.data.images.decoders import image_suffixes
+from biomedcoop.data.readers.files.table_columns import PATH_WORDS
+from biomedcoop.data.readers.listed_files import PathFinder
+from biomedcoop.data.readers.walk import Walk, check_text
+from biomedcoop.data.tables.missing import is_missing
+from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
+from biomedcoop.data.tables.table import check_one_line, same_column
+from biomedcoop.errors import UserError
+
+
+class ListedImage(NamedTuple):
+    """An image that a table lists: the file, its path as the table gives it, and the cells to write beside its prediction."""
+
+    file: Path
+    path: str
+    kept: dict[str, str]
+
+
+def find_images(
+    inputs: Sequence[str | os.PathLike[str]],
+    tell: Callable[[str], None] | None = None,
+    keep: Sequence[str] = (),
+) -> Iterator[Path | ListedImage]:
+    """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
+
+    Args:
+        tell: told what is left out of a folder, a sentence each.
+        keep: columns of the tables to write beside the predictions, as :func:`kept_columns` gives them.
+
+    Raises:
+        UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row, or a name
+            is not UTF-8.
+    """
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            yield from _images_in(path, tell)
+        elif not path.exists():
+            raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
+        elif path.suffix.lower() in TABLE_SUFFIXES:
+            yield from _listed(path, keep)
+        else:
+            check_text(path, str(path))
+            yield path
+
+
+def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:
+    check_text(folder, str(folder))
+    walk, empty = Walk(), True
+    for image in walk.images(folder):
+        empty = False
+        yield image
+    notes = walk.notes(folder.name or str(folder))
+    if empty:
+        kinds = "; ".join([", ".join(image_suffixes()), *notes[:1]])
+        raise UserError(f"{folder} holds no image ({kinds}); give a folder that does")
+    if tell is not None:
+        for note in notes:
+            tell(note)
+
+
+def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str], written: Sequence[str]) -> list[str]:
+    """Columns of the tables among ``inputs`` to write beside the predictions.
+
+    Args:
+        wanted: names of columns that every table has, or ``["all"]``: all columns of any table.
+        written: columns of the output that none of these may be called.
+
+    Raises:
+        UserError: no table, a table without such a column, or a name that the output has already.
+    """
+    tables = [open_table(path, ("path",)) for path in map(Path, inputs) if _is_table(path)]
+    if wanted and not tables:
+        raise UserError("columns can be kept only of tables, and there is none among the inputs")
+    kept: list[str] = []
+    for table in tables:
+        if list(wanted) == ["all"]:
+            path = table.find("path")
+            positions = [position for position, name in enumerate(table.columns) if name and position != path]
+        else:
+            positions = [table.require(name, "the columns to keep") for name in wanted]
+        for name in (table.columns[position] for position in positions):
+            table.find(name)  # refuses a name that is there twice
+            if name in written:
+                raise UserError(
+                    f"{table.file}: the column {name!r} cannot be kept, as the predictions have a column of this name; "
+                    "rename it, or name the columns to keep"
+                )
+            if not any(same_column(name, other) for other in kept):
+                kept.append(name)
+    return kept
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+
+
+def _listed(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
+    """The images of a table, read a row at a time; paths are relative to the table's folder."""
+    table = open_table(file, ("path",))
+    kept = {name: position for name in keep if (position := table.find(name)) is not None}
+    finder = PathFinder()
+    empty = True
+    for place, (path, *cells) in table.rows([table.require("path", "a column path", PATH_WORDS), *kept.values()]):
+        if is_missing(path):
+            raise UserError(f"{file}: {place} has an empty path; fill it in or remove the row")
+        check_one_line(file, place, "path", path)
+        empty = False
+        found = finder.find(file.parent / path.replace("\\", "/"))
+        yield ListedImage(found, path, dict(zip(kept, cells, strict=True)))
+    if empty:
+        raise UserError(f"{file} lists no image; give a table with a row per image")

@@ -1,0 +1,104 @@
+"""The one writer of tables: rows to CSV, JSON or Parquet as they come, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from biomedcoop.errors import UserError
+from biomedcoop.output import check_new_file, new_file
+
+Row = dict[str, Any]
+"""Column name -> cell: text or a number."""
+
+SUFFIXES = (".csv", ".json", ".parquet")
+
+PARQUET_ROWS = 1000
+"""Rows of a block of a Parquet file: so many are held in memory."""
+
+
+def check_table_file(out: Path, overwrite: bool, what: str = "tables") -> None:
+    """Refuse early what `write_table` could not write after long work.
+
+    Args:
+        what: what the rows are, for the message.
+
+    Raises:
+        UserError: an unknown ending, no library for it, an existing file (unless ``overwrite``), or no folder to write to.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{out}: {what} are written to {', '.join(SUFFIXES)}; choose one of these endings")
+    if out.suffix.lower() == ".parquet":
+        _pyarrow()
+    check_new_file(out, overwrite)
+
+
+def write_table(rows: Iterable[Row], columns: Sequence[str], out: Path, texts: Collection[str] = ()) -> int:
+    """Write rows to a file whose ending says the format; it appears whole or not at all.
+
+    Args:
+        columns: names, in the order in which they are written.
+        texts: those of the columns that hold text; the others hold numbers. Only Parquet asks.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: the file system refuses.
+    """
+    suffix = out.suffix.lower()
+    with new_file(out) as path:
+        if suffix == ".parquet":
+            return _write_parquet(rows, columns, path, texts)
+        with path.open("x", newline="", encoding="utf-8") as file:
+            return write_csv(rows, columns, file) if suffix == ".csv" else write_json(rows, file)
+
+
+def write_csv(rows: Iterable[Row], columns: Sequence[str], file: IO[str]) -> int:
+    """Write rows as CSV to an open file; returns their number."""
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def write_json(rows: Iterable[Row], file: IO[str]) -> int:
+    """Write rows as one JSON array, a row per line, to an open file; returns their number."""
+    count = 0
+    file.write("[")
+    for count, row in enumerate(rows, start=1):
+        file.write(("," if count > 1 else "") + "\n " + json.dumps(row, ensure_ascii=False))
+    file.write("\n]\n")
+    return count
+
+
+def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path, texts: Collection[str]) -> int:
+    parquet = _pyarrow()
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in columns])
+    count = 0
+    block: list[Row] = []
+    with parquet.ParquetWriter(path, schema) as writer:
+        for row in rows:
+            block.append(row)
+            count += 1
+            if len(block) == PARQUET_ROWS:
+                writer.write_table(pa.Table.from_pylist(block, schema))
+                block = []
+        writer.write_table(pa.Table.from_pylist(block, schema))
+    return count
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError("to write Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use CSV") from error
+    return parquet

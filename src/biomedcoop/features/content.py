@@ -1,0 +1,34 @@
+"""The images of a dataset by their names in messages and by the hashes of their content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.content import content_hash
+from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.features.parallel import batched, run_ahead
+
+NamedImage = tuple[ImageSource, str]
+"""An image and its name in messages."""
+
+
+def named_images(data: Dataset) -> list[NamedImage]:
+    """Each image and its name in messages: a file's path, an array's key in the dataset."""
+    names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
+    return list(zip(data.images, names, strict=True))
+
+
+def content_hashes(images: Sequence[NamedImage], threads: int) -> Iterator[bytes]:
+    """Content hash of each image, in order.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    # several images to a thread's turn: handing over a turn takes about as long as one hash
+    parts = run_ahead(lambda part: [content_hash(*image) for image in part], batched(images, 16), threads=threads)
+    with closing(parts):
+        for part in parts:
+            yield from part

@@ -1,0 +1,143 @@
+"""Settings of a method: each one is declared once, with its default, the values that it takes and one line of help.
+
+The settings of a method are a frozen dataclass whose fields come from :func:`setting`. A subclass may give a field another
+default (``batch_size: int = 4``); the rest of the declaration is inherited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from biomedcoop.errors import UserError
+
+SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The declaration of one setting.
+
+    Attributes:
+        default: the published value; its type is that of the setting.
+        meaning: one line of help.
+        least, above: lower limit of a number, which may be or must not be reached.
+        most, below: upper limit of a number, which may be or must not be reached.
+        choices: words, one of which the value must be.
+        template: the value is a text with one ``{}``, where the class name goes.
+    """
+
+    default: Any
+    meaning: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    template: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The values that it takes, in a few words."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if self.template:
+            return "a text with one {}"
+        if self.choices:
+            return " or ".join(self.choices)
+        limits = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
+        return " and ".join(words) or ("a text" if isinstance(self.default, str) else "a finite number")
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the right type is one that it takes."""
+        if isinstance(value, str):
+            return (not self.template or value.count("{}") == 1) and (not self.choices or value in self.choices)
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def converted(self, value: Any) -> Any:
+        """``value`` as the type of the default ("8" becomes 8).
+
+        Raises:
+            TypeError, ValueError, OverflowError, KeyError: it cannot be converted.
+        """
+        kind: Any = type(self.default)
+        if kind is str and not isinstance(value, str):
+            raise ValueError
+        if kind is bool:
+            return value if isinstance(value, bool) else SPELLINGS[str(value).strip().lower()]
+        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
+            raise ValueError
+        return kind(float(value)) if kind is int else kind(value)
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    template: bool = False,
+) -> Any:
+    """A field of a settings dataclass; arguments as the attributes of :class:`Setting`."""
+    declaration = Setting(default, meaning, least, above, most, below, choices, template)
+    return dataclasses.field(default=default, metadata={"setting": declaration})
+
+
+def class_template(meaning: str) -> Any:
+    """The setting ``template``: a text with one ``{}`` where the class name goes; ``meaning`` says what for."""
+    return setting("a photo of a {}.", f"{meaning}, with {{}} where the class name goes", template=True)
+
+
+def declared(settings_type: type) -> dict[str, Setting]:
+    """The declaration of every setting, by name.
+
+    Raises:
+        TypeError: a field that :func:`setting` did not make.
+    """
+    found = {}
+    for field in dataclasses.fields(settings_type):
+        same = [getattr(kind, "__dataclass_fields__", {}).get(field.name) for kind in settings_type.__mro__]
+        declarations = [other.metadata["setting"] for other in same if other and "setting" in other.metadata]
+        if not declarations:
+            raise TypeError(f"{settings_type.__name__}.{field.name} is not declared by setting()")
+        found[field.name] = dataclasses.replace(declarations[0], default=field.default)
+    return found
+
+
+def make_settings(method: str, settings_type: type, given: Mapping[str, Any]) -> Any:
+    """An instance of ``settings_type`` with the given values, which may be strings, and defaults for the others.
+
+    Raises:
+        UserError: an unknown name, or a value that cannot be used.
+    """
+    known, values = declared(settings_type), {}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known) or 'no settings'}"
+            raise UserError(f"method {method} has no setting '{name}'; {hint}")
+        try:
+            values[name] = known[name].converted(value)
+        except (TypeError, ValueError, OverflowError, KeyError) as error:
+            kind = type(known[name].default).__name__
+            raise UserError(f"method {method}: {name}={value!r} is not of type {kind}") from error
+        if not known[name].allows(values[name]):
+            finite = isinstance(values[name], str) or math.isfinite(values[name])
+            shown = repr(values[name]) if known[name].template else values[name]
+            want = known[name].allowed + ("" if finite else " and finite")
+            raise UserError(f"method {method}: {name}={shown} must be {want}")
+    return settings_type(**values)

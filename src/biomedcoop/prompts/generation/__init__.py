@@ -1,0 +1,1 @@
+"""Sentences for new classes, written by a language model."""
