@@ -187,6 +187,7 @@ def test_one_thread_is_not_watched(rested: list[str], monkeypatch: pytest.Monkey
     assert rested == []
 
 
+@pytest.mark.slow
 def test_large_work_beside_a_busy_process_is_not_held_up() -> None:
     """Two threads on two cores of which a busy process wants one: without an end of the spinning this takes minutes."""
     code = (
@@ -217,23 +218,19 @@ def test_the_command_waits_passively_before_torch_is_loaded() -> None:
     assert python(code, OMP_WAIT_POLICY="ACTIVE").split() == ["ACTIVE", "False"]
 
 
-def test_python_users_keep_environment_and_threads(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def of_a_user(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a program prints that trains and predicts, and predicts once more in a fork of it."""
+    folder = tmp_path_factory.mktemp("user")
     code = (
         "import os; before = dict(os.environ)\n"
         "import biomedcoop as bc, torch, numpy as np\n"
-        "threads = torch.get_num_threads()\n"
+        "threads, image = torch.get_num_threads(), np.zeros((40, 40), np.uint8)\n"
         "clf = bc.fit(bc.load_dataset('simulated:breast-ultrasound?train=4&val=1&test=1'), shots=2, settings={'epochs': 1})\n"
-        "clf.predict(np.zeros((2, 40, 40), np.uint8))\n"
-        "print(before == dict(os.environ), threads == torch.get_num_threads())"
-    )
-    assert python(code, BIOMEDCOOP_CACHE=str(tmp_path)).split() == ["True", "True"]
-
-
-def test_a_forked_process_can_load_and_predict(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; import biomedcoop as bc, numpy as np\n"
-        f"folder, image = {str(tmp_path / 'model')!r}, np.zeros((40, 40), np.uint8)\n"
-        "bc.fit(bc.load_dataset('simulated:breast-ultrasound?train=2&val=1&test=1'), 'zero-shot').save(folder)\n"
+        "clf.predict([image, image])\n"
+        "print(before == dict(os.environ), threads == torch.get_num_threads(), flush=True)\n"
+        f"folder = {str(folder / 'model')!r}\n"
+        "clf.save(folder)\n"
         "bc.load(folder).predict(image)\n"
         "child = os.fork() if hasattr(os, 'fork') else 0\n"
         "if not child:\n"
@@ -241,4 +238,12 @@ def test_a_forked_process_can_load_and_predict(tmp_path: Path) -> None:
         "    os._exit(0)\n"
         "os.waitpid(child, 0)"
     )
-    assert python(code, BIOMEDCOOP_CACHE=str(tmp_path)).strip() == "1"
+    return python(code, BIOMEDCOOP_CACHE=str(folder)).splitlines()
+
+
+def test_python_users_keep_environment_and_threads(of_a_user: list[str]) -> None:
+    assert of_a_user[0] == "True True"
+
+
+def test_a_forked_process_can_load_and_predict(of_a_user: list[str]) -> None:
+    assert of_a_user[1:] == ["1"]

@@ -40,6 +40,7 @@ def test_sentences_are_different_and_of_one_length(tmp_path: Path) -> None:
     assert {len(sentence.split()) + 2 for sentence in sentences} == {SENTENCE_TOKENS}
 
 
+@pytest.mark.slow
 def test_a_run_of_the_command_line_and_its_parts(tmp_path: Path, parity: Path) -> None:
     names = class_names(4, 3)
     write_jpegs(tmp_path / "scans", {"train": 16, "test": 2}, names, 48, 40)

@@ -43,7 +43,7 @@ def drawn_busi(monkeypatch: pytest.MonkeyPatch, parity: Path) -> str:
     """Simulated scans in place of the real dataset of that name."""
     from biomedcoop import load_dataset
 
-    data = load_dataset("simulated:breast-ultrasound")
+    data = load_dataset("simulated:breast-ultrasound?train=4&val=2&test=4")
     monkeypatch.setattr("biomedcoop.evaluation.study.inputs.load_dataset", lambda name: data)
     encoded.cache_clear()
     return str(parity / "model")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.simulate import TASKS, draw_scan, load_simulated, write_simulated
 from biomedcoop.errors import UserError
 
@@ -23,6 +24,12 @@ Pool = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.int64]
 @pytest.fixture(scope="module", params=list(TASKS))
 def task(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def few(task: str) -> Dataset:
+    """A small dataset."""
+    return load_simulated(f"simulated:{task}{TINY}")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,8 @@ def test_same_arguments_give_the_same_bits_and_others_do_not(task: str) -> None:
         assert not np.array_equal(image, draw_scan(task, label, seed, index)[0])
 
 
-def test_an_image_does_not_depend_on_how_many_are_drawn(task: str) -> None:
-    few, more = load_simulated(f"simulated:{task}{TINY}"), load_simulated(f"simulated:{task}?train=3&val=0&test=2")
+def test_an_image_does_not_depend_on_how_many_are_drawn(task: str, few: Dataset) -> None:
+    more = load_simulated(f"simulated:{task}?train=3&val=0&test=2")
     pixels = dict(zip(more.keys, np.asarray(more.images), strict=True))
     shared = [position for position, key in enumerate(few.keys) if key in pixels]
     assert len(shared) == 3 * len(few.class_names)
@@ -60,9 +67,8 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(task: str) -> None:
         assert np.array_equal(np.asarray(few.images)[position], pixels[few.keys[position]])
 
 
-def test_no_image_is_in_two_splits(task: str) -> None:
-    data = load_simulated(f"simulated:{task}{TINY}")
-    assert len({image.tobytes() for image in np.asarray(data.images)}) == len(data)
+def test_no_image_is_in_two_splits(few: Dataset) -> None:
+    assert len({image.tobytes() for image in np.asarray(few.images)}) == len(few)
 
 
 def test_loaded_data_set_says_that_it_is_simulated(task: str) -> None:
@@ -129,6 +135,7 @@ def test_raw_pixels_are_not_enough(pool: Pool) -> None:
     assert np.mean(scores) < 0.70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task_name", "label"), [("breast-ultrasound", 0), ("breast-ultrasound", 1), *(("kidney-ct", c) for c in range(3))]
 )
@@ -153,9 +160,8 @@ def _surroundings(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return box & ~mask
 
 
-def test_written_folder(task: str, tmp_path: Path) -> None:
-    name = f"simulated:{task}{TINY}"
-    written, drawn = write_simulated(name, tmp_path / "new" / "scans"), load_simulated(name)
+def test_written_folder(task: str, few: Dataset, tmp_path: Path) -> None:
+    written, drawn = write_simulated(f"simulated:{task}{TINY}", tmp_path / "new" / "scans"), few
     root = tmp_path / "new" / "scans"
     assert [path.name for path in root.parent.iterdir()] == ["scans"]
     assert {path.name for path in root.iterdir()} == {

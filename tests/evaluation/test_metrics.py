@@ -101,6 +101,7 @@ def test_intervals_hold_their_value_and_narrow_with_more_images():
     assert 3 < ratio < 5  # √16 = 4
 
 
+@pytest.mark.slow
 def test_interval_covers_the_true_value_about_95_times_in_100():
     def sample(rng, images):
         y = rng.integers(3, size=images)

@@ -60,6 +60,7 @@ def processes_of(folder: Path) -> list[str]:
     return [line for line in listed.stdout.splitlines() if str(folder) in line]
 
 
+@pytest.mark.slow
 def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Path, tmp_path: Path) -> None:
     paths = write(tmp_path / "scans", pictures(700))
     running = [start(parity / "model", tmp_path, f"{n}.npy", workers=n) for n in range(2)]
@@ -72,7 +73,9 @@ def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Pa
     assert feature_spaces(tmp_path / "store")[0].vectors == 700
 
 
-@pytest.mark.parametrize(("sign", "lost"), [(signal.SIGINT, 32), (signal.SIGKILL, SHARD_ROWS)])
+@pytest.mark.parametrize(
+    ("sign", "lost"), [(signal.SIGINT, 32), pytest.param(signal.SIGKILL, SHARD_ROWS, marks=pytest.mark.slow)]
+)
 def test_an_end_in_the_middle(sign: signal.Signals, lost: int, tiny: Backbone, parity: Path, tmp_path: Path) -> None:
     paths = write(tmp_path / "scans", pictures(1300))
     process = start(parity / "model", tmp_path, "never.npy", workers=2)

@@ -171,6 +171,7 @@ def test_the_towers_train_as_the_package_runs_them(tmp_path: Path) -> None:
         assert_close(image_features(towers, pixels, 0.999, rng), image_features(towers, pixels))
 
 
+@pytest.mark.slow
 def test_descriptors_along_their_axes() -> None:
     rng = torch.Generator().manual_seed(0)
     images = (torch.rand(300, 12, 12, 3, generator=rng) * 255).byte().repeat_interleave(10, 1).repeat_interleave(10, 2)

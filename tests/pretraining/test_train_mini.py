@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.features.passes import encode_crops
 from biomedcoop.features.texts import encode_texts
 from pretraining.pool import read_pool
+from pretraining.train_mini import main
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 SMALL = ["--layers", "1", "--patch", "24", "--width", "64", "--batch", "16", "--simulated", "0"]
@@ -68,10 +70,40 @@ def train(*args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=600, env=ENVIRONMENT)
 
 
-def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, tmp_path: Path) -> None:
-    whole = train("--pool", pool, "--work", tmp_path / "whole", "--epochs", "3", *SMALL)
-    assert whole.returncode == 0, whole.stderr
+Refusal = Callable[..., str]
 
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Run the script in this process, where it must end with one line and a status of 1; returns the line."""
+
+    def call(*args: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", command(*args)[1:])
+        threads = torch.get_num_threads()
+        with pytest.raises(SystemExit) as left:
+            main()
+        torch.set_num_threads(threads)
+        printed, said = capsys.readouterr()
+        assert (printed, said) == ("", "")
+        line = left.value.code
+        assert isinstance(line, str)  # which the interpreter prints to stderr, and ends with 1
+        assert "\n" not in line
+        return line
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of three epochs that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "work"
+    done = train("--pool", pool, "--work", folder, "--epochs", "3", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, whole: Path, tmp_path: Path) -> None:
     args = ["--pool", pool, "--work", tmp_path / "killed", "--epochs", "3", *SMALL]
     first = subprocess.Popen(command(*args), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert first.stdout is not None
@@ -85,7 +117,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, tmp_path: Path) 
     assert not (tmp_path / "killed" / "checkpoint.tmp").exists()
     assert "resumed after epoch" in resumed.stdout
 
-    a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "killed"))
+    a, b = (load_file(folder / "checkpoint.safetensors") for folder in (whole, tmp_path / "killed"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
 
@@ -99,14 +131,14 @@ def test_a_killed_run_goes_on_with_the_same_numbers(pool: Path, tmp_path: Path) 
     assert np.isfinite(encode_texts(backbone, ["a photo of a glioma tumor."], store_root=tmp_path / "store")).all()
 
 
-def test_a_run_is_not_continued_with_other_settings(pool: Path, tmp_path: Path) -> None:
-    assert train("--pool", pool, "--work", tmp_path / "w", "--epochs", "1", *SMALL).returncode == 0
-    before = (tmp_path / "w" / "checkpoint.safetensors").read_bytes()
-    other = train("--pool", pool, "--work", tmp_path / "w", "--epochs", "2", *SMALL)
+@pytest.mark.slow
+def test_a_run_is_not_continued_with_other_settings(pool: Path, whole: Path) -> None:
+    before = (whole / "checkpoint.safetensors").read_bytes()
+    other = train("--pool", pool, "--work", whole, "--epochs", "2", *SMALL)
     assert other.returncode == 1
     assert "other settings (epochs)" in other.stderr
     assert len(other.stderr.splitlines()) == 1
-    assert (tmp_path / "w" / "checkpoint.safetensors").read_bytes() == before
+    assert (whole / "checkpoint.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -122,11 +154,11 @@ def test_a_run_is_not_continued_with_other_settings(pool: Path, tmp_path: Path) 
         (["--pool", "nowhere", "--work", "w", "--width", "100"], "--width"),
     ],
 )
-def test_wrong_arguments_get_one_line_and_leave_nothing(args: list[str], said: str, tmp_path: Path) -> None:
-    done = subprocess.run(command(*args), capture_output=True, text=True, cwd=tmp_path, timeout=120, env=ENVIRONMENT)
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_wrong_arguments_get_one_line_and_leave_nothing(
+    refusal: Refusal, args: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refusal(*args)
     assert not list(tmp_path.iterdir())
 
 
@@ -163,13 +195,10 @@ def test_a_damaged_pool_gets_one_line(damage: str, said: str, pool: Path, tmp_pa
         read_pool(tmp_path / "pool", 0)
 
 
-def test_a_damaged_checkpoint_gets_one_line(pool: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_gets_one_line(refusal: Refusal, pool: Path, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "checkpoint.safetensors").write_bytes(b"not one")
-    done = train("--pool", pool, "--work", tmp_path / "w", *SMALL)
-    assert done.returncode == 1
-    assert "damaged" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert "damaged" in refusal("--pool", pool, "--work", tmp_path / "w", *SMALL)
     assert (tmp_path / "w" / "checkpoint.safetensors").read_bytes() == b"not one"
 
 

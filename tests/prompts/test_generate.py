@@ -602,8 +602,8 @@ def test_requests_keep_their_distance(model: Model, cache: Path) -> None:
     assert time.monotonic() - asked < 5 * 60 / 400  # what is there already waits for nothing
 
 
-@pytest.mark.parametrize("answers", [0, 4])
-def test_ctrl_c(model: Model, tmp_path: Path, cache: Path, answers: int) -> None:
+@pytest.mark.parametrize("answers", [pytest.param(0, marks=pytest.mark.slow), 4])
+def test_ctrl_c(cli: Cli, model: Model, tmp_path: Path, cache: Path, answers: int) -> None:
     out = tmp_path / "words.json"
     command = [sys.executable, "-m", "biomedcoop", *map(str, words(model, out))]
     model.trouble = [*[None] * answers, "silence"]
@@ -630,7 +630,7 @@ def test_ctrl_c(model: Model, tmp_path: Path, cache: Path, answers: int) -> None
     assert said.splitlines()[1:] == [kept, "interrupted; no result was written"]
     assert not out.exists()
     assert len(files(tmp_path)) == len(list(cache.glob("*.json"))) == answers  # no half of a file either
-    subprocess.run(command, check=True, capture_output=True)
+    assert cli(*words(model, out)).status == 0
     assert json.loads(out.read_text())["classes"] == untroubled()
     assert len(model.answered) == len(set(model.answered)) == 6
 

@@ -21,7 +21,7 @@ def metrics_of(class_names: list[str]) -> Metrics:
     return score(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels, class_names, n_bootstrap=20)
 
 
-@pytest.mark.parametrize("classes", [2, 7, 20])
+@pytest.mark.parametrize("classes", [2, 7, pytest.param(20, marks=pytest.mark.slow)])
 def test_figures_decode_and_grow_with_the_classes(classes, tmp_path):
     names = [f"${k}_{{$: a long name that has to be wrapped and cut somewhere" for k in range(classes)]
     confusion_figure(metrics_of(names), tmp_path / "c.png", "a title that is quite long for a small figure: $_{$")

@@ -87,6 +87,12 @@ def load_backbone(
 
     Raises:
         UserError: unknown name (the message offers near ones), missing or damaged files, unknown precision.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> backbone = bc.load_backbone("mini")
+        >>> backbone.encode_text(["a scan of a cyst.", "a scan of a stone."]).shape
+        torch.Size([2, 512])
     """
     name = os.fspath(name_or_path)
     if name in BACKBONES:

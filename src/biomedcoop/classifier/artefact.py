@@ -90,6 +90,13 @@ def load(
 
     Raises:
         UserError: not an artefact, damaged, of a newer format, or of another backbone.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> bc.fit(data, method="zero-shot").save("model")
+        >>> bc.load("model").predict_proba(list(data.part("test").images)).shape
+        (3, 3)
     """
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import check_precision

@@ -37,6 +37,13 @@ class Classifier:
         facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
             ``depths`` the bits that were guessed for training images above 8 bits).
         temperature: number above 0 by which the method's logits are divided; 1 leaves them as they are.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> classifier = bc.fit(data, method="zero-shot")
+        >>> classifier.class_names
+        ('benign tumor', 'malignant tumor', 'normal scan')
     """
 
     class_names: tuple[str, ...]
@@ -48,7 +55,18 @@ class Classifier:
     temperature: float = 1.0
 
     def logits(self, features: Tensor) -> Tensor:
-        """Raw image features [N, E] -> logits [N, C], on the device of the features and differentiable in them."""
+        """Raw image features [N, E] -> logits [N, C], on the device of the features and differentiable in them.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> import torch
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> features = torch.ones(4, classifier.backbone.embed_dim, requires_grad=True)
+            >>> logits = classifier.logits(features)
+            >>> logits.shape, logits.requires_grad
+            (torch.Size([4, 3]), True)
+        """
         from biomedcoop.methods import get_method
 
         state = {name: tensor.to(features.device) for name, tensor in self.state.items()}
@@ -56,7 +74,17 @@ class Classifier:
         return logits if self.temperature == 1 else logits / self.temperature
 
     def probabilities(self, features: Floats) -> Floats:
-        """Raw image features [N, E] -> probabilities float32 [N, C]."""
+        """Raw image features [N, E] -> probabilities float32 [N, C].
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> import numpy as np
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> features = np.ones((4, classifier.backbone.embed_dim), dtype=np.float32)
+            >>> classifier.probabilities(features).shape
+            (4, 3)
+        """
         import torch
 
         with torch.inference_mode():
@@ -76,6 +104,15 @@ class Classifier:
 
         Raises:
             UserError: an element that is no image at all.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> for image, answer in classifier.predict_stream([data.images[0], b"no image"]):
+            ...     print("skipped" if isinstance(answer, bc.ImageError) else answer.shape)
+            (3,)
+            skipped
         """
         from biomedcoop.features.parallel import batched
         from biomedcoop.features.passes import image_batch
@@ -115,6 +152,16 @@ class Classifier:
         Raises:
             ImageError: an image cannot be read.
             UserError: an element is no image, or an array has its channels first.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> probabilities = classifier.predict_proba(list(data.part("test").images))
+            >>> probabilities.shape
+            (3, 3)
+            >>> probabilities.sum(axis=1).round(5).tolist()
+            [1.0, 1.0, 1.0]
         """
         rows = []
         for _, row in self.predict_stream(images):
@@ -124,7 +171,16 @@ class Classifier:
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 
     def predict(self, images: Any) -> list[str]:
-        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`."""
+        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> answers = classifier.predict(list(data.part("test").images))
+            >>> len(answers), set(answers) <= set(classifier.class_names)
+            (3, True)
+        """
         return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
 
     def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:
@@ -138,13 +194,28 @@ class Classifier:
         Raises:
             UserError: the method learned its classes from images (the line names methods that can do it), fewer than two
                 names, one twice, or one that does not fit into the backbone's context.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> classifier = bc.fit(data, method="zero-shot")
+            >>> classifier.for_classes(["cyst", "fibroadenoma"]).class_names
+            ('cyst', 'fibroadenoma')
         """
         from biomedcoop.classifier.new_classes import for_classes
 
         return for_classes(self, class_names, prompts)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the artefact; see :func:`biomedcoop.classifier.artefact.save`."""
+        """Write the artefact; see :func:`biomedcoop.classifier.artefact.save`.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> bc.fit(data, method="zero-shot").save("model")
+            >>> bc.load("model").class_names
+            ('benign tumor', 'malignant tumor', 'normal scan')
+        """
         from biomedcoop.classifier.artefact import save
 
         save(self, Path(folder), overwrite=overwrite)

@@ -52,6 +52,14 @@ def evaluate(
 
     Raises:
         UserError: the split is empty, or an image is of a class that the classifier does not know.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> classifier = bc.fit(data, method="zero-shot")
+        >>> metrics = bc.evaluate(classifier, data, split="test", n_bootstrap=100)
+        >>> metrics.n_images, 0 <= metrics.accuracy.value <= 1
+        (3, True)
     """
     if not isinstance(classifier, Classifier):
         raise UserError(f"the classifier must be what fit or load returns, not {type(classifier).__name__}")

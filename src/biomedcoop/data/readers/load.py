@@ -44,6 +44,14 @@ def load_dataset(
 
     Raises:
         UserError: one clear line: what is wrong, where, and how to mend it.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> data.class_names
+        ('benign tumor', 'malignant tumor', 'normal scan')
+        >>> len(data.part("test"))
+        3
     """
     data = read_dataset(source, split_file, seed, for_training)
     notify(data.notes)
