@@ -78,7 +78,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Run the script in this process, where it must end with one line and a status of 1; returns the line."""
 
     def call(*args: str | Path) -> str:
-        monkeypatch.setattr(sys, "argv", command(*args)[1:])
+        monkeypatch.setattr(sys, "argv", command(*args)[2:])
         threads = torch.get_num_threads()
         with pytest.raises(SystemExit) as left:
             main()
