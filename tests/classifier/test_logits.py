@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from biomedcoop.features.passes import image_batch
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.features.passes import image_batch
 
 ARTEFACTS = sorted((Path(__file__).parents[1] / "earlier" / "artefacts").iterdir())
 
