@@ -13,7 +13,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
-from biomedcoop.features.store import SpaceSummary, summary
+from biomedcoop.features.upkeep import SpaceSummary, summary
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -21,7 +21,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from biomedcoop.errors import UserError
-from biomedcoop.features.store import FeatureStore, clear, default_root, summary
+from biomedcoop.features.store import FeatureStore, default_root
+from biomedcoop.features.upkeep import clear, summary
 
 WIDTH = 64
 DESCRIPTION: dict[str, str | int] = {"backbone": "fingerprint", "views": 1, "dtype": "float32", "width": WIDTH}

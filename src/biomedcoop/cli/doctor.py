@@ -38,7 +38,8 @@ def examine() -> dict[str, dict[str, Any]]:
     from biomedcoop.backbones.precision import automatic, bfloat16_gain
     from biomedcoop.errors import UserError
     from biomedcoop.features.passes import encode_crops
-    from biomedcoop.features.store import default_root, summary
+    from biomedcoop.features.store import default_root
+    from biomedcoop.features.upkeep import summary
     from biomedcoop.output import check_new_folder
     from biomedcoop.runs import versions
     from biomedcoop.threads import available_cores

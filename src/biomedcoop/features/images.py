@@ -61,7 +61,7 @@ def encode_views(
     data: Dataset,
     crops: Crops,
     views: int,
-    *,
+    *,  # the options of encode_images, written out so that editors and type checkers know them
     store_root: Path | None = None,
     workers: int | None = None,
     progress: Count | None = None,

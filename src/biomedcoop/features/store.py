@@ -19,11 +19,9 @@ import hashlib
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +43,7 @@ SHARD_ROWS = 512
 
 _log = logging.getLogger("biomedcoop")
 
-_DESCRIPTION_FILE = "space.json"
-_SPACE_NAME = re.compile(r"[0-9a-f]{16}")
+DESCRIPTION_FILE = "space.json"
 _STALE_AFTER_SECONDS = 24 * 3600
 
 
@@ -182,7 +179,7 @@ class FeatureStore:
             self._sweep()
             if not self._check_description():
                 text = json.dumps(self.description, indent=2, sort_keys=True) + "\n"
-                replace_file(self.folder / _DESCRIPTION_FILE, [text.encode("ascii")])
+                replace_file(self.folder / DESCRIPTION_FILE, [text.encode("ascii")])
             name = write_shard(self.folder, self._space, b"".join(keys[i] for i in new), features[new])
         # A damaged shard of the same name has just been replaced by a good one.
         self._ignored.discard(name)
@@ -197,7 +194,7 @@ class FeatureStore:
         Raises:
             UserError: if the folder exists but cannot be listed.
         """
-        names = _shard_names(self.folder)
+        names = shard_names(self.folder)
         self._ignored &= names
         self._verified &= names
         if self._listed - names:
@@ -251,13 +248,13 @@ class FeatureStore:
 
     def _check_description(self) -> bool:
         """Whether the folder holds its description; refused if it is another one."""
-        path = self.folder / _DESCRIPTION_FILE
+        path = self.folder / DESCRIPTION_FILE
         try:
             held = json.loads(path.read_bytes())
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise _unreadable(self.folder, error) from error
+            raise unreadable(self.folder, error) from error
         except ValueError:
             held = None
         if held != self.description:
@@ -288,94 +285,24 @@ class FeatureStore:
             ) from error
 
 
-class SpaceSummary(NamedTuple):
-    """One space: its description ({} if unreadable), the vectors that this version can read, and the bytes on disk."""
-
-    description: dict[str, str | int]
-    vectors: int
-    bytes: int
-
-
 def default_root() -> Path:
     """``features`` in the user's cache folder; see :func:`biomedcoop.output.cache_root`."""
     return cache_root() / "features"
 
 
-def summary(root: Path) -> list[SpaceSummary]:
-    """Content of the store in ``root``, one row per space; [] if there is no store.
-
-    Raises:
-        UserError: if the folder cannot be listed.
-    """
-    rows = []
-    for folder in _space_folders(root):
-        try:
-            held = json.loads((folder / _DESCRIPTION_FILE).read_bytes())
-        except (OSError, ValueError):
-            held = None
-        description = held if isinstance(held, dict) else {}
-        width = description.get("width", 0)
-        keys: set[bytes] = set()
-        for name in _shard_names(folder):
-            with contextlib.suppress(ShardError):
-                shard, held_keys = open_shard(folder / name, folder.name, width)
-                keys.update(held_keys[i : i + KEY_BYTES] for i in range(0, shard.rows * KEY_BYTES, KEY_BYTES))
-        size = 0
-        for path in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # a temporary file that got its name meanwhile
-                size += path.stat().st_size
-        rows.append(SpaceSummary(description, len(keys), size))
-    return rows
-
-
-def clear(root: Path) -> int:
-    """Delete all spaces in ``root``, and nothing that the store did not write.
-
-    Returns:
-        The bytes set free.
-
-    Raises:
-        UserError: if the folder cannot be listed, or a file cannot be deleted.
-    """
-    freed = 0
-    for folder in _space_folders(root):
-        ours = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"{TEMPORARY_PREFIX}*"), folder / _DESCRIPTION_FILE]
-        for path in ours:
-            try:
-                size = path.stat().st_size
-                path.unlink()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise UserError(
-                    f"cannot delete {path}: {error.strerror or error}; delete the folder by hand"
-                ) from error
-            freed += size
-        with contextlib.suppress(OSError):  # not empty: someone else's file, or a process that is adding a shard
-            folder.rmdir()
-    return freed
-
-
-def _space_folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if _SPACE_NAME.fullmatch(path.name) and path.is_dir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise _unreadable(root, error) from error
-
-
-def _shard_names(folder: Path) -> frozenset[str]:
+def shard_names(folder: Path) -> frozenset[str]:
+    """Names of the shards of a space; none if its folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.name.endswith(SUFFIX))
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
 
 
-def _unreadable(folder: Path, error: OSError) -> UserError:
+def unreadable(folder: Path, error: OSError) -> UserError:
+    """The error for a folder of the store that cannot be read."""
     return UserError(
         f"cannot read the feature store {folder}: {error.strerror or error}; let BIOMEDCOOP_CACHE name another folder"
     )
