@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
     from biomedcoop.api import evaluate, fit, fit_runs, train

@@ -212,7 +212,7 @@ def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
     import torch
 
-    from biomedcoop import __version__
+    from biomedcoop.version import __version__
 
     return {
         "biomedcoop": __version__,

@@ -10,11 +10,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from biomedcoop import __version__
 from biomedcoop.cli import backbones, datasets, doctor, evaluate, methods, predict, prompts, train
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
+from biomedcoop.version import __version__
 
 app = typer.Typer(
     name="biomedcoop",

@@ -60,7 +60,6 @@ def generate_prompts(
     The key is read from the environment variable OPENAI_API_KEY; a local server needs none. Answers are kept in the cache folder:
     after an interruption the same command goes on where it was, and a request that was answered is not sent again.
     """
-    from biomedcoop import __version__
     from biomedcoop.output import cache_root
     from biomedcoop.prompts.class_names import parse_classes
     from biomedcoop.prompts.generation.cost import estimate, parse_price
@@ -68,6 +67,7 @@ def generate_prompts(
     from biomedcoop.prompts.generation.generate import about_file, generate
     from biomedcoop.prompts.generation.request import Wanted, check_wanted, request_body
     from biomedcoop.prompts.writing import check_output, write_table
+    from biomedcoop.version import __version__
 
     wanted = Wanted(parse_classes(classes), " ".join(modality.split()), " ".join(organ.split()), n)
     check_wanted(wanted)
