@@ -1,6 +1,7 @@
 """What a fit returns, and its file format."""
 
-from biomedcoop.classifier.artefact import load, save
+from biomedcoop.classifier.artefact import save
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.read_artefact import load
 
 __all__ = ["Classifier", "load", "save"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.errors import UserError, notify
 from biomedcoop.methods import get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 from biomedcoop.tasks.build import task_without_images
 from biomedcoop.tasks.sentences import used_per_class
+
+if TYPE_CHECKING:
+    from biomedcoop.classifier.classifier import Classifier
 
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:

@@ -1,0 +1,170 @@
+"""Reading an artefact: a newer format, another backbone, a changed or cut file is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from biomedcoop.backbones.base import Backbone
+
+RENAMED_SETTINGS = {"context_length": "n_context"}
+"""Names of settings in artefacts of earlier versions, and what they are called now."""
+
+
+def load(
+    folder: str | os.PathLike[str],
+    backbone: Backbone | str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "float32",
+) -> Classifier:
+    """Read a classifier and the backbone it belongs to.
+
+    Args:
+        folder: an artefact, or a run folder that holds one as ``model``.
+        backbone: a loaded backbone, or a name or folder; by default the name in the artefact.
+        device: where the backbone runs, unless it is given loaded.
+        precision: in what its image tower computes, unless it is given loaded; see :func:`biomedcoop.load_backbone`.
+
+    Raises:
+        UserError: not an artefact, damaged, of a newer format, or of another backbone.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> bc.fit(data, method="zero-shot").save("model")
+        >>> bc.load("model").predict_proba(list(data.part("test").images)).shape
+        (3, 3)
+    """
+    from biomedcoop.backbones import load_backbone
+    from biomedcoop.backbones.precision import check_precision
+    from biomedcoop.backbones.registry import usable_device
+    from biomedcoop.methods import get_method
+
+    if not isinstance(folder, (str, os.PathLike)):
+        raise UserError(f"{folder!r} is no path; give the folder of a saved classifier")
+    path = Path(folder)
+    if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
+        path = path / "model"
+    description = _description(path)
+    state = _tensors(path, description)
+    try:
+        get_method(description["method"])
+    except UserError as error:
+        raise UserError(f"{path} needs a method that this version has not: {error}; upgrade biomedcoop") from error
+    wanted = description["backbone"]
+    if backbone is None or isinstance(backbone, (str, os.PathLike)):
+        check_precision(precision)
+        usable_device(device)
+        try:
+            called = backbone if backbone is not None else wanted["name"]
+            backbone = load_backbone(called, device=device, precision=precision)
+        except UserError as error:
+            raise UserError(
+                f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"
+            ) from error
+    if backbone.fingerprint != wanted["fingerprint"]:
+        raise UserError(
+            f"{path} was trained on another backbone: '{wanted['name']}' {wanted['fingerprint'][:8]}, "
+            f"this one is '{backbone.name}' {backbone.fingerprint[:8]}; name the right one with --backbone, or train again"
+        )
+    classifier = Classifier(
+        tuple(description["class_names"]),
+        description["method"],
+        state,
+        backbone,
+        {RENAMED_SETTINGS.get(name, name): value for name, value in description["settings"].items()},
+        description["facts"],
+        float(description.get("temperature", 1.0)),
+    )
+    _try_out(classifier, path / TENSORS)
+    return classifier
+
+
+def _try_out(classifier: Classifier, file: Path) -> None:
+    """Refuse tensors that do not make a classifier for these classes, whatever the method is."""
+    c, e = len(classifier.class_names), classifier.backbone.embed_dim
+    try:
+        shape = classifier.probabilities(np.ones((1, e), dtype=np.float32)).shape
+    except KeyError as error:
+        raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
+    except RuntimeError as error:
+        raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
+    if shape != (1, c):
+        raise UserError(f"{file}: damaged (it tells {shape[-1]} classes apart, {DESCRIPTION} names {c}); {AGAIN}")
+
+
+def _description(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        version = description["format_version"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{path} is no saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({type(error).__name__}); {AGAIN}") from error
+    if type(version) is not int or version < 1:
+        raise UserError(f"{file}: damaged (format_version is {version!r}); {AGAIN}")
+    if version > FORMAT_VERSION:
+        raise UserError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop")
+    want = {
+        "method": str,
+        "class_names": list,
+        "backbone": dict,
+        "settings": dict,
+        "facts": dict,
+        "tensors_sha256": str,
+    }
+    for key, kind in want.items():
+        if not isinstance(description.get(key), kind):
+            raise UserError(f"{file}: damaged ('{key}' is missing or wrong); {AGAIN}")
+    names = description["class_names"]
+    if len(names) < 2 or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise UserError(f"{file}: damaged ('class_names' is not a list of different names); {AGAIN}")
+    if not all(isinstance(description["backbone"].get(key), str) for key in ("name", "fingerprint")):
+        raise UserError(f"{file}: damaged ('backbone' is incomplete); {AGAIN}")
+    temperature = description.get("temperature", 1.0)
+    if type(temperature) not in (int, float) or not (0 < temperature < math.inf):
+        raise UserError(f"{file}: damaged ('temperature' is {temperature!r}, not a number above 0); {AGAIN}")
+    if description.get("sha256") != checksum(description):
+        raise UserError(f"{file}: damaged or edited (its checksum does not fit its content); {AGAIN}")
+    return dict(description)
+
+
+def _tensors(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
+    file = path / TENSORS
+    try:
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != description["tensors_sha256"]:
+            raise UserError(f"{file}: damaged (its checksum is not the one in {DESCRIPTION}); {AGAIN}")
+        state = from_bytes(content)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; {AGAIN}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except SafetensorError as error:
+        raise UserError(f"{file}: not a safetensors file; {AGAIN}") from error
+    for name, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise UserError(f"{file}: '{name}' holds values that are not finite; {AGAIN}")
+    return state
