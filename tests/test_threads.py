@@ -124,6 +124,27 @@ def test_the_number_is_this_threads_alone(three_threads: object) -> None:
     assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_the_number_is_set_with_and_without_the_libraries(
+    three_threads: object, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    if not own:
+        monkeypatch.setattr(threads, "_setter_of_one_thread", lambda: None)
+    elif sys.platform == "linux":
+        assert threads._setter_of_one_thread() is not None
+    found: list[int] = []
+
+    def work() -> None:
+        threads.set_torch_threads(2)
+        found.append(torch.get_num_threads())
+
+    worker = Thread(target=work)
+    worker.start()
+    worker.join()
+    assert found == [2]
+    assert (torch.get_num_threads(), number_in_new_thread()) == (3, 3)
+
+
 def test_threads_of_the_user_do_not_disturb_each_other(three_threads: object) -> None:
     together, found = Barrier(8), []
 

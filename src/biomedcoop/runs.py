@@ -30,9 +30,8 @@ from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
-from biomedcoop.prompts.sentences import sentences_line
 from biomedcoop.report.run import DatasetSummary, RunReport
-from biomedcoop.tasks.plan import Plan, plan_fit
+from biomedcoop.tasks.plan import Plan, how_it_was_made, plan_fit
 from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
@@ -168,7 +167,7 @@ def _report(
             if name != method
         },
         leaks=tuple(leak.text for leak in shared),
-        notes=tuple(dict.fromkeys([*_how(trained), *trained.facts["notes"], *others])),
+        notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),
     )
 
@@ -236,26 +235,6 @@ def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
         raise UserError(
             f"{out} is inside the dataset {request.data}, where it would be read as a class; choose a place beside it"
         )
-
-
-def _how(classifier: Classifier) -> list[str]:
-    """Which sentences and published settings were used; methods without either need no word."""
-    notes = []
-    if classifier.facts["sentences"]:
-        count = classifier.facts["sentences_per_class"]
-        notes.append(sentences_line(classifier.facts["sentences"], count))
-    if classifier.facts["published_settings"]:
-        notes.append(f"Settings: those published for {classifier.facts['benchmark_dataset']}.")
-    if (views := classifier.facts["views"]) != 1:
-        how = (
-            "a new random crop of each training image in every epoch"
-            if views == "per-epoch"
-            else f"{views} random crops of each training image"
-        )
-        notes.append(f"Views: {how}; test images are seen by their centre crop.")
-    if classifier.backbone.precision != "float32":
-        notes.append(f"Image features: computed in {classifier.backbone.precision}.")
-    return notes
 
 
 def _write_draw(

@@ -9,10 +9,12 @@ core busy as soon as other processes are seen to want one.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -77,6 +79,9 @@ def set_torch_threads(n: int) -> None:
     """What :func:`torch_threads` does, for the rest of this thread's life."""
     if torch.get_num_threads() == n:  # asking also settles this thread's number, so that it stays at what follows
         return
+    if (set_own := _setter_of_one_thread()) is not None:
+        set_own(n)
+        return
     with _setting:
         # torch sets the number for this thread, but also for threads to come; another thread puts the latter back
         known, changed = Event(), Event()
@@ -93,6 +98,24 @@ def set_torch_threads(n: int) -> None:
         torch.set_num_threads(n)
         changed.set()
         keeper.join()
+
+
+@cache
+def _setter_of_one_thread() -> Callable[[int], None] | None:
+    """Sets the number of the calling thread and touches no other, by the libraries that torch itself calls; None without them."""
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        of_openmp = library.omp_set_num_threads
+        of_mkl = library.MKL_Set_Num_Threads_Local if torch.backends.mkl.is_available() else None  # type: ignore[no-untyped-call]
+    except (OSError, AttributeError):
+        return None
+
+    def set_own(n: int) -> None:
+        of_openmp(n)
+        if of_mkl is not None:
+            of_mkl(n)
+
+    return set_own
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.errors import ImageError, notify
+from biomedcoop.threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,8 @@ class Classifier:
         """
         import torch
 
-        with torch.inference_mode():
+        # a product this small is over before a second thread has helped, and threads are of no use in a forked process
+        with torch_threads(1), torch.inference_mode():
             return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
     def predict_stream(self, sources: Iterable[Any]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:

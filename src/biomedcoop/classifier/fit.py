@@ -16,7 +16,6 @@ from biomedcoop.lazy import torch
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.build import build_task
 from biomedcoop.tasks.plan import Plan
-from biomedcoop.tasks.sentences import used_per_class
 from biomedcoop.threads import torch_threads
 
 
@@ -32,7 +31,7 @@ def fit_plan(
     Raises:
         ImageError: a training image cannot be read.
     """
-    data, method, sentences, request = plan.data, plan.method, plan.sentences, plan.request
+    data, method, request = plan.data, plan.method, plan.request
     tally = Tally()
     task = build_task(plan, backbone, count=counting(progress, "encoding training images"), tally=tally)
     if say:
@@ -45,23 +44,13 @@ def fit_plan(
     classifiers = []
     for seed, state, draw, val_draw in zip(request.seeds, states, plan.draws, plan.val_draws, strict=True):
         support = data.select(np.concatenate([draw, val_draw]))
-        facts: dict[str, Any] = {
-            "dataset": data.name,
-            "simulated": data.simulated,
-            "shots": request.shots if method.abilities.uses_images else None,
+        facts = {
+            **plan.facts,
             "seed": seed,
-            "recipe": request.recipe,
-            "views": "per-epoch" if plan.per_epoch else plan.views,
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
             "threads": threads,
             "runs_together": len(request.seeds),
-            "benchmark_dataset": plan.benchmark,
-            "published_settings": plan.published,
-            "modality": plan.modality,
-            "organ": plan.organ,
-            "sentences": sentences.origin if sentences else None,
-            "sentences_per_class": used_per_class(sentences, plan.settings) if sentences else None,
             "notes": notes,
             # lets a later evaluation say that it saw these very images; half a hash of the file, no more
             "training_images": sorted({digest(image) for image in support.images}),

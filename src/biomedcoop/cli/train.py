@@ -35,7 +35,11 @@ def train(ctx: typer.Context, **given: Any) -> None:
     elif "data" in options:
         request = TrainRequest.of(options)
     else:
-        raise UserError("Missing option '--data'; name the images with --data, or an earlier run with --config")
+        raise UserError(
+            "Missing option '--data'; see 'biomedcoop train --help' (or repeat an earlier run with --config)"
+        )
+    if out is None:
+        raise UserError("Missing option '--out'; see 'biomedcoop train --help'")
     from biomedcoop.api import train as run
 
     with progress_bar(quiet=json) as progress:
@@ -63,10 +67,10 @@ def _given(ctx: typer.Context, name: str) -> bool:
 def _signature() -> inspect.Signature:
     """What typer reads: an option for each field of the request."""
     fields = {field.name: field for field in dataclasses.fields(TrainRequest)}
-    out = Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)]
+    out = Annotated[Path | None, typer.Option("--out", help="Run folder to write.")]
     words = "The run.json of an earlier run: its options are taken, with those given here over them."
     config = Annotated[Path | None, typer.Option("--config", help=words)]
-    options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, ...), "config": (config, None)}
+    options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, None), "config": (config, None)}
     for name, field in ((name, fields[field]) for name, field in TrainRequest.names().items()):
         default = None if field.default is dataclasses.MISSING else field.default
         if isinstance(default, tuple):

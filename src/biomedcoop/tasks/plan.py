@@ -3,6 +3,7 @@ wrong with a request is found before long work."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,43 @@ class Plan:
         if self.sentences is None:
             return list(self.notes)
         return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values that the artefact keeps of the plan."""
+        sentences = self.sentences
+        return {
+            "dataset": self.data.name,
+            "simulated": self.data.simulated,
+            "shots": self.request.shots if self.method.abilities.uses_images else None,
+            "recipe": self.request.recipe,
+            "views": "per-epoch" if self.per_epoch else self.views,
+            "benchmark_dataset": self.benchmark,
+            "published_settings": self.published,
+            "modality": self.modality,
+            "organ": self.organ,
+            "sentences": sentences.origin if sentences else None,
+            "sentences_per_class": used_per_class(sentences, self.settings) if sentences else None,
+        }
+
+
+def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
+    """Sentences for a report on the facts of an artefact that differ from the simplest case."""
+    lines = []
+    if facts["sentences"]:
+        lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
+    if facts["published_settings"]:
+        lines.append(f"Settings: those published for {facts['benchmark_dataset']}.")
+    if (views := facts["views"]) != 1:
+        how = (
+            "a new random crop of each training image in every epoch"
+            if views == "per-epoch"
+            else f"{views} random crops of each training image"
+        )
+        lines.append(f"Views: {how}; test images are seen by their centre crop.")
+    if facts["precision"] != "float32":
+        lines.append(f"Image features: computed in {facts['precision']}.")
+    return lines
 
 
 def plan_fit(request: FitRequest, data: Dataset) -> Plan:

@@ -17,13 +17,13 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from biomedcoop.data.dataset import Dataset
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
     from biomedcoop.backbones.base import Backbone
+    from biomedcoop.data.dataset import Dataset
 
 MAX_VIEWS = 10_000
 """Most random crops of one training image."""
@@ -173,6 +173,8 @@ def _device(_: str, value: Any) -> str:
 def _data(_: str, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    from biomedcoop.data.dataset import Dataset
+
     if not isinstance(value, (str, Dataset)):
         raise UserError(f"data must be what load_dataset returns, not {type(value).__name__}")
     return value
@@ -293,7 +295,7 @@ class FitRequest:
         Raises:
             UserError: the data are no path or name.
         """
-        if isinstance(self.data, Dataset):
+        if not isinstance(self.data, str):
             raise UserError("a dataset in hand has no JSON form; make the request with its path or name")
         values = {name: getattr(self, field) for name, field in self.names().items()}
         if "seed" in values:
