@@ -227,7 +227,7 @@ def test_an_existing_folder_is_replaced_only_when_told_to(clf: bc.Classifier, sa
 def test_a_folder_of_something_else_is_never_replaced(clf: bc.Classifier, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.md").write_text("years of work")
-    with pytest.raises(bc.UserError, match="holds something else"):
+    with pytest.raises(bc.UserError, match="holds other files"):
         clf.save(tmp_path / "thesis", overwrite=True)
     with pytest.raises(bc.UserError, match="is a file"):
         clf.save(tmp_path / "thesis" / "chapter1.md", overwrite=True)

@@ -511,7 +511,7 @@ def test_an_existing_folder(cli: Cli, refused: Refused, discs: Path, run_folder:
     assert {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()} == before
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("John")
-    assert "holds something else" in refused(*train_words(discs, tmp_path / "letters", "--overwrite"))
+    assert "holds other files" in refused(*train_words(discs, tmp_path / "letters", "--overwrite"))
     again = shutil.copytree(run_folder, tmp_path / "run")
     (again / "report.md").write_text("old")
     assert cli(*train_words(discs, again, "--overwrite")).status == 0
