@@ -637,7 +637,7 @@ def test_what_evaluate_and_run_refuse_before_they_work(
             )
     assert worked == []
     for call in (bc.load, bc.load_dataset):
-        with pytest.raises(bc.UserError, match="is no path"):
+        with pytest.raises(bc.UserError, match="is not a path"):
             call(3)
 
 

@@ -562,7 +562,7 @@ def test_a_corrupted_classifier(refused: Refused, discs: Path, run_folder: Path,
     assert "model.safetensors: damaged" in line
     assert line == refused("evaluate", model, "--data", discs, "--backbone", TINY)
     assert "needs the backbone 'model'" in refused("predict", run_folder, discs / "test")
-    assert "is no saved classifier" in refused("predict", discs, discs / "test")
+    assert "is not a saved classifier" in refused("predict", discs, discs / "test")
     assert "device 'abacus'" in refused(
         "evaluate", run_folder, "--data", discs, "--backbone", TINY, "--device", "abacus"
     )
