@@ -224,16 +224,16 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"settings": "epochs=3"}, "settings='epochs=3' must be a dict, e.g. settings={'epochs': 50}"),
         (
             {"prompts": {"cyst": ["Round."]}},
-            "prompts must be a word or a path, not dict; write sentences to a JSON file",
+            "prompts must be a name or a path, not dict; write sentences to a JSON file",
         ),
-        ({"prompts": None}, "prompts must be a word or a path, not NoneType"),
-        ({"modality": 3}, "modality=3 must be a word or a few, e.g. modality='CT'"),
-        ({"organ": " "}, "organ=' ' must be a word or a few, e.g. organ='kidney'"),
+        ({"prompts": None}, "prompts must be a name or a path, not NoneType"),
+        ({"modality": 3}, "modality=3 must be one or more words, e.g. modality='CT'"),
+        ({"organ": " "}, "organ=' ' must be one or more words, e.g. organ='kidney'"),
         ({"shot": 3}, "no option 'shot'; did you mean shots?"),
         ({"seeds": [3]}, "no option 'seeds'; did you mean seed?"),
         (
             {"zzz": 3},
-            "no option 'zzz'; there are: data, method, backbone, shots, seed, recipe, settings, prompts, modality",
+            "no option 'zzz'; known options: data, method, backbone, shots, seed, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
@@ -241,8 +241,11 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"views": 2.5}, "views=2.5 must be"),
         ({"views": True}, "views=True must be"),
         ({"views": "per epoch"}, "views='per epoch' must be"),
-        ({"views": "per-epoch", "settings": {"epochs": 20_000}}, "epochs=20000 is more than 10000 crops of an image"),
-        ({"views": "per-epoch", "method": "lp++"}, "lp++ takes all views of all images at once"),
+        ({"views": "per-epoch", "settings": {"epochs": 20_000}}, "epochs=20000 needs more than 10000 crops per image"),
+        (
+            {"views": "per-epoch", "method": "lp++"},
+            "lp++ uses all views of all images at once, so --views per-epoch",
+        ),
     ],
 )
 def test_refused_before_the_backbone_is_even_loaded(data: bc.Dataset, options: dict[str, Any], words: str) -> None:
@@ -252,9 +255,7 @@ def test_refused_before_the_backbone_is_even_loaded(data: bc.Dataset, options: d
 def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
     only = bc.Dataset("d", ["cyst"], data.images, data.keys, [0] * len(data), data.splits)
     for method in ("zero-shot", "biomedcoop"):
-        assert "d has one class ('cyst'), but a classifier tells at least two apart" in refusal(
-            only, tiny, method=method
-        )
+        assert "d has one class ('cyst'), but a classifier needs at least two" in refusal(only, tiny, method=method)
 
 
 def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
@@ -273,11 +274,11 @@ def test_arguments_of_the_wrong_kind(data: bc.Dataset, discs: Path, tmp_path: Pa
 
     for path in ("scans", Path("scans")):
         assert said(bc.fit, path) == "data='scans' is a path or a name; give load_dataset('scans')"
-    assert said(bc.fit, [1, 2]) == "data must be what load_dataset returns, not list"
+    assert said(bc.fit, [1, 2]) == "data must be a dataset from load_dataset, not list"
     assert said(bc.fit_runs, data, shot=3) == "no option 'shot'; did you mean shots?"
     assert said(bc.fit_runs, data, seed=3) == "no option 'seed'; did you mean seeds?"
     assert said(bc.fit_runs, data, seeds=3) == "seeds=3 must be a list of whole numbers, e.g. seeds=[1, 2, 3]"
-    assert said(bc.fit, data, backbone=3) == "backbone=3 must be a name, a folder or what load_backbone returns"
+    assert said(bc.fit, data, backbone=3) == "backbone=3 must be a name, a folder or a backbone from load_backbone"
     assert said(bc.train, discs, tmp_path / "run", shot=3) == "no option 'shot'; did you mean shots?"
     assert said(bc.train, discs, tmp_path / "run", promts="auto") == "no option 'promts'; did you mean prompts?"
     message = "compare='zero-shot' must be a list of methods, e.g. compare=['zero-shot']"
@@ -399,7 +400,7 @@ def test_a_run_is_repeated_from_its_request(discs: Path, parity: Path, tmp_path:
     fewer = TrainRequest.read(tmp_path / "first" / "run.json", {"shots": 2, "compare": []})
     report = bc.train(fewer, tmp_path / "third")
     assert (report.shots, report.seed, list(report.rows)) == (2, 3, ["biomedcoop", "majority class"])
-    with pytest.raises(bc.UserError, match="a request says everything"):
+    with pytest.raises(bc.UserError, match="a request already holds all options"):
         bc.train(request, tmp_path / "fourth", shots=2)
 
 
@@ -623,20 +624,20 @@ def test_what_evaluate_and_run_refuse_before_they_work(
     clf = bc.fit(data, method="zero-shot", backbone=tiny)
     for given, words in (
         ((clf, str(discs)), "is a path or a name; give load_dataset"),
-        ((data, clf), "the classifier must be what fit or load returns, not Dataset"),
-        ((clf, None), "data must be what load_dataset returns, not NoneType"),
+        ((data, clf), "the classifier must come from fit or load, not Dataset"),
+        ((clf, None), "data must be a dataset from load_dataset, not NoneType"),
     ):
         with pytest.raises(bc.UserError, match=words):
             bc.evaluate(*given)
     worked: list[object] = []
     for wrong in (0, 10.5, "x"):
-        with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 1 on"):
+        with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number of at least 1"):
             bc.train(
                 discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now)
             )
     assert worked == []
     for call in (bc.load, bc.load_dataset):
-        with pytest.raises(bc.UserError, match="is no path"):
+        with pytest.raises(bc.UserError, match="is not a path"):
             call(3)
 
 

@@ -138,7 +138,7 @@ def test_a_result_is_overwritten_only_on_demand(place: Path, old: Path) -> None:
 def test_what_is_not_ours_is_never_overwritten(place: Path) -> None:
     (place / "photos").mkdir()
     (place / "photos" / "holiday.jpg").write_text("dear")
-    with pytest.raises(UserError, match=r"photos holds something else \(no metrics\.json in it\)"):
+    with pytest.raises(UserError, match=r"photos holds other files \(there is no metrics\.json\)"):
         check_new_folder(place / "photos", True, MARK)
     (place / "file").write_text("dear")
     for overwrite in (False, True):
@@ -399,8 +399,8 @@ def test_a_file_is_refused_before_long_work(tmp_path: Path) -> None:
     for name, message in (
         ("folder", "folder is a folder; name a file"),
         ("there.csv", "there.csv exists already; choose another name or pass --overwrite"),
-        ("nowhere/new.csv", "nowhere is no folder; make it first or choose another place"),
-        ("there.csv/new.csv", "there.csv is no folder"),
+        ("nowhere/new.csv", "nowhere is not a folder; create it first or choose another place"),
+        ("there.csv/new.csv", "there.csv is not a folder"),
     ):
         with pytest.raises(UserError, match=message):
             check_new_file(tmp_path / name, overwrite=False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
 
-# Loaded on first use: torch alone takes a second, and ``--help`` needs none of it.
+# Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
     "Classifier": "biomedcoop.classifier",
     "Dataset": "biomedcoop.data.dataset",

@@ -1,4 +1,4 @@
-"""The public functions: fit, train, evaluate, check the sentences. They build a request and pass it on."""
+"""The public functions: fit, train, evaluate and check the sentences. Each builds a request and passes it on."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def fit(
 ) -> Classifier:
     """Train a classifier on ``shots`` images per class.
 
-    Only images of the training split are read. What a user should know before the work starts is said in warnings of the category
-    :class:`biomedcoop.errors.Note`.
+    The function reads only images of the training split. Before the work starts, it warns of anything unusual about the data or the
+    settings; the warnings have the category :class:`biomedcoop.errors.Note`.
 
     Args:
-        data: what :func:`biomedcoop.load_dataset` returns.
+        data: a dataset from :func:`biomedcoop.load_dataset`.
         method, backbone, shots, options: see :class:`biomedcoop.tasks.request.FitRequest`.
-        seed: draws the training images and orders the batches.
-        progress: told how far the work is.
+        seed: random seed that draws the training images and orders the batches.
+        progress: called with the state of the work.
 
     Raises:
-        UserError: anything that cannot be used, before long work starts.
+        UserError: an argument or the data cannot be used; raised before long work starts.
         ImageError: a training image cannot be read.
 
     >>> import biomedcoop as bc
@@ -57,8 +57,8 @@ def fit(
     >>> classifier.class_names
     ('benign tumor', 'malignant tumor', 'normal scan')
     """
-    given = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seed": seed, **options}
-    return _fitted(given, True, progress)[0]
+    arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seed": seed, **options}
+    return _fitted(arguments, True, progress)[0]
 
 
 def fit_runs(
@@ -71,14 +71,17 @@ def fit_runs(
     progress: Progress | None = None,
     **options: Unpack[FitOptions],
 ) -> list[Classifier]:
-    """One classifier per seed, all trained in one pass of the text encoder; otherwise as :func:`fit`."""
-    given = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seeds": seeds, **options}
-    return _fitted(given, False, progress)
+    """Train one classifier per seed; all of them share each pass of the text encoder.
+
+    Args and errors are those of :func:`fit`, except that ``seeds`` is a list.
+    """
+    arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seeds": seeds, **options}
+    return _fitted(arguments, False, progress)
 
 
-def _fitted(given: dict[str, Any], one_seed: bool, progress: Progress | None) -> list[Classifier]:
-    data = check_dataset(given["data"])
-    request = FitRequest.of(given, one_seed)
+def _fitted(arguments: dict[str, Any], one_seed: bool, progress: Progress | None) -> list[Classifier]:
+    data = check_dataset(arguments["data"])
+    request = FitRequest.of(arguments, one_seed)
     plan = plan_fit(request, data)
     backbone = load_for(request.backbone, request.device, request.precision)
     notify(plan.notes_with(backbone))
@@ -93,19 +96,19 @@ def train(
     progress: Progress | None = None,
     **options: Unpack[TrainOptions],
 ) -> RunReport:
-    """The main job, as ``biomedcoop train``: read the data, train, test, compare, and write the run folder.
+    """Read the data, train, test, compare, and write the run folder; the same as ``biomedcoop train``.
 
-    The folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images by
-    split), ``run.json`` (the request, which can be run again) and, if a method learns from images, ``few_shot.json`` (those that
-    were drawn). It appears whole, at the end, or not at all. Before the long work, warnings say what there is to know about the
-    data: how they were read, and what the test images share with the training images.
+    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images
+    by split) and ``run.json`` (the request, which can be run again). If a method learns from images, the folder also holds
+    ``few_shot.json`` (the images that were drawn). The folder appears when the run is complete; a failed run leaves none. Before
+    long work starts, warnings tell how the data were read, and which test images or groups are also in the training data.
 
     Args:
-        source: path or name of the data, see :func:`biomedcoop.load_dataset`; or a request, e.g. that of an earlier run's
-            ``run.json`` (``TrainRequest.read``).
-        out: the run folder.
+        source: path or name of the data, see :func:`biomedcoop.load_dataset`; or a request, e.g. the ``run.json`` of an
+            earlier run (``TrainRequest.read``).
+        out: run folder to write.
         overwrite: replace an earlier run folder.
-        progress: told how far the work is.
+        progress: called with the state of the work.
         options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 
     Raises:
@@ -113,12 +116,12 @@ def train(
     """
     if isinstance(source, TrainRequest):
         if options:
-            raise UserError("a request says everything; give single options to TrainRequest.read, or none")
+            raise UserError("a request already holds all options; give single options to TrainRequest.read instead")
         request = source
     elif isinstance(source, (str, os.PathLike)):
         request = TrainRequest.of({"data": source, **options})
     else:
         raise UserError(
-            f"source must be a path or a name, not {type(source).__name__}; with a dataset in hand, use fit and evaluate"
+            f"source must be a path or a name, not {type(source).__name__}; for a loaded dataset, use fit and evaluate"
         )
     return train_run(request, out, overwrite=overwrite, progress=progress)

@@ -1,4 +1,4 @@
-"""What a user is meant to read: the one exception, and notes that come before long work."""
+"""Messages to the user: the exceptions of the package, and the notes issued before long work."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 class Note(UserWarning):
-    """Something a user should know before the numbers: how data were read, what was assumed, what flatters a result.
+    """A warning about the data or the results: how data were read, an assumption, or a reason for too good results.
 
-    The command line prints it as one line on stderr; in Python it is a warning, which ``warnings`` can filter.
+    The command line prints each note as one line on stderr. In Python, the ``warnings`` module can filter notes.
     """
 
 
 def notify(notes: Iterable[str]) -> None:
-    """Issue each note as a warning; where it comes from is the line outside this package that asked for the work."""
+    """Issue each note as a warning that points to the line outside this package that called it."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "biomedcoop":
         level, frame = level + 1, frame.f_back
@@ -24,18 +24,18 @@ def notify(notes: Iterable[str]) -> None:
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: one line that says what is wrong, where, and how to mend it.
+    """An error in the user's input: one line that names the fault, its place and its remedy.
 
     The command line prints the message without a traceback and exits with status 2.
     """
 
 
 class ImageError(UserError):
-    """One image that cannot be used (unreadable, truncated, too large).
+    """An image that cannot be used (unreadable, truncated, too large).
 
     Attributes:
-        where: the path (or ``name[index]`` for arrays) of the image.
-        reason: what is wrong with it, without the path.
+        where: path of the image, or ``name[index]`` for arrays.
+        reason: the fault of the image, without the path.
     """
 
     def __init__(self, where: object, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""``torch`` and ``torch.nn.functional`` on first use: importing them takes seconds, and describing a method needs neither."""
+"""``torch`` and ``torch.nn.functional``, imported on first use: the import takes seconds, and many commands need neither."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
         def __getattr__(self, attribute: str) -> Any:
             value = getattr(import_module(self._name), attribute)
-            setattr(self, attribute, value)  # the next use is an ordinary attribute's
+            setattr(self, attribute, value)  # later uses find an ordinary attribute
             return value
 
     torch, F = _OnFirstUse("torch"), _OnFirstUse("torch.nn.functional")

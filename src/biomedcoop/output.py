@@ -1,7 +1,7 @@
-"""Folders and files that appear whole or not at all.
+"""Atomic writing: a folder or file appears when it is complete, or not at all.
 
-What is being written lies in a hidden folder beside its place, ``.NAME.new-<machine>-<number>``, which is locked while its
-process lives. A killed process cannot tidy up; the next one that writes to the same place removes what nobody holds.
+A process writes into a hidden folder beside the target, ``.NAME.new-<machine>-<number>``, and holds a lock on it. A killed process
+leaves its hidden folder behind; the next process that writes to the same target removes hidden folders that no process has locked.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from biomedcoop.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows: what killed processes leave is removed by its age alone
+except ImportError:  # Windows: leftovers of killed processes are removed by their age alone
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY_PREFIX = ".tmp-"
-"""How the names of files begin that are still being written; what a killed process leaves behind can be told by it."""
+"""Start of the names of unfinished files; it marks the leftovers of a killed process."""
 
 _STALE_AFTER_SECONDS = 24 * 3600
-"""No process pauses so long between two writes; the rule for what another machine or an earlier version has left."""
+"""Age from which leftovers of another machine or an earlier version count as abandoned; no process pauses so long."""
 
 
 def cache_root() -> Path:
-    """$BIOMEDCOOP_CACHE, else $XDG_CACHE_HOME/biomedcoop, else ~/.cache/biomedcoop: features, backbones, answers."""
+    """The cache folder for features, backbones and answers of language models.
+
+    It is $BIOMEDCOOP_CACHE, else $XDG_CACHE_HOME/biomedcoop, else ~/.cache/biomedcoop.
+    """
     if named := os.environ.get("BIOMEDCOOP_CACHE"):
         return Path(named).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
@@ -41,20 +44,22 @@ def cache_root() -> Path:
 
 
 def explain(path: Path, error: OSError) -> UserError:
-    """An error of the file system as one line: what could not be written, why, and the way out."""
+    """A file system error as a :class:`UserError`: the path, the reason, and the way out."""
     return UserError(f"cannot write {path}: {error.strerror or error}; make room or choose another place")
 
 
 def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collection[str] = ()) -> None:
-    """Refuse early what :func:`new_folder` would refuse at the end of long work; tidies up after killed processes.
+    """Check before long work that :func:`new_folder` can write a folder; remove leftovers of killed processes.
 
     Args:
-        path: the folder to be written.
-        overwrite: allow it to exist, if it is empty or holds the file ``mark``, by which an earlier result is known.
-        contents: where given, all that an earlier result holds; a folder with anything else in it is not overwritten.
+        path: folder to write.
+        overwrite: allow the folder to exist if it is empty or holds the file ``mark``.
+        mark: name of the file that marks an earlier result.
+        contents: names of everything in an earlier result; a folder with anything else in it is not overwritten. Empty
+            allows any name.
 
     Raises:
-        UserError: it exists, or the place cannot be written to.
+        UserError: the folder exists, or cannot be written.
     """
     try:
         target = path.resolve()
@@ -62,7 +67,7 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
         if path.exists():
             if not path.is_dir():
                 raise UserError(f"{path} is a file; choose a folder")
-            # neither can be renamed away: the one fails, the other leaves a shell in a folder that is gone
+            # renaming a mount point fails; renaming the current folder leaves the user's shell in a folder that is gone
             here = Path.cwd()
             if target in (here, *here.parents) or target.is_mount():
                 what = "a mount point" if target.is_mount() else "the folder you are in"
@@ -72,7 +77,7 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
                     raise UserError(f"{path} exists already; choose another folder or pass --overwrite")
                 if not (path / mark).exists():
                     raise UserError(
-                        f"{path} holds something else (no {mark} in it) and is not overwritten; choose another folder"
+                        f"{path} holds other files (there is no {mark}) and is not overwritten; choose another folder"
                     )
                 if foreign := sorted(p.name for p in path.iterdir() if contents and p.name not in contents):
                     raise UserError(f"{path} also holds '{foreign[0]}' and is not overwritten; choose another folder")
@@ -86,14 +91,14 @@ def check_new_folder(path: Path, overwrite: bool, mark: str, contents: Collectio
 
 
 def check_new_file(path: Path, overwrite: bool) -> None:
-    """Refuse early a file that could not be written at the end of long work.
+    """Check before long work that a file can be written.
 
     Args:
-        path: the file to be written.
-        overwrite: allow it to exist.
+        path: file to write.
+        overwrite: allow the file to exist.
 
     Raises:
-        UserError: it is a folder, exists, or its folder is not there or cannot be written to.
+        UserError: the path is a folder, the file exists, or its folder does not exist or cannot be written to.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file")
@@ -102,13 +107,13 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UserError(
-            f"the folder of {path.name} does not exist: {path.parent} is no folder; make it first or choose another place"
+            f"the folder of {path.name} does not exist: {path.parent} is not a folder; create it first or choose another place"
         )
     check_writable(folder)
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse early a folder in which no file can be made; it is made itself if it is not there.
+    """Check before long work that a file can be created in a folder; create the folder if it does not exist.
 
     Raises:
         UserError: the file system refuses.
@@ -124,10 +129,10 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Collection[str] = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``path`` when the block ends without an error, and vanishes otherwise.
+    """Yield a temporary folder that replaces ``path`` when the block ends; after an error it is removed.
 
     Raises:
-        UserError: see :func:`check_new_folder`; also a full disk or another error of the file system inside the block.
+        UserError: see :func:`check_new_folder`; also a full disk or another file system error inside the block.
     """
     check_new_folder(path, overwrite, mark, contents)
     target = path.resolve()  # a link to an earlier result stays one
@@ -153,10 +158,10 @@ def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Coll
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """The name of a file to write, which takes the place of ``path`` when the block ends without an error.
+    """Yield the path of a temporary file that replaces ``path`` when the block ends; after an error it is removed.
 
     Raises:
-        UserError: an error of the file system inside the block.
+        UserError: a file system error inside the block.
     """
     try:
         target = path.resolve()  # a link to an earlier result stays one
@@ -169,14 +174,14 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def tidy(target: Path) -> None:
-    """Remove what killed processes left beside ``target``; an earlier result that one had moved away is put back."""
+    """Remove leftovers of killed processes beside ``target``; restore an earlier result that a killed process had moved away."""
     names = re.compile(
         rf"\.{re.escape(target.name)}\.(?P<word>new|old|probe)-(?:(?P<machine>[0-9a-f]{{8}})-)?[0-9a-f]{{8}}"
     )
-    with contextlib.suppress(OSError):  # whatever is in the way of tidying is no fault of this process
+    with contextlib.suppress(OSError):  # leftovers that cannot be removed must not stop this process
         for name in os.listdir(target.parent):  # noqa: PTH208 - plain strings: the folder may hold many files
-            if found := names.fullmatch(name):
-                _tidy_one(target.parent / name, target, found["word"], found["machine"] == _machine())
+            if leftover := names.fullmatch(name):
+                _tidy_one(target.parent / name, target, leftover["word"], leftover["machine"] == _machine())
 
 
 def _tidy_one(left: Path, target: Path, word: str, ours: bool) -> None:
@@ -199,7 +204,7 @@ def _tidy_one(left: Path, target: Path, word: str, ours: bool) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """:func:`replace_file` for a user's file; what is no file (``/dev/stdout``) is written as it is.
+    """Write a user's file with :func:`replace_file`; a device or pipe such as ``/dev/stdout`` is written directly.
 
     Raises:
         UserError: the file system refuses.
@@ -214,7 +219,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that appears under its name only when all of it is on the disk.
+    """Write a file that appears under its name only when its whole content is on the disk.
 
     Raises:
         OSError: as the system reports it; the temporary file is removed.
@@ -232,7 +237,7 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    # The new name must survive a power cut too; systems that cannot sync a folder merely lose the file then.
+    # The new name must survive a power cut too; a system that cannot sync a folder may lose the file then.
     with contextlib.suppress(OSError):
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
@@ -243,11 +248,11 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def _hidden(target: Path, word: str) -> Iterator[Path]:
-    """A hidden folder beside ``target``, locked until it has become ``target`` or is gone."""
+    """Yield a locked hidden folder beside ``target``; remove it at the end, unless it has been renamed to ``target``."""
     folder = _sibling(target, word)
     folder.mkdir(parents=True)
     lock = _lock(folder, wait=True)
-    while not folder.exists():  # between its making and its lock another process took it for one left behind
+    while not folder.exists():  # before the lock was set, another process removed the folder as a leftover
         if lock is not None:
             os.close(lock)
         folder = _sibling(target, word)
@@ -266,12 +271,12 @@ def _sibling(path: Path, word: str) -> Path:
 
 
 def _lock(folder: Path, wait: bool = False) -> int | None:
-    """An open, locked descriptor of a folder; None where nothing can be locked.
+    """An open, locked descriptor of a folder; None where the system cannot lock.
 
-    The system gives the lock back when a process ends, however it ends, so no number of a process is mistaken for a later one.
+    The system releases the lock whenever the process ends. A process number in a file could be mistaken for a later process.
 
     Raises:
-        BlockingIOError: another process holds it, and ``wait`` is off.
+        BlockingIOError: another process holds the lock, and ``wait`` is off.
     """
     if fcntl is None:
         return None
@@ -292,7 +297,7 @@ def _lock(folder: Path, wait: bool = False) -> int | None:
 
 @cache
 def _machine() -> str:
-    """Eight signs for the running system; containers on one system share its locks, and this."""
+    """Eight characters that identify the running system; containers on one system share them, as they share its locks."""
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except (OSError, ValueError):
@@ -301,7 +306,7 @@ def _machine() -> str:
 
 
 def _last_change(path: Path) -> float:
-    """When anything below ``path`` was last written."""
+    """Time of the last change to anything below ``path``, in seconds since the epoch."""
     times = [path.lstat().st_mtime]
     for folder, _, files in os.walk(path):
         for name in (".", *files):

@@ -1,13 +1,13 @@
-"""How long work tells how far it is."""
+"""Progress reports of long work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, units done, units in all)."""
+"""Callback with (stage of the work, units done, units in total)."""
 
 
-def counting(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """``progress`` for one kind of work, called with (done, in all)."""
-    return None if progress is None else lambda done, total: progress(what, done, total)
+def counting(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    """A callback with (units done, units in total) that reports to ``progress`` under the name ``stage``."""
+    return None if progress is None else lambda done, total: progress(stage, done, total)

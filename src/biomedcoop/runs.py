@@ -1,4 +1,4 @@
-"""The main job: read the data, train, test, compare, and write the run folder."""
+"""A training run: read the data, train, test, compare, and write the run folder."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.js
 
 @dataclass(frozen=True)
 class Tested:
-    """What the methods of a run give on the same test images.
+    """Results of the methods of a run on the same test images.
 
     Attributes:
         trained: the classifier of the reported method.
         rows: metrics by method, the reported one first, the majority class last.
-        right: which test images each method answers rightly, bool [N].
+        right: True for each test image that the method classifies correctly, bool [N] by method.
     """
 
     trained: Classifier
@@ -59,7 +59,7 @@ def train_run(
 ) -> RunReport:
     """See :func:`biomedcoop.train`."""
     if isinstance(request.data, Dataset):
-        raise UserError("source must be a path or a name, not Dataset; with a dataset in hand, use fit and evaluate")
+        raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
     data = load_dataset(request.data, split_file=request.split_file)
@@ -84,17 +84,17 @@ def train_run(
 
 
 def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
-    """The plan of one method; single settings are those of the reported one alone."""
+    """The plan of one method; the request's single settings apply to the reported method only."""
     settings = request.settings if method == request.method else {}
     return plan_fit(dataclasses.replace(request, method=method, settings=settings), data)
 
 
 def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) -> list[Leak]:
-    """Say what there is to know before the long work; what test and training images share is returned too."""
+    """Issue all notes before long work starts, and return the leaks between test and training images."""
     shared = leaks(data, _drawn(plans).tolist())
-    own = [note for plan in plans.values() for note in plan.notes]
-    others = [note for plan in plans.values() for note in plan.notes_with(backbone)]
-    notify(dict.fromkeys([*map(str, shared), *own, *others]))
+    of_plans = [note for plan in plans.values() for note in plan.notes]
+    with_backbone = [note for plan in plans.values() for note in plan.notes_with(backbone)]
+    notify(dict.fromkeys([*map(str, shared), *of_plans, *with_backbone]))
     return shared
 
 
@@ -115,7 +115,7 @@ def _tested(
     from biomedcoop.features.images import encode_images
 
     part = data.part("test")
-    # before training, so that an image that cannot be read is found before the long work and not after it
+    # before training: an image that cannot be read must stop the run early
     features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
     seen = data.select(_drawn(plans).tolist())
     for key, facts in zip(seen.keys, image_facts(seen), strict=True):
@@ -194,7 +194,11 @@ def _write(
 
 
 def summarise(data: Dataset, modality: str | None = None, organ: str | None = None) -> DatasetSummary:
-    """What a report says about a dataset; modality and organ as the user states them."""
+    """The facts about a dataset for the report.
+
+    Args:
+        modality, organ: as the user states them; by default the catalogue or the simulator gives them.
+    """
     modality, organ = modality_and_organ(data, modality, organ)
     return DatasetSummary(
         name=data.name,
@@ -208,7 +212,7 @@ def summarise(data: Dataset, modality: str | None = None, organ: str | None = No
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the software that the results depend on."""
     import torch
 
     from biomedcoop.version import __version__
@@ -222,7 +226,7 @@ def versions() -> dict[str, str]:
 
 
 def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
-    """Refuse a run folder among class folders: at the next reading it would be a class."""
+    """Refuse a run folder among class folders: the next reading would take it for a class."""
     folder = user_path(str(request.data))
     if (
         data.root is None
@@ -233,7 +237,7 @@ def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
         return
     if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            f"{out} is inside the dataset {request.data}, where it would be read as a class; choose a place beside it"
+            f"{out} is inside the dataset {request.data}, where it would be read as a class; choose a folder outside it"
         )
 
 
@@ -244,7 +248,7 @@ def _write_draw(
     val_draw: npt.NDArray[np.int64],
     path: Path,
 ) -> None:
-    """Which images were drawn for training and, if a method chose on them, for validation."""
+    """Write the images that were drawn for training and, if a method needs validation images, for validation."""
     content: dict[str, Any] = {"shots": request.shots, "seed": request.seeds[0]}
     for name, positions in (("train", draw), ("val", val_draw)):
         if name == "train" or len(positions):

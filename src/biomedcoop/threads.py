@@ -1,10 +1,10 @@
-"""How many processor cores a piece of work gets, and how torch is told so.
+"""The number of processor cores for a piece of work, and the torch settings that enforce this number.
 
-Two facts decide. Threads that share an operation wait for each other at its end, thousands of times in a training. On a machine
-with other work, one of them is often not running, and each wait takes a time slice: a training then takes a hundred times as long.
-And an operation of a small tower is over before a second thread has helped much. So small work runs on one core. Larger work
-(a large tower, many classes, several runs in one pass) shares its operations among cores, and its threads wait without keeping a
-core busy as soon as other processes are seen to want one.
+Two facts decide the number. First, threads that share an operation wait for each other at its end, thousands of times in a
+training. On a machine with other work, one of the threads is often not running, and each wait takes a time slice: the training then
+takes a hundred times as long. Second, an operation of a small tower ends before a second thread has helped much. Small work
+therefore runs on one core. Larger work (a large tower, many classes, several runs in one pass) shares its operations among cores.
+The threads of larger work stop spinning while they wait as soon as other processes need the cores.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PER_CORE = 2**27
 """Multiply-adds of a pass, or of a training step, for each core that shares its operations."""
 
 LOOK_EVERY, LOOKS = 0.05, 4
-"""Seconds between two looks at whether others want the cores, and looks in a row that must say so."""
+"""Seconds between two checks for other processes that need the cores, and consecutive checks that must find one."""
 
 MISSING = 0.3
-"""Cores' worth of time that threads which spin when they wait do not get beside another process that never rests."""
+"""Processor time, in cores, that spinning threads lose to another process that is always busy."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -37,15 +37,16 @@ _resting: Thread | None = None
 
 
 def wait_passively() -> None:
-    """Let threads that wait for each other sleep, in place of keeping their core busy; to be called before torch is loaded.
+    """Let threads that wait for each other sleep instead of keeping their core busy; call this before torch is loaded.
 
-    For a process of our own: the OpenMP runtime reads the environment once, when it is loaded. What the user has set stays.
+    Only the package's own command calls this, because the setting holds for the whole process: the OpenMP runtime reads the
+    environment once, when it is loaded. A value that the user has set is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its affinity, the quota of its control groups, and ``OMP_NUM_THREADS`` limit them."""
+    """Number of cores that this process may use; its affinity, the quota of its control groups and ``OMP_NUM_THREADS`` limit it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if (quota := _quota()) is not None:
         cores = min(cores, max(1, int(quota)))
@@ -54,18 +55,23 @@ def available_cores() -> int:
 
 
 def torch_cores() -> int:
-    """Cores for work that torch does from this thread: those available, and no more than ``torch.get_num_threads()``."""
+    """Number of cores for torch's work from this thread: the available ones, at most ``torch.get_num_threads()``."""
     return min(available_cores(), torch.get_num_threads())
 
 
 def threads_for(macs: int, runs: int = 1) -> int:
-    """Threads that share the operations of a pass of so many multiply-adds: one for each run in it, or for each ``PER_CORE``."""
+    """Number of threads that share the operations of a pass.
+
+    Args:
+        macs: multiply-adds of the pass; each ``PER_CORE`` of them is worth a thread.
+        runs: runs that the pass computes together; each is worth a thread.
+    """
     return min(torch_cores(), max(runs, macs // PER_CORE)) if macs else 1
 
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Let torch share the operations of this Python thread among ``n`` threads; other threads, now and later, are not touched."""
+    """Let torch share the operations of this Python thread among ``n`` threads; other Python threads keep their number."""
     before = torch.get_num_threads()
     set_torch_threads(n)
     try:
@@ -76,14 +82,16 @@ def torch_threads(n: int) -> Iterator[None]:
 
 
 def set_torch_threads(n: int) -> None:
-    """What :func:`torch_threads` does, for the rest of this thread's life."""
-    if torch.get_num_threads() == n:  # asking also settles this thread's number, so that it stays at what follows
+    """Set the number of :func:`torch_threads` for the rest of this Python thread's life."""
+    if (
+        torch.get_num_threads() == n
+    ):  # the question also fixes this thread's number, so that later changes do not reach it
         return
     if (set_own := _setter_of_one_thread()) is not None:
         set_own(n)
         return
     with _setting:
-        # torch sets the number for this thread, but also for threads to come; another thread puts the latter back
+        # torch sets the number for this thread and for future threads; another thread restores it for future ones
         known, changed = Event(), Event()
 
         def keep() -> None:
@@ -120,10 +128,10 @@ def _setter_of_one_thread() -> Callable[[int], None] | None:
 
 @contextmanager
 def _room_for_others(n: int) -> Iterator[None]:
-    """End the spinning of ``n`` threads that share operations once other processes are seen to want their cores.
+    """End the spinning of ``n`` threads that share operations once other processes need their cores.
 
-    Threads that spin use all the time of ``n`` cores, unless others take some of it. On an idle machine spinning is the faster way
-    to wait: a fifth of a training of several runs.
+    Spinning threads use all the time of ``n`` cores, unless other processes take some of it. On an idle machine spinning is the
+    faster way to wait: it saves a fifth of a training of several runs.
     """
     if n == 1 or _resting is not None:
         yield
@@ -150,10 +158,10 @@ def _room_for_others(n: int) -> Iterator[None]:
 
 
 def _rest_a_team() -> None:
-    """Keep one pair of torch's threads at rest, so that those which wait for each other sleep soon.
+    """Keep one pair of torch's threads at rest, so that waiting threads of other pairs sleep soon.
 
-    GNU's OpenMP runtime lets a waiting thread spin for a millisecond and more as long as it has no more threads than there are
-    cores. The pair at rest brings it above that number. Other runtimes are not affected.
+    GNU's OpenMP runtime lets a waiting thread spin for a millisecond or longer while the runtime has at most as many threads as
+    there are cores. The resting pair brings the number of threads above that limit. Other runtimes are not affected.
     """
     global _resting
     with _starting:
@@ -163,7 +171,7 @@ def _rest_a_team() -> None:
 
         def rest() -> None:
             set_torch_threads(2)
-            torch.ones(2**17).add_(1)  # large enough to be shared, which makes the pair
+            torch.ones(2**17).add_(1)  # large enough to be shared among threads, which creates the pair
             ready.set()
             Event().wait()
 
@@ -173,12 +181,12 @@ def _rest_a_team() -> None:
 
 
 def _quota() -> float | None:
-    """Cores' worth of time that the control groups of this process allow, the least of them and of those above; None: no limit."""
+    """Processor time, in cores, that the control groups of this process and their parents allow; None without a limit."""
     try:
         lines = _MEMBERSHIP.read_text().splitlines()
     except OSError:
         return None
-    found = []
+    limits = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -187,12 +195,12 @@ def _quota() -> float | None:
         for root in roots:
             # inside a container the path is the host's, and the container's own group is the root
             for group in {root, *(root / p for p in (Path(path.lstrip("/")), *Path(path.lstrip("/")).parents))}:
-                found += _limit(group)
-    return min(found, default=None)
+                limits += _limit(group)
+    return min(limits, default=None)
 
 
 def _limit(group: Path) -> list[float]:
-    """[quota / period] of one control group, [] without a limit."""
+    """[quota / period] of one control group; [] without a limit."""
     try:
         if (both := group / "cpu.max").is_file():
             quota, period = both.read_text().split()

@@ -106,7 +106,7 @@ def test_another_backbone(saved: Path, parity: Path, tmp_path: Path) -> None:
     weights["logit_scale"] = weights["logit_scale"] + 0.5
     save_file(weights, changed / "open_clip_model.safetensors")
     message = refusal(saved, changed)
-    assert "another backbone" in message
+    assert "was trained on the backbone" in message
     assert "'changed'" in message
 
 
@@ -207,7 +207,7 @@ def test_json_of_something_else(saved: Path, tiny: Backbone, text: str) -> None:
 def test_no_artefact_at_all(tmp_path: Path, tiny: Backbone) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        assert f"{place} is no saved classifier" in refusal(place, tiny)
+        assert f"{place} is not a saved classifier" in refusal(place, tiny)
 
 
 # -- where it is written
@@ -227,7 +227,7 @@ def test_an_existing_folder_is_replaced_only_when_told_to(clf: bc.Classifier, sa
 def test_a_folder_of_something_else_is_never_replaced(clf: bc.Classifier, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.md").write_text("years of work")
-    with pytest.raises(bc.UserError, match="holds something else"):
+    with pytest.raises(bc.UserError, match="holds other files"):
         clf.save(tmp_path / "thesis", overwrite=True)
     with pytest.raises(bc.UserError, match="is a file"):
         clf.save(tmp_path / "thesis" / "chapter1.md", overwrite=True)

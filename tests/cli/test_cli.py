@@ -511,7 +511,7 @@ def test_an_existing_folder(cli: Cli, refused: Refused, discs: Path, run_folder:
     assert {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()} == before
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("John")
-    assert "holds something else" in refused(*train_words(discs, tmp_path / "letters", "--overwrite"))
+    assert "holds other files" in refused(*train_words(discs, tmp_path / "letters", "--overwrite"))
     again = shutil.copytree(run_folder, tmp_path / "run")
     (again / "report.md").write_text("old")
     assert cli(*train_words(discs, again, "--overwrite")).status == 0
@@ -562,7 +562,7 @@ def test_a_corrupted_classifier(refused: Refused, discs: Path, run_folder: Path,
     assert "model.safetensors: damaged" in line
     assert line == refused("evaluate", model, "--data", discs, "--backbone", TINY)
     assert "needs the backbone 'model'" in refused("predict", run_folder, discs / "test")
-    assert "is no saved classifier" in refused("predict", discs, discs / "test")
+    assert "is not a saved classifier" in refused("predict", discs, discs / "test")
     assert "device 'abacus'" in refused(
         "evaluate", run_folder, "--data", discs, "--backbone", TINY, "--device", "abacus"
     )

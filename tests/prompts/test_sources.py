@@ -247,8 +247,8 @@ def test_where_sentences_are_written(tmp_path: Path) -> None:
         ("new", "give a name that ends with .json"),
         ("folder.json", "folder.json is a folder; name a file"),
         ("there.json", "there.json exists already; choose another name or pass --overwrite"),
-        ("nowhere/new.json", "nowhere is no folder; make it first or choose another place"),
-        ("there.json/new.json", "there.json is no folder"),
+        ("nowhere/new.json", "nowhere is not a folder; create it first or choose another place"),
+        ("there.json/new.json", "there.json is not a folder"),
     ):
         with pytest.raises(UserError, match=message):
             check_output(tmp_path / name, overwrite=False)

@@ -1,4 +1,4 @@
-"""What a fit returns, and its file format."""
+"""The fitted classifier and its file format."""
 
 from biomedcoop.classifier.artefact import save
 from biomedcoop.classifier.classifier import Classifier

@@ -1,6 +1,6 @@
 """The artefact: a folder with ``classifier.json``, ``model.safetensors`` and a model card ``README.md``.
 
-A few kB for text-based methods. It holds no image, no path and no pickle. ``read_artefact.py`` reads it.
+The artefact of a text-based method takes a few kB. It holds no image, no path and no pickle. ``read_artefact.py`` reads it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ AGAIN = "copy or train the classifier again"
 
 
 def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> None:
-    """Write a classifier to a new folder, whole or not at all.
+    """Write a classifier to a new folder; after an error nothing is left behind.
 
     Raises:
-        UserError: the folder exists (unless ``overwrite`` and it holds an artefact), or cannot be written.
+        UserError: the folder exists and is not an artefact to overwrite, or it cannot be written.
     """
     with new_folder(folder, overwrite=overwrite, mark=DESCRIPTION, contents=(DESCRIPTION, TENSORS, CARD)) as new:
         write_into(classifier, new)
@@ -62,6 +62,6 @@ def write_into(classifier: Classifier, folder: Path) -> None:
 
 
 def checksum(description: Mapping[str, Any]) -> str:
-    """Of everything but itself: a class name or an order that was changed by hand must not go unseen."""
+    """SHA-256 of a description without its own checksum; it reveals class names or an order changed by hand."""
     content = {key: value for key, value in description.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

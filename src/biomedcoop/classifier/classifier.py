@@ -27,17 +27,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """What :func:`biomedcoop.fit` returns and :func:`biomedcoop.load` reads.
+    """A fitted classifier; :func:`biomedcoop.fit` returns it and :func:`biomedcoop.load` reads it.
 
     Attributes:
-        class_names: C names; column c of every probability belongs to ``class_names[c]``.
+        class_names: C names; column c of the probabilities belongs to ``class_names[c]``.
         method: name of the adaptation method.
-        state: its tensors; for text-based methods the class embeddings [C, E], so that no text tower runs.
-        backbone: the frozen model the tensors belong to.
-        settings: the method's settings, JSON values.
-        facts: what it was trained on, JSON values (dataset, shots, seed, notes, digests of the training images, metrics, and as
-            ``depths`` the bits that were guessed for training images above 8 bits).
-        temperature: number above 0 by which the method's logits are divided; 1 leaves them as they are.
+        state: tensors of the method; for text-based methods the class embeddings [C, E], so that prediction needs no text tower.
+        backbone: frozen model that the tensors belong to.
+        settings: settings of the method, JSON values.
+        facts: origin of the classifier, JSON values: dataset, shots, seed, notes, digests of the training images, metrics, and in
+            ``depths`` the bit depths guessed for training images above 8 bits.
+        temperature: number above 0 that divides the logits; 1 leaves them unchanged.
 
     Example:
         >>> import biomedcoop as bc
@@ -56,7 +56,7 @@ class Classifier:
     temperature: float = 1.0
 
     def logits(self, features: Tensor) -> Tensor:
-        """Raw image features [N, E] -> logits [N, C], on the device of the features and differentiable in them.
+        """Compute logits [N, C] from raw image features [N, E], on the features' device and with their gradient.
 
         Example:
             >>> import biomedcoop as bc
@@ -75,7 +75,7 @@ class Classifier:
         return logits if self.temperature == 1 else logits / self.temperature
 
     def probabilities(self, features: Floats) -> Floats:
-        """Raw image features [N, E] -> probabilities float32 [N, C].
+        """Compute probabilities float32 [N, C] from raw image features [N, E].
 
         Example:
             >>> import biomedcoop as bc
@@ -93,19 +93,19 @@ class Classifier:
             return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
     def predict_stream(self, sources: Iterable[Any]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
-        """Predict any number of images in order; memory does not grow with their number.
+        """Predict images one by one, in order; memory does not grow with the number of images.
 
-        After the last one a warning (:class:`biomedcoop.errors.Note`) tells what a user should know of the images: depths that
-        differ, images of one colour, files with several frames.
+        After the last image, warnings (:class:`biomedcoop.errors.Note`) tell of unusual images: different bit depths, images of
+        one colour, files with several frames.
 
         Args:
-            sources: images as :meth:`predict_proba` takes them.
+            sources: images in any form that :meth:`predict_proba` accepts.
 
         Yields:
-            The source and its probabilities [C], or the error that says why the image cannot be used.
+            The source, and its probabilities [C] or the :class:`ImageError` that says why the image cannot be used.
 
         Raises:
-            UserError: an element that is no image at all.
+            UserError: an element is not an image.
 
         Example:
             >>> import biomedcoop as bc
@@ -122,8 +122,8 @@ class Classifier:
 
         tally, size = Tally(tuple(self.facts.get("depths", ()))), image_batch(self.backbone)
         for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
-            found = [feature for _, feature in batch if not isinstance(feature, ImageError)]
-            rows = iter(self._answers(found, size) if found else ())
+            features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
+            rows = iter(self._answers(features, size) if features else ())
             for source, feature in batch:
                 yield source, feature if isinstance(feature, ImageError) else next(rows)
         notify(tally.notes())
@@ -131,8 +131,8 @@ class Classifier:
     def _answers(self, features: Sequence[Floats], size: int) -> Floats:
         """Probabilities [n, C] of at most ``size`` features [E].
 
-        Zeros fill up to ``size`` rows, because the bits of a product can depend on its shape, and an answer must not depend on
-        its neighbours. They are left out where each row costs a pass of the text tower.
+        The features are padded with zeros to ``size`` rows: the last bits of a matrix product can depend on its shape, and the
+        prediction of an image must not depend on its neighbours. Padding is left out if each row costs a pass of the text tower.
         """
         from biomedcoop.methods import get_method
 
@@ -143,17 +143,17 @@ class Classifier:
         return self.probabilities(filled)[:n]
 
     def predict_proba(self, images: Any) -> Floats:
-        """Probabilities of images, float32 [N, C], columns in the order of ``class_names``.
+        """Predict the probabilities of images, float32 [N, C], columns in the order of ``class_names``.
 
         Args:
-            images: one image or several. One is a path, a Pillow image, a file's bytes, an open file, or a uint8 or uint16
-                array or tensor [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several are a list, a
-                pandas column or any iterable of those, or an array [N, H, W, 3] or [N, H, W].
+            images: one image or several. One image is a path, a Pillow image, a file's bytes, an open file, or a uint8 or uint16
+                array or tensor: [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several images are a
+                list, a pandas column or another iterable of those, or an array [N, H, W, 3] or [N, H, W].
                 See :func:`biomedcoop.data.images.sources.as_sources`.
 
         Raises:
             ImageError: an image cannot be read.
-            UserError: an element is no image, or an array has its channels first.
+            UserError: an element is not an image, or the channels of an array are not its last axis.
 
         Example:
             >>> import biomedcoop as bc
@@ -173,7 +173,7 @@ class Classifier:
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 
     def predict(self, images: Any) -> list[str]:
-        """Most probable class name of each image (the first of equals); images as in :meth:`predict_proba`.
+        """Predict the class name of each image; the first class wins a tie. Images are as in :meth:`predict_proba`.
 
         Example:
             >>> import biomedcoop as bc
@@ -186,16 +186,16 @@ class Classifier:
         return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
 
     def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:
-        """The same classifier for other classes, of which no image is needed: what it learned is put before their names.
+        """Make a classifier for other classes without images of them: the learned context is combined with the new names.
 
         Args:
-            class_names: all classes that the new classifier tells apart, known or new.
-            prompts: sentences of the classes, for a method that is made of nothing else; see
+            class_names: all classes of the new classifier, known or new.
+            prompts: sentences about the classes; only for a method that uses sentences and no images, see
                 :func:`biomedcoop.prompts.sentences_for`.
 
         Raises:
-            UserError: the method learned its classes from images (the line names methods that can do it), fewer than two
-                names, one twice, or one that does not fit into the backbone's context.
+            UserError: the method cannot take new classes (the message names methods that can), there are fewer than two names,
+                a name appears twice, or a name does not fit into the backbone's context.
 
         Example:
             >>> import biomedcoop as bc

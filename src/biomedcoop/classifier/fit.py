@@ -1,4 +1,4 @@
-"""A plan to fitted classifiers: encode, train, and describe what was done."""
+"""Fit classifiers from a plan: encode the images, train, and record the facts of the run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from biomedcoop.threads import torch_threads
 def fit_plan(
     plan: Plan, backbone: Backbone, progress: Progress | None = None, *, say: bool = False
 ) -> list[Classifier]:
-    """One classifier for each seed of the request, trained together.
+    """Train one classifier for each seed of the request, all seeds together.
 
     Args:
-        progress: told how far the work is.
-        say: issue the notes on the training images before training.
+        progress: called with the state of the work.
+        say: issue notes on unusual training images before training.
 
     Raises:
         ImageError: a training image cannot be read.
@@ -52,7 +52,7 @@ def fit_plan(
             "threads": threads,
             "runs_together": len(request.seeds),
             "notes": notes,
-            # lets a later evaluation say that it saw these very images; half a hash of the file, no more
+            # a later evaluation compares these half hashes to find its images among the training images
             "training_images": sorted({digest(image) for image in support.images}),
         }
         classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts))
@@ -60,7 +60,7 @@ def fit_plan(
 
 
 def load_for(backbone: Any, device: str = "cpu", precision: str = "float32") -> Backbone:
-    """The backbone of a request: as it is, or loaded by its name or folder."""
+    """The backbone of a request: a loaded backbone itself, or the one loaded from a name or folder."""
     from biomedcoop.backbones import load_backbone
 
     return backbone if isinstance(backbone, Backbone) else load_backbone(backbone, device=device, precision=precision)

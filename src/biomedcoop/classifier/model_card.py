@@ -1,4 +1,4 @@
-"""The model card of an artefact, generated from what it was made of."""
+"""The model card of an artefact, generated from its description."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "",
     ]
     if facts.get("simulated"):
-        lines += ["**Trained on simulated images**: drawn by a program, of no patient.", ""]
+        lines += ["**Trained on simulated images**: a program drew them; they show no patient.", ""]
     lines += [
         f"- Classes: {names}",
         f"- Method: {description['method']}",
@@ -61,6 +61,6 @@ def model_card(description: Mapping[str, Any]) -> str:
     if (temperature := description.get("temperature", 1.0)) != 1:
         calibration = f"Logits are divided by a temperature of {temperature:g}."
     else:
-        calibration = "Probabilities are not calibrated beyond what training gives"
+        calibration = "Probabilities are not calibrated after training"
         calibration += "; check the expected calibration error in the report."
     return "\n".join([*lines, "", calibration]) + "\n"

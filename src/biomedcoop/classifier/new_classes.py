@@ -1,4 +1,4 @@
-"""A fitted classifier for other classes: what base-to-novel needs, and a user who adds a class without images."""
+"""Change the classes of a fitted classifier: for the base-to-novel protocol, or to add a class without images."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
     """See :meth:`Classifier.for_classes`."""
-    given = [str(name) for name in class_names]
-    names = tuple(map(clean_class_name, given))
-    different = {fold(name) for name in names}
-    if isinstance(class_names, str) or len(names) < 2 or len(different) < len(names) or "" in different:
+    as_typed = [str(name) for name in class_names]
+    names = tuple(map(clean_class_name, as_typed))
+    distinct = {fold(name) for name in names}
+    if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:
         raise UserError(
-            f"classes {given!a}: give at least two names that differ in more than case, hyphens or invisible characters"
+            f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
         )
     method, backbone = get_method(classifier.method), classifier.backbone
-    # the recipe has no say: the settings are all there
+    # no recipe applies: the classifier holds all settings
     settings = method.settings(classifier.settings)
     facts = {key: value for key, value in classifier.facts.items() if key != "test"}
     notes: list[str] = []
     sentences = None
-    # a method that learned from images has taken from the sentences what it could
+    # a method that learns from images needs no sentences for new classes
     if method.abilities.uses_sentences and not method.abilities.uses_images:
         known = classifier.facts
         dataset = known.get("benchmark_dataset") or known.get("dataset")
-        found = sentences_for(names, dataset, os.fspath(prompts), known.get("modality"), known.get("organ"))
-        count, sentences = used_per_class(found, settings), found.by_class
-        facts |= {"sentences": found.origin, "sentences_per_class": count}
-        notes += [*found.notes, *length_notes(names, found, backbone)]
-        notify([sentences_line(found.origin, count), *notes] if found.chosen else notes)
+        chosen = sentences_for(names, dataset, os.fspath(prompts), known.get("modality"), known.get("organ"))
+        count, sentences = used_per_class(chosen, settings), chosen.by_class
+        facts |= {"sentences": chosen.origin, "sentences_per_class": count}
+        notes += [*chosen.notes, *length_notes(names, chosen, backbone)]
+        notify([sentences_line(chosen.origin, count), *notes] if chosen.chosen else notes)
     task = task_without_images(backbone, names, sentences)
     state = method.retarget(classifier.state, task, settings)
     if new := [name for name in names if name not in classifier.class_names]:
         notes.append(
-            f"Made from a classifier of {', '.join(classifier.class_names)}; no image of {', '.join(new)} was learned from."
+            f"Made from a classifier of {', '.join(classifier.class_names)}; it was trained on no image of {', '.join(new)}."
         )
     facts["notes"] = [*facts.get("notes", ()), *notes]
     return dataclasses.replace(classifier, class_names=names, state=state, facts=facts)

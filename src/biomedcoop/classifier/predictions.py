@@ -1,4 +1,4 @@
-"""Predictions for files, folders or a table as rows, one by one: memory does not grow with the number of images."""
+"""Predictions for files, folders or a table, row by row; memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def predict_rows(
     report: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
-    """One row per image: ``path``, the columns of ``keep``, ``prediction`` and ``p_<class name>`` for every class.
+    """Predict one row per image: ``path``, the columns of ``keep``, ``prediction`` and ``p_<class name>`` for every class.
 
     Args:
-        keep: columns of the tables that list the images; an image that has no such cell gets an empty one.
-        skip_bad: leave out images that cannot be read and tell ``report``, in place of an error.
-        progress: told the number of images done.
+        keep: columns to copy from the tables that list the images; the cell is empty for an image without such a column.
+        skip_bad: leave out images that cannot be read and call ``report``, instead of raising an error.
+        progress: called with the number of images done.
 
     Raises:
         UserError: an image cannot be read.
     """
-    waiting: deque[ListedImage] = deque()  # of the images that are read ahead
+    waiting: deque[ListedImage] = deque()  # images that are read but not yet predicted
 
     def files() -> Iterator[Path]:
         for image in images:
@@ -56,22 +56,22 @@ def predict_rows(
 
 
 def check_predictions_file(out: Path, overwrite: bool) -> None:
-    """Refuse early what `write_predictions` could not write after long work.
+    """Check before long work that `write_predictions` can write a file.
 
     Raises:
-        UserError: unknown ending, existing file (unless ``overwrite``), or a folder that cannot be written to.
+        UserError: the file name ending is unknown, the file exists (unless ``overwrite``), or its folder cannot be written to.
     """
     check_table_file(out, overwrite, "predictions")
 
 
 def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *, overwrite: bool = False) -> int:
-    """Write rows to a file whose ending says the format: ``.csv``, ``.json`` or ``.parquet``; it appears whole or not at all.
+    """Write rows to a ``.csv``, ``.json`` or ``.parquet`` file; the file appears when it is complete.
 
     Returns:
         The number of rows.
 
     Raises:
-        UserError: as `check_predictions_file`; or the file cannot be written.
+        UserError: see `check_predictions_file`; or the file cannot be written.
     """
     check_predictions_file(out, overwrite)
     texts = columns[: columns.index("prediction") + 1] if "prediction" in columns else columns

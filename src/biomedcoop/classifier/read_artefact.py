@@ -1,4 +1,4 @@
-"""Reading an artefact: a newer format, another backbone, a changed or cut file is refused."""
+"""Read an artefact; refuse a newer format, another backbone, and a changed or truncated file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
 
 RENAMED_SETTINGS = {"context_length": "n_context"}
-"""Names of settings in artefacts of earlier versions, and what they are called now."""
+"""Setting names in artefacts of earlier versions -> their present names."""
 
 
 def load(
@@ -31,16 +31,16 @@ def load(
     device: torch.device | str = "cpu",
     precision: str = "float32",
 ) -> Classifier:
-    """Read a classifier and the backbone it belongs to.
+    """Read a classifier and load its backbone.
 
     Args:
-        folder: an artefact, or a run folder that holds one as ``model``.
-        backbone: a loaded backbone, or a name or folder; by default the name in the artefact.
-        device: where the backbone runs, unless it is given loaded.
-        precision: in what its image tower computes, unless it is given loaded; see :func:`biomedcoop.load_backbone`.
+        folder: an artefact, or a run folder with an artefact in ``model``.
+        backbone: a loaded backbone, or the name or folder of one; by default the name in the artefact.
+        device: device of a backbone that is not loaded yet.
+        precision: precision of its image tower, if it is not loaded yet; see :func:`biomedcoop.load_backbone`.
 
     Raises:
-        UserError: not an artefact, damaged, of a newer format, or of another backbone.
+        UserError: the folder is not an artefact, or the artefact is damaged, has a newer format, or belongs to another backbone.
 
     Example:
         >>> import biomedcoop as bc
@@ -55,7 +55,7 @@ def load(
     from biomedcoop.methods import get_method
 
     if not isinstance(folder, (str, os.PathLike)):
-        raise UserError(f"{folder!r} is no path; give the folder of a saved classifier")
+        raise UserError(f"{folder!r} is not a path; give the folder of a saved classifier")
     path = Path(folder)
     if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
         path = path / "model"
@@ -64,22 +64,22 @@ def load(
     try:
         get_method(description["method"])
     except UserError as error:
-        raise UserError(f"{path} needs a method that this version has not: {error}; upgrade biomedcoop") from error
+        raise UserError(f"{path} needs a method that this version lacks: {error}; upgrade biomedcoop") from error
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)
         usable_device(device)
         try:
-            called = backbone if backbone is not None else wanted["name"]
-            backbone = load_backbone(called, device=device, precision=precision)
+            name_or_folder = backbone if backbone is not None else wanted["name"]
+            backbone = load_backbone(name_or_folder, device=device, precision=precision)
         except UserError as error:
             raise UserError(
                 f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"
             ) from error
     if backbone.fingerprint != wanted["fingerprint"]:
         raise UserError(
-            f"{path} was trained on another backbone: '{wanted['name']}' {wanted['fingerprint'][:8]}, "
-            f"this one is '{backbone.name}' {backbone.fingerprint[:8]}; name the right one with --backbone, or train again"
+            f"{path} was trained on the backbone '{wanted['name']}' {wanted['fingerprint'][:8]}, not on "
+            f"'{backbone.name}' {backbone.fingerprint[:8]}; name the right backbone with --backbone, or train again"
         )
     classifier = Classifier(
         tuple(description["class_names"]),
@@ -95,7 +95,7 @@ def load(
 
 
 def _try_out(classifier: Classifier, file: Path) -> None:
-    """Refuse tensors that do not make a classifier for these classes, whatever the method is."""
+    """Refuse tensors that do not give a probability for each class; one test prediction shows this for every method."""
     c, e = len(classifier.class_names), classifier.backbone.embed_dim
     try:
         shape = classifier.probabilities(np.ones((1, e), dtype=np.float32)).shape
@@ -104,7 +104,7 @@ def _try_out(classifier: Classifier, file: Path) -> None:
     except RuntimeError as error:
         raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
     if shape != (1, c):
-        raise UserError(f"{file}: damaged (it tells {shape[-1]} classes apart, {DESCRIPTION} names {c}); {AGAIN}")
+        raise UserError(f"{file}: damaged (its tensors are for {shape[-1]} classes, {DESCRIPTION} names {c}); {AGAIN}")
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _description(path: Path) -> dict[str, Any]:
         version = description["format_version"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"{path} is no saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
+            f"{path} is not a saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error

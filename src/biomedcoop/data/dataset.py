@@ -245,5 +245,5 @@ def check_dataset(data: object) -> Dataset:
     if isinstance(data, (str, os.PathLike)):
         raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
     if not isinstance(data, Dataset):
-        raise UserError(f"data must be what load_dataset returns, not {type(data).__name__}")
+        raise UserError(f"data must be a dataset from load_dataset, not {type(data).__name__}")
     return data

@@ -85,11 +85,11 @@ def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
     """Refuse, before long work, numbers that a bootstrap cannot use.
 
     Raises:
-        UserError: ``n_bootstrap`` is no whole number from 1 on, or ``seed`` none from 0 on.
+        UserError: ``n_bootstrap`` is not a whole number of at least 1, or ``seed`` not one of at least 0.
     """
     for name, value, least, usual in (("n_bootstrap", n_bootstrap, 1, " (1000 is usual)"), ("seed", seed, 0, "")):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise UserError(f"{name}={value!r}: must be a whole number from {least} on{usual}")
+            raise UserError(f"{name}={value!r}: must be a whole number of at least {least}{usual}")
 
 
 def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:

@@ -62,7 +62,7 @@ def evaluate(
         (3, True)
     """
     if not isinstance(classifier, Classifier):
-        raise UserError(f"the classifier must be what fit or load returns, not {type(classifier).__name__}")
+        raise UserError(f"the classifier must come from fit or load, not {type(classifier).__name__}")
     check_dataset(data)
     check_bootstrap(n_bootstrap, seed)
     part, labels, notes = _test_part(classifier, data, split)

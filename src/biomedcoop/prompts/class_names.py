@@ -17,7 +17,7 @@ def parse_classes(text: str) -> list[str]:
     """
     if any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text):
         raise UserError(
-            f"--classes {text!r}: holds control characters; each class must be a word or a few, on one line"
+            f"--classes {text!r}: holds control characters; each class must be one or more words, on one line"
         )
     names = split_names(text)
     if len(names) < 2:

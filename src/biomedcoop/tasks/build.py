@@ -1,4 +1,4 @@
-"""Draws and sentences to the task that a method sees: the one place where it is built."""
+"""Build the task of a method from draws and sentences."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
 
 Count = Callable[[int, int], None]
-"""Called with (images encoded, images in all)."""
+"""Callback with (images encoded, images in total)."""
 
 
 def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, tally: Tally | None = None) -> Task:
-    """The task of a plan, each image and sentence encoded once or taken from the store.
+    """The task of a plan; each image and sentence is encoded once or read from the feature store.
 
     Args:
-        count: told how many images are encoded.
-        tally: counts what is worth a word about the images.
+        count: called with the number of images encoded.
+        tally: counts unusual images, such as those of one colour.
 
     Raises:
         ImageError: an image cannot be read.
@@ -36,15 +36,15 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     data, method, views = plan.data, plan.method, plan.views
 
     def encoded(draws: Sequence[Draw], views: int) -> tuple[Tensor, Tensor, list[Draw]]:
-        """Features [n, V, E] of all drawn images, each once, their labels [n], and the draws as positions among them."""
+        """Features [n, V, E] and labels [n] of the n distinct drawn images, and each draw as rows of these features."""
         used = np.unique(np.concatenate(draws))
         drawn = data.select(used)
         if views == 1:
-            found = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
+            features = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
         else:
-            found = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
+            features = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
         rows = [np.searchsorted(used, draw) for draw in draws]
-        return torch.from_numpy(found), torch.from_numpy(drawn.labels), rows
+        return torch.from_numpy(features), torch.from_numpy(drawn.labels), rows
 
     support = of_runs(*encoded(plan.draws, views))
     validation = of_runs(*encoded(plan.val_draws, 1)) if method.abilities.needs_validation else (None, None)
@@ -61,10 +61,10 @@ def task_from_features(
     val_draws: Sequence[Draw],
     by_class: Sequence[Sequence[str]] | None,
 ) -> Task:
-    """The task of R runs on images whose features are at hand.
+    """The task of R runs on images whose features are already computed.
 
     Args:
-        features, labels: of all images, [N, E] and int64 [N].
+        features, labels: raw features [N, E] and labels int64 [N] of all images.
         draws, val_draws: training and validation images of each run.
         by_class: sentences of each class; None for a method that reads none.
     """
@@ -73,7 +73,7 @@ def task_from_features(
 
 
 def of_runs(features: Tensor, labels: Tensor, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
-    """Features [N, V, E] and labels [N] -> those of the images of R runs, [R, n·V, E] and [R, n·V]."""
+    """Select the images of R runs: features [N, V, E] and labels [N] -> [R, n·V, E] and [R, n·V]."""
     rows = np.stack(draws)  # [R, n]
     return features[rows].flatten(1, 2), labels[rows].repeat_interleave(features.shape[1], 1)
 
@@ -106,13 +106,13 @@ def sentence_features(backbone: Backbone, by_class: Sequence[Sequence[str]]) -> 
     """Raw features [C, P, E] of P sentences of each of C classes, on the backbone's device."""
     from biomedcoop.features.texts import encode_texts
 
-    flat = encode_texts(backbone, [text for own in by_class for text in own])
+    flat = encode_texts(backbone, [text for sentences in by_class for text in sentences])
     return torch.from_numpy(flat).view(len(by_class), -1, backbone.embed_dim).to(backbone.device)
 
 
 def task_without_images(
     backbone: Backbone, class_names: Sequence[str], by_class: Sequence[Sequence[str]] | None = None
 ) -> Task:
-    """The task of classes of which there is no image: names, and sentences where the method is made of them."""
+    """A task with class names and no images; ``by_class`` gives sentences for a method that reads them."""
     nothing = torch.zeros(1, 0, backbone.embed_dim), torch.zeros(1, 0, dtype=torch.int64)
     return _task(backbone, class_names, nothing, (None, None), by_class)

@@ -1,5 +1,7 @@
-"""The plan of a fit: which images are drawn, with what settings and sentences. It needs neither images nor backbone, so what is
-wrong with a request is found before long work."""
+"""The plan of a fit: its drawn images, settings and sentences.
+
+Planning reads no image and loads no backbone, so that a faulty request fails before long work starts.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,17 @@ class Plan:
     """A request that passed every check that needs neither images nor backbone.
 
     Attributes:
-        request: what was asked for.
-        data: the images.
-        method, settings: the method and its settings, resolved.
+        request: the request behind the plan.
+        data: the dataset.
+        method, settings: the method and its resolved settings.
         benchmark: name of the benchmark dataset, or None.
-        modality, organ: what the images show, as far as known.
-        sentences: of every class; None for a method that reads none.
+        modality, organ: content of the images, or None where it is not known.
+        sentences: sentences of every class; None for a method that reads none.
         draws, val_draws: training and validation images of each run.
-        published: settings published for this dataset are used.
-        views: views of each training image; ``per_epoch``: view e is for epoch e.
-        notes: what the user should know before the work starts.
+        published: True if the settings are those published for this dataset.
+        views: number of views of each training image.
+        per_epoch: True if view e is for epoch e.
+        notes: notes to issue before the work starts.
     """
 
     request: FitRequest
@@ -61,11 +64,11 @@ class Plan:
 
     @property
     def drawn(self) -> Draw:
-        """Every image that is learned from or chosen on, in order, once."""
+        """Positions of all training and validation images, sorted, each once."""
         return np.unique(np.concatenate([*self.draws, *self.val_draws]))
 
     def notes_with(self, backbone: Backbone) -> list[str]:
-        """All notes, with those on sentences that the backbone cuts."""
+        """All notes, including those on sentences that are too long for the backbone."""
         if self.sentences is None:
             return list(self.notes)
         return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
@@ -95,24 +98,24 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     if facts["sentences"]:
         lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
     if facts["published_settings"]:
-        lines.append(f"Settings: those published for {facts['benchmark_dataset']}.")
+        lines.append(f"Settings: the values published for {facts['benchmark_dataset']}.")
     if (views := facts["views"]) != 1:
         how = (
             "a new random crop of each training image in every epoch"
             if views == "per-epoch"
             else f"{views} random crops of each training image"
         )
-        lines.append(f"Views: {how}; test images are seen by their centre crop.")
+        lines.append(f"Views: {how}; of each test image, the centre crop.")
     if facts["precision"] != "float32":
         lines.append(f"Image features: computed in {facts['precision']}.")
     return lines
 
 
 def plan_fit(request: FitRequest, data: Dataset) -> Plan:
-    """Resolve a request on a dataset.
+    """Resolve a request for a dataset.
 
     Raises:
-        UserError: a method, setting or recipe that is not there; too few images or classes; sentences that cannot be used.
+        UserError: an unknown method, setting or recipe; too few images or classes; or sentences that cannot be used.
     """
     from biomedcoop.methods import get_method
     from biomedcoop.methods.recipes import published_for
@@ -120,7 +123,7 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
     method = get_method(request.method)
     if len(data.class_names) < 2:
         raise UserError(
-            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier tells at least two apart; "
+            f"{data.name} has one class ({data.class_names[0]!r}), but a classifier needs at least two; "
             "add images of another class"
         )
     entry = find(data.name, data.class_names)
@@ -135,8 +138,8 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
     draws, val_draws = _draws(request, data, method)
     if method.abilities.needs_validation and not data.counts("val").any():
         notes.append(
-            f"{method.name} chooses on validation images; as the data have no validation split, {len(val_draws[0])} "
-            "training images that were not drawn were taken."
+            f"{method.name} needs validation images and the data have no validation split; {len(val_draws[0])} training images "
+            "that were not drawn are used instead."
         )
     return Plan(
         request=request,
@@ -187,17 +190,17 @@ def _held_out(method: Method, data: Dataset, drawn: Draw, shots: int, seed: int)
 
 
 def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
-    """How many views of each training image, and whether each belongs to an epoch."""
+    """Number of views of each training image, and whether each view belongs to an epoch."""
     uses_images = method.abilities.uses_images
     if isinstance(views, int):
         return (views if uses_images else 1), False
     if method.abilities.needs_all_views:
         raise UserError(
-            f"{method.name} takes all views of all images at once and has no use for one per epoch; give --views a number, "
+            f"{method.name} uses all views of all images at once, so --views per-epoch does not apply; give --views a number, "
             "or leave the method out"
         )
     if uses_images and settings.epochs > MAX_VIEWS:
         raise UserError(
-            f"views='per-epoch' with epochs={settings.epochs} is more than {MAX_VIEWS} crops of an image; lower epochs"
+            f"views='per-epoch' with epochs={settings.epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
         )
     return (settings.epochs, True) if uses_images else (1, False)

@@ -1,7 +1,7 @@
-"""The request: everything that a fit needs, as one frozen value that is checked when it is made.
+"""The request: all inputs of a fit as one frozen value, checked when it is created.
 
-Every way in builds it: the Python functions, the command line and a saved ``run.json``. An option is one field here; its help line,
-its place on the command line and its JSON form follow from the field.
+The Python functions, the command line and a saved ``run.json`` all build a request. An option is one field here; its help line,
+its flag on the command line and its JSON form follow from the field.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
 
 MAX_VIEWS = 10_000
-"""Most random crops of one training image."""
+"""Maximum number of random crops of one training image."""
 
 FORMAT_VERSION = 1
 
@@ -34,7 +34,7 @@ Request = TypeVar("Request", bound="FitRequest")
 
 
 class FitOptions(TypedDict, total=False):
-    """Keyword arguments of :func:`biomedcoop.fit` beside data, method, backbone, shots and seed; see :class:`FitRequest`."""
+    """Further keyword arguments of :func:`biomedcoop.fit`; see :class:`FitRequest`."""
 
     recipe: str
     settings: Mapping[str, Any] | None
@@ -48,7 +48,7 @@ class FitOptions(TypedDict, total=False):
 
 
 class TrainOptions(FitOptions, total=False):
-    """Keyword arguments of :func:`biomedcoop.train` beside source and out; see :class:`TrainRequest`."""
+    """Further keyword arguments of :func:`biomedcoop.train`; see :class:`TrainRequest`."""
 
     method: str
     backbone: Backbone | str | os.PathLike[str]
@@ -64,9 +64,9 @@ def _option(default: Any, help: str, check: Callable[[str, Any], Any], *, flag: 
 
     Args:
         help: one line for the command line.
-        check: returns the value in its final type, or raises a :class:`UserError`; called with the name and the value.
-        flag: name on the command line, where it is not the field's.
-        shown: part of every command, even at its default.
+        check: called with the name and the value; returns the value in its final type, or raises a :class:`UserError`.
+        flag: name on the command line, if it differs from the field's name.
+        shown: write the option into every reproduced command, even at its default.
     """
     return dataclasses.field(default=default, metadata={"help": help, "check": check, "flag": flag, "shown": shown})
 
@@ -83,7 +83,7 @@ def _text(example: str) -> Callable[[str, Any], str]:
 def _words(example: str) -> Callable[[str, Any], str | None]:
     def check(name: str, value: Any) -> str | None:
         if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
-            raise UserError(f"{name}={value!r} must be a word or a few, e.g. {name}='{example}'")
+            raise UserError(f"{name}={value!r} must be one or more words, e.g. {name}='{example}'")
         return value
 
     return check
@@ -92,7 +92,7 @@ def _words(example: str) -> Callable[[str, Any], str | None]:
 def _whole(example: int, least: int | None = None) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
-            want = "a whole number" if least is None else f"a whole number from {least} on"
+            want = "a whole number" if least is None else f"a whole number of at least {least}"
             raise UserError(f"{name}={value!r} must be {want}, e.g. {name}={example}")
         return int(value)
 
@@ -132,7 +132,7 @@ def _methods(name: str, value: Any) -> tuple[str, ...]:
 def _prompts(_: str, value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise UserError(
-            f"prompts must be a word or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
+            f"prompts must be a name or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
         )
     return os.fspath(value)
 
@@ -162,7 +162,7 @@ def _backbone(_: str, value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if not isinstance(value, (str, Backbone)):
-        raise UserError(f"backbone={value!r} must be a name, a folder or what load_backbone returns")
+        raise UserError(f"backbone={value!r} must be a name, a folder or a backbone from load_backbone")
     return value
 
 
@@ -176,40 +176,40 @@ def _data(_: str, value: Any) -> Any:
     from biomedcoop.data.dataset import Dataset
 
     if not isinstance(value, (str, Dataset)):
-        raise UserError(f"data must be what load_dataset returns, not {type(value).__name__}")
+        raise UserError(f"data must be a dataset from load_dataset, not {type(value).__name__}")
     return value
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What is fitted to which images.
+    """All inputs of a fit.
 
     Attributes:
-        data: a dataset, or the path or name that :func:`biomedcoop.load_dataset` takes.
+        data: a dataset, or a path or name for :func:`biomedcoop.load_dataset`.
         method: name of an adaptation method.
         backbone: a loaded backbone, or the name or folder of one.
-        shots: images per class.
-        seeds: one run each; a seed draws the training images and orders the batches.
-        settings: single settings of the method, over the recipe's.
+        shots: training images per class.
+        seeds: random seeds, one run each; a seed draws the training images and orders the batches.
+        settings: single settings of the method; they override the recipe.
         prompts: sentences about the classes; see :func:`biomedcoop.prompts.sentences_for`.
-        modality, organ: what the images show; the library's sentences are taken for images of that kind only. Known for a
-            benchmark dataset and a simulated one.
-        recipe: named set of settings: "paper" (published, with those published for the dataset), "base-to-novel" (published for
-            that protocol), "default" (one setting for every dataset), "fast" (trains in about a tenth of the published time).
-        views: what a method sees of each training image: 1 its centre crop, a larger number so many random crops (one of them
-            drawn at each step), "per-epoch" a new random crop in each epoch, as published.
-        repeat_shots: draw with repetition from a class with fewer images than ``shots`` (as published) in place of an error.
-        device: where a backbone that is given by name runs.
-        precision: of its image tower; see :func:`biomedcoop.load_backbone`.
+        modality, organ: content of the images. The library's sentences are used only for images of this content. A benchmark
+            dataset and a simulated dataset know both by themselves.
+        recipe: named set of settings: "paper" (published values, for the dataset where they exist), "base-to-novel" (published
+            for that protocol), "default" (the same for every dataset), "fast" (trains in about a tenth of the published time).
+        views: crops of each training image: 1 is its centre crop; a larger number is that many random crops, one of which is
+            drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
+        repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
+        device: device of a backbone that is given by name.
+        precision: precision of that backbone's image tower; see :func:`biomedcoop.load_backbone`.
 
     Raises:
-        UserError: a value of the wrong type or out of range; the line says what to give.
+        UserError: a value has the wrong type or is out of range; the message names an allowed value.
     """
 
     data: Dataset | str = dataclasses.field(
         metadata={
-            "help": "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or the name of "
-            "a dataset in the folder that BIOMEDCOOP_DATA names.",
+            "help": "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or name of a "
+            "dataset in the folder $BIOMEDCOOP_DATA.",
             "check": _data,
             "flag": "",
             "shown": True,
@@ -219,46 +219,49 @@ class FitRequest:
         "biomedcoop", "Adaptation method ('biomedcoop methods list').", _text("biomedcoop"), shown=True
     )
     backbone: Backbone | str = _option(  # noqa: RUF009
-        "mini", "Name ('biomedcoop backbones list') or folder in open_clip layout.", _backbone, shown=True
+        "mini",
+        "Name of the backbone ('biomedcoop backbones list'), or folder of one in open_clip layout.",
+        _backbone,
+        shown=True,
     )
     shots: int = _option(16, "Training images per class.", _whole(16), shown=True)
     seeds: tuple[int, ...] = _option(
-        (1,), "Draws the training images and orders the batches.", _seeds, flag="seed", shown=True
+        (1,), "Random seed that draws the training images and orders the batches.", _seeds, flag="seed", shown=True
     )
     recipe: str = _option(
         "paper",
-        "Named set of settings: paper (published, those of the dataset where there are any), base-to-novel (published for that "
-        "protocol), default (one setting for every dataset), or fast (trains in about a tenth of the published time).",
+        "Named set of settings: paper (published values), base-to-novel (published for that protocol), default (the same for every "
+        "dataset), or fast (a tenth of the training time).",
         _text("paper"),
     )
     settings: Mapping[str, Any] = _option(
-        None, "A setting of the method, e.g. --set epochs=50; may be repeated.", _settings, flag="set"
+        None, "Setting of the method, e.g. --set epochs=50. May be repeated.", _settings, flag="set"
     )
     prompts: str = _option(
         "auto",
-        "Sentences about the classes: auto (the shipped library where it fits the images, else templates), library[:NAME], "
-        "templates[:MODALITY], or a file: .json, .csv, .py, .txt, or a folder of .txt.",
+        "Sentences about the classes: auto (the shipped library if it fits the images, else templates), library[:NAME], "
+        "templates[:MODALITY], or a file (.json, .csv, .py, .txt, folder of .txt).",
         _prompts,
     )
     modality: str | None = _option(
-        None, "Modality of the images, e.g. CT; auto needs it for data of your own.", _words("CT")
+        None, "Modality of the images, e.g. CT. '--prompts auto' needs it for your own data.", _words("CT")
     )
     organ: str | None = _option(
-        None, "Organ that the images show, e.g. kidney; auto needs it for data of your own.", _words("kidney")
+        None, "Organ in the images, e.g. kidney. '--prompts auto' needs it for your own data.", _words("kidney")
     )
     views: int | str = _option(
         1,
-        "What is learned from each training image: 1 (its centre crop), a number of random crops, or per-epoch (a new random "
-        "crop in each epoch, as published; so many more images to encode).",
+        "Crops of each training image: 1 (the centre crop), a larger number of random crops, or per-epoch (a new random crop in "
+        "each epoch, as published). Each crop is encoded.",
         _views,
     )
-    repeat_shots: bool = _option(False, "Draw small classes with repetition.", _yes_or_no)
-    device: str = _option("cpu", "cpu, cuda, cuda:1, mps.", _device)
+    repeat_shots: bool = _option(False, "Draw with repetition from classes with fewer images than --shots.", _yes_or_no)
+    device: str = _option("cpu", "Device of the backbone: cpu, cuda, cuda:1 or mps.", _device)
     precision: str = _option(
         "float32",
-        "Precision of the image encoder: float32, bfloat16 (faster where the processor has units for it), int8 (for CPUs "
-        "without, a little less exact), or auto (measures, and takes bfloat16 where that is at least 1.5 times as fast; see "
-        "'biomedcoop doctor').",
+        "Precision of the image encoder: float32, bfloat16 (faster on processors with bfloat16 units), int8 (faster on other CPUs, "
+        "slightly less exact), or auto. auto uses bfloat16 if it measures at least 1.5 times the speed of float32; 'biomedcoop "
+        "doctor' shows the measurement.",
         _text("float32"),
     )
 
@@ -268,35 +271,35 @@ class FitRequest:
 
     @classmethod
     def names(cls, one_seed: bool = False) -> dict[str, str]:
-        """Public name of every option and the field behind it; ``seed`` where there is one run."""
+        """Public name of every option -> its field; with ``one_seed``, ``seeds`` is called ``seed``."""
         names = [field.name for field in dataclasses.fields(cls)]
         return {"seed" if one_seed and name == "seeds" else name: name for name in names}
 
     @classmethod
-    def of(cls: type[Request], given: Mapping[str, Any], one_seed: bool = False) -> Request:
+    def of(cls: type[Request], arguments: Mapping[str, Any], one_seed: bool = False) -> Request:
         """A request from keyword arguments.
 
         Raises:
-            UserError: an unknown argument (with the nearest name), or a value that cannot be used.
+            UserError: an unknown argument (the message offers the nearest name), or a value that cannot be used.
         """
         known = cls.names(one_seed)
-        for name in given:
+        for name in arguments:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise UserError(
-                    f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(known)}"
+                    f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'known options: ' + ', '.join(known)}"
                 )
-        values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in given.items()}
+        values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in arguments.items()}
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values.
+        """The request as plain JSON values.
 
         Raises:
-            UserError: the data are no path or name.
+            UserError: the data are a loaded dataset, not a path or name.
         """
         if not isinstance(self.data, str):
-            raise UserError("a dataset in hand has no JSON form; make the request with its path or name")
+            raise UserError("a loaded dataset has no JSON form; make the request with its path or name")
         values = {name: getattr(self, field) for name, field in self.names().items()}
         if "seed" in values:
             (values["seed"],) = self.seeds
@@ -305,30 +308,32 @@ class FitRequest:
 
     @classmethod
     def from_dict(cls: type[Request], content: Any, over: Mapping[str, Any], where: str = "request") -> Request:
-        """The request of :meth:`to_dict`, with single options over it.
+        """The request that :meth:`to_dict` wrote.
 
         Args:
-            where: names the source in error lines.
+            content: the JSON values.
+            over: single options that override those of the content.
+            where: name of the source in error lines.
 
         Raises:
-            UserError: not a request, of a newer format, or a value that cannot be used.
+            UserError: the content is not a request, has a newer format, or holds a value that cannot be used.
         """
         if not isinstance(content, Mapping) or type(content.get("format")) is not int:
-            raise UserError(f"{where} is no saved request; give the run.json of a run folder")
+            raise UserError(f"{where} is not a saved request; give the run.json of a run folder")
         if content["format"] > FORMAT_VERSION:
             raise UserError(
                 f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
             )
         values = {"data": over.get("data"), **{key: value for key, value in content.items() if key != "format"}}
         try:
-            cls.of(values)  # so that an error names the file where the fault is the file's
+            cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
         return cls.of({**values, **over})
 
     @classmethod
     def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any]) -> Request:
-        """The request in a ``run.json``, with single options over it; errors are those of :meth:`from_dict`."""
+        """The request in a ``run.json``; see :meth:`from_dict` for ``over`` and the errors."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -336,11 +341,11 @@ class FitRequest:
                 f"{path}: cannot be read ({error.strerror or error}); give the run.json of a run folder"
             ) from error
         except ValueError as error:
-            raise UserError(f"{path} is no JSON ({error}); give the run.json of a run folder") from error
+            raise UserError(f"{path} is not JSON ({error}); give the run.json of a run folder") from error
         return cls.from_dict(content, over, os.fspath(path))
 
     def command(self) -> str:
-        """The command that repeats the request, with names in place of paths: it can be passed on."""
+        """The command that repeats the request, with file names instead of full paths, so that it can be shared."""
         words: list[str] = []
         fields = dataclasses.fields(self)
         for field in sorted(fields, key=lambda field: not field.metadata["shown"]):
@@ -361,7 +366,7 @@ class FitRequest:
 
     @staticmethod
     def _public(name: str, value: Any) -> str:
-        """A value without this machine's folders."""
+        """The value as text, without folders of this machine."""
         if name in ("data", "backbone", "prompts", "split_file"):
             return Path(value).name if isinstance(value, str) else str(value.name)
         return str(value)
@@ -369,24 +374,24 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class TrainRequest(FitRequest):
-    """A fit, its test and what it is compared with: the main job.
+    """All inputs of a training run: a fit, its test and the methods for comparison.
 
     Attributes:
-        compare: methods that are tested beside ``method`` on the same images, with the same draw and seed.
-        split_file: a split JSON in place of the data's own split.
-        n_bootstrap: resamples behind each interval.
+        compare: methods to train and test for comparison, on the same images and with the same draw and seed.
+        split_file: split JSON to use instead of the data's own split.
+        n_bootstrap: number of bootstrap resamples for each interval.
     """
 
     compare: tuple[str, ...] = _option(
-        ("zero-shot",), "Methods to test beside it, separated by commas; 'none' for none.", _methods, shown=True
+        ("zero-shot",), "Methods to compare with, separated by commas, or 'none'.", _methods, shown=True
     )
-    split_file: str | None = _option(None, "Split JSON to use in place of the data's own split.", _path)
-    n_bootstrap: int = _option(1000, "Resamples behind each 95 % interval.", _whole(1000, 1))
+    split_file: str | None = _option(None, "Split JSON to use instead of the data's own split.", _path)
+    n_bootstrap: int = _option(1000, "Number of bootstrap resamples for each 95 % interval.", _whole(1000, 1))
 
     @classmethod
     def names(cls, one_seed: bool = True) -> dict[str, str]:
         return super().names(one_seed=True)
 
     @classmethod
-    def of(cls: type[Request], given: Mapping[str, Any], one_seed: bool = True) -> Request:
-        return super().of(given, one_seed=True)
+    def of(cls: type[Request], arguments: Mapping[str, Any], one_seed: bool = True) -> Request:
+        return super().of(arguments, one_seed=True)

@@ -1,4 +1,4 @@
-"""The words of a task: what its images show, and the sentences about its classes."""
+"""Modality, organ and class sentences of a dataset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from biomedcoop.prompts import Sentences, sentences_for
 def modality_and_organ(
     data: Dataset, modality: str | None = None, organ: str | None = None
 ) -> tuple[str | None, str | None]:
-    """What a dataset shows: as the user states it, else where the catalogue or the simulator knows it."""
-    drawn_here = data.simulated and data.name.startswith(PREFIX)
-    about = parse_spec(data.name).task if drawn_here else find(data.name, data.class_names)
+    """Modality and organ of a dataset: as the user states them, else from the catalogue or the simulator, else None."""
+    by_simulator = data.simulated and data.name.startswith(PREFIX)
+    about = parse_spec(data.name).task if by_simulator else find(data.name, data.class_names)
     known = (about.modality, about.organ) if about else (None, None)
     return modality or known[0], organ or known[1]
 
@@ -31,6 +31,6 @@ def find_sentences(
 
 
 def used_per_class(sentences: Sentences, settings: Any) -> int:
-    """How many sentences of each class a method with these settings reads."""
-    there = len(sentences.by_class[0])
-    return min(there, getattr(settings, "n_sentences", there))
+    """Number of sentences of each class that a method with these settings reads."""
+    available = len(sentences.by_class[0])
+    return min(available, getattr(settings, "n_sentences", available))

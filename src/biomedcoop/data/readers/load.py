@@ -110,7 +110,7 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
 def user_path(text: str | os.PathLike[str]) -> Path:
     """A path with ``~`` resolved, where it can be."""
     if not isinstance(text, (str, os.PathLike)):
-        raise UserError(f"{text!r} is no path; give text or a Path")
+        raise UserError(f"{text!r} is not a path; give text or a Path")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # "~nobody"
@@ -143,7 +143,7 @@ def _with_test_split(data: Dataset, seed: int) -> Dataset:
 def _locate(source: str | Path) -> Path:
     """The path that ``source`` is or, for a plain name, the dataset of that name in the data folder."""
     if not isinstance(source, (str, os.PathLike)):
-        raise UserError(f"{source!r} is no path; give the folder, file or name of a dataset")
+        raise UserError(f"{source!r} is not a path; give the folder, file or name of a dataset")
     text = str(source)
     if not text.strip():
         raise UserError("the dataset is an empty name; give a folder, a file or a dataset's name")

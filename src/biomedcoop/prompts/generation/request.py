@@ -107,4 +107,4 @@ def check_wanted(wanted: Wanted) -> None:
         *(("class", c) for c in wanted.class_names),
     ):
         if not text.strip() or not text.isprintable():
-            raise UserError(f"{what} '{text}' must be a word or a few, on one line")
+            raise UserError(f"{what} '{text}' must be one or more words, on one line")
