@@ -229,7 +229,7 @@ class FitRequest:
     recipe: str = _option(
         "paper",
         "Named set of settings: paper (published values), base-to-novel (published for that protocol), default (the same for every "
-        "dataset), or fast (a tenth of the training time).",
+        "dataset), or fast (about a tenth of the published training time). paper prefers the values published for the dataset.",
         _text("paper"),
     )
     settings: Mapping[str, Any] = _option(
