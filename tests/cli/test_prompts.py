@@ -329,7 +329,7 @@ def test_check_takes_near_names_of_the_library(cli: Cli) -> None:
     words = ["prompts", "check", "library:busi", "--backbone", "none", "--classes"]
     report = json.loads(cli(*words, "benign, normal", "--json").out)
     assert report["counts"] == {"benign": 50, "normal": 50}
-    assert report["warnings"][0] == "'benign' takes the sentences of 'benign tumor'"
+    assert report["warnings"][0] == "'benign' uses the sentences of 'benign tumor'"
     assert report["unused"] == ["malignant tumor"]
 
 
