@@ -130,7 +130,7 @@ def test_evaluating_training_images_is_said(data: bc.Dataset, tiny: Backbone) ->
         warnings.simplefilter("always")
         bc.evaluate(clf, data, "test", n_bootstrap=10)
     assert said == []
-    with pytest.warns(Note, match="12 of the 72 images evaluated were used to train"):
+    with pytest.warns(Note, match="12 of the 72 evaluated images were used to train"):
         bc.evaluate(clf, data, "train", n_bootstrap=10)
 
 
@@ -179,7 +179,9 @@ def test_images_of_one_class_are_evaluated(data: bc.Dataset, first_run: Path, ti
     assert metrics.confusion[1] == expected.confusion[1]
     assert (metrics.auroc.value, metrics.classes[1].specificity.value) == (None, None)
     numbered = replace(external, class_names=("class 0", "class 1"), labels=np.ones(len(own), int))
-    with pytest.warns(Note, match="numbers without names; they were read as the classifier's: 1 as 'green tumor'"):
+    with pytest.warns(
+        Note, match="numbers without names; they were read as classes of the classifier: 1 as 'green tumor'"
+    ):
         assert bc.evaluate(clf, numbered, n_bootstrap=10).confusion == metrics.confusion
 
 
@@ -189,7 +191,10 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
     with pytest.warns(Note) as said:
         metrics = bc.evaluate(clf, grouped, n_bootstrap=10)
     text = "\n".join(str(note.message) for note in said)
-    assert "Groups (such as patients) with images in train or val and in test: 3; the numbers flatter" in text
+    assert (
+        "Groups (such as patients) with images in train or val and in test: 3; methods that learn from images look better"
+        in text
+    )
     assert "The first is 'P0'." in text
     assert "The test images come from only 3 groups" in text
     assert metrics.n_groups == 3
@@ -543,7 +548,7 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
     with pytest.warns(Note) as said:
         report = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
     (leak,) = report.leaks
-    assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; the numbers")
+    assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; methods that learn")
     assert any(
         line.startswith(f"{leak} The first is 'test/") for line in said_before_work
     )  # names only on the terminal
@@ -573,7 +578,8 @@ def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["path,label,split,group", *rows]))
     with pytest.warns(
-        Note, match=r"Groups \(such as patients\) with images in train and in test: 12; the numbers flatter"
+        Note,
+        match=r"Groups \(such as patients\) with images in train and in test: 12; methods that learn from images look better",
     ):
         report = bc.train(table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200)
     data = bc.load_dataset(table).part("test")

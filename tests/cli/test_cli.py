@@ -179,7 +179,7 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
     assert sum("no test split was given" in line for line in lines) == 1
     assert sum("The test images come from only" in line for line in lines) == 1
     evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
-    assert "images evaluated were used to train this classifier" in evaluated.err
+    assert "evaluated images were used to train this classifier" in evaluated.err
     content = json.loads(evaluated.out, parse_constant=pytest.fail)
     assert content["n_groups"] == 12
     assert [f"note: {note}" for note in content["notes"]] == evaluated.err.splitlines()

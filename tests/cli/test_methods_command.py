@@ -60,7 +60,7 @@ def test_a_method_that_needs_validation_takes_training_images(cli: Cli, discs: P
     """The discs have no validation split; the two images of each class it takes are none of the two drawn."""
     result = cli(*train(tmp_path / "run", discs, "tip-adapter"))
     assert result.status == 0
-    note = "tip-adapter chooses on validation images; as the data have no validation split, 6 training images that"
+    note = "tip-adapter needs validation images and the data have no validation split; 6 training images that"
     assert note in result.err
     draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
     train_keys, val_keys = ({row[0] for row in draw[part]} for part in ("train", "val"))
@@ -88,7 +88,7 @@ def test_images_of_the_validation_split_are_used_where_there_is_one(cli: Cli, di
             image.rename(data / "val" / folder.name / image.name)
     result = cli(*train(tmp_path / "run", data, "linear-probe"))
     assert result.status == 0
-    assert "chooses on validation images" not in result.err
+    assert "needs validation images" not in result.err
     draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
     assert all(key.startswith("val") for key, *_ in draw["val"])
     assert len(draw["val"]) == 6

@@ -194,7 +194,7 @@ def test_check_all_of_the_library(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["library", "--classes", "a,b"], "'library' means all its files; with --data or --classes name one of them"),
+        (["library", "--classes", "a,b"], "'library' means all its files; with --data or --classes name one file"),
         (["library:bussi"], "did you mean busi?"),
         (["nowhere.json"], "nowhere.json: cannot be read"),
         (["library:busi", "--classes", "cyst"], "--classes 'cyst': name at least two classes"),
@@ -204,7 +204,7 @@ def test_check_all_of_the_library(cli: Cli) -> None:
         (["library:busi", "--threshold", "nan"], "--threshold nan: must be above 0"),
         (["library:busi", "--backbone", "minni"], "did you mean mini?"),
         (["library:busi", "--split", "test"], "--split names images of --data; give --data too"),
-        (["templates:CT"], "templates say the same of every class"),
+        (["templates:CT"], "templates are the same for every class"),
         (["library:"], "the prompt library has no file ''"),
         ([""], "prompts: the name is empty"),
     ],
@@ -329,7 +329,7 @@ def test_check_takes_near_names_of_the_library(cli: Cli) -> None:
     words = ["prompts", "check", "library:busi", "--backbone", "none", "--classes"]
     report = json.loads(cli(*words, "benign, normal", "--json").out)
     assert report["counts"] == {"benign": 50, "normal": 50}
-    assert report["warnings"][0] == "'benign' takes the sentences of 'benign tumor'"
+    assert report["warnings"][0] == "'benign' uses the sentences of 'benign tumor'"
     assert report["unused"] == ["malignant tumor"]
 
 

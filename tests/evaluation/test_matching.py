@@ -42,7 +42,7 @@ def test_only_classes_with_images_need_to_be_known():
 def test_numbers_without_names_mean_the_classes_in_their_order_and_this_is_said():
     labels, (note,) = labels_of(dataset(NUMBERS, [0, 2, 2]), WORDS)  # no image of class 1
     assert labels.tolist() == [0, 2, 2]
-    assert note.endswith("were read as the classifier's: 0 as 'benign tumor', 2 as 'normal'.")
+    assert note.endswith("were read as classes of the classifier: 0 as 'benign tumor', 2 as 'normal'.")
     with pytest.raises(UserError, match=r"label 3 and no class names, the classifier knows 0, 1, 2"):
         labels_of(dataset((*NUMBERS, "class 3"), [0, 3]), WORDS)
 

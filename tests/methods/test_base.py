@@ -52,9 +52,9 @@ def made(**change: object) -> type[Method]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        *(({key: None}, f"method MadeUp does not say its '{key}'") for key in COMPLETE if key != "fit"),
+        *(({key: None}, f"method MadeUp does not define '{key}'") for key in COMPLETE if key != "fit"),
         ({"name": "biomedcoop"}, "two methods are called 'biomedcoop'"),
-        ({"settings_type": dict}, "settings_type of 'made-up' is no dataclass"),
+        ({"settings_type": dict}, "settings_type of 'made-up' is not a dataclass"),
         ({"settings_type": Undeclared}, r"Undeclared\.epochs is not declared by setting"),
         ({"fit": None}, "abstract"),
     ],

@@ -316,7 +316,7 @@ def test_variants_of_the_others_run(name: str, variant: dict[str, Any], task: Ta
     (state,) = method.fit(only(task, 0), settings, [1])
     assert method.logits(state, task.features[0], task.backbone).isfinite().all()
     if "class_specific" in variant:
-        with pytest.raises(UserError, match=r"class_specific\) and none for a new one"):
+        with pytest.raises(UserError, match=r"class_specific\), so a new class has none"):
             method.retarget(state, task, settings)
 
 

@@ -1,4 +1,4 @@
-"""The ``biomedcoop`` command: thin commands over the public Python API."""
+"""The ``biomedcoop`` command line; each command calls the public Python API."""
 
 from biomedcoop.cli.main import main
 

@@ -14,7 +14,7 @@ app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
 
 @app.command("list")
 def list_backbones(json: Json = False) -> None:
-    """List the backbones, and whether they are on this machine."""
+    """List the backbones and show which are on this machine."""
     from biomedcoop.backbones.registry import BACKBONES, locate
 
     status = {name: "ready" if locate(name) else f"biomedcoop backbones download {name}" for name in BACKBONES}
@@ -33,9 +33,10 @@ def list_backbones(json: Json = False) -> None:
 
 @app.command("download")
 def download_backbone(
-    name: Annotated[str, typer.Argument(help="e.g. biomedclip", show_default=False)], json: Json = False
+    name: Annotated[str, typer.Argument(help="Name of the backbone, e.g. biomedclip.", show_default=False)],
+    json: Json = False,
 ) -> None:
-    """Download a backbone from the Hugging Face hub (uses the network)."""
+    """Download a backbone from the Hugging Face hub; this needs the network."""
     from biomedcoop.backbones.registry import download
 
     folder = download(name)

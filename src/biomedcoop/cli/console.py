@@ -1,4 +1,4 @@
-"""What the commands share: messages on stderr, results on stdout, one progress bar, machine-readable output."""
+"""Output of all commands: messages on stderr, results on stdout, a progress bar, and JSON for machines."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal; stdout stays free for results."""
+    """Print a message for the user on stderr; stdout is for results."""
     print(text, file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """A result for a machine."""
+    """Print a result as JSON on stdout."""
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 _said: dict[str, None] = {}
-"""The notes that this command has said."""
+"""The notes that this command has printed."""
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Notes, each once, those that were said while the work went on left out."""
+    """Print notes on stderr; a note that this command has printed before is left out."""
     for note in notes:
         if note not in _said:
             _said[note] = None
@@ -41,7 +41,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def notes_said() -> list[str]:
-    """The notes of this command so far, for machine-readable output."""
+    """The notes that this command has printed so far, for JSON output."""
     return list(_said)
 
 
@@ -51,7 +51,7 @@ class _Lines(logging.Handler):
 
 
 def show_log() -> None:
-    """Messages and notes of the package as one line each on stderr."""
+    """Print log messages and notes of the package on stderr, one line each."""
     _said.clear()
     warnings.simplefilter("always", Note)
     shown = warnings.showwarning
@@ -72,7 +72,10 @@ def show_log() -> None:
 
 @contextlib.contextmanager
 def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr with a line per stage, fed by the API's ``progress``; silent where stderr is no terminal."""
+    """Show a progress bar on stderr, one line per stage; yield the callback for the API's ``progress``.
+
+    Nothing is shown if ``quiet``, or if stderr is not a terminal.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -91,7 +94,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # stdout is left alone: it may go to a file while stderr is a terminal
+    # stdout is not redirected: it may go to a file while stderr is a terminal
     off = quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=off, redirect_stdout=False) as bar:
         rows: dict[str, Any] = {}
@@ -111,7 +114,7 @@ MOST_LINES = 20
 
 
 def print_first(lines: Iterable[str]) -> None:
-    """Print the first lines of a kind; a list of thousands hides the rest of a report."""
+    """Print the first :data:`MOST_LINES` lines; a longer list would hide the rest of a report."""
     for number, line in enumerate(lines):
         if number == MOST_LINES:
             print("… and more; --json lists all")
@@ -120,7 +123,7 @@ def print_first(lines: Iterable[str]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A rich table on stdout, laid out by :func:`lay_out`: rich itself cuts what does not fit, and a cut number is a wrong one."""
+    """Print a rich table on stdout with the layout of :func:`lay_out`; rich itself may cut a cell in the middle of a number."""
     from rich.cells import cell_len
     from rich.console import Console
     from rich.text import Text
@@ -131,7 +134,7 @@ def print_table(table: Table) -> None:
     header, *rows = lay_out(list(zip(*columns, strict=True)), right, console.width)
 
     def show(lines: Iterable[str], style: StyleType | None = None) -> None:
-        for line in lines:  # the terminal goes on in its next line where one is too long
+        for line in lines:  # the terminal wraps lines that are too long
             console.print(Text(line, style or ""), soft_wrap=True)
 
     show([str(text) for text in [table.title] if text], "italic")

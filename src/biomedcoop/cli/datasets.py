@@ -1,4 +1,4 @@
-"""``biomedcoop datasets``: check a dataset before training, draw the simulated ones."""
+"""``biomedcoop datasets``: check a dataset before training, or draw a simulated dataset."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import typer
 from biomedcoop.cli.console import print_first, print_json, print_table, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, SplitFile
 
-app = typer.Typer(help="Look at datasets, draw simulated ones.", no_args_is_help=True)
+app = typer.Typer(help="Check datasets and draw simulated datasets.", no_args_is_help=True)
 
 
 @app.command("check")
 def check(
-    path: Annotated[str, typer.Argument(help="What 'train --data' takes.", show_default=False)],
-    shots: Annotated[int, typer.Option("--shots", help="Training images per class that will be asked for.")] = 16,
+    path: Annotated[str, typer.Argument(help="Dataset in any form of 'train --data'.", show_default=False)],
+    shots: Annotated[int, typer.Option("--shots", help="Training images per class of the planned training.")] = 16,
     split_file: SplitFile = None,
     for_testing: Annotated[
-        bool, typer.Option("--for-testing", help="The data are only to be tested on: one class is enough.")
+        bool, typer.Option("--for-testing", help="Check the data for testing only: one class is enough.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Read every image once and report what is wrong. Exit status 1 if training would be wrong."""
+    """Read every image once and report problems. Exit status 1 if a problem makes training wrong."""
     from biomedcoop.data.audit import check_dataset
 
     with progress_bar(quiet=json) as progress:
@@ -46,7 +46,7 @@ def check(
             table.add_row(Text(name), *(str(report.counts[split][name]) for split in splits))
         print_table(table)
         print_first(f"unreadable: {where}: {reason}" for where, reason in report.unreadable)
-        print_first(f"same image: {', '.join(found.keys)}" for found in report.duplicates)
+        print_first(f"same image: {', '.join(copies.keys)}" for copies in report.duplicates)
         print_first(f"group {group} is in: {', '.join(crossed)}" for group, crossed in report.crossing_groups.items())
         for note in report.notes:
             print(f"note: {note}")
@@ -62,17 +62,19 @@ def check(
 
 @app.command("simulate")
 def simulate(
-    task: Annotated[str, typer.Argument(help="breast-ultrasound or kidney-ct.", show_default=False)],
+    task: Annotated[str, typer.Argument(help="Simulated task: breast-ultrasound or kidney-ct.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
-    train: Annotated[int, typer.Option("--train", help="Images per class.")] = 32,
-    val: Annotated[int, typer.Option("--val", help="Images per class.")] = 8,
-    test: Annotated[int, typer.Option("--test", help="Images per class.")] = 60,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    difficulty: Annotated[float, typer.Option("--difficulty", help="0 (clear) to 1 (hard).")] = 0.5,
+    train: Annotated[int, typer.Option("--train", help="Training images per class.")] = 32,
+    val: Annotated[int, typer.Option("--val", help="Validation images per class.")] = 8,
+    test: Annotated[int, typer.Option("--test", help="Test images per class.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the images.")] = 0,
+    difficulty: Annotated[
+        float, typer.Option("--difficulty", help="Difficulty of the task, from 0 (clear) to 1 (hard).")
+    ] = 0.5,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Draw a simulated dataset with masks of the lesions. No patient, not for medical use."""
+    """Draw a simulated dataset with masks of the lesions. The images show no patient and are not for medical use."""
     from biomedcoop.data.simulate import write_simulated
 
     name = f"simulated:{task}?difficulty={difficulty}&seed={seed}&train={train}&val={val}&test={test}"

@@ -1,4 +1,4 @@
-"""``biomedcoop doctor``: checks of this installation."""
+"""``biomedcoop doctor``: check this installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biomedcoop.cli.options import Json
 
 
 def doctor(json: Json = False) -> None:
-    """Check the installation: versions, hardware, cache folder, the shipped backbone. Exit status 1 if something is wrong."""
+    """Check versions, hardware, cache folder and the shipped backbone. Exit status 1 if a check fails."""
     checks = examine()
     if json:
         print_json(checks)

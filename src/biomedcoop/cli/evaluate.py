@@ -1,4 +1,4 @@
-"""``biomedcoop evaluate``: a saved classifier on labelled images."""
+"""``biomedcoop evaluate``: test a saved classifier on labelled images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def evaluate(
     data: Data,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="train, val, test or all; by default test, or all where there is no test."),
+        typer.Option(
+            "--split", help="Split to test on: train, val, test or all. Default: test if it exists, else all."
+        ),
     ] = None,
     split_file: SplitFile = None,
     classes: NewClasses = None,
@@ -37,7 +39,7 @@ def evaluate(
 ) -> None:
     """Test a saved classifier on labelled images.
 
-    With --split test, data without a test split get the one that 'train' would draw.
+    If the data have no test split, --split test draws the same test split as 'train'.
     """
     from biomedcoop.api import evaluate as evaluate_classifier
     from biomedcoop.classifier import load

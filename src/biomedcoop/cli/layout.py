@@ -1,4 +1,4 @@
-"""Tables as lines of text. No character is left out at any width: a cell is divided at blanks, and a word never."""
+"""Layout of tables as lines of text. Cells are wrapped at blanks; words are never divided and never cut."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ GAP = "  "
 
 
 def lay_out(rows: Sequence[Sequence[str]], right: Sequence[bool], width: int) -> list[list[str]]:
-    """The lines of each row.
+    """Lay out rows as lines of text; returns the lines of each row.
 
-    Columns share the width. Where it is less than their longest words need, the lines are longer than it.
+    The columns share the width. Lines are longer than the width if the longest words of the columns need more room.
 
     Args:
-        rows: the cells of each row, the header's among them.
-        right: for each column whether its cells stand at its right edge.
-        width: of a line, in terminal cells.
+        rows: cells of each row, including the header.
+        right: True for each column that is aligned to the right.
+        width: width of a line, in terminal cells.
     """
     from rich.cells import cell_len
 
@@ -23,7 +23,7 @@ def lay_out(rows: Sequence[Sequence[str]], right: Sequence[bool], width: int) ->
     widths = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     wanted = [max(cell_len(" ".join(cell.split())) for cell in column) for column in columns]
     free = width - sum(widths) - len(GAP) * (len(columns) - 1)
-    for _ in range(free):  # the narrowest column that could use another cell gets it
+    for _ in range(free):  # each spare cell goes to the narrowest column that is too narrow for its text
         if growing := [i for i, have in enumerate(widths) if have < wanted[i]]:
             widths[min(growing, key=widths.__getitem__)] += 1
 

@@ -1,4 +1,4 @@
-"""The root command: options that all commands share, and what an error looks like."""
+"""The root command: options of all commands, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def options(
     """Few-shot classification of biomedical images on frozen vision-language models. Not a medical device."""
 
 
-# the class of every complaint of typer's about the command line; it moved between modules with typer's versions
+# base class of typer's errors about the command line; its module differs between versions of typer
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line on stderr and exit status 2."""
+    """Run a command; an error in the user's input prints one line on stderr and exits with status 2."""
     wait_passively()
     show_log()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name may be no UTF-8, and a terminal may know no Unicode
+    if isinstance(sys.stdout, io.TextIOWrapper):  # folder names may not be UTF-8, and some terminals lack Unicode
         sys.stdout.reconfigure(errors="backslashreplace")
-    # a job that is ended by a scheduler removes its temporary files as after Ctrl-C
+    # a job that a scheduler ends removes its temporary files, as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # what is damaged gets a line of our own
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # the package reports damaged images itself
     try:
         status = app(prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
@@ -86,9 +86,9 @@ def main() -> None:
 
 
 def complain(error: Any) -> NoReturn:
-    """A command line that cannot be understood, in one line."""
+    """Report a faulty command line in one line on stderr and exit with status 2."""
     text = error.format_message().strip()
-    if not text or "\n" in text:  # no command was named, and its help is the answer
+    if not text or "\n" in text:  # no command was given, so the text is the help page
         if text:
             print(text)
         sys.exit(2)
@@ -97,7 +97,7 @@ def complain(error: Any) -> NoReturn:
 
 
 def fail(message: str, error: BaseException) -> NoReturn:
-    """The line on stderr and exit status 2; the error itself under ``--debug``."""
+    """Print the message on stderr and exit with status 2; with ``--debug``, raise the error itself."""
     if "--debug" in sys.argv[1:]:
         raise error
     say(f"error: {' '.join(message.split())}")

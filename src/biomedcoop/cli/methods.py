@@ -1,4 +1,4 @@
-"""``biomedcoop methods``: what there is, and the settings of each."""
+"""``biomedcoop methods``: list the methods and show their settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
 
 @app.command("list")
 def list_methods(json: Json = False) -> None:
-    """All methods: what they need, what they can do, what is trained."""
+    """List all methods with their inputs, abilities and trained parameters."""
     from biomedcoop.methods import all_methods
 
     methods = all_methods()
@@ -44,9 +44,10 @@ def list_methods(json: Json = False) -> None:
 
 @app.command("show")
 def show_method(
-    name: Annotated[str, typer.Argument(help="e.g. biomedcoop", show_default=False)], json: Json = False
+    name: Annotated[str, typer.Argument(help="Name of the method, e.g. biomedcoop.", show_default=False)],
+    json: Json = False,
 ) -> None:
-    """One method: where it comes from, its settings, their published values, the values allowed, and their meaning."""
+    """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.methods import get_method
     from biomedcoop.methods.recipes import RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
@@ -56,11 +57,11 @@ def show_method(
     changed = {recipe: recipe_settings(recipe, method.name) for recipe in ("default", "fast")}
     if json:
         recipes = {f"recipe_{recipe}": values for recipe, values in changed.items()}
-        own = {
+        described = {
             key: {"default": one.default, "allowed": one.allowed, "meaning": one.meaning}
             for key, one in settings.items()
         }
-        print_json({**about(method), "settings": own, **recipes})
+        print_json({**about(method), "settings": described, **recipes})
         return
     from rich.table import Table
 
@@ -87,6 +88,6 @@ def show_method(
 
 
 def about(method: Any) -> dict[str, Any]:
-    """A method for machines."""
+    """The facts about a method as JSON values."""
     facts = {"name": method.name, "title": method.title, "paper": method.paper, "trained": method.parameters}
     return {**facts, **asdict(method.abilities)}

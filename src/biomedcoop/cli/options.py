@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from biomedcoop.tasks.request import TrainRequest
 
 
 def help_of(field: str) -> str:
-    """The help line of an option that is a field of the request."""
+    """The help line of an option, from the field of the request."""
     return str(next(f for f in dataclasses.fields(TrainRequest) if f.name == field).metadata["help"])
 
 
 Data = Annotated[str, typer.Option("--data", help=help_of("data"), show_default=False)]
 SplitFile = Annotated[Path | None, typer.Option("--split-file", help=help_of("split_file"))]
 OtherBackbone = Annotated[
-    str | None, typer.Option("--backbone", help="Name or folder of the backbone; by default the one the model names.")
+    str | None, typer.Option("--backbone", help="Name or folder of the backbone. Default: the name in the saved model.")
 ]
 NewClasses = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help="Classes to tell apart in place of the trained ones, separated by commas; one with a comma in double quotes. Needs no "
-        "image of them, and a method that can do it ('biomedcoop methods list').",
+        help="Class names that replace the trained classes, separated by commas. Put a name with a comma in double quotes. Needs a "
+        "method that can take new classes ('biomedcoop methods list').",
         show_default=False,
     ),
 ]
 NewPrompts = Annotated[
     str,
     typer.Option(
-        "--prompts", help="With --classes, for a method made of sentences alone: what 'train --prompts' takes."
+        "--prompts",
+        help="Sentences about the --classes, as for 'train --prompts'; only for a method without training images.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or a saved classifier.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or saved classifier.", show_default=False)]
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``biomedcoop predict``: probabilities for new images."""
+"""``biomedcoop predict``: predict class probabilities of new images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predict(
         typer.Option(
             "--keep",
             metavar="COLUMNS",
-            help="Columns of the tables to write beside each prediction: names separated by commas, or all.",
+            help="Columns of the input tables to copy to the output: names separated by commas, or 'all'.",
         ),
     ] = None,
     skip_bad: Annotated[
@@ -40,9 +40,9 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     json: Json = False,
 ) -> None:
-    """Predict new images: a probability for every class. Without --out, CSV on the terminal.
+    """Predict the probability of every class for new images. Without --out, print CSV.
 
-    Paths are written as the input gives them: those of a table as they stand there, relative to its folder.
+    The output repeats each path as it stands in the input. Paths in a table are relative to the folder of the table.
 
     Not a medical device.
     """
@@ -84,7 +84,7 @@ def predict(
         if out is not None:
             count = write_predictions(rows, columns, out, overwrite=overwrite)
         else:
-            # by way of a file: a bad image must not leave half a table on the terminal or in a pipe
+            # collected in a file first: a bad image must not leave half a table on the terminal or in a pipe
             with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
                 count = write_json(rows, file) if json else write_csv(rows, columns, file)
                 file.seek(0)

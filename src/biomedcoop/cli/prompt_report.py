@@ -1,4 +1,4 @@
-"""Reports of ``biomedcoop prompts check`` as lines of text."""
+"""Text output of ``biomedcoop prompts check``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_summary(reports: list[PromptReport]) -> None:
-    """One row for each file of the library."""
+    """Print one row for each file of the library."""
     from rich.table import Table
 
     table = Table("library:", "classes", "sentences", "words", "tokens")
@@ -38,7 +38,7 @@ def print_summary(reports: list[PromptReport]) -> None:
 
 
 def print_report(report: PromptReport) -> None:
-    """One row for each class, and what the backbone makes of the sentences."""
+    """Print one row for each class, and the findings of the backbone."""
     from rich.table import Table
     from rich.text import Text
 

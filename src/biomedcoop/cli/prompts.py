@@ -1,4 +1,4 @@
-"""``biomedcoop prompts``: the sentences that describe the classes: list, show, check, import or generate them."""
+"""``biomedcoop prompts``: list, show, check, import or generate sentences that describe the classes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,26 @@ Classes = Annotated[
     str | None,
     typer.Option(
         "--classes",
-        help="Class names, separated by commas; a name that holds a comma in double quotes.",
+        help="Class names, separated by commas. Put a name with a comma in double quotes.",
         show_default=False,
     ),
 ]
-Modality = Annotated[str | None, typer.Option("--modality", help="e.g. CT, ultrasound, histopathology.")]
-Organ = Annotated[str | None, typer.Option("--organ", help="e.g. kidney, breast.")]
+Modality = Annotated[
+    str | None, typer.Option("--modality", help="Modality of the images, e.g. CT, ultrasound, histopathology.")
+]
+Organ = Annotated[str | None, typer.Option("--organ", help="Organ in the images, e.g. kidney, breast.")]
 Out = Annotated[Path, typer.Option("--out", help="JSON file to write.", show_default=False)]
-Checked = Annotated[str, typer.Argument(help="A file, 'library:NAME', or 'library' for all of it.", show_default=False)]
+Checked = Annotated[
+    str,
+    typer.Argument(
+        help="File of sentences, 'library:NAME', or 'library' for all files of the library.", show_default=False
+    ),
+]
 
 
 @app.command("list")
 def list_prompts(json: Json = False) -> None:
-    """List the tasks of the shipped library, and the modalities that have templates."""
+    """List the tasks of the shipped library and the modalities with templates."""
     from biomedcoop.prompts.library import library, template_sets
 
     tasks = [
@@ -92,16 +99,16 @@ def check(
         str | None,
         typer.Option(
             "--data",
-            help="Images of the task, as for 'train --data'; the sentences are checked for its classes and on its images.",
+            help="Images of the task, as for 'train --data'. The sentences are checked for their classes and tested on them.",
         ),
     ] = None,
     classes: Classes = None,
     backbone: Annotated[
-        str, typer.Option("--backbone", help="Backbone that encodes the sentences; 'none' checks the text alone.")
+        str, typer.Option("--backbone", help="Backbone that encodes the sentences, or 'none' to check the text only.")
     ] = "mini",
     split: Annotated[
         str | None,
-        typer.Option("--split", help="Split of --data to test on; by default val, or train where there is no val."),
+        typer.Option("--split", help="Split of --data to test on. Default: val if it exists, else train."),
     ] = None,
     threshold: Annotated[
         float, typer.Option("--threshold", help="Threshold τ of the outlier test, in standard deviations.")
@@ -110,7 +117,7 @@ def check(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Check sentences. Exit status 1 if there is a problem that makes training with them wrong."""
+    """Check sentences. Exit status 1 if a problem makes training with them wrong."""
     from biomedcoop.api import check_prompts
     from biomedcoop.cli.prompt_report import print_report, print_summary
     from biomedcoop.data.readers.load import load_dataset
@@ -122,17 +129,19 @@ def check(
     if split is not None and data is None:
         raise UserError("--split names images of --data; give --data too")
     if source.partition(":")[0] == "templates":
-        raise UserError("templates say the same of every class, so nothing can be checked; name a file of sentences")
+        raise UserError(
+            "templates are the same for every class, so there is nothing to check; name a file of sentences"
+        )
     if not threshold > 0:
         raise UserError(f"--threshold {threshold}: must be above 0, e.g. 1.5")
     names = parse_classes(classes) if classes is not None else None
     dataset = load_dataset(data, split_file=split_file) if data is not None else None
     whole = source == "library" and dataset is None and names is None
     if source == "library" and not whole:
-        raise UserError("'library' means all its files; with --data or --classes name one of them, e.g. library:busi")
+        raise UserError("'library' means all its files; with --data or --classes name one file, e.g. library:busi")
     encoder: Backbone | str | None = None if backbone == "none" else backbone
     if encoder is not None and whole:
-        # loaded once for all files; for one file check_prompts loads it, after it has read the file
+        # loaded once for all files; for one file, check_prompts loads the backbone after it has read the file
         from biomedcoop.backbones import load_backbone
 
         encoder = load_backbone(backbone, device=device)
@@ -168,8 +177,8 @@ def import_prompts(
     source: Annotated[
         str,
         typer.Argument(
-            help="JSON, CSV (columns class, sentence), a folder of .txt files, or a Python file with a dict (FILE.py or "
-            "FILE.py:NAME; it is not run).",
+            help="JSON, CSV (columns class, sentence), folder of .txt files, or Python file with a dict (FILE.py or FILE.py:NAME). "
+            "Python files are read, not run.",
             show_default=False,
         ),
     ],
@@ -180,7 +189,7 @@ def import_prompts(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Convert sentences from another file or folder into a JSON file for 'train --prompts'."""
+    """Convert sentences from a file or folder into a JSON file for 'train --prompts'."""
     from biomedcoop.prompts.checks import check_sentences
     from biomedcoop.prompts.class_names import parse_classes
     from biomedcoop.prompts.writing import check_output, import_sentences

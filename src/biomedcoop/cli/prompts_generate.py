@@ -1,4 +1,4 @@
-"""``biomedcoop prompts generate``: sentences for new classes, written by a language model."""
+"""``biomedcoop prompts generate``: let a language model write sentences for new classes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ def generate_prompts(
         str,
         typer.Option(
             "--classes",
-            help="All classes of the task, separated by commas; a name that holds a comma in double quotes.",
+            help="All classes of the task, separated by commas. Put a name with a comma in double quotes.",
             show_default=False,
         ),
     ],
     modality: Annotated[
-        str, typer.Option("--modality", help="e.g. CT, ultrasound, histopathology.", show_default=False)
+        str,
+        typer.Option(
+            "--modality", help="Modality of the images, e.g. CT, ultrasound, histopathology.", show_default=False
+        ),
     ],
-    organ: Annotated[str, typer.Option("--organ", help="e.g. kidney, breast.", show_default=False)],
+    organ: Annotated[
+        str, typer.Option("--organ", help="Organ in the images, e.g. kidney, breast.", show_default=False)
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="JSON file to write; not needed with --dry-run.")] = None,
     n: Annotated[int, typer.Option("--n", help="Number of different sentences per class.")] = 50,
     model: Annotated[str, typer.Option("--model", help="Name of the language model at the endpoint.")] = "gpt-4.1-mini",
@@ -36,17 +41,18 @@ def generate_prompts(
         typer.Option("--base-url", envvar="OPENAI_BASE_URL", help="OpenAI-compatible endpoint, e.g. a local server."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Sampling temperature; by default the endpoint's own.")
+        float | None, typer.Option("--temperature", help="Sampling temperature. Default: the endpoint's own.")
     ] = None,
     per_minute: Annotated[
-        float, typer.Option("--per-minute", help="Largest number of requests a minute; 0 for no limit.")
+        float, typer.Option("--per-minute", help="Maximum number of requests per minute; 0 for no limit.")
     ] = 0.0,
-    timeout: Annotated[float, typer.Option("--timeout", help="Longest time for one answer, in seconds.")] = 120.0,
+    timeout: Annotated[float, typer.Option("--timeout", help="Maximum time for one answer, in seconds.")] = 120.0,
     retries: Annotated[
-        int, typer.Option("--retries", help="Further tries of a request after a rate limit or a broken connection.")
+        int, typer.Option("--retries", help="Number of retries after a rate limit or a broken connection.")
     ] = 6,
     price: Annotated[
-        str | None, typer.Option("--price", help="US dollars per million tokens, 'INPUT,OUTPUT', for the estimate.")
+        str | None,
+        typer.Option("--price", help="Price in US dollars per million tokens, 'INPUT,OUTPUT', for the estimate."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first request and the estimate; send nothing.")
@@ -55,10 +61,10 @@ def generate_prompts(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Let a language model write sentences for classes of your own. Only class names, modality and organ are sent.
+    """Let a language model write sentences for your own classes. Only class names, modality and organ are sent.
 
-    The key is read from the environment variable OPENAI_API_KEY; a local server needs none. Answers are kept in the cache folder:
-    after an interruption the same command goes on where it was, and a request that was answered is not sent again.
+    The environment variable OPENAI_API_KEY holds the key; a local server needs none. Answers are kept in the cache folder. After an
+    interruption, the same command continues and sends no answered request again.
     """
     from biomedcoop.output import cache_root
     from biomedcoop.prompts.class_names import parse_classes
@@ -94,7 +100,7 @@ def generate_prompts(
     check_output(out, overwrite)
     check_access(endpoint)
     cache = cache_root() / "prompts"
-    say(f"{about}; answers are kept in {cache} and none is asked for twice")
+    say(f"{about}; answers are kept in {cache}, so no request is sent twice")
     asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
     if asks and not typer.confirm("send them?", err=True):
         say("nothing was sent")
@@ -103,7 +109,7 @@ def generate_prompts(
         with progress_bar(quiet=json) as progress:
             table, provenance = generate(wanted, endpoint, cache, progress)
     except KeyboardInterrupt:
-        say("the answers so far are kept; the same command goes on from there")
+        say("the answers so far are kept; the same command continues from there")
         raise
     write_table(out, table, about_file(wanted, endpoint, provenance, __version__))
     dropped = sum(sum(request["dropped"].values()) for request in provenance["requests"])

@@ -1,4 +1,7 @@
-"""``biomedcoop train``: the main job. Its options are the fields of :class:`biomedcoop.tasks.request.TrainRequest`."""
+"""``biomedcoop train``: train and test a classifier.
+
+The options are the fields of :class:`biomedcoop.tasks.request.TrainRequest`.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,16 @@ from biomedcoop.cli.options import Json, Overwrite, parse_settings, split_list
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
 
-_TYPES: dict[str, Any] = {"shots": int, "seeds": int, "n_bootstrap": int, "repeat_shots": bool, "settings": list[str]}
-"""Options that are no text."""
 
-
-def train(ctx: typer.Context, **given: Any) -> None:
+def train(ctx: typer.Context, **values: Any) -> None:
     """Train a classifier on a few images per class, test it, and write model, metrics and report.
 
-    The test images are those of the data's test split, or a 30 % split drawn by class. Not a medical device.
+    The test images are the data's test split; if the data have none, 30 % of each class are drawn as test images. Not a medical
+    device.
     """
-    out, config, overwrite, json = (given.pop(name) for name in ("out", "config", "overwrite", "json"))
-    # defaults are the request's: those of a saved one, where there is one
-    options = {name: value for name, value in given.items() if _given(ctx, name)}
+    out, config, overwrite, json = (values.pop(name) for name in ("out", "config", "overwrite", "json"))
+    # only options on the command line count: the others come from the saved request or its defaults
+    options = {name: value for name, value in values.items() if _on_command_line(ctx, name)}
     if "settings" in options:
         options["settings"] = parse_settings(options["settings"])
     if "compare" in options:
@@ -58,36 +59,31 @@ def train(ctx: typer.Context, **given: Any) -> None:
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 
-def _given(ctx: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line."""
-    source = ctx.get_parameter_source(name)  # an enumeration of click's, which typer may carry within itself
+def _on_command_line(ctx: typer.Context, name: str) -> bool:
+    """Whether the user gave an option on the command line."""
+    source = ctx.get_parameter_source(name)  # an enumeration of click, of which typer may hold its own copy
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _signature() -> inspect.Signature:
-    """What typer reads: an option for each field of the request."""
+    """The signature from which typer makes the options: one for each field of the request."""
     fields = {field.name: field for field in dataclasses.fields(TrainRequest)}
     out = Annotated[Path | None, typer.Option("--out", help="Run folder to write.")]
-    words = "The run.json of an earlier run: its options are taken, with those given here over them."
+    words = "The run.json of an earlier run. Its options apply; options on the command line override them."
     config = Annotated[Path | None, typer.Option("--config", help=words)]
     options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, None), "config": (config, None)}
     for name, field in ((name, fields[field]) for name, field in TrainRequest.names().items()):
         default = None if field.default is dataclasses.MISSING else field.default
         if isinstance(default, tuple):
             (default,) = default
-        kind = _TYPES.get(field.name, str)
+        kind = field.metadata["kind"]
         option = typer.Option(
             "--" + (field.metadata["flag"] or field.name.replace("_", "-")), help=field.metadata["help"]
         )
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
     options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
     parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=annotation,
-            default=inspect.Parameter.empty if default is ... else default,
-        )
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         for name, (annotation, default) in options.items()
     ]
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)

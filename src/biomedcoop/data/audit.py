@@ -1,4 +1,4 @@
-"""Reads every image of a dataset once and reports what would make training wrong, and what is worth knowing."""
+"""Audit of a dataset: read every image once and report problems that make training wrong, and warnings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import ImageError
 
 SMALL_EDGE = 32
-"""Images with a shorter edge (pixels) hold little that a 224-pixel encoder could see."""
+"""Edge in pixels below which an image has too little detail for a 224-pixel encoder."""
 
 LONG_RATIO = 4
-"""Beyond this aspect ratio the centre crop sees less than a quarter of the image."""
+"""Aspect ratio above which the centre crop shows less than a quarter of the image."""
 
 _BLOCK = 256  # images in flight: keeps memory constant in the number of images
 
@@ -36,19 +36,21 @@ class Duplicates:
 
 @dataclass
 class AuditReport:
-    """What `check_dataset` found.
+    """The findings of `check_dataset`.
 
     Attributes:
         counts: images per class in each split, ``counts[split][class name]``.
         unreadable: (key, reason) of each image that cannot be used: missing, truncated, oversized, not an image.
         duplicates: sets of images with the same content.
-        crossing_groups: group -> the splits that it appears in, where it is more than one.
-        short_classes: class -> training images, where they are fewer than the shots asked for.
+        crossing_groups: group -> its splits, for groups in more than one split.
+        short_classes: class -> number of training images, for classes with fewer images than the requested shots.
         modes: images per stored pixel mode ("L", "RGB", "I;16", …).
         smallest, largest: size (width, height) in pixels of the images with the fewest and the most pixels.
         small_images, elongated_images, several_frames, one_colour: numbers of images.
-        guessed_depths: images by the bits that their largest value decided, where nothing states them; 0: their own range.
-        problems: a sentence for each thing that makes training wrong; ``warnings``: for what is only worth knowing.
+        guessed_depths: bit depth -> number of images, for images whose depth was guessed from their largest value; 0 stands for
+            images scaled by their own range.
+        problems: findings that make training wrong, a sentence each.
+        warnings: other findings, a sentence each.
     """
 
     name: str
@@ -71,9 +73,9 @@ class AuditReport:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain lists, dicts, numbers and text, ready for JSON."""
+        """The report as plain JSON values."""
         content = dict(vars(self))
-        content["duplicates"] = [vars(found) for found in self.duplicates]
+        content["duplicates"] = [vars(copies) for copies in self.duplicates]
         return _plain(content)  # type: ignore[no-any-return]
 
 
@@ -97,12 +99,12 @@ def check_dataset(
 
     Args:
         source, split_file: as for `load_dataset`.
-        shots: training images per class that a run will ask for.
-        progress: called with (images done, images in all).
-        for_training: False for images that a classifier is only tested on; ``shots`` has no say then.
+        shots: training images per class of the planned training.
+        progress: called with (images done, images in total).
+        for_training: False for test data; ``shots`` is then ignored.
 
     Raises:
-        UserError: the dataset cannot be read at all (see `load_dataset`); what concerns single images is in the report.
+        UserError: the dataset cannot be read at all (see `load_dataset`); faults of single images are in the report.
     """
     data = read_dataset(source, split_file=split_file, for_training=for_training)
     report = AuditReport(
@@ -135,7 +137,7 @@ def check_dataset(
 
 
 def _look(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Looked]:
-    """What is to be known of each image in order, decoded in a few threads (Pillow decodes outside the interpreter lock)."""
+    """The facts about each image, in order; a few threads decode, because Pillow releases the interpreter lock."""
 
     def look(index: int) -> _Looked:
         try:

@@ -43,7 +43,7 @@ class CatalogueEntry:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Every name the dataset goes by, the most telling first."""
+        """Every name of the dataset, the most specific first."""
         return (self.name, self.folder, *self.aliases)
 
 
@@ -53,12 +53,12 @@ def entries() -> tuple[CatalogueEntry, ...]:
 
 
 def find(name: str, class_names: Sequence[str] | None = None) -> CatalogueEntry | None:
-    """The entry that goes by ``name`` (name, folder or alias; case, ``-``, ``_`` and space make no difference).
+    """The entry with this name, folder or alias; case, ``-``, ``_`` and space make no difference.
 
     Args:
         name: e.g. "busi", "HAM10000", "covid_cxr3".
-        class_names: when given, they must all be classes of the entry: a folder that happens to be called "retina" but
-            holds other classes is not the benchmark's RETINA.
+        class_names: if not None, all of them must be classes of the entry: a folder called "retina" with other classes is not
+            the benchmark dataset RETINA.
     """
     wanted = _fold(name)
     for entry in _entries():

@@ -23,13 +23,13 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images of one classification task. One made by hand is checked as one that was read.
+    """Labelled images of one classification task. The constructor checks all attributes, as the readers do.
 
-    Lists do where arrays and tuples are named here, and file names as text where paths are.
+    It also accepts lists instead of arrays and tuples, and text instead of paths.
 
     Attributes:
-        name: short name, e.g. the folder's; looked up in the catalogue of benchmark datasets.
-        class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for data to test on.
+        name: short name, e.g. that of the folder; it is looked up in the catalogue of benchmark datasets.
+        class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for testing.
         images: N images: paths, files' bytes, Pillow images, arrays [H, W] or [H, W, 3], or one array [N, H, W] or [N, H, W, 3].
         keys: N unique names, relative to ``root`` ("train/cyst/1.png"), or "train[7]" for arrays; written to JSON.
         labels: int64 [N], values 0..C-1.
@@ -37,11 +37,11 @@ class Dataset:
         groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None. An empty string,
             or a missing value, means that the image belongs to no group.
         root: folder that ``keys`` are relative to, or None for arrays.
-        simulated: True if the images were drawn by a program.
-        notes: what a user should be told about how the data were read, a sentence each.
+        simulated: True if a program drew the images.
+        notes: notes for the user on how the data were read, a sentence each.
 
     Raises:
-        UserError: an attribute is of the wrong type or length, or holds a value that cannot be.
+        UserError: an attribute has the wrong type or length, or holds an invalid value.
     """
 
     name: str
@@ -88,14 +88,14 @@ class Dataset:
         """Positions of the images of ``split`` in file order.
 
         Raises:
-            UserError: it is none of train, val and test.
+            UserError: ``split`` is not train, val or test.
         """
         if split not in SPLITS:
             raise UserError(f"no split {split!r}; choose train, val or test")
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def select(self, indices: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | Sequence[int]) -> Dataset:
-        """The same task with only the images at ``indices``, in that order (repeats allowed), or those of a mask."""
+        """The same task with only the images at ``indices``, in that order, or the images of a mask; repeats are allowed."""
         index = np.asarray(indices)
         index = np.arange(len(self))[index] if index.dtype == np.bool_ else index.astype(np.int64)
         selected = copy.copy(self)  # checked already, and keys may repeat here
@@ -178,7 +178,7 @@ def _groups(given: Any, where: str) -> npt.NDArray[np.str_] | None:
 
 
 def _group(given: Any, what: str) -> str:
-    """One spelling of a group: a missing value, in any spelling, is empty, and 12.0 is 12."""
+    """A group in its normal spelling: any missing value becomes empty, and 12.0 becomes 12."""
     value = given.as_py() if hasattr(given, "as_py") else given.item() if hasattr(given, "item") else given
     if _is_missing(value) or (isinstance(value, str) and is_missing(value.strip())):
         return ""
@@ -188,7 +188,7 @@ def _group(given: Any, what: str) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, and what pandas has for them: they do not equal themselves, or will not say."""
+    """Whether a value is None, NaN or a missing value of pandas; such values are not equal to themselves, or cannot be compared."""
     if value is None:
         return True
     try:
@@ -233,7 +233,7 @@ def _path(given: Any, what: str) -> Path:
 
 
 def _kind(value: Any) -> str:
-    """ "a float", "an int", "None": what something is, for a message."""
+    """The type of a value in a message: "a float", "an int", "None"."""
     if value is None:
         return "None"
     name = type(value).__name__
@@ -241,7 +241,11 @@ def _kind(value: Any) -> str:
 
 
 def check_dataset(data: object) -> Dataset:
-    """The dataset itself, or an error that says what to give."""
+    """Return the dataset itself.
+
+    Raises:
+        UserError: ``data`` is not a dataset.
+    """
     if isinstance(data, (str, os.PathLike)):
         raise UserError(f"data={os.fspath(data)!r} is a path or a name; give load_dataset({os.fspath(data)!r})")
     if not isinstance(data, Dataset):

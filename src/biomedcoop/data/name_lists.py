@@ -1,4 +1,4 @@
-"""Names in one text, separated by commas: class names or columns, as options of the command line give them."""
+"""Lists of class names or columns as comma-separated text, the form of command-line options."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from biomedcoop.data.tables.csv_text import split_line
 
 
 def split_names(text: str) -> list[str]:
-    """'cyst, "stone, large"' -> ["cyst", "stone, large"]: a name with a comma stands in double quotes."""
+    """Split comma-separated names; a name with a comma is in double quotes: 'cyst, "stone, large"' -> ["cyst", "stone, large"]."""
     return [name for word in split_line(" ".join(text.split())) if (name := clean_class_name(word))]
 
 
 def join_names(names: Sequence[str]) -> str:
-    """What `split_names` takes apart again."""
+    """Join names to the text from which `split_names` recovers them."""
     quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
     return ", ".join(quoted)

@@ -1,4 +1,4 @@
-"""Class names: how a prompt says them, and when two of them are the same."""
+"""Class names: their form in prompts, and their comparison."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _LOOK_ALIKES = str.maketrans(  # letters of the Cyrillic and Greek alphabets tha
 
 
 def clean_class_name(name: str) -> str:
-    """A class name as a prompt says it: one Unicode form (NFC), nothing invisible, ``_`` as space, single spaces."""
+    """A class name in its form for prompts: Unicode form NFC, no invisible characters, ``_`` as space, single spaces."""
     seen = (c for c in name if unicodedata.category(c) != "Cf" or _SEEN_FORMATS.match(c))
     # composed last: what is invisible may stand between a letter and its accent
     return unicodedata.normalize("NFC", " ".join(_UNSEEN.sub("", "".join(seen)).replace("_", " ").split()))
 
 
 def fold(name: str) -> str:
-    """What two spellings of one class have in common: case, Unicode forms, ``_`` and a hyphen between words make no difference.
+    """The comparison key of a class name: two spellings of one class have the same key.
 
-    A hyphen that is a sign stays: "HER2" and "HER2-" are two classes, "1" and "-1" are too.
+    Case, Unicode forms, ``_`` and hyphens between words make no difference. A hyphen as a sign counts: "HER2" and "HER2-" are two
+    classes, and so are "1" and "-1".
     """
     text = unicodedata.normalize("NFKC", clean_class_name(name).translate(_DASHES)).translate(_DASHES).casefold()
     text = re.sub(f"[{_JOINERS}]", "", text)
@@ -41,7 +42,7 @@ def fold(name: str) -> str:
 
 
 def difference(one: str, other: str) -> str:
-    """In what two spellings of one name differ, to be put into a message: "they differ only in case"."""
+    """The difference of two spellings of one name, as part of a message: "they differ only in case"."""
     if one == other:
         return "they are spelled alike"
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
@@ -60,7 +61,7 @@ def difference(one: str, other: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8: a file's name on Linux is bytes, which may be of another encoding."""
+    """Whether a name can be written as UTF-8; file names on Linux are bytes and may have another encoding."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -69,14 +70,14 @@ def is_text(name: str) -> bool:
 
 
 def check_class_names(class_names: Sequence[str], where: object, for_training: bool = True) -> tuple[str, ...]:
-    """The names in the form in which they are kept.
+    """Check class names and return them in their form for prompts.
 
     Args:
-        where: the data, for messages.
-        for_training: two names are needed then; else one is enough.
+        where: name of the data in messages.
+        for_training: True requires at least two names; False requires one.
 
     Raises:
-        UserError: too few, one that is empty or no text, or two that are the same by :func:`fold`.
+        UserError: there are too few names, a name is empty or not UTF-8, or two names are the same by :func:`fold`.
     """
     if not class_names:
         raise UserError(f"{where}: there is no class; name every class")
@@ -98,7 +99,7 @@ def check_class_names(class_names: Sequence[str], where: object, for_training: b
 
 
 def same_class(where: object, one: str, other: str) -> UserError:
-    """The error for two classes that bear one name."""
+    """The error for two classes with the same name."""
     return UserError(
         f"{where}: the class names {one!r} and {other!r} are the same; rename one ({difference(one, other)})"
     )

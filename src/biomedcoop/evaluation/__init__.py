@@ -1,1 +1,1 @@
-"""How good answers are: metrics with bootstrap intervals, and studies that compare conditions on the same images."""
+"""Evaluation: metrics with bootstrap intervals, checks of sentences, and studies that compare conditions on the same images."""

@@ -1,8 +1,8 @@
 """Percentile bootstrap over test images, or over groups of them (patients).
 
 Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. A resampled test set is kept as weights (how
-often each image was drawn), so that every metric is a weighted sum and all resamples are computed at once. Of the
-cluster bootstrap only the drawing differs: whole groups are drawn, since images of one patient are not independent.
+often each image was drawn), so that every metric is a weighted sum and all resamples are computed at once. The cluster
+bootstrap draws whole groups instead of images, because images of one patient are not independent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from biomedcoop.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Groups = Sequence[str | None] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
-"""Of each image the group it belongs to; an empty or missing one means that the image belongs to none."""
+"""The group of each image; an empty or missing value means that the image belongs to no group."""
 
 LEVEL = 0.95
 _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
@@ -29,8 +29,8 @@ _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies o
 class Estimate:
     """A value with its 95 % interval.
 
-    All three are None where the value is not defined (a class without images); ``low`` and ``high`` alone are None where
-    the value rests on one image or one group: resampling one thing says nothing about others.
+    All three are None if the value is not defined (a class without images). Only ``low`` and ``high`` are None if the value comes
+    from one image or one group: resampling a single unit says nothing about other units.
     """
 
     value: float | None
@@ -41,13 +41,13 @@ class Estimate:
     def of(cls, value: float, samples: Floats, units: int | None = None) -> Estimate:
         """``value`` with the percentile interval of its resampled values.
 
-        Resamples in which the value is not defined (NaN) are left out. The interval is widened to hold the value where
-        needed, which happens to the calibration error: repeating images adds noise, and noise only adds to it.
+        Resamples in which the value is not defined (NaN) are left out. The interval is widened to contain the value if
+        needed. This happens with the calibration error: repeated images add noise, and noise can only increase this error.
 
         Args:
-            value: the value on the images as they are, or NaN.
-            samples: float [n_bootstrap], the value on each resample, or NaN.
-            units: images, or groups, that the value rests on; one alone has no interval.
+            value: value on the original images, or NaN.
+            samples: float [n_bootstrap], value on each resample, or NaN.
+            units: number of images or groups behind the value; a value of one unit has no interval.
         """
         defined = samples[~np.isnan(samples)]
         if np.isnan(value) or not len(defined):
@@ -59,17 +59,17 @@ class Estimate:
 
 
 def resampling_units(n: int, groups: Groups | None = None) -> npt.NDArray[np.int64]:
-    """The number of the unit that each image is drawn with: its group, or where it has none the image itself.
+    """The resampling unit of each image: its group, or the image itself if it has no group.
 
     Args:
-        n: images N.
+        n: number N of images.
         groups: [N] group of each image, or None.
 
     Returns:
         int64 [N], 0..units-1.
 
     Raises:
-        UserError: not one group per image.
+        UserError: the number of groups differs from the number of images.
     """
     if groups is None:
         return np.arange(n)
@@ -82,7 +82,7 @@ def resampling_units(n: int, groups: Groups | None = None) -> npt.NDArray[np.int
 
 
 def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
-    """Refuse, before long work, numbers that a bootstrap cannot use.
+    """Check the arguments of a bootstrap before long work.
 
     Raises:
         UserError: ``n_bootstrap`` is not a whole number of at least 1, or ``seed`` not one of at least 0.
@@ -96,17 +96,17 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
     """Draw ``n_bootstrap`` test sets with replacement, in blocks that bound the memory.
 
     Args:
-        n: images N.
-        n_bootstrap: resamples to draw.
-        seed: of a generator local to this call.
-        groups: [N] group of each image; whole groups are then drawn, as many as there are. An image whose group is empty
-            is a group of its own.
+        n: number N of images.
+        n_bootstrap: number of resamples.
+        seed: random seed of a generator local to this call.
+        groups: [N] group of each image; a resample then draws as many whole groups as there are. An image without a group
+            is its own group.
 
     Yields:
-        float64 [N, b], how often each image is in each of b resamples; the b sum to ``n_bootstrap``.
+        float64 [N, b], count of each image in each of b resamples; the b of all blocks sum to ``n_bootstrap``.
 
     Raises:
-        UserError: ``n_bootstrap`` below 1, or not one group per image.
+        UserError: ``n_bootstrap`` is below 1, or the number of groups differs from the number of images.
     """
     check_bootstrap(n_bootstrap, seed)
     unit = resampling_units(n, groups)
@@ -131,21 +131,21 @@ def paired_difference(
 ) -> Estimate:
     """Accuracy of method a minus that of method b on the same images, resampled together.
 
-    Images are hard or easy for both methods alike, so this interval is narrower, and fairer, than comparing the two
-    methods' own intervals.
+    A hard image is often hard for both methods, so the paired interval is narrower and fairer than a comparison of the two
+    separate intervals.
 
     Args:
-        correct_a: bool [N], which images method a answers correctly.
+        correct_a: bool [N], True for images that method a classifies correctly.
         correct_b: bool [N], the same for method b, in the same order.
-        seed: of the resampling.
-        n_bootstrap: resamples.
+        seed: random seed of the resampling.
+        n_bootstrap: number of resamples.
         groups: [N] group of each image, for a cluster bootstrap.
 
     Returns:
-        The difference, -1..1, positive where a is better; of one image or one group without an interval.
+        The difference, -1..1, positive if a is better. One image or one group gives no interval.
 
     Raises:
-        UserError: no images, or the two differ in length.
+        UserError: there are no images, or the arguments differ in length.
     """
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape or not len(a):

@@ -1,4 +1,4 @@
-"""What must be said beside intervals that come from few groups."""
+"""Cautions about test results: few groups, and classes without test images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from biomedcoop.evaluation.metrics import Metrics
 
 FEW_GROUPS = 10
-"""Percentile intervals from fewer groups are too narrow to be taken at their word."""
+"""Number of groups below which percentile intervals are too narrow to be trusted."""
 
 
 def group_cautions(metrics: Metrics) -> Iterator[str]:
-    """A sentence about the test images as a whole, and one about classes that few groups show."""
+    """Cautions about few groups, one for all test images and one for single classes."""
     if metrics.n_groups is None:
         return
     if metrics.n_groups == 1:
@@ -31,9 +31,9 @@ def group_cautions(metrics: Metrics) -> Iterator[str]:
 
 
 def class_cautions(metrics: Metrics) -> Iterator[str]:
-    """A sentence about classes that no test image shows."""
+    """A caution about classes without a test image."""
     if absent := [c.name for c in metrics.classes if not c.support]:
         yield (
-            f"No test image shows {', '.join(absent)}: these classes have no sensitivity and no AUROC, and no part in the "
-            "means over classes."
+            f"No test image shows {', '.join(absent)}: these classes have no sensitivity and no AUROC, and the means over "
+            "classes leave them out."
         )

@@ -1,4 +1,4 @@
-"""What is wrong with the sentences of a task: in the text, to a backbone, on labelled images."""
+"""Check the sentences of a task: their text, their features in a backbone, and their accuracy on labelled images."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def check_prompts(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> PromptReport:
-    """Look for what is wrong with the sentences of a task: in the text, to a backbone, on labelled images.
+    """Check the sentences of a task: their text, their features in a backbone, and their accuracy on labelled images.
 
     Args:
         source: "library:NAME" or a path; see :func:`biomedcoop.prompts.sources.read_table`.
-        data: images of the task; its classes must have sentences, and the sentence ensemble is tested on them.
-        class_names: the task's classes, where there is no ``data``; by default the source's own.
-        backbone: None for the text alone.
-        split: of ``data``; by default "val", or "train" where that is empty. Test images are never a default.
+        data: images of the task. Their classes must have sentences, and the sentence ensemble is tested on the images.
+        class_names: classes of the task, if there is no ``data``; by default those of the source.
+        backbone: backbone that encodes the sentences, or its name or folder; None to check the text only.
+        split: split of ``data`` to test on; by default "val", or "train" if there is no "val". "test" is never a default.
         threshold: τ of the statistics-based selection, in standard deviations.
-        device: where the backbone runs, when it is given by name.
-        progress: told how far the work is.
+        device: device of a backbone that is given by name.
+        progress: called with the state of the work.
 
     Raises:
         UserError: the source, the data or the backbone cannot be used.
@@ -70,7 +70,7 @@ def check_prompts(
     if report.missing:
         way = ways_to_get(wanted, *(modality_and_organ(data) if data is not None else ()))
         report.problems.append(f"no sentences for {', '.join(report.missing)}; {way}")
-    report.warnings += [f"'{own}' takes the sentences of '{theirs}'" for own, theirs in matched.nearly.items()]
+    report.warnings += [f"'{name}' uses the sentences of '{near}'" for name, near in matched.nearly.items()]
     if line := uneven(by_class):
         report.warnings.append(line)
     for fault in report.faults:
@@ -117,7 +117,7 @@ def _test_prompts(
     threshold: float,
     progress: Progress | None,
 ) -> None:
-    """The sentence ensemble on labelled images, beside the class name alone, and what the selection drops there."""
+    """Test the sentence ensemble and the class name alone on labelled images, and find the sentences that the selection drops."""
     import torch
 
     from biomedcoop.features.images import encode_images
@@ -125,7 +125,7 @@ def _test_prompts(
     split = split or ("val" if data.counts("val").any() else "train")
     accuracy: dict[str, dict[str, Any]] = {}
     for label, method in (("sentences", "zero-shot-ensemble"), ("class name", "zero-shot")):
-        # what is to be said of the sentences stands in the report already
+        # the notes of the plan are not issued: the report holds all findings on the sentences
         plan = plan_fit(FitRequest(data=data, method=method, shots=1, prompts=os.fspath(source)), data)
         (classifier,) = fit_plan(plan, backbone)
         metrics = evaluate(classifier, data, split, progress=progress)

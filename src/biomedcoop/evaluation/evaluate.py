@@ -1,4 +1,4 @@
-"""A classifier on labelled images."""
+"""Test a classifier on labelled images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from biomedcoop.progress import Progress, counting
 def predict_dataset(
     classifier: Classifier, data: Dataset, progress: Progress | None = None, tally: Tally | None = None
 ) -> npt.NDArray[np.float32]:
-    """Probabilities float32 [N, C] for a dataset's images, with features from the store.
+    """Predict probabilities float32 [N, C] of a dataset's images; known features come from the feature store.
 
     Args:
-        tally: counts what is worth a word about the images.
+        progress: called with the state of the work.
+        tally: counts unusual images, such as those of one colour.
     """
     from biomedcoop.features.images import encode_images
 
@@ -40,18 +41,19 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Metrics:
-    """Metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
+    """Compute the metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
 
-    Classes are matched by name, and only those of the images evaluated need to be known: one class is enough. What cannot be
-    measured on these images is None. A warning says what flatters the numbers: images that were used to train the classifier,
-    groups on both sides of the split, intervals that few groups make.
+    Classes are matched by name. The classifier must know only the classes of the evaluated images; one class is enough. A metric
+    that these images cannot give is None. Warnings tell of reasons for too good results: images that trained the classifier, and
+    groups with images on both sides of the split. They also tell of intervals from few groups.
 
     Args:
         split: "train", "val", "test" or "all".
-        n_bootstrap, seed: of the bootstrap.
+        n_bootstrap, seed: number of resamples and random seed of the bootstrap.
+        progress: called with the state of the work.
 
     Raises:
-        UserError: the split is empty, or an image is of a class that the classifier does not know.
+        UserError: the split is empty, or an image has a class that the classifier does not know.
 
     Example:
         >>> import biomedcoop as bc
@@ -78,7 +80,7 @@ def evaluate(
 
 
 def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Dataset, npt.NDArray[np.int64], list[str]]:
-    """The images of a split, their labels in the classifier's numbering, and what was assumed."""
+    """The images of a split, their labels as positions in the classifier's classes, and notes on assumptions."""
     if split not in ("train", "val", "test", "all"):
         raise UserError(f"no split '{split}'; choose train, val, test or all")
     part = data if split == "all" else data.part(split)
@@ -88,14 +90,14 @@ def _test_part(classifier: Classifier, data: Dataset, split: str) -> tuple[Datas
 
 
 def _seen_before(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[str]:
-    """What the classifier saw of the images that it is tested on."""
+    """Notes on test images and groups that the classifier saw in training."""
     known = set(classifier.facts.get("training_images", ()))
     if not known:
         return []
     notes = []
     if seen := sum(digest(image) in known for image in part.images):
         notes.append(
-            f"{seen} of the {len(part)} images evaluated were used to train this classifier; the numbers flatter it."
+            f"{seen} of the {len(part)} evaluated images were used to train this classifier; the results look better than they are."
         )
     if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
         notes += map(str, group_leaks(data, split, ["train", "val"] if split == "test" else ["train"]))

@@ -1,4 +1,4 @@
-"""Intervals of shares and of means: Wilson's, Student's t over datasets, and the bootstrap of several columns at once."""
+"""Intervals of shares and means: Wilson, Student's t over datasets, and the bootstrap of several columns together."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ N_BOOTSTRAP = 1000
 
 
 def wilson(share: float, n: int) -> Estimate:
-    """Share of n independent images with its 95 % interval, which has a width even where all or none are right.
+    """Share of n independent images with its 95 % interval; the interval has a width even for a share of 0 or 1.
 
     Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
 
     Args:
-        share: of the images that are right, 0..1; rounded to whole images.
-        n: images.
+        share: share of correct images, 0..1; rounded to whole images.
+        n: number of images.
     """
     from scipy.stats import binomtest
 
-    found = binomtest(round(share * n), n).proportion_ci(LEVEL, method="wilson")
-    return Estimate(share, min(float(found.low), share), max(float(found.high), share))
+    interval = binomtest(round(share * n), n).proportion_ci(LEVEL, method="wilson")
+    return Estimate(share, min(float(interval.low), share), max(float(interval.high), share))
 
 
 def student(values: Sequence[float]) -> Estimate:
-    """Mean of independent values with the 95 % interval of Student's t; one value alone has none."""
+    """Mean of independent values with the 95 % interval of Student's t; a single value has no interval."""
     from scipy.stats import t
 
     middle, n = float(np.mean(values)), len(values)
@@ -40,15 +40,15 @@ def student(values: Sequence[float]) -> Estimate:
 def bootstrap_means(
     scores: Mapping[str, Floats], seed: int, groups: Groups | None = None
 ) -> tuple[dict[str, Estimate], dict[str, Floats]]:
-    """Mean of each column with its 95 % bootstrap interval; all columns see the same resamples.
+    """Mean of each column with its 95 % bootstrap interval; all columns use the same resamples.
 
     Args:
-        scores: values of N images by the name of the column, [N].
-        seed: of the resampling.
+        scores: column name -> values of N images, [N].
+        seed: random seed of the resampling.
         groups: [N] group of each image; whole groups are then resampled.
 
     Returns:
-        The estimates, and the resampled means behind each interval, [N_BOOTSTRAP].
+        The estimates, and the resampled means of each column, [N_BOOTSTRAP].
     """
     table = np.stack(list(scores.values()), axis=1)  # [N, K]
     blocks = [w.T @ table / w.sum(0)[:, None] for w in resampled_weights(len(table), N_BOOTSTRAP, seed, groups)]
@@ -57,14 +57,17 @@ def bootstrap_means(
 
 
 def share_or_bootstrap(estimate: Estimate, n: int, groups: Groups | None = None) -> Estimate:
-    """The estimate of a share, with Wilson's interval where all or none of n images are right.
+    """The estimate of a share, with Wilson's interval if the share is 0 or 1, because then all resamples are equal.
 
-    Every resample is the same there. Groups count in place of images.
+    Args:
+        estimate: share with its bootstrap interval.
+        n: number of images.
+        groups: group of each image; Wilson's interval then counts groups instead of images.
     """
     units = int(resampling_units(n, groups).max()) + 1
     return wilson(estimate.value, units) if estimate.value in (0.0, 1.0) else estimate
 
 
 def mean_of(values: Sequence[float], samples: Sequence[Floats]) -> Estimate:
-    """Mean of several datasets' values; the interval from the mean of their resamples, which are independent."""
+    """Mean over datasets; its interval comes from the means of the datasets' independent resamples."""
     return Estimate.of(float(np.mean(values)), np.mean(samples, axis=0))

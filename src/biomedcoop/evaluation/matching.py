@@ -1,4 +1,4 @@
-"""Labels of test data in a classifier's numbering: classes are matched by what they are called."""
+"""Match the classes of test data to the classes of a classifier by name."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from biomedcoop.errors import UserError
 
 
 def labels_of(data: Dataset, known: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """The labels of ``data`` as positions in ``known``, and what was assumed.
+    """The labels of ``data`` as positions in ``known``, and notes on assumptions.
 
-    Only classes that have images need to be known. Case, Unicode forms, ``_`` and hyphens between words make no difference.
-    Labels that are numbers without names ("class 0", "class 1", …) mean the classifier's classes in order, or those that are
-    called by these numbers.
+    Only classes with images must be known. Case, Unicode forms, ``_`` and hyphens between words make no difference. Labels that
+    are numbers without names ("class 0", "class 1", …) mean the classifier's classes in order, or the classes whose names are
+    these numbers.
 
     Args:
-        data: the images to be tested on.
-        known: the classifier's class names.
+        data: test images.
+        known: class names of the classifier.
 
     Raises:
-        UserError: an image is of a class that is not known.
+        UserError: an image has a class that is not known.
     """
     match = _by_number if _only_numbered(data.class_names) and not _only_numbered(known) else _by_name
     number, notes = match(data, known, np.unique(data.labels).tolist())
@@ -36,15 +36,15 @@ def _by_name(data: Dataset, known: Sequence[str], present: Sequence[int]) -> tup
     number = {}
     for label in present:
         name = data.class_names[label]
-        found = position.get(name, position.get(fold(name)))
-        if found is None:
+        matched = position.get(name, position.get(fold(name)))
+        if matched is None:
             raise UserError(f"{data.name} has the class '{name}', {_way_out(known)}")
-        number[label] = found
+        number[label] = matched
     return number, []
 
 
 def _by_number(data: Dataset, known: Sequence[str], present: Sequence[int]) -> tuple[dict[int, int], list[str]]:
-    # classes may be called "1", "2", "3", as grades are: a number then means its name and not its place
+    # classes such as grades may be called "1", "2", "3": a number then means the name, not the position
     places = list(known) if any(name.isdecimal() for name in known) else [str(k) for k in range(len(known))]
     for label in present:
         if str(label) not in places:
@@ -53,14 +53,14 @@ def _by_number(data: Dataset, known: Sequence[str], present: Sequence[int]) -> t
                 f"({', '.join(known)}); correct the label, or give the data class names"
             )
     number = {label: places.index(str(label)) for label in present}
-    meant = ", ".join(f"{label} as '{known[k]}'" for label, k in number.items())
+    pairs = ", ".join(f"{label} as '{known[k]}'" for label, k in number.items())
     return number, [
-        f"The labels of {data.name} are numbers without names; they were read as the classifier's: {meant}."
+        f"The labels of {data.name} are numbers without names; they were read as classes of the classifier: {pairs}."
     ]
 
 
 def _only_numbered(class_names: Sequence[str]) -> bool:
-    """Are these the names that readers give to classes whose labels are numbers without names?"""
+    """Whether all names are of the form that readers give to number labels without names."""
     return all(name == f"class {k}" for k, name in enumerate(class_names))
 
 
@@ -71,6 +71,6 @@ def _way_out(known: Sequence[str]) -> str:
             "train again with class names"
         )
     return (
-        f"the classifier knows: {', '.join(known)}; rename the class, train on this dataset, or see 'for_classes' (--classes) "
-        "for a method that can take new classes"
+        f"the classifier knows: {', '.join(known)}; rename the class, train on this dataset, or use 'for_classes' (--classes) "
+        "with a method that can take new classes"
     )

@@ -1,6 +1,6 @@
-"""How good predicted probabilities are: every number with a 95 % bootstrap interval.
+"""Metrics of predicted probabilities, each with a 95 % bootstrap interval.
 
-Each metric is written once, for weighted images: weights of one give the value, bootstrap weights give its interval.
+Each metric is defined once, for weighted images: weights of one give the value, bootstrap weights give its interval.
 Calibration error: Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3, with 15 equal-width bins
 of the top probability, each open below and closed above.
 """
@@ -31,54 +31,54 @@ CLASS_TITLES = {
     "precision": "precision",
     "auroc": "AUROC",
 }
-"""The estimates that `Metrics` and `ClassMetrics` hold, and what tables call them, in their order. A metric is written in this file
-alone: its title here, its field below, its weighted form in :func:`_weighted`."""
+"""The estimates of `Metrics` and `ClassMetrics` with their titles in tables, in order. A metric needs three entries in this file:
+its title here, its field below, and its weighted form in :func:`_weighted`."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest. Undefined values (no test image of the class, never predicted) are None."""
+    """Metrics of one class against the rest; an undefined value (no test image of the class, never predicted) is None."""
 
     name: str
     support: int
     """Test images of this class."""
     sensitivity: Estimate
-    """Share of this class's images that are recognised (recall)."""
+    """Share of this class's images that are predicted as this class (recall)."""
     specificity: Estimate
-    """Share of the other classes' images that are not taken for this class."""
+    """Share of the other classes' images that are not predicted as this class."""
     precision: Estimate
-    """Share of the images called this class that are of it."""
+    """Share of the images predicted as this class that belong to it."""
     auroc: Estimate
     """Probability that an image of this class gets a higher score for it than another image; ties count half."""
     n_groups: int | None = None
-    """Groups that this class's test images come from, or None where images were resampled."""
+    """Number of groups of this class's test images, or None if images were resampled."""
 
 
 @dataclass(frozen=True)
 class Metrics:
     """The metrics of one method on N test images of C classes; shares are 0..1.
 
-    Balanced accuracy and AUROC average over the classes that have test images; macro-F1 does as well, as
+    Balanced accuracy, AUROC and macro-F1 are means over the classes with test images. Macro-F1 equals
     ``sklearn.metrics.f1_score(average="macro", labels=<the true labels that occur>)``.
     """
 
     n_images: int
     n_groups: int | None
-    """Groups that were resampled as a whole (an image without a group is one), or None where images were."""
+    """Number of resampled groups (an image without a group counts as one), or None if images were resampled."""
     n_bootstrap: int
     seed: int
     accuracy: Estimate
     balanced_accuracy: Estimate
     macro_f1: Estimate
     auroc: Estimate
-    """One-versus-rest, the mean over classes."""
+    """Mean over classes of the one-versus-rest AUROC."""
     calibration_error: Estimate
     """Expected calibration error, 15 equal-width bins of the top probability."""
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """[C][C] images: rows are true classes, columns predicted ones."""
+    """[C][C] numbers of images: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
-    """[C][C] the same as shares of each row."""
+    """[C][C] the confusion matrix as shares of each row."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class Metrics:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            UserError: entries are missing or unknown.
+            UserError: an entry is missing or unknown.
         """
         try:
             read = dict(values)
@@ -120,19 +120,19 @@ def score(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """Score predicted probabilities against true labels.
+    """Compute the metrics of predicted probabilities against true labels.
 
     Args:
-        probabilities: float32 [N, C]; rows sum to 1 (tolerance 1e-3). The answer is the first maximum.
+        probabilities: float32 [N, C]; rows sum to 1 (tolerance 1e-3). The predicted class is the first maximum.
         labels: int64 [N], 0..C-1.
         class_names: C names.
-        groups: [N] group of each image (patient, lesion): intervals then resample groups, not images. An image whose group
-            is empty is a group of its own.
-        n_bootstrap: resamples that the intervals are taken from.
-        seed: of the resampling; the same seed gives the same bits.
+        groups: [N] group of each image (patient, lesion); intervals then resample groups instead of images. An image without
+            a group is its own group.
+        n_bootstrap: number of resamples for each interval.
+        seed: random seed of the resampling; equal seeds give bit-identical results.
 
     Raises:
-        UserError: no images, shapes that do not fit, labels out of range, or rows that are no probabilities.
+        UserError: there are no images, shapes do not match, a label is out of range, or a row is not a probability distribution.
     """
     p, y = _checked(probabilities, labels, len(class_names))
     n, c = p.shape
@@ -184,14 +184,14 @@ def score(
 
 
 def majority_probabilities(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
-    """What always answering the largest class of the *test* split predicts: the row that every method must beat.
+    """Probabilities of the baseline that always predicts the largest class of the *test* split.
 
-    The training images cannot name that class (a few-shot sample has equally many of each), and the largest test class
-    is the best that any constant answer can reach, hence the hardest such row. The first class wins a tie.
+    A few-shot sample has equally many images of each class, so it cannot name the largest class. The largest test class gives
+    the best accuracy of any constant prediction, hence the hardest such baseline. The first class wins a tie.
 
     Args:
-        labels: int64 [N], the labels of the images that are tested.
-        n_classes: C.
+        labels: int64 [N], labels of the test images.
+        n_classes: number C of classes.
 
     Returns:
         float32 [N, C], one-hot, the same in each row.
@@ -224,7 +224,7 @@ def _checked(probabilities: npt.ArrayLike, labels: npt.ArrayLike, c: int) -> tup
 
 
 def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
-    """All metrics for weights [N, b]; resamples are the last dimension of each result. NaN: not defined."""
+    """All metrics for weights [N, b]; the last dimension of each result is the resample. NaN means not defined."""
     c = p.shape[1]
     answer, top = p.argmax(axis=1), p.max(axis=1)
     total = weights.sum(axis=0)  # [b]
@@ -250,7 +250,7 @@ def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str,
 
 
 def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """Weighted Mann-Whitney statistic: for each positive, the negatives below it and half of those level with it."""
+    """Weighted Mann-Whitney statistic: each positive counts the negatives with lower scores and half of those with equal scores."""
     negatives = np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
     below, up_to = (np.searchsorted(scores[negatives], scores[positive], side=s) for s in ("left", "right"))
@@ -277,7 +277,7 @@ def _ratio(a: Floats, b: Floats) -> Floats:
 
 
 def _mean(values: Floats) -> Floats:
-    """Mean over classes [C, b] -> [b], leaving out undefined ones."""
+    """Mean over classes, [C, b] -> [b]; undefined values are left out."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 

@@ -1,5 +1,8 @@
-"""What a backbone makes of the sentences of a task: classes it can hardly tell apart, sentences unlike their class, and what the
-statistics-based selection of BiomedCoOp would drop. Pure functions of features, and the report they go into."""
+"""Findings about sentences from their features, and the report that holds them.
+
+Pure functions find classes that a backbone can hardly distinguish, sentences unlike their class, and sentences that the
+statistics-based selection of BiomedCoOp would drop.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ from biomedcoop.methods.selection import select_sentences, sentence_scores, z_sc
 from biomedcoop.prompts.checks import Fault
 
 CLOSE = 0.95
-"""Class embeddings with a higher cosine are told apart by few images."""
+"""Cosine of class embeddings above which few images can distinguish the classes."""
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """The sentence of a class that is least like the others of it.
+    """The least typical sentence of a class.
 
     Attributes:
-        z: its cosine to the class's mean embedding, standardised within the class.
-        beyond: sentences of the class whose z is below -τ.
+        z: cosine of the sentence with the class's mean embedding, standardised within the class.
+        beyond: number of sentences of the class whose z is below -τ.
     """
 
     class_name: str
@@ -36,20 +39,23 @@ class Outlier:
 
 @dataclass
 class PromptReport:
-    """What :func:`biomedcoop.api.check_prompts` found.
+    """The findings of :func:`biomedcoop.api.check_prompts`.
 
     Attributes:
-        counts: sentences per class.
-        missing: classes of the task without sentences; ``unused``: classes of the source that the task lacks.
-        faults: of the text itself.
-        words: fewest and most words of a sentence; ``tokens``: most tokens of one, to the backbone.
+        counts: number of sentences per class.
+        missing: classes of the task without sentences.
+        unused: classes of the source that the task lacks.
+        faults: faults of the text itself.
+        words: smallest and largest number of words in a sentence.
+        tokens: largest number of tokens in a sentence, as the backbone counts them.
         cut: (class, sentence, tokens) of sentences longer than the backbone's context.
         closest: (class, class, cosine) of class embeddings, the closest first.
-        outliers: one per class.
-        accuracy: of the sentence ensemble ("sentences") and of "a photo of a {}." ("class name") on labelled images, with
-            intervals and per-class recall; None without images.
+        outliers: the least typical sentence of each class.
+        accuracy: accuracy of the sentence ensemble ("sentences") and of "a photo of a {}." ("class name") on labelled images,
+            with intervals and per-class recall; None without images.
         dropped: sentence indices that the selection drops for all classes on these images; None without images.
-        problems: a line for each thing that makes training wrong; ``warnings``: for what is only worth knowing.
+        problems: findings that make training wrong, one line each.
+        warnings: other findings, one line each.
     """
 
     source: str
@@ -70,12 +76,12 @@ class PromptReport:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and text, ready for JSON."""
+        """The report as plain JSON values."""
         return asdict(self)
 
 
 def class_means(by_class: Mapping[str, Tensor]) -> Tensor:
-    """Unit-norm mean [C, E] of each class's unit-norm sentence features [P, E]: what the ensemble and SCCM use."""
+    """Unit-norm mean [C, E] of each class's unit-norm sentence features [P, E], as in the sentence ensemble and in SCCM."""
     return F.normalize(torch.stack([F.normalize(f, dim=-1).mean(0) for f in by_class.values()]), dim=-1)
 
 
@@ -95,24 +101,25 @@ def outliers(by_class: Mapping[str, Sequence[str]], features: Mapping[str, Tenso
     """The least typical sentence of each class.
 
     Args:
-        by_class: sentences of each class; ``features``: their raw features [P, E].
+        by_class: sentences of each class.
+        features: raw features [P, E] of these sentences.
         threshold: τ, in standard deviations.
     """
-    found = []
+    least_typical = []
     for (name, sentences), mean in zip(by_class.items(), class_means(features), strict=True):
         z = z_scores(F.normalize(features[name], dim=-1) @ mean)
         worst = int(z.argmin())
-        found.append(Outlier(name, sentences[worst], float(z[worst]), int((z < -threshold).sum())))
-    return found
+        least_typical.append(Outlier(name, sentences[worst], float(z[worst]), int((z < -threshold).sum())))
+    return least_typical
 
 
 def dropped_by_selection(image_features: Tensor, sentence_features: Tensor, threshold: float) -> list[int]:
     """Sentence indices that BiomedCoOp's statistics-based selection drops, for all classes at once.
 
     Args:
-        image_features: raw, [N, E]; all of them are taken for one batch.
-        sentence_features: raw, [C, P, E].
-        threshold: τ.
+        image_features: raw image features [N, E]; all of them form one batch.
+        sentence_features: raw sentence features [C, P, E].
+        threshold: τ, in standard deviations.
     """
     similarities = torch.einsum(
         "ne,cpe->ncp", F.normalize(image_features, dim=-1), F.normalize(sentence_features, dim=-1)

@@ -1,4 +1,4 @@
-"""Adaptation methods: one file each, found by themselves."""
+"""Adaptation methods: each file of this folder defines one and registers it."""
 
 from biomedcoop.methods.base import Abilities, Method, Task, all_methods, get_method, register
 

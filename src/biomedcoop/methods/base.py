@@ -1,8 +1,8 @@
-"""What an adaptation method is: settings, abilities, a fit over R runs at once, and how its state turns features into logits.
+"""The contract of an adaptation method: its settings and abilities, a fit of R runs together, and logits from features.
 
-A method is one file in this folder that defines a subclass of :class:`Method` and registers an instance with :func:`register`.
-It sees a :class:`Task`: features and labels of the few labelled images, never a test image. Trainable state carries a leading
-*runs* dimension R, so that seeds of one setting share every pass of the text encoder.
+A method is one file in this folder that defines a subclass of :class:`Method` and registers it with :func:`register`. A method sees
+a :class:`Task`: features and labels of the few labelled images, never a test image. Trainable tensors have a leading *runs*
+dimension R, so that the seeds of one setting share every pass of the text encoder.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]
-"""What a fitted method is: named tensors, among them all that ``logits`` needs."""
+"""Tensors of a fitted method, by name; they include all inputs of ``logits`` except the features."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, a few words)."""
+"""Callback with (steps done, steps in total, a short description)."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may see.
+    """The input of a method.
 
     Attributes:
         backbone: the frozen model.
         class_names: C names.
-        features: raw image features of the support images of each run, [R, N·V, E]; the V views of an image stand together.
-        labels: their classes, int64 [R, N·V].
+        features: raw image features of the support images of each run, [R, N·V, E]; the V views of an image are adjacent.
+        labels: classes of these rows, int64 [R, N·V].
         sentence_features: raw text features of P sentences per class, [C, P, E]; None unless the method uses sentences.
         val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method needs them.
-        views: number V of views of each support image: 1 for the centre crop, else random crops.
-        per_epoch: view e is for epoch e, rather than any for any.
+        views: number V of views of each support image: 1 for the centre crop, more for random crops.
+        per_epoch: True if view e is for epoch e; else a view is drawn at each step.
     """
 
     backbone: Backbone
@@ -67,15 +67,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a method can do and what it needs.
+    """Abilities and needs of a method.
 
     Attributes:
-        uses_images: learns from labelled images.
-        uses_sentences: reads sentences about each class.
-        retargets: its result can be given other classes, without images of them.
-        needs_validation: chooses something on validation images.
-        needs_all_views: takes all views of all support images at once, so it has no epochs with views of their own.
-        prompts_per_image: has prompts of its own for each image, so the text tower runs in every prediction.
+        uses_images: the method learns from labelled images.
+        uses_sentences: the method reads sentences about each class.
+        retargets: a fitted state can be changed to other classes, without images of them.
+        needs_validation: the method chooses a value on validation images.
+        needs_all_views: the method uses all views of all support images at once, so views cannot belong to epochs.
+        prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
     """
 
     uses_images: bool
@@ -90,13 +90,14 @@ class Method(ABC):
     """One adaptation method.
 
     Attributes:
-        name: as the user writes it.
-        title: name as in the paper.
-        paper: where it comes from.
-        settings_type: a frozen dataclass of :func:`biomedcoop.methods.settings.setting`; its defaults are the published values.
+        name: name of the method for the user.
+        title: name in the paper.
+        paper: reference of the paper.
+        settings_type: frozen dataclass with fields of :func:`biomedcoop.methods.settings.setting`; its defaults are the published
+            values.
         abilities: see :class:`Abilities`.
-        parameters: what is trained, and how many numbers that is, in a few words.
-        crops: how its random views are cut, as published.
+        parameters: short description of the trained parameters and their number.
+        crops: random crops for its views, as published.
     """
 
     name: ClassVar[str]
@@ -109,72 +110,72 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
-        """Fit R runs together and return the state of each; ``seeds[r]`` decides what is drawn in run r."""
+        """Fit R runs together and return the state of each; ``seeds[r]`` is the random seed of run r."""
 
     def step_macs(self, task: Task, settings: Any) -> int:
-        """Multiply-adds of one training step of one run, roughly: they decide how many cores share its operations.
+        """Approximate multiply-adds of one training step of one run; they decide how many cores share its operations.
 
-        Those of a method that learns from features alone are few; one that runs the text tower says how many.
+        A method that runs the text tower returns their number; 0 is right for a method that learns from features alone.
         """
         return 0
 
     def threads(self, task: Task, settings: Any) -> int:
-        """Threads that share an operation of a fit of all runs of a task; what it learns can depend on them in the last bits."""
+        """Number of threads that share an operation of a fit; the last bits of the result can depend on it."""
         if task.backbone.device.type != "cpu":
             return torch_cores()
         runs = len(task.labels)
         return threads_for(runs * self.step_macs(task, settings), runs)
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
-        """Raw image features [N, E] -> logits [N, C]; here s · f · tᵀ with unit-norm f and class embeddings t."""
+        """Compute logits [N, C] from raw image features [N, E]; by default s · f · tᵀ with unit-norm f and class embeddings t."""
         return state["logit_scale"] * F.normalize(features, dim=-1) @ state["class_embeddings"].T
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:
-        """The state for other classes: those of ``task``, of which a method that can do this needs no image.
+        """The state for the classes of ``task``; a method with this ability needs no image of them.
 
         Raises:
-            UserError: the method, or what it was trained with, cannot do it.
+            UserError: the method, or its settings at training, do not allow new classes.
         """
         able = ", ".join(name for name, method in all_methods().items() if method.abilities.retargets)
         raise UserError(
-            f"method {self.name} cannot take new classes, it learned these from images; methods that can: {able}"
+            f"method {self.name} cannot take new classes, because it learns classes from images; methods that can: {able}"
         )
 
-    def settings(self, given: Mapping[str, Any], recipe: str = "paper", dataset: str | None = None) -> Any:
-        """Defaults, then what the recipe changes, then what the user gave: the later wins.
+    def settings(self, single: Mapping[str, Any], recipe: str = "paper", dataset: str | None = None) -> Any:
+        """Resolve the settings: the recipe overrides the defaults, and single settings override the recipe.
 
         Args:
-            given: single settings, values of the right type or strings.
+            single: single settings of the user, as values of the right type or strings.
             recipe: a key of :data:`biomedcoop.methods.recipes.RECIPES`.
-            dataset: name of the benchmark dataset in the catalogue, if it is one.
+            dataset: name of the benchmark dataset in the catalogue, or None.
 
         Raises:
             UserError: an unknown recipe or setting, or a value that cannot be used.
         """
         if recipe not in RECIPES:
             raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
-        return make_settings(self.name, self.settings_type, {**recipe_settings(recipe, self.name, dataset), **given})
+        return make_settings(self.name, self.settings_type, {**recipe_settings(recipe, self.name, dataset), **single})
 
 
 _REGISTRY: dict[str, Method] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Class decorator that makes a method known by its name."""
+    """Class decorator that registers a method under its name."""
     for attribute in ("name", "title", "paper", "settings_type", "abilities", "parameters"):
         if not hasattr(method, attribute):
-            raise TypeError(f"method {method.__name__} does not say its '{attribute}'")
+            raise TypeError(f"method {method.__name__} does not define '{attribute}'")
     if method.name in _REGISTRY:
         raise TypeError(f"two methods are called '{method.name}'")
     if not dataclasses.is_dataclass(method.settings_type):
-        raise TypeError(f"settings_type of '{method.name}' is no dataclass")
+        raise TypeError(f"settings_type of '{method.name}' is not a dataclass")
     declared(method.settings_type)
     _REGISTRY[method.name] = method()
     return method
 
 
 def all_methods() -> dict[str, Method]:
-    """Every method by name; the files of this folder are found by themselves."""
+    """Every method by name; all files of this folder are imported."""
     package = importlib.import_module("biomedcoop.methods")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"biomedcoop.methods.{module.name}")
@@ -182,7 +183,11 @@ def all_methods() -> dict[str, Method]:
 
 
 def get_method(name: str) -> Method:
-    """The method called ``name``; near matches are offered if there is none."""
+    """The method called ``name``.
+
+    Raises:
+        UserError: there is no such method; the message offers near names.
+    """
     methods = all_methods()
     if name not in methods:
         near = difflib.get_close_matches(name, methods, n=2)

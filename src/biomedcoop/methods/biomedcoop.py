@@ -4,8 +4,8 @@ Context vectors in front of the class name are learned on a frozen backbone with
 
     loss = CE + λ1 · SCCM + λ2 · KDSP
 
-- SCCM: mean over C·E elements of (t_c − m_c)², t_c the class embedding, m_c the unit-norm mean of the class's sentence embeddings;
-- KDSP: KL(p_teacher ‖ p), the teacher made of the sentences that survive the statistics-based selection on this batch.
+- SCCM: mean over C·E elements of (t_c − m_c)²; t_c is the class embedding, m_c the unit-norm mean of its sentence embeddings.
+- KDSP: KL(p_teacher ‖ p); the teacher uses the sentences that the statistics-based selection keeps on this batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROWS_PER_PART = 1024
 
 @dataclass(frozen=True)
 class BiomedCoOpSettings(ContextSettings):
-    """Settings of :class:`ContextSettings`, and those of the two further losses."""
+    """Settings of :class:`ContextSettings` and of the losses SCCM and KDSP."""
 
     batch_size: int = 4
     lr: float = 0.0025
@@ -52,7 +52,7 @@ class BiomedCoOp(ContextMethod):
         batch, scale = batch_of(task), task.backbone.logit_scale
         teacher = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
         mean = F.normalize(teacher.mean(1), dim=-1)  # [C, E]
-        scores = torch.cat(  # [R, N·V, P]; in parts, as a view for each epoch makes many rows
+        scores = torch.cat(  # [R, N·V, P]; in parts, because a view for each epoch makes many rows
             [
                 sentence_scores(scale * torch.einsum("rne,cpe->rncp", F.normalize(part, dim=-1), teacher))
                 for part in torch.split(task.features, ROWS_PER_PART, dim=1)

@@ -1,4 +1,4 @@
-"""Class embeddings from text, and the state of a method that is made of them."""
+"""Class embeddings from text, and the state of a text-based method."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str) -> Tensor:
-    """Unit-norm text features [C, E] of a template with the class names in it, without gradient.
+    """Unit-norm text features [C, E] of a template filled with the class names, without gradient.
 
     Raises:
-        UserError: a text is longer than the backbone reads; cut, two names might be the same.
+        UserError: a text is longer than the backbone's context; two truncated names might be the same.
     """
     texts = [template.replace("{}", name) for name in class_names]
     for name, tokens in zip(class_names, backbone.token_counts(texts), strict=True):
@@ -32,7 +32,7 @@ def template_embeddings(backbone: Backbone, class_names: Sequence[str], template
 
 
 def text_state(backbone: Backbone, class_embeddings: Tensor, **more: Tensor) -> State:
-    """State of a text-based method: unit-norm class embeddings [C, E], the scale, and what else belongs to it."""
+    """State of a text-based method: unit-norm class embeddings [C, E], the logit scale, and further tensors."""
     return {
         "class_embeddings": F.normalize(class_embeddings.detach().float(), dim=-1).cpu(),
         "logit_scale": torch.tensor(backbone.logit_scale),

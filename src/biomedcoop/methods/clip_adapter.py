@@ -1,6 +1,6 @@
 """CLIP-Adapter (Gao et al., IJCV 2024, arXiv 2110.04544).
 
-Two layers on the image feature, mixed with the feature itself; the text side stays that of zero-shot.
+Two layers adapt the image feature, and the result is mixed with the feature itself; the text side is that of zero-shot.
 
     f' = α · relu(W₂ relu(W₁ f)) + (1 − α) · f;   logits = s · f' · tᵀ
 """
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CLIPAdapterSettings:
-    """The two layers and their training."""
+    """Settings of the two layers and their training."""
 
     ratio: float = setting(0.5, "α, share of the adapted feature in the mixture", least=0, most=1)
-    reduction: int = setting(4, "the hidden layer has 1/reduction of the width of an image feature", least=1)
+    reduction: int = setting(4, "divisor: the hidden layer has 1/reduction of the width of an image feature", least=1)
     template: str = class_template("text of each class")
     epochs: int = setting(20, "passes over the training images", least=1)
-    batch_size: int = setting(32, "images of a training step", least=1)
+    batch_size: int = setting(32, "images in a training step", least=1)
     lr: float = setting(
-        0.01, "peak of the learning rate of SGD without momentum; see ``rates`` for its schedule", above=0
+        0.01, "peak of the learning rate, which follows a cosine over the steps; SGD has no momentum", above=0
     )
 
 
@@ -90,7 +90,7 @@ class CLIPAdapter(Method):
 
 
 def adapt(f: Tensor, weight1: Tensor, weight2: Tensor, ratio: float) -> Tensor:
-    """Unit-norm features [R, N, E] -> adapted features, which are not normalised again."""
+    """Adapt unit-norm features [R, N, E]; the result has the same shape and is not normalised again."""
     hidden = (f @ weight1.transpose(1, 2)).relu()
     return ratio * (hidden @ weight2.transpose(1, 2)).relu() + (1 - ratio) * f
 
@@ -120,9 +120,9 @@ def initial_adapter(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
 
 
 def rates(epochs: int, peak: float) -> Iterator[float]:
-    """Learning rate of every *iteration*: 1e-5 once, then a cosine of half period ``epochs`` that goes on, up and down.
+    """Learning rate of every *iteration*: 1e-5 once, then an endless cosine with a half period of ``epochs`` iterations.
 
-    As published: a schedule made for epochs was stepped at every batch.
+    The published code does the same: it steps a schedule meant for epochs at every batch.
     """
     yield WARMUP_LR
     k = 0

@@ -1,7 +1,7 @@
 """CoCoOp: conditional context optimisation (Zhou et al., CVPR 2022, arXiv 2203.05557).
 
-A small network turns an image's feature into one vector that is added to every context vector, so each image meets
-prompts of its own. The price: the text tower runs once for every image and class, in training and in prediction.
+A small network turns an image feature into one vector that is added to every context vector, so that each image has its own
+prompts. The text tower therefore runs once for every image and class, in training and in prediction.
 
     ctx(f) = ctx + W₂ relu(W₁ f + b₁) + b₂
 """
@@ -50,12 +50,12 @@ LEARNED = ("context", *NETWORK)
 
 @dataclass(frozen=True)
 class CoCoOpSettings(ContextSettings):
-    """Settings of :class:`ContextSettings`, and that of the network."""
+    """Settings of :class:`ContextSettings` and of the network."""
 
     epochs: int = 10
     batch_size: int = 1
     lr: float = 0.001
-    reduction: int = setting(16, "the hidden layer has 1/reduction of the width of an image feature", least=1)
+    reduction: int = setting(16, "divisor: the hidden layer has 1/reduction of the width of an image feature", least=1)
 
 
 @register
@@ -91,13 +91,13 @@ class CoCoOp(Method):
             on_step=reporter(progress, steps),
             recordable=settings.text_dropout == 0,
         )
-        return [cocoop_state(prompts, own) for own in zip(*parameters, strict=True)]
+        return [cocoop_state(prompts, learned) for learned in zip(*parameters, strict=True)]
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         device = backbone.device
-        own = {key: value.to(device) for key, value in state.items()}
-        f = F.normalize(features, dim=-1).to(device, own["context"].dtype)
-        fixed, slots, mask = (own[key] for key in ("prompts.fixed", "prompts.slots", "prompts.mask"))
+        state = {key: value.to(device) for key, value in state.items()}
+        f = F.normalize(features, dim=-1).to(device, state["context"].dtype)
+        fixed, slots, mask = (state[key] for key in ("prompts.fixed", "prompts.slots", "prompts.mask"))
         if not len(f):
             return features.new_zeros(0, len(fixed))
         rows = []
@@ -105,10 +105,10 @@ class CoCoOp(Method):
         macs = texts * fixed.shape[1] * backbone.text_macs_per_token
         with torch_threads(threads_for(macs)):
             for part in torch.split(f, max(1, TEXTS_PER_PASS // len(fixed))):
-                bias = conditional(part[None], [own[key][None] for key in NETWORK])[0]  # [B, D]
-                context = own["context"] + bias.view(len(part), *(1,) * (own["context"].dim() - 1), -1)
+                bias = conditional(part[None], [state[key][None] for key in NETWORK])[0]  # [B, D]
+                context = state["context"] + bias.view(len(part), *(1,) * (state["context"].dim() - 1), -1)
                 t = F.normalize(encode_prompts(backbone, fixed, slots, mask.bool(), context), dim=-1)  # [B, C, E]
-                rows.append(own["logit_scale"] * (t @ part[:, :, None])[..., 0])
+                rows.append(state["logit_scale"] * (t @ part[:, :, None])[..., 0])
         return torch.cat(rows).to(features.device)
 
     def retarget(self, state: State, task: Task, settings: CoCoOpSettings) -> State:
@@ -117,7 +117,7 @@ class CoCoOp(Method):
 
 
 def cocoop_state(prompts: ClassPrompts, learned: Sequence[Tensor]) -> State:
-    """Context and network of one run, with the prompts, so that predicting needs no tokenizer."""
+    """State of one run: context, network and prompts, so that prediction needs no tokenizer."""
     fixed = {
         "logit_scale": torch.tensor(prompts.backbone.logit_scale),
         "prompts.fixed": prompts.fixed,
@@ -131,7 +131,7 @@ def cocoop_state(prompts: ClassPrompts, learned: Sequence[Tensor]) -> State:
 
 
 def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) -> list[Tensor]:
-    """Weights of the two layers for each run, drawn as ``torch.nn.Linear`` does: [R, H, E], [R, H], [R, D, H], [R, D]."""
+    """Initial weights of the two layers of each run, drawn as by ``torch.nn.Linear``: [R, H, E], [R, H], [R, D, H], [R, D]."""
     e, d = backbone.embed_dim, backbone.token_dim
     h = max(1, e // reduction)
     runs = []
@@ -143,11 +143,11 @@ def initial_network(backbone: Backbone, reduction: int, seeds: Sequence[int]) ->
                 for shape, inputs in (((h, e), e), ((h,), e), ((d, h), h), ((d,), h))
             ]
         )
-    return [torch.stack(own).to(backbone.device, backbone.learning_dtype) for own in zip(*runs, strict=True)]
+    return [torch.stack(drawn).to(backbone.device, backbone.learning_dtype) for drawn in zip(*runs, strict=True)]
 
 
 def conditional(f: Tensor, network: Sequence[Tensor]) -> Tensor:
-    """Unit-norm features [R, B, E] and the network of each run -> what is added to the context, [R, B, D]."""
+    """Vectors [R, B, D] to add to the context, from unit-norm features [R, B, E] and the network of each run."""
     w1, b1, w2, b2 = network
     hidden = (f @ w1.transpose(1, 2) + b1[:, None]).relu()
     return hidden @ w2.transpose(1, 2) + b2[:, None]
@@ -164,8 +164,8 @@ def cocoop_losses(
     def losses(index: Tensor) -> Tensor:
         f, y = batch(index)  # [R, B, E], [R, B]
         bias = conditional(f, network)  # [R, B, D]
-        own = context[:, None] + bias.view(*bias.shape[:2], *(1,) * (context.dim() - 2), -1)  # [R, B, (C,) M, D]
-        t = F.normalize(prompts.encode(own.flatten(0, 1), drop), dim=-1)  # [R·B, C, E]
+        per_image = context[:, None] + bias.view(*bias.shape[:2], *(1,) * (context.dim() - 2), -1)  # [R, B, (C,) M, D]
+        t = F.normalize(prompts.encode(per_image.flatten(0, 1), drop), dim=-1)  # [R·B, C, E]
         t = t.view(*index.shape, *t.shape[1:])
         log_p = (scale * (t @ f[..., None])[..., 0]).log_softmax(-1)  # [R, B, C]
         return cross_entropy(log_p, y)[:, None]
@@ -176,7 +176,7 @@ def cocoop_losses(
 def say_how_long(
     task: Task, settings: CoCoOpSettings, losses: Losses, parameters: Sequence[Tensor], steps: int
 ) -> None:
-    """One line before training: what a step takes here, times the steps; and what an image to be classified will take."""
+    """Log the expected time of the training and of predictions, measured on a training step."""
     size = min(settings.batch_size, task.n_images)
     first = torch.arange(size, device=task.labels.device).repeat(len(task.labels), 1)
     seconds = 0.0
@@ -185,7 +185,7 @@ def say_how_long(
         gradient, *_ = torch.autograd.grad(losses(first).sum(), parameters)
         gradient.sum().item()  # a device may still be at work
         seconds = time.perf_counter() - start
-    per_image = seconds / first.numel() / 3  # forward alone; the way back costs twice that
+    per_image = seconds / first.numel() / 3  # forward pass only; the backward pass takes twice as long
     _log.info(
         "cocoop runs the text tower for every image and class: training will take about %s, and predicting %s per 100 images",
         _duration(seconds * steps),

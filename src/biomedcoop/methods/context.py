@@ -1,7 +1,7 @@
 """Learned context vectors around the class name (CoOp, Zhou et al. 2022, arXiv 2109.01134), for R runs at once.
 
-What the context-learning methods share: settings, the prompts with their learned vectors, the training, and new class names.
-A method of this kind adds its losses.
+The context-learning methods share the code of this module: settings, prompts with learned vectors, training, and new class names.
+Each of these methods adds its losses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEXTS_PER_PASS = 256
-"""Most prompts of one pass of the text tower; more are encoded in turn, so that memory stays bounded."""
+"""Maximum number of prompts in one pass of the text tower; several passes encode more prompts, so that memory stays bounded."""
 
 MANY_PASSES = 30
-"""Minimum number of passes for which prepacking the text tower pays off: it takes as long as two or three and saves a tenth."""
+"""Minimum number of passes for which prepacking the text tower pays off; it takes as long as two or three passes and saves a tenth
+of each."""
 
 RANDOM_STD = 0.02
 
@@ -38,46 +39,46 @@ class ContextSettings:
     n_context: int = setting(4, "number M of learned vectors", least=1)
     context_init: str = setting(
         "words",
-        "start of the vectors: token embeddings of context_words, or normal with standard deviation 0.02",
+        "initial vectors: words (token embeddings of context_words) or random (normal with standard deviation 0.02)",
         choices=("words", "random"),
     )
     context_words: str = setting(
-        "a photo of a", "initial words; where they have fewer than n_context tokens, random vectors stand before them"
+        "a photo of a", "initial words; random vectors precede them if they have fewer than n_context tokens"
     )
     class_position: str = setting(
         "end",
-        "place of the class name: behind the context, in its middle or before it",
+        "place of the class name: after the context, in its middle or before it",
         choices=("end", "middle", "front"),
     )
-    class_specific: bool = setting(False, "a context for each class; such a classifier cannot be given new classes")
+    class_specific: bool = setting(False, "separate context for each class; new classes are then impossible")
     text_dropout: float = setting(
         0.0,
-        "dropout of the text tower in training; 0.1 repeats what the published trainer of BiomedCoOp does by accident",
+        "dropout of the text tower in training; 0.1 reproduces the published trainer of BiomedCoOp, which applies it by accident",
         least=0,
         below=1,
     )
     epochs: int = setting(100, "passes over the training images", least=1)
-    batch_size: int = setting(32, "images of a training step", least=1)
+    batch_size: int = setting(32, "images in a training step", least=1)
     lr: float = setting(0.002, "peak of the learning rate, which follows a cosine over the epochs", above=0)
     momentum: float = setting(0.9, "momentum of SGD", least=0, most=1)
     weight_decay: float = setting(5e-4, "weight decay of SGD", least=0, most=1)
-    warmup_epochs: int = setting(1, "first epochs, with a learning rate of 1e-5", least=0)
-    max_norm: float = setting(0.0, "length to which a longer gradient is shortened; 0 for no limit", least=0)
+    warmup_epochs: int = setting(1, "number of first epochs with a learning rate of 1e-5", least=0)
+    max_norm: float = setting(0.0, "maximum norm of the gradient; 0 for no limit", least=0)
 
 
 class ClassPrompts:
-    """Token embeddings of "<context> <class name>." for C classes, with a place for each of the M learned vectors.
+    """Token embeddings of "<context> <class name>." for C classes, with a slot for each of the M learned vectors.
 
-    With the name at the end: [CLS] · M vectors · name tokens · "." · [SEP]; in the middle, half of the vectors stand behind
-    the name; in front, all of them. Rows are padded to the longest of the C prompts.
+    With the name at the end, a prompt is [CLS] · M vectors · name tokens · "." · [SEP]. With the name in the middle, half of the
+    vectors follow the name; with the name in front, all of them. Rows are padded to the longest of the C prompts.
 
     Attributes:
-        fixed: embeddings of everything that is not learned, zero elsewhere [C, L, D].
-        slots: one where learned vector m stands, zero elsewhere [C, L, M].
-        mask: real tokens, bool [C, L].
+        fixed: embeddings of the tokens that are not learned, zero elsewhere [C, L, D].
+        slots: one at the position of learned vector m, zero elsewhere [C, L, M].
+        mask: True for tokens, False for padding, bool [C, L].
 
     Raises:
-        UserError: a prompt does not fit into the backbone's context, or the context words are more than the context.
+        UserError: a prompt does not fit into the backbone's context, or there are more context words than learned vectors.
     """
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ContextSettings) -> None:
@@ -108,7 +109,7 @@ class ClassPrompts:
                 self.mask[c, : len(row) + m] = True
 
     def initial_context(self, seeds: Sequence[int]) -> Tensor:
-        """Where the training of each run starts: [R, M, D], class-specific [R, C, M, D]."""
+        """Initial context vectors of each run: [R, M, D], class-specific [R, C, M, D]."""
         settings, backbone = self.settings, self.backbone
         shape = (len(self.fixed),) * settings.class_specific + (settings.n_context, backbone.token_dim)
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -142,8 +143,8 @@ def encode_prompts(
 ) -> Tensor:
     """Contexts [X, M, D] or, class-specific, [X, C, M, D] -> raw class embeddings [X, C, E].
 
-    One pass of the text tower for all X, up to 256 prompts; above, several passes whose activations are computed again for
-    the gradient, so that memory does not grow with the number of prompts (with dropout it does: one pass for all).
+    One pass of the text tower encodes up to 256 prompts. More prompts take several passes whose activations are computed again for
+    the gradient, so that memory does not grow with the number of prompts. With dropout, one pass encodes all prompts.
     """
     context = context if context.dim() == 4 else context[:, None]
     x, c = len(context), len(fixed)
@@ -154,7 +155,7 @@ def encode_prompts(
         out = backbone.encode_text_embeddings(prompts.flatten(0, 1), mask.repeat(len(part), 1), drop)
         return out.to(part.dtype)
 
-    if x <= per_pass or drop is not None:  # random numbers of a second computation would be others
+    if x <= per_pass or drop is not None:  # a second computation would draw other random numbers
         return encode(context).view(x, c, -1)
     from torch.utils.checkpoint import checkpoint
 
@@ -166,13 +167,13 @@ def encode_prompts(
 
 
 def _content(backbone: Backbone, text: str) -> list[int]:
-    """Token ids of one text, first and last the special ones, cut to the backbone's context length."""
+    """Token ids of one text with the special tokens at both ends, truncated to the backbone's context length."""
     ids = backbone.tokenize([text])
     return list(ids[0, : int(backbone.mask(ids).sum())].tolist())
 
 
 def run_dropout(rate: float, seeds: Sequence[int]) -> Drop | None:
-    """Dropout of R runs whose rows lie one run behind the other; each draws from a generator of its own."""
+    """Dropout for R runs with adjacent rows per run; each run draws from its own generator. None for a rate of 0."""
     if rate == 0:
         return None
     generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]  # the seed itself orders the batches
@@ -186,11 +187,11 @@ def run_dropout(rate: float, seeds: Sequence[int]) -> Drop | None:
 
 
 Embeddings = Callable[[], "Tensor"]
-"""Unit-norm class embeddings [R, C, E] of the contexts as they are now."""
+"""Function that returns the unit-norm class embeddings [R, C, E] of the current contexts."""
 
 
 class ContextMethod(Method):
-    """A method that learns a context; a subclass says its losses."""
+    """A method that learns a context; a subclass defines the losses."""
 
     parameters = "context: M × D"
 
@@ -199,10 +200,10 @@ class ContextMethod(Method):
 
     @abstractmethod
     def losses(self, task: Task, settings: Any, embeddings: Embeddings) -> Losses:
-        """Terms [R, T] as a function of batch indices [R, B]; what does not depend on the context is computed here, once."""
+        """A function of batch indices [R, B] that returns loss terms [R, T]; constants of the losses are computed here, once."""
 
     def gradients(self, settings: Any) -> Gradients | None:
-        """How gradients come from the terms; None: that of their sum."""
+        """A function that computes gradients from the loss terms; None for the gradient of their sum."""
         return None
 
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
@@ -226,7 +227,7 @@ class ContextMethod(Method):
         seeds: Sequence[int],
         on_step: OnStep | None = None,
     ) -> None:
-        """Train ``context`` in place, by the batches and learning rates of ``schedule``."""
+        """Train ``context`` in place with the batches and learning rates of ``schedule``."""
         drop = run_dropout(settings.text_dropout, seeds)
         losses = self.losses(task, settings, lambda: F.normalize(prompts.encode(context, drop), dim=-1))
         sgd(
@@ -249,7 +250,7 @@ class ContextMethod(Method):
 
 
 def text_macs(task: Task, settings: ContextSettings) -> int:
-    """Multiply-adds of one pass of all prompts through the text tower, there and back."""
+    """Multiply-adds of one forward and backward pass of all prompts through the text tower."""
     longest = max(task.backbone.token_counts([f"{name}." for name in task.class_names]))
     tokens = len(task.class_names) * min(settings.n_context + longest, task.backbone.context_length)
     return 2 * tokens * task.backbone.text_macs_per_token
@@ -259,11 +260,11 @@ def prompts_for_new_classes(method: str, task: Task, settings: ContextSettings) 
     """Prompts of classes that the context was not trained with.
 
     Raises:
-        UserError: each class of the training has a context of its own.
+        UserError: the context is class-specific, so new classes have none.
     """
     if settings.class_specific:
         raise UserError(
-            f"this {method} classifier has a context for each class (class_specific) and none for a new one; "
+            f"this {method} classifier has a separate context for each class (class_specific), so a new class has none; "
             "train it with class_specific=false"
         )
     return ClassPrompts(task.backbone, task.class_names, settings)

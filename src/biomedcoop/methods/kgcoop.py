@@ -2,8 +2,8 @@
 
     loss = CE + W · (1 − mean_c cos(t_c, t⁰_c))
 
-t_c is the embedding of class c with the learned context, t⁰_c that of the template (on the sphere the paper's squared distance is
-twice one minus the cosine).
+t_c is the embedding of class c with the learned context, t⁰_c its embedding with the template. For unit vectors, the squared
+distance of the paper equals twice one minus the cosine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KgCoOpSettings(ContextSettings):
-    """Settings of :class:`ContextSettings`, and those of the distance to the template."""
+    """Settings of :class:`ContextSettings` and of the distance to the template."""
 
     batch_size: int = 128
     weight: float = setting(1.0, "W, weight of the distance to the template's embedding", least=0)

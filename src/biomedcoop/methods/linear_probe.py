@@ -1,7 +1,7 @@
 """Linear probe (CLIP, Radford et al. 2021, arXiv 2103.00020, section 3.2): logistic regression on unit-norm image features.
 
-The strength of its L2 penalty is the best on validation images: seven powers of ten, then a bisection around the best of them.
-No words are used.
+A search on validation images sets the strength of the L2 penalty: first seven powers of ten, then a bisection around the best.
+The method uses no text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
-"""Inverse penalties C that are tried first."""
+"""Inverse penalties C of the first search."""
 
 
 @dataclass(frozen=True)
 class LinearProbeSettings:
-    """The search for the penalty, and the solver."""
+    """Settings of the search for the penalty and of the solver."""
 
     bisections: int = setting(8, "steps of the search around the best of the first seven penalties", least=0)
     max_iter: int = setting(1000, "maximum number of iterations of the L-BFGS solver", least=1)
@@ -65,7 +65,7 @@ class LinearProbe(Method):
                     fitted[c] = logistic_regression(own[0], own[1], c, settings.max_iter)
                 return float(fitted[c].score(own[2], own[3]))
 
-            # BLAS threads that wait for each other would hold up such small products on a busy machine
+            # on a busy machine, BLAS threads that wait for each other would slow down such small products
             with blas.limit(limits=1, user_api="blas"):
                 c = search(accuracy, settings.bisections)
             weight, bias = softmax_form(fitted[c].coef_, fitted[c].intercept_)
@@ -84,25 +84,26 @@ def logistic_regression(features: npt.NDArray[Any], labels: npt.NDArray[Any], c:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        # weak penalties may stop at max_iter, as published; what they are worth shows on the validation images
+        # with a weak penalty the solver may stop at max_iter, as published; the validation images judge the result
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=max_iter).fit(features, labels)
 
 
 def softmax_form(coef: npt.NDArray[Any], intercept: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Weights [C, E] and biases [C] whose softmax gives the model's probabilities; scikit-learn keeps one row for two classes."""
+    """Weights [C, E] and biases [C] for a softmax with the model's probabilities; scikit-learn keeps one row for two classes."""
     if len(coef) == 1:
         coef, intercept = (np.concatenate([np.zeros_like(x), x]) for x in (coef, intercept))
     return np.ascontiguousarray(coef, dtype=np.float32), np.ascontiguousarray(intercept, dtype=np.float32)
 
 
 def search(accuracy: Callable[[float], float], bisections: int) -> float:
-    """The C that is best on validation images: of :data:`GRID`, then by bisection on its logarithm from C/10 to 10·C.
+    """The inverse penalty C with the best accuracy on validation images.
 
-    Of equals the first of the grid, and the smaller end of an interval.
+    The search takes the best value of :data:`GRID`, then bisects the logarithm of C between C/10 and 10·C. In a tie, the first
+    value of the grid and the smaller end of the interval win.
     """
-    found = [accuracy(c) for c in GRID]
-    best = GRID[int(np.argmax(found))]
+    accuracies = [accuracy(c) for c in GRID]
+    best = GRID[int(np.argmax(accuracies))]
     low, high = best / 10, best * 10
     for _ in range(bisections):
         middle = 10 ** (0.5 * (np.log10(low) + np.log10(high)))

@@ -2,9 +2,9 @@
 
     logits = f · Wᵀ + b + α ⊙ (f · tᵀ)
 
-W starts as the sum of each class's features. Learning rates follow from the data: 4N/λ_max(FᵀF) for W and b,
-N/(4 max_c Σ_i (f_i · t_c)²) for the α of each class, which takes a step every tenth epoch. The weights of the epoch that is best on
-validation images are kept.
+W starts as the sum of each class's features. The learning rates are computed from the data: 4N/λ_max(FᵀF) for W and b, and
+N/(4 max_c Σ_i (f_i · t_c)²) for the α of each class, which takes a step every tenth epoch. The method keeps the weights of the
+epoch with the best accuracy on validation images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALPHA_EVERY, ALPHA_FACTOR = 10, 250.0
 
 @dataclass(frozen=True)
 class LPPlusPlusSettings:
-    """The text side and the training."""
+    """Settings of the text side and of the training."""
 
     template: str = class_template("text of each class")
     epochs: int = setting(300, "training steps, each on all training images", least=1)
@@ -39,21 +39,21 @@ class LPPlusPlusSettings:
 
 @dataclass
 class Head:
-    """What LP++ trains, R runs: W [R, C, E], b [R, C], α [R, 1, C]."""
+    """Trained parameters of LP++ for R runs: W [R, C, E], b [R, C], α [R, 1, C]."""
 
     weight: Tensor
     bias: Tensor
     alpha: Tensor
 
     def logits(self, f: Tensor, t: Tensor) -> Tensor:
-        """Unit-norm features [R, N, E] and class embeddings [C, E] -> [R, N, C]."""
+        """Logits [R, N, C] of unit-norm features [R, N, E] and class embeddings [C, E]."""
         return f @ self.weight.transpose(1, 2) + self.bias[:, None] + self.alpha * (f @ t.T)
 
     def copy(self) -> Head:
         return Head(*(p.detach().clone() for p in (self.weight, self.bias, self.alpha)))
 
     def where(self, runs: Tensor, other: Head) -> Head:
-        """This head in the runs that bool [R] names, the other one elsewhere."""
+        """A head with this head's parameters in the runs selected by ``runs``, bool [R], and the other head's in the rest."""
         mine, theirs = ((h.weight, h.bias, h.alpha) for h in (self, other))
         chosen = (
             torch.where(runs.view(-1, *(1,) * (a.dim() - 1)), a.detach(), b) for a, b in zip(mine, theirs, strict=True)
@@ -103,19 +103,20 @@ class LPPlusPlus(Method):
 
 
 def initial_head(f: Tensor, labels: Tensor, t: Tensor, seeds: Sequence[int]) -> Head:
-    """W: sums of each class's features; b: drawn as ``torch.nn.Linear`` does; α: 250 times the mean cosine of image and class."""
+    """Initial parameters: W is the sum of each class's features, b is drawn as by ``torch.nn.Linear``, and α is 250 times the mean
+    cosine of an image and its class."""
     c, e = t.shape
     one_hot = F.one_hot(labels, c).to(f.dtype)  # [R, N, C]
     # as published, the sums are taken in half precision
     weight = (one_hot.half().transpose(1, 2) @ f.half()).to(f.dtype)
     bias = torch.stack([drawn_as_linear((c,), e, torch.Generator().manual_seed(seed)) for seed in seeds])
-    own = ((f @ t.T) * one_hot).sum(1) / one_hot.sum(1).clamp(min=1)  # [R, C]
-    alpha = (ALPHA_FACTOR * own.mean(1))[:, None, None].expand(-1, 1, c).clone()
+    cosines = ((f @ t.T) * one_hot).sum(1) / one_hot.sum(1).clamp(min=1)  # [R, C]
+    alpha = (ALPHA_FACTOR * cosines.mean(1))[:, None, None].expand(-1, 1, c).clone()
     return Head(weight, bias.to(f.device, f.dtype), alpha)
 
 
 class Trainer:
-    """Full-batch steps on ``head`` in place. The gradient of α adds up over the epochs and is never reset, as published."""
+    """Trains ``head`` in place with full-batch steps. As published, the gradient of α accumulates and is never reset."""
 
     def __init__(self, head: Head, f: Tensor, labels: Tensor, t: Tensor, momentum: float) -> None:
         self.head, self.f, self.labels, self.t, self.momentum = head, f, labels, t, momentum
@@ -127,7 +128,7 @@ class Trainer:
         self.epoch = 0
 
     def step(self) -> Tensor:
-        """One epoch; returns the loss of each run before it, [R]."""
+        """Train one epoch; returns the loss of each run before the step, [R]."""
         head = self.head
         parameters = [p.detach().requires_grad_() for p in (head.weight, head.bias, head.alpha)]
         log_p = Head(*parameters).logits(self.f, self.t).log_softmax(-1)

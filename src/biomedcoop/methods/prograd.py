@@ -1,12 +1,12 @@
 """ProGrad: prompt-aligned gradient (Zhu et al., ICCV 2023, arXiv 2205.14865).
 
-The context is learned with the cross-entropy, of whose gradient g the part that speaks against general knowledge is taken away:
-with h the gradient of T² · KL(zero-shot ‖ learned) at temperature T,
+The context is learned with the cross-entropy. From its gradient g, ProGrad removes the part that opposes general knowledge,
+given by the gradient h of T² · KL(zero-shot ‖ learned) at temperature T:
 
     g ← g − λ (g · ĥ) ĥ   where g · ĥ < 0
 
-The zero-shot model is the teacher, as in the paper. (The published biomedical code takes the student itself, whose divergence has
-no gradient but rounding noise.)
+The zero-shot model is the teacher, as in the paper. The published biomedical code uses the student as its own teacher; the gradient
+of that divergence is rounding noise.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ NOISE = 1e-3
 
 @dataclass(frozen=True)
 class ProGradSettings(ContextSettings):
-    """Settings of :class:`ContextSettings`, and those of the projection."""
+    """Settings of :class:`ContextSettings` and of the projection."""
 
     batch_size: int = 128
-    temperature: float = setting(1.0, "T, by which both logits are divided in the divergence", above=0, most=1000)
+    temperature: float = setting(1.0, "T, divisor of both logits in the divergence", above=0, most=1000)
     projection: float = setting(
-        1.0, "λ, share of the opposing part of the gradient that is taken away; 0 for CoOp", least=0
+        1.0, "λ, share of the opposing part of the gradient that is removed; 0 for CoOp", least=0
     )
     template: str = class_template("text of the zero-shot teacher")
 
@@ -49,7 +49,7 @@ class ProGrad(ContextMethod):
     abilities = Abilities(uses_images=True, retargets=True)
 
     def losses(self, task: Task, settings: ProGradSettings, embeddings: Embeddings) -> Losses:
-        """Terms: cross-entropy, and the cross-entropy of the teacher, whose gradient is the divergence's."""
+        """Terms: the cross-entropy with the labels, and the one with the teacher, which has the gradient of the divergence."""
         batch, scale, heat = batch_of(task), task.backbone.logit_scale, settings.temperature
         template = template_embeddings(task.backbone, task.class_names, settings.template)  # [C, E]
 
@@ -64,21 +64,21 @@ class ProGrad(ContextMethod):
 
     def gradients(self, settings: ProGradSettings) -> Gradients:
         def projected(terms: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-            own = torch.autograd.grad(terms[:, 0].sum(), parameters, retain_graph=True)
+            learned = torch.autograd.grad(terms[:, 0].sum(), parameters, retain_graph=True)
             general = torch.autograd.grad(terms[:, 1].sum(), parameters)
-            return [project(g, h, settings.projection) for g, h in zip(own, general, strict=True)]
+            return [project(g, h, settings.projection) for g, h in zip(learned, general, strict=True)]
 
         return projected
 
 
-def project(own: Tensor, general: Tensor, share: float) -> Tensor:
-    """Gradients [R, ...] of each run, less ``share`` of their part against ``general``.
+def project(learned: Tensor, general: Tensor, share: float) -> Tensor:
+    """Gradients [R, ...] of each run, less ``share`` of the part that opposes ``general``.
 
-    Unchanged where ``general`` is less than a thousandth of ``own``: a context that begins as the teacher's template has no
-    divergence from it, and the direction of what is left would be that of rounding errors.
+    A gradient stays unchanged where ``general`` is shorter than a thousandth of it. A context that starts as the teacher's template
+    has no divergence from the teacher, so the direction of ``general`` is that of rounding errors.
     """
-    g, h = own.flatten(1), general.flatten(1)
+    g, h = learned.flatten(1), general.flatten(1)
     length = h.norm(dim=1, keepdim=True)
     h = torch.where(length > NOISE * g.norm(dim=1, keepdim=True), h / length, 0.0)
     against = (g * h).sum(1, keepdim=True).clamp(max=0)
-    return (g - share * against * h).view_as(own)
+    return (g - share * against * h).view_as(learned)

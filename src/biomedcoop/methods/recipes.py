@@ -1,13 +1,13 @@
-"""Recipes: named sets of settings, for each method that has them and, where they differ, for each dataset.
+"""Recipes: named sets of settings by method and, where they differ, by dataset.
 
 - "paper": published for few-shot classification.
 - "base-to-novel": published for that protocol.
-- "default": one setting for every dataset.
-- "fast": one setting for every dataset that trains in about a tenth of the published time or less.
+- "default": the same settings for every dataset.
+- "fast": the same settings for every dataset; training takes about a tenth of the published time or less.
 
-What a recipe does not name has the default of the method's settings, which is the published value. The values of "paper" and
-"base-to-novel" are those of the published configuration files (BiomedCoOp, CVPR 2025); how the others were chosen stands in
-``docs/results/recipes.md`` and ``docs/results/fast.md``.
+A setting that a recipe does not name has the method's default, which is the published value. The values of "paper" and
+"base-to-novel" come from the published configuration files (BiomedCoOp, CVPR 2025). ``docs/results/recipes.md`` and
+``docs/results/fast.md`` explain the choice of the others.
 """
 
 from __future__ import annotations
@@ -113,11 +113,15 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
 
 
 def recipe_settings(recipe: str, method: str, dataset: str | None = None) -> dict[str, Any]:
-    """What a recipe gives for a method and a dataset of the catalogue (None: any other); the rest keeps its default."""
+    """The settings that a recipe changes for a method.
+
+    Args:
+        dataset: name of a dataset in the catalogue; None for any other.
+    """
     of_method = RECIPES[recipe].get(method, {})
     return {**of_method.get(ANY, {}), **(of_method.get(dataset, {}) if dataset else {})}
 
 
 def published_for(recipe: str, method: str, dataset: str | None) -> bool:
-    """Whether a recipe has values of its own for a method and a dataset of the catalogue."""
+    """Whether a recipe has special values for a method on a dataset of the catalogue."""
     return dataset in RECIPES[recipe].get(method, {})

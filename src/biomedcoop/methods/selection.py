@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def sentence_scores(similarities: Tensor) -> Tensor:
-    """How well each sentence index fits each image: the best class's logit.
+    """Score of each sentence index for each image: the logit of the best class.
 
     Args:
         similarities: s · f_b · e_{c,i} as [..., C, P].
@@ -26,7 +26,8 @@ def z_scores(scores: Tensor) -> Tensor:
     """Standardised scores [..., P]; zero where all scores are equal.
 
     The published code first standardises by median and median absolute deviation and then by mean and standard deviation
-    (n - 1). The second step undoes any effect of the first, except that a MAD of zero makes it crash; so only the second is here.
+    (n - 1). The second step undoes any effect of the first, and a median absolute deviation of zero makes the first crash; this
+    function takes the second step only.
     """
     centred = scores - scores.mean(-1, keepdim=True)
     spread = scores.std(-1, keepdim=True) if scores.shape[-1] > 1 else torch.zeros_like(centred)
@@ -41,7 +42,7 @@ def select_sentences(scores: Tensor, threshold: float) -> Tensor:
         threshold: τ > 0, in standard deviations.
 
     Returns:
-        bool [..., P]; at least one is True (the most typical one, where τ is so small that none would be left).
+        bool [..., P]; at least one is True: for a very small τ, the sentence nearest to the mean score.
     """
     distance = z_scores(scores).abs()
     return (distance <= threshold) | (distance == distance.amin(-1, keepdim=True))

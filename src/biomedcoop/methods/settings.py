@@ -1,7 +1,7 @@
-"""Settings of a method: each one is declared once, with its default, the values that it takes and one line of help.
+"""Settings of a method: one declaration gives each setting its default, its allowed values and its line of help.
 
 The settings of a method are a frozen dataclass whose fields come from :func:`setting`. A subclass may give a field another
-default (``batch_size: int = 4``); the rest of the declaration is inherited.
+default (``batch_size: int = 4``) and inherits the rest of the declaration.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Setting:
     """The declaration of one setting.
 
     Attributes:
-        default: the published value; its type is that of the setting.
+        default: the published value; its type is the type of the setting.
         meaning: one line of help.
-        least, above: lower limit of a number, which may be or must not be reached.
-        most, below: upper limit of a number, which may be or must not be reached.
-        choices: words, one of which the value must be.
-        template: the value is a text with one ``{}``, where the class name goes.
+        least, most: inclusive limits of a number.
+        above, below: exclusive limits of a number.
+        choices: allowed words.
+        template: True if the value is a text with one ``{}`` for the class name.
     """
 
     default: Any
@@ -42,7 +42,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """The values that it takes, in a few words."""
+        """Short description of the allowed values."""
         if isinstance(self.default, bool):
             return "true or false"
         if self.template:
@@ -54,7 +54,7 @@ class Setting:
         return " and ".join(words) or ("a text" if isinstance(self.default, str) else "a finite number")
 
     def allows(self, value: Any) -> bool:
-        """Whether a value of the right type is one that it takes."""
+        """Whether the setting allows a value of the right type."""
         if isinstance(value, str):
             return (not self.template or value.count("{}") == 1) and (not self.choices or value in self.choices)
         return (
@@ -69,7 +69,7 @@ class Setting:
         """``value`` as the type of the default ("8" becomes 8).
 
         Raises:
-            TypeError, ValueError, OverflowError, KeyError: it cannot be converted.
+            TypeError, ValueError, OverflowError, KeyError: the value cannot be converted.
         """
         kind: Any = type(self.default)
         if kind is str and not isinstance(value, str):
@@ -92,13 +92,13 @@ def setting(
     choices: tuple[str, ...] = (),
     template: bool = False,
 ) -> Any:
-    """A field of a settings dataclass; arguments as the attributes of :class:`Setting`."""
+    """A field of a settings dataclass; the arguments are the attributes of :class:`Setting`."""
     declaration = Setting(default, meaning, least, above, most, below, choices, template)
     return dataclasses.field(default=default, metadata={"setting": declaration})
 
 
 def class_template(meaning: str) -> Any:
-    """The setting ``template``: a text with one ``{}`` where the class name goes; ``meaning`` says what for."""
+    """The setting ``template``: a text with one ``{}`` for the class name; ``meaning`` is its purpose."""
     return setting("a photo of a {}.", f"{meaning}, with {{}} where the class name goes", template=True)
 
 
@@ -108,24 +108,24 @@ def declared(settings_type: type) -> dict[str, Setting]:
     Raises:
         TypeError: a field that :func:`setting` did not make.
     """
-    found = {}
+    declarations_by_name = {}
     for field in dataclasses.fields(settings_type):
         same = [getattr(kind, "__dataclass_fields__", {}).get(field.name) for kind in settings_type.__mro__]
         declarations = [other.metadata["setting"] for other in same if other and "setting" in other.metadata]
         if not declarations:
             raise TypeError(f"{settings_type.__name__}.{field.name} is not declared by setting()")
-        found[field.name] = dataclasses.replace(declarations[0], default=field.default)
-    return found
+        declarations_by_name[field.name] = dataclasses.replace(declarations[0], default=field.default)
+    return declarations_by_name
 
 
-def make_settings(method: str, settings_type: type, given: Mapping[str, Any]) -> Any:
-    """An instance of ``settings_type`` with the given values, which may be strings, and defaults for the others.
+def make_settings(method: str, settings_type: type, changes: Mapping[str, Any]) -> Any:
+    """An instance of ``settings_type`` with changed values, which may be strings, and defaults for the others.
 
     Raises:
         UserError: an unknown name, or a value that cannot be used.
     """
     known, values = declared(settings_type), {}
-    for name, value in given.items():
+    for name, value in changes.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known) or 'no settings'}"

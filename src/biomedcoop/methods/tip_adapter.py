@@ -1,11 +1,12 @@
 """Tip-Adapter (Zhang et al., ECCV 2022, arXiv 2207.09057), without training.
 
-The support images' features are keys of a cache, their labels its values; a test image adds the values of the keys it is near to.
+The features of the support images are the keys of a cache, their labels its values. The logits of a test image gain the values of
+similar keys.
 
     logits = s · f · tᵀ + α · exp(−β (1 − f · keysᵀ)) · values
 
-α and β are those of a grid that are best on validation images. The keys go into the artefact: features of the training images, from
-which the images cannot be seen but may be recognised by who has them.
+A grid search on validation images sets α and β. The artefact holds the keys, which are features of the training images. Features do
+not show an image, but someone who has the image can recognise it by its features.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TipAdapterSettings:
-    """The text side, and the search for α and β."""
+    """Settings of the text side and of the search for α and β."""
 
     template: str = class_template("text of each class")
-    grid: int = setting(200, "number of values of α, and of β, that are tried", least=1)
+    grid: int = setting(200, "number of values of α, and of β, in the search", least=1)
     highest: float = setting(
-        50.0, "α and β are tried from 0.1 in equal steps up to the last below this value", above=0.1, most=1000
+        50.0, "upper end of the search for α and β, which runs from 0.1 in equal steps", above=0.1, most=1000
     )
     logit_scale: float = setting(0.0, "factor s of the text side; 0 for the backbone's own", least=0, most=1000)
 
@@ -61,7 +62,7 @@ class TipAdapter(Method):
 
 
 def cache_of(task: Task) -> tuple[Tensor, Tensor]:
-    """Keys [R, N, E], unit-norm means of each support image's views, and one-hot values [R, N, C]."""
+    """Keys [R, N, E], the unit-norm mean of each support image's views, and values [R, N, C], the one-hot labels."""
     r, n, v = len(task.labels), task.n_images, task.views
     keys = F.normalize(task.features.view(r, n, v, -1).mean(2), dim=-1)
     return keys, F.one_hot(task.labels[:, ::v], len(task.class_names)).to(keys.dtype)
@@ -73,15 +74,15 @@ def from_cache(affinity: Tensor, values: Tensor, beta: float | Tensor) -> Tensor
 
 
 def cached_states(task: Task, settings: TipAdapterSettings, keys: Tensor, values: Tensor) -> list[State]:
-    """The state of each run, with the α and β that are best on its validation images."""
+    """The state of each run, with the best α and β on its validation images."""
     assert task.val_features is not None
     assert task.val_labels is not None
     template = template_embeddings(task.backbone, task.class_names, settings.template)
     scale = torch.tensor(settings.logit_scale or task.backbone.logit_scale)
     states: list[State] = []
-    for own, value, f, y in zip(keys, values, F.normalize(task.val_features, dim=-1), task.val_labels, strict=True):
-        beta, alpha = search(scale * f @ template.T, f @ own.T, value, y, settings)
-        chosen = {"keys": own, "values": value, "alpha": torch.tensor(alpha), "beta": torch.tensor(beta)}
+    for key, value, f, y in zip(keys, values, F.normalize(task.val_features, dim=-1), task.val_labels, strict=True):
+        beta, alpha = search(scale * f @ template.T, f @ key.T, value, y, settings)
+        chosen = {"keys": key, "values": value, "alpha": torch.tensor(alpha), "beta": torch.tensor(beta)}
         states.append({**text_state(task.backbone, template, **chosen), "logit_scale": scale})
     return states
 
@@ -89,12 +90,13 @@ def cached_states(task: Task, settings: TipAdapterSettings, keys: Tensor, values
 def search(
     known: Tensor, affinity: Tensor, values: Tensor, labels: Tensor, settings: TipAdapterSettings
 ) -> tuple[float, float]:
-    """β and α of the grid with the most validation images right; the first of equals, β going slowest.
+    """The β and α of the grid with the most correct validation images; in a tie the smallest β, then the smallest α.
 
     Args:
         known: logits of the text side [V, C].
         affinity: cosines of the validation images and the keys [V, N].
-        values: [N, C]; labels: [V].
+        values: one-hot labels of the keys [N, C].
+        labels: classes of the validation images [V].
     """
     steps = [0.1 + i * (settings.highest - 0.1) / settings.grid for i in range(settings.grid)]
     alphas = torch.tensor(steps, dtype=known.dtype, device=known.device)[:, None, None]

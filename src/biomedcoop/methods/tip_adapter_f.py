@@ -1,9 +1,8 @@
 """Tip-Adapter-F (Zhang et al., ECCV 2022, arXiv 2207.09057): the keys of Tip-Adapter's cache are trained.
 
-Keys start as the support images' features and are trained with the cross-entropy; values stay. The weight α of the cache while
-training is the one of 0, 1, … that is best on validation images, each trained from the start; then α and β are searched as in
-Tip-Adapter.
-(The published biomedical code lets those trials share their keys, and its last training changes nothing.)
+Keys start as the features of the support images and are trained with the cross-entropy; values do not change. A trial with each of
+the cache weights α = 0, 1, … starts from the initial keys; the trial with the best validation accuracy is kept. Then α and β are
+searched as in Tip-Adapter. In the published biomedical code, the trials share their keys, and its last training changes nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TipAdapterFSettings(TipAdapterSettings):
-    """Settings of :class:`TipAdapterSettings`, and the training of the keys by AdamW (eps 1e-4)."""
+    """Settings of :class:`TipAdapterSettings` and of the training of the keys by AdamW (eps 1e-4)."""
 
-    trials: int = setting(10, "number of values 0, 1, … of α that are tried while training", least=1)
-    beta: float = setting(1.0, "β while training", least=0, most=1000)
+    trials: int = setting(10, "number of values 0, 1, … of α to try in training", least=1)
+    beta: float = setting(1.0, "β in training", least=0, most=1000)
     epochs: int = setting(20, "passes over the training images", least=1)
-    batch_size: int = setting(256, "images of a training step", least=1)
+    batch_size: int = setting(256, "images in a training step", least=1)
     lr: float = setting(0.001, "peak of the learning rate of AdamW, which follows a cosine over all steps", above=0)
     weight_decay: float = setting(0.01, "weight decay of AdamW", least=0, most=1000)
 
@@ -69,18 +68,18 @@ class TipAdapterF(TipAdapter):
 
 
 def best_trial(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits [R, A, V, C] of validation images and their labels [R, V] -> the trial with most right, the first of equals, [R]."""
+    """Trial with the most correct validation images, [R], from logits [R, A, V, C] and labels [R, V]; the first wins a tie."""
     return (logits.argmax(-1) == labels[:, None]).sum(-1).argmax(1)
 
 
 def scaled_text(task: Task, settings: TipAdapterSettings) -> Tensor:
-    """s · t, [C, E]."""
+    """Scaled class embeddings s · t, [C, E]."""
     template = template_embeddings(task.backbone, task.class_names, settings.template)
     return (settings.logit_scale or task.backbone.logit_scale) * template
 
 
 def cache_logits(f: Tensor, text: Tensor, beta: float, keys: Tensor, values: Tensor, alphas: Tensor) -> Tensor:
-    """Unit-norm features [R, 1, B, E] -> logits [R, A, B, C] with the keys [R, A, N, E] of each trial."""
+    """Logits [R, A, B, C] of unit-norm features [R, 1, B, E] with the keys [R, A, N, E] of each trial."""
     return f @ text.T + alphas[:, None, None] * from_cache(f @ keys.transpose(2, 3), values, beta)
 
 
@@ -100,7 +99,7 @@ def key_losses(task: Task, text: Tensor, beta: float, keys: Tensor, values: Tens
 def train_keys(
     keys: Tensor, losses: Losses, order: Sequence[Tensor], settings: TipAdapterFSettings, on_step: OnStep | None = None
 ) -> None:
-    """AdamW in place; the rate of step k of n is ½ lr (1 + cos(π k / n))."""
+    """Train the keys in place with AdamW; the learning rate of step k of n is ½ lr (1 + cos(π k / n))."""
     optimizer = AdamW([keys], eps=1e-4, weight_decay=settings.weight_decay)
     n = len(order)
     schedule = ((index, 0.5 * settings.lr * (1 + math.cos(math.pi * k / n))) for k, index in enumerate(order))

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 WARMUP_LR = 1e-5
 
 STEPS_BEFORE_RECORDING = 3
-"""What is set up at a first use (workspaces, choices of kernels) must not be part of a CUDA graph."""
+"""Steps before a CUDA graph is recorded; they set up workspaces and choose kernels, which must not be part of the graph."""
 
 Losses = Callable[["Tensor"], "Tensor"]
-"""Batch indices [R, B] -> losses by run and term [R, T]."""
+"""Function of batch indices [R, B] that returns losses by run and term [R, T]."""
 
 OnStep = Callable[[int, "Tensor"], None]
-"""Called with the number of a step (0-based) and its losses [R, T]."""
+"""Callback with the number of a step (0-based) and its losses [R, T]."""
 
 Gradients = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
-"""Losses [R, T] and parameters [R, ...] -> a gradient for each parameter."""
+"""Function of losses [R, T] and parameters [R, ...] that returns a gradient for each parameter."""
 
 
 def learning_rate(epoch: int, epochs: int, peak: float, warmup: int = 1) -> float:
-    """Rate of a whole epoch (0-based): 1e-5 in the first ``warmup``, then ½·peak·(1 + cos(π (epoch − warmup) / epochs))."""
+    """Learning rate of an epoch (0-based): 1e-5 in the first ``warmup``, then ½·peak·(1 + cos(π (epoch − warmup) / epochs))."""
     if epoch < warmup:
         return WARMUP_LR
     return 0.5 * peak * (1 + math.cos(math.pi * (epoch - warmup) / epochs))
@@ -45,15 +45,15 @@ def batches(
     per_epoch: bool = False,
     warmup: int = 1,
 ) -> Iterator[tuple[Tensor, float]]:
-    """Shuffled batches of R runs in step, each run in the order of its own seed.
+    """Shuffled batches of R runs in parallel; each run has the order of its own seed.
 
     An incomplete last batch is dropped, unless it is the only one.
 
     Args:
         n: number N of support images.
-        views: rows V of each image; row i·V + v is view v of image i. Which one a step sees is drawn, by the run's seed.
-        per_epoch: it is not drawn: epoch e sees view e.
-        warmup: epochs at the rate of the warm-up.
+        views: rows V of each image; row i·V + v is view v of image i. Each step draws one view by the run's seed.
+        per_epoch: use view e in epoch e instead of drawing a view.
+        warmup: number of epochs at the warm-up rate.
 
     Yields:
         Indices int64 [R, B] into the N·V rows and the learning rate.
@@ -77,15 +77,15 @@ def schedule_of(task: Task, settings: Any, seeds: Sequence[int], warmup: int = 1
 
 
 def steps_in(n: int, size: int, epochs: int) -> int:
-    """How many batches :func:`batches` yields."""
+    """Number of batches that :func:`batches` yields."""
     return epochs * max(n // size, 1)
 
 
 class Optimizer(Protocol):
-    """Changes parameters in place. All that it needs stays on the device, so that a step can be recorded and played again."""
+    """Changes parameters in place. Its state stays on the device, so that a step can be recorded and replayed."""
 
     def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
-        """One step down the gradients; ``rate`` is a number on the parameters' device."""
+        """Take one step along the gradients; ``rate`` is a scalar on the parameters' device."""
 
 
 class SGD:
@@ -135,7 +135,7 @@ def sgd(
     on_step: OnStep | None = None,
     recordable: bool = True,
 ) -> None:
-    """Train in place with stochastic gradient descent; the rest is that of :func:`descend`."""
+    """Train in place with stochastic gradient descent; see :func:`descend` for the other arguments."""
     descend(
         SGD(parameters, momentum, weight_decay),
         parameters,
@@ -159,23 +159,23 @@ def descend(
     on_step: OnStep | None = None,
     recordable: bool = True,
 ) -> None:
-    """Train in place. The runs share nothing, so the gradient of their sum is each run's own gradient.
+    """Train in place. The runs share no parameter, so the gradient of their summed losses is each run's own gradient.
 
-    Nothing in a step waits for the device: batches and rates are there before the first one. On CUDA a step is recorded once, as
-    a graph, and played again, because the many small kernels of a few short prompts take longer to launch than to compute.
+    No step waits for the device: all batches and rates are on it before the first step. On CUDA a step is recorded once as a graph
+    and replayed, because the many small kernels of a few short prompts take longer to launch than to compute.
 
     Args:
-        optimizer: of ``parameters``.
+        optimizer: optimizer of ``parameters``.
         parameters: trainable tensors, each [R, ...].
-        losses: batch indices [R, B] -> losses by run and term [R, T].
-        max_norm: length to which a longer gradient of a run is shortened; 0 for no limit.
-        gradients: what is descended; by default the gradient of the sum of all losses.
+        losses: function of batch indices [R, B] that returns losses by run and term [R, T].
+        max_norm: maximum norm of a run's gradient; 0 for no limit.
+        gradients: computes the gradients; by default the gradient of the sum of all losses.
         schedule: batch indices and learning rate of every step, all batches of one size.
         on_step: called after each step with its number and the losses, which the next step may overwrite.
-        recordable: no step does anything on the host that differs from step to step.
+        recordable: True if every step does the same work on the host, so that a step can be recorded.
 
     Raises:
-        UserError: a parameter is not finite any more.
+        UserError: training diverged to values that are not finite.
     """
     batch_indices, batch_rates = zip(*schedule, strict=True)
     device, dtype = parameters[0].device, parameters[0].dtype
@@ -184,8 +184,8 @@ def descend(
 
     def take(index: Tensor, rate: Tensor) -> Tensor:
         terms = losses(index)
-        found = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
-        optimizer.step(shortened(found, max_norm) if max_norm else found, rate)
+        computed = gradients(terms, parameters) if gradients else torch.autograd.grad(terms.sum(), parameters)
+        optimizer.step(shortened(computed, max_norm) if max_norm else computed, rate)
         return terms.detach()
 
     run = recorded(take) if device.type == "cuda" and recordable else take
@@ -198,14 +198,14 @@ def descend(
 
 
 def shortened(gradients: Sequence[Tensor], most: float) -> list[Tensor]:
-    """Gradients [R, ...], those of a run multiplied by one number so that together they are at most ``most`` long."""
+    """Gradients [R, ...], scaled run by run so that the norm of a run's gradients together is at most ``most``."""
     length = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
     share = (most / length).clamp(max=1)
     return [g * share.view(-1, *(1,) * (g.dim() - 1)) for g in gradients]
 
 
 def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A step as a CUDA graph: the first ones run as they are, on a stream of their own as recording asks for, then it is played."""
+    """A training step that is replayed as a CUDA graph; the first steps run normally, on a separate stream for the recording."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     graph: torch.cuda.CUDAGraph | None = None
     taken = 0
@@ -221,11 +221,11 @@ def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tens
             torch.cuda.current_stream().wait_stream(side)
             return terms
         if graph is None:
-            own_index, own_rate = index.clone(), rate.clone()
+            graph_index, graph_rate = index.clone(), rate.clone()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                own_terms = take(own_index, own_rate)
-            held = (own_index, own_rate, own_terms)
+                graph_terms = take(graph_index, graph_rate)
+            held = (graph_index, graph_rate, graph_terms)
         held[0].copy_(index)
         held[1].copy_(rate)
         graph.replay()
@@ -235,7 +235,7 @@ def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tens
 
 
 def reporter(progress: Progress | None, total: int) -> OnStep | None:
-    """An ``on_step`` that tells ``progress`` the mean loss, at most 100 times (reading it waits for the device)."""
+    """An ``on_step`` that reports the mean loss to ``progress``, at most 100 times: reading the loss waits for the device."""
     if progress is None:
         return None
     every = max(1, total // 100)
@@ -248,17 +248,17 @@ def reporter(progress: Progress | None, total: int) -> OnStep | None:
 
 
 def batch_of(task: Task) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """A function of batch indices [R, B] -> unit-norm features [R, B, E] and labels [R, B]."""
+    """A function of batch indices [R, B] that returns unit-norm features [R, B, E] and labels [R, B]."""
     features = F.normalize(task.features, dim=-1)
     runs = torch.arange(len(features), device=features.device)[:, None]
     return lambda index: (features[runs, index], task.labels[runs, index])
 
 
 def cross_entropy(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Log-probabilities [R, B, C] and labels [R, B] -> mean over the batch [R]."""
+    """Cross-entropy [R] of log-probabilities [R, B, C] and labels [R, B], the mean over the batch."""
     return -log_p.gather(2, labels[:, :, None]).mean((1, 2))
 
 
 def drawn_as_linear(shape: Sequence[int], inputs: int, generator: torch.Generator) -> Tensor:
-    """Weights or biases as ``torch.nn.Linear`` of so many inputs draws them, from a generator of our own."""
+    """Initial weights or biases, drawn as by ``torch.nn.Linear`` with this number of inputs, from ``generator``."""
     return torch.empty(*shape).uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)

@@ -15,7 +15,7 @@ from biomedcoop.methods.settings import class_template
 
 @dataclass(frozen=True)
 class ZeroShotSettings:
-    """The template."""
+    """Settings of zero-shot classification: the template."""
 
     template: str = class_template("text of each class")
 

@@ -16,7 +16,7 @@ from biomedcoop.methods.settings import setting
 
 @dataclass(frozen=True)
 class ZeroShotEnsembleSettings:
-    """The sentences."""
+    """Settings of the sentence ensemble: the number of sentences."""
 
     n_sentences: int = setting(50, "maximum number of sentences per class; the first ones are used", least=1)
 

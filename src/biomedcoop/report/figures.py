@@ -1,4 +1,4 @@
-"""Figures as PNG files whose bytes depend on the numbers alone; the confusion matrix of a report."""
+"""Figures as PNG files whose bytes depend only on the numbers, among them the confusion matrix of a report."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LABEL_WIDTH, _LABEL_LINES = 20, 3
 
 
 def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path: Path) -> None:
-    """Draw on a figure with matplotlib's default settings and write it as PNG; equal drawings give equal bytes.
+    """Draw a figure with matplotlib's default settings and write it as PNG; equal drawings give equal bytes.
 
     Args:
-        draw: draws on the figure that it is given.
+        draw: function that draws on a figure.
         size: width and height, inches.
-        path: of the file, replaced if it exists.
+        path: PNG file to write; an existing file is replaced.
 
     Raises:
         UserError: the file cannot be written.
@@ -48,12 +48,12 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
 
 
 def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
-    """Draw the confusion matrix: colours show shares of each true class, cells show images and percent.
+    """Draw the confusion matrix: colours show the share of each true class, cells show the number of images and percent.
 
     Args:
-        metrics: of one method on C classes.
-        path: of the PNG file, replaced if it exists.
-        title: above the matrix.
+        metrics: metrics of one method on C classes.
+        path: PNG file to write; an existing file is replaced.
+        title: title above the matrix.
 
     Raises:
         UserError: the file cannot be written.
@@ -104,5 +104,5 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
 
 
 def _short(name: str) -> str:
-    """Wrap a class name; what passes three lines is cut."""
+    """Wrap a class name to at most three lines; a longer name is truncated."""
     return "\n".join(textwrap.wrap(name, _LABEL_WIDTH, max_lines=_LABEL_LINES, placeholder=" …", break_long_words=True))

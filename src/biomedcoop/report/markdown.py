@@ -1,4 +1,4 @@
-"""``report.md``: what was trained and tested, how good it is and how sure that is, in words and tables."""
+"""``report.md``: the training, the test and its results with their uncertainty, in words and tables."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SIMULATED = (
 
 
 NUMBERS = (
-    "Percent, with 95 % bootstrap intervals in brackets; – stands for what these test images cannot tell. Calibration "
-    "error: how far the stated probability of the answers is from how often they are right (expected calibration error, "
-    "15 equal-width bins). Lower is better; it says nothing about how many are right, and on few images it comes out too "
-    "high."
+    "Percent, with 95 % bootstrap intervals in brackets; – marks a value that is not defined on these test images. The "
+    "calibration error is the gap between the predicted probability and the share of correct predictions (expected "
+    "calibration error, 15 equal-width bins). Lower is better. The calibration error does not measure accuracy, and on few "
+    "images it is too high."
 )
 
 
@@ -86,15 +86,15 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
 
 
 def escape(text: str) -> str:
-    """Show a name as it is: Markdown's signs lose their meaning, line breaks become blanks."""
+    """Escape Markdown's special characters and replace line breaks by blanks, so that a name is shown literally."""
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
 def _summary(report: RunReport) -> Iterator[str]:
     metrics, data, method = report.metrics, report.dataset, escape(report.method)
     c, task = len(data.class_names), f"{len(data.class_names)} classes"
-    what = " ".join(w for w in (data.organ, data.modality) if w)
-    images = f"{escape(what)} images ({escape(data.name)})" if what else f"images of {escape(data.name)}"
+    shown = " ".join(w for w in (data.organ, data.modality) if w)
+    images = f"{escape(shown)} images ({escape(data.name)})" if shown else f"images of {escape(data.name)}"
     learned = {None: "needed no training images", 0: "was trained on all training images"}.get(
         report.shots, f"was trained on {_count(report.shots or 0, 'image')} per class"
     )
@@ -156,24 +156,24 @@ def _cautions(report: RunReport) -> Iterator[str]:
     yield from map(escape, group_cautions(metrics))
     if report.shots is not None:
         yield (
-            f"They cover the choice of test images only. Other training images (seed {report.seed} here) give other "
-            "numbers; train with several seeds to see how much."
+            f"The intervals cover the choice of test images only. Other training images (seed {report.seed} here) give other "
+            "results; train with several seeds to see the difference."
         )
     few = [c for c in metrics.classes if 0 < c.support < FEW_TEST_IMAGES]
     for c in few:
         yield f"“{escape(c.name)}” has only {_count(c.support, 'test image')}: its numbers say little."
     for c in metrics.classes:
         if not c.support:
-            yield f"“{escape(c.name)}” has no test image: it has no sensitivity and no AUROC, and no part in the means."
+            yield f"“{escape(c.name)}” has no test image: it has no sensitivity and no AUROC, and the means leave it out."
     if sum(c.support > 0 for c in metrics.classes) == 1:
         yield "All test images are of one class: there is no AUROC, and no specificity of that class."
     cells = [metrics.accuracy, *(e for c in metrics.classes for e in (c.sensitivity, c.specificity, c.precision))]
     if any(e.value in (0.0, 1.0) and e.value == e.low == e.high for e in cells):
-        yield "An interval such as 100.0–100.0 means that no error occurred among these images, not that none can."
+        yield "An interval such as 100.0–100.0 means that these images show no error; other images may."
     if "majority class" in report.rows:
         yield (
-            "The row “majority class” always answers the largest class of the test split: the accuracy that looking "
-            "at no image reaches."
+            "The row “majority class” always predicts the largest class of the test split: the best accuracy without "
+            "looking at any image."
         )
     yield from (escape(note) for note in report.notes)
 

@@ -1,4 +1,4 @@
-"""Everything that a report of one run says, as a value: no path, date or timing, so that equal runs report equally."""
+"""The content of a run's report as a value; it holds no path, date or timing, so that equal runs give equal reports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class DatasetSummary:
     """The data of a run.
 
     Attributes:
-        name: the dataset's.
+        name: name of the dataset.
         class_names: C names.
-        counts: images per class in each split: {"train": [C], "val": [C], "test": [C]}; absent splits may be left out.
+        counts: images per class in each split: {"train": [C], "val": [C], "test": [C]}; empty splits may be left out.
         simulated: True if a program drew the images.
         modality: e.g. "ultrasound", or None.
         organ: e.g. "breast", or None.
-        notes: what a reader should know about how the data were read, a sentence each.
-        image_notes: what is unusual about the images, a sentence each; they name no image.
+        notes: notes on how the data were read, a sentence each.
+        image_notes: notes on unusual images, a sentence each; they name no image.
     """
 
     name: str
@@ -37,21 +37,21 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class RunReport:
-    """One trained method, tested and compared.
+    """The results of one trained method, with those of the methods for comparison.
 
     Attributes:
         title: headline of the report.
-        dataset: what it was trained and tested on.
+        dataset: dataset of training and test.
         method: name of the method.
         settings: the method's settings, JSON values.
         backbone: name of the frozen model.
-        fingerprint: the backbone's.
+        fingerprint: fingerprint of the backbone.
         shots: training images per class; None for a method that needs none, 0 for all training images.
-        seed: of the draw of the training images and of the training.
+        seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
-        rows: metrics of each method on the same test images; the reported one first, then those it is compared with.
-        differences: paired accuracy difference (reported method minus that row), by the name of the row; optional.
-        leaks: what the test images share with images that were learned from, a sentence each: it flatters the numbers.
+        rows: metrics of each method on the same test images; the reported method first, then the others.
+        differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
+        leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
         figure: file name of the confusion matrix beside the report.
@@ -75,7 +75,7 @@ class RunReport:
 
     @property
     def metrics(self) -> Metrics:
-        """Those of the reported method, the first row."""
+        """Metrics of the reported method, the first row."""
         return next(iter(self.rows.values()))
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,10 +13,10 @@ Keys = Sequence[Hashable]
 
 
 def dataset_table(results: Results, columns: Mapping[str, Hashable]) -> Table:
-    """Accuracy of every dataset, mean of the seeds, and the mean of each complete collection.
+    """Accuracy of every dataset as the mean over seeds, and the mean of each complete collection.
 
     Args:
-        columns: key of each column by its name.
+        columns: column name -> key of the condition.
     """
     rows = []
     for collection, datasets in results.collections.items():
@@ -30,11 +30,11 @@ def dataset_table(results: Results, columns: Mapping[str, Hashable]) -> Table:
 
 
 def mean_table(results: Results, name: str, rows: Mapping[str, Mapping[str, Hashable]]) -> Table:
-    """Mean accuracy of each complete collection, a row each condition, a column each collection and variant.
+    """Mean accuracy of each complete collection: one row per condition, one column per collection and variant.
 
     Args:
-        name: above the rows' names.
-        rows: key of each variant, by the row's name; a variant that a row lacks gets a dash.
+        name: header of the column with the row names.
+        rows: row name -> variant -> key; a missing variant gets a dash.
     """
     variants = list(dict.fromkeys(variant for keys in rows.values() for variant in keys))
     cells = [
@@ -55,7 +55,7 @@ def difference_table(results: Results, rows: Mapping[str, tuple[Keys, Keys]]) ->
     """Means of paired differences with both intervals, for each complete collection.
 
     Args:
-        rows: (keys, keys that are taken away) of each row by its name.
+        rows: row name -> (keys, keys to subtract).
     """
     cells = []
     for name, (keys, minus) in rows.items():

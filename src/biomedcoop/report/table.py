@@ -1,4 +1,4 @@
-"""A table of text cells, and how Markdown shows it."""
+"""A table of text cells and its Markdown form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MARKS = {"l": "---", "r": "---:", "c": ":---:"}
 
 @dataclass(frozen=True)
 class Table:
-    """A header, the rows below it, and lines of text behind them.
+    """A table with a header, rows and notes below.
 
     Attributes:
         columns: names of the columns.
-        rows: cells, as many as columns in each row; text, or what ``str`` shows.
-        align: "l", "r" or "c" for each column; by default the first is on the left, numbers are on the right.
-        notes: sentences that belong to the table.
+        rows: cells of each row, one per column; ``str`` turns them into text.
+        align: "l", "r" or "c" for each column; by default the first column is left-aligned, the others right-aligned.
+        notes: sentences below the table.
     """
 
     columns: Sequence[str]

@@ -10,7 +10,7 @@ from biomedcoop.report.table import Table
 
 
 def percent(estimate: Estimate | None, signed: bool = False) -> str:
-    """``71.2 (64.1–77.5)``, or signed ``+7.1 (−0.4 to +8.0)``; a dash where the value, or its interval, is not defined."""
+    """An estimate as text: ``71.2 (64.1–77.5)``, or signed ``+7.1 (−0.4 to +8.0)``; a dash for an undefined value or interval."""
     if estimate is None or estimate.value is None:
         return "–"
     value = number(estimate.value, signed)

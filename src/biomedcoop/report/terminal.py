@@ -1,4 +1,4 @@
-"""A run's tables for the terminal; the command line lays them out."""
+"""Tables of a run for the terminal; the command line does their layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
-    """Methods side by side, the first one (the reported) in bold; percent with 95 % intervals."""
+    """One row per method, the reported method first and in bold; percent with 95 % intervals."""
     return _table(comparison_cells(rows), title, bold_first=True)
 
 

@@ -18,7 +18,8 @@ from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
-from biomedcoop.tasks.request import MAX_VIEWS, FitRequest
+from biomedcoop.tasks.options import MAX_VIEWS
+from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_per_class
 
 if TYPE_CHECKING:

@@ -11,22 +11,20 @@ import difflib
 import json
 import os
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from biomedcoop.errors import UserError
+from biomedcoop.tasks import options
+from biomedcoop.tasks.options import option
 
 if TYPE_CHECKING:
     import torch
 
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.data.dataset import Dataset
-
-MAX_VIEWS = 10_000
-"""Maximum number of random crops of one training image."""
 
 FORMAT_VERSION = 1
 
@@ -59,127 +57,6 @@ class TrainOptions(FitOptions, total=False):
     n_bootstrap: int
 
 
-def _option(default: Any, help: str, check: Callable[[str, Any], Any], *, flag: str = "", shown: bool = False) -> Any:
-    """A field of a request.
-
-    Args:
-        help: one line for the command line.
-        check: called with the name and the value; returns the value in its final type, or raises a :class:`UserError`.
-        flag: name on the command line, if it differs from the field's name.
-        shown: write the option into every reproduced command, even at its default.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, "check": check, "flag": flag, "shown": shown})
-
-
-def _text(example: str) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise UserError(f"{name}={value!r} must be a name, e.g. {name}='{example}'")
-        return value
-
-    return check
-
-
-def _words(example: str) -> Callable[[str, Any], str | None]:
-    def check(name: str, value: Any) -> str | None:
-        if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
-            raise UserError(f"{name}={value!r} must be one or more words, e.g. {name}='{example}'")
-        return value
-
-    return check
-
-
-def _whole(example: int, least: int | None = None) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
-            want = "a whole number" if least is None else f"a whole number of at least {least}"
-            raise UserError(f"{name}={value!r} must be {want}, e.g. {name}={example}")
-        return int(value)
-
-    return check
-
-
-def _yes_or_no(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{name}={value!r} must be True or False")
-    return value
-
-
-def _seeds(_: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, (str, bytes, Set)) or not isinstance(value, Collection):
-        raise UserError(f"seeds={value!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
-    listed = list(value)
-    whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
-    if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
-        raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
-    return tuple(int(seed) for seed in listed)
-
-
-def _settings(_: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise UserError(f"settings={value!r} must be a dict, e.g. settings={{'epochs': 50}}")
-    return dict(value)
-
-
-def _methods(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
-    return tuple(_text("zero-shot")(name, method) for method in value)
-
-
-def _prompts(_: str, value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)):
-        raise UserError(
-            f"prompts must be a name or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
-        )
-    return os.fspath(value)
-
-
-def _views(_: str, value: Any) -> int | str:
-    if value == "per-epoch":
-        return "per-epoch"
-    try:
-        number = int(value)
-        whole = number == float(value) and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        whole, number = False, 0
-    if not whole or not 1 <= number <= MAX_VIEWS:
-        raise UserError(f"views={value!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
-    return number
-
-
-def _path(name: str, value: Any) -> str | None:
-    if value is not None and not isinstance(value, (str, os.PathLike)):
-        raise UserError(f"{name}={value!r} must be a path")
-    return None if value is None else os.fspath(value)
-
-
-def _backbone(_: str, value: Any) -> Any:
-    from biomedcoop.backbones.base import Backbone
-
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if not isinstance(value, (str, Backbone)):
-        raise UserError(f"backbone={value!r} must be a name, a folder or a backbone from load_backbone")
-    return value
-
-
-def _device(_: str, value: Any) -> str:
-    return str(value)
-
-
-def _data(_: str, value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    from biomedcoop.data.dataset import Dataset
-
-    if not isinstance(value, (str, Dataset)):
-        raise UserError(f"data must be a dataset from load_dataset, not {type(value).__name__}")
-    return value
-
-
 @dataclass(frozen=True)
 class FitRequest:
     """All inputs of a fit.
@@ -206,63 +83,72 @@ class FitRequest:
         UserError: a value has the wrong type or is out of range; the message names an allowed value.
     """
 
-    data: Dataset | str = dataclasses.field(
-        metadata={
-            "help": "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or name of a "
-            "dataset in the folder $BIOMEDCOOP_DATA.",
-            "check": _data,
-            "flag": "",
-            "shown": True,
-        }
-    )
-    method: str = _option(
-        "biomedcoop", "Adaptation method ('biomedcoop methods list').", _text("biomedcoop"), shown=True
-    )
-    backbone: Backbone | str = _option(  # noqa: RUF009
-        "mini",
-        "Name of the backbone ('biomedcoop backbones list'), or folder of one in open_clip layout.",
-        _backbone,
+    data: Dataset | str = option(  # noqa: RUF009
+        dataclasses.MISSING,
+        "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or name of a "
+        "dataset in the folder $BIOMEDCOOP_DATA.",
+        options.data,
         shown=True,
     )
-    shots: int = _option(16, "Training images per class.", _whole(16), shown=True)
-    seeds: tuple[int, ...] = _option(
-        (1,), "Random seed that draws the training images and orders the batches.", _seeds, flag="seed", shown=True
+    method: str = option(
+        "biomedcoop", "Adaptation method ('biomedcoop methods list').", options.text("biomedcoop"), shown=True
     )
-    recipe: str = _option(
+    backbone: Backbone | str = option(  # noqa: RUF009
+        "mini",
+        "Name of the backbone ('biomedcoop backbones list'), or folder of one in open_clip layout.",
+        options.backbone,
+        shown=True,
+    )
+    shots: int = option(16, "Training images per class.", options.whole_number(16), shown=True, kind=int)
+    seeds: tuple[int, ...] = option(
+        (1,),
+        "Random seed that draws the training images and orders the batches.",
+        options.seeds,
+        flag="seed",
+        shown=True,
+        kind=int,
+    )
+    recipe: str = option(
         "paper",
         "Named set of settings: paper (published values), base-to-novel (published for that protocol), default (the same for every "
-        "dataset), or fast (a tenth of the training time).",
-        _text("paper"),
+        "dataset), or fast (about a tenth of the published training time). paper prefers the values published for the dataset.",
+        options.text("paper"),
     )
-    settings: Mapping[str, Any] = _option(
-        None, "Setting of the method, e.g. --set epochs=50. May be repeated.", _settings, flag="set"
+    settings: Mapping[str, Any] = option(
+        None,
+        "Setting of the method, e.g. --set epochs=50. May be repeated.",
+        options.settings,
+        flag="set",
+        kind=list[str],
     )
-    prompts: str = _option(
+    prompts: str = option(
         "auto",
         "Sentences about the classes: auto (the shipped library if it fits the images, else templates), library[:NAME], "
         "templates[:MODALITY], or a file (.json, .csv, .py, .txt, folder of .txt).",
-        _prompts,
+        options.prompts,
     )
-    modality: str | None = _option(
-        None, "Modality of the images, e.g. CT. '--prompts auto' needs it for your own data.", _words("CT")
+    modality: str | None = option(
+        None, "Modality of the images, e.g. CT. '--prompts auto' needs it for your own data.", options.words("CT")
     )
-    organ: str | None = _option(
-        None, "Organ in the images, e.g. kidney. '--prompts auto' needs it for your own data.", _words("kidney")
+    organ: str | None = option(
+        None, "Organ in the images, e.g. kidney. '--prompts auto' needs it for your own data.", options.words("kidney")
     )
-    views: int | str = _option(
+    views: int | str = option(
         1,
         "Crops of each training image: 1 (the centre crop), a larger number of random crops, or per-epoch (a new random crop in "
         "each epoch, as published). Each crop is encoded.",
-        _views,
+        options.views,
     )
-    repeat_shots: bool = _option(False, "Draw with repetition from classes with fewer images than --shots.", _yes_or_no)
-    device: str = _option("cpu", "Device of the backbone: cpu, cuda, cuda:1 or mps.", _device)
-    precision: str = _option(
+    repeat_shots: bool = option(
+        False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
+    )
+    device: str = option("cpu", "Device of the backbone: cpu, cuda, cuda:1 or mps.", options.device)
+    precision: str = option(
         "float32",
         "Precision of the image encoder: float32, bfloat16 (faster on processors with bfloat16 units), int8 (faster on other CPUs, "
         "slightly less exact), or auto. auto uses bfloat16 if it measures at least 1.5 times the speed of float32; 'biomedcoop "
         "doctor' shows the measurement.",
-        _text("float32"),
+        options.text("float32"),
     )
 
     def __post_init__(self) -> None:
@@ -332,7 +218,7 @@ class FitRequest:
         return cls.of({**values, **over})
 
     @classmethod
-    def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any]) -> Request:
+    def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any] | None = None) -> Request:
         """The request in a ``run.json``; see :meth:`from_dict` for ``over`` and the errors."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -342,7 +228,7 @@ class FitRequest:
             ) from error
         except ValueError as error:
             raise UserError(f"{path} is not JSON ({error}); give the run.json of a run folder") from error
-        return cls.from_dict(content, over, os.fspath(path))
+        return cls.from_dict(content, over or {}, os.fspath(path))
 
     def command(self) -> str:
         """The command that repeats the request, with file names instead of full paths, so that it can be shared."""
@@ -382,11 +268,13 @@ class TrainRequest(FitRequest):
         n_bootstrap: number of bootstrap resamples for each interval.
     """
 
-    compare: tuple[str, ...] = _option(
-        ("zero-shot",), "Methods to compare with, separated by commas, or 'none'.", _methods, shown=True
+    compare: tuple[str, ...] = option(
+        ("zero-shot",), "Methods to compare with, separated by commas, or 'none'.", options.methods, shown=True
     )
-    split_file: str | None = _option(None, "Split JSON to use instead of the data's own split.", _path)
-    n_bootstrap: int = _option(1000, "Number of bootstrap resamples for each 95 % interval.", _whole(1000, 1))
+    split_file: str | None = option(None, "Split JSON to use instead of the data's own split.", options.path)
+    n_bootstrap: int = option(
+        1000, "Number of bootstrap resamples for each 95 % interval.", options.whole_number(1000, 1), kind=int
+    )
 
     @classmethod
     def names(cls, one_seed: bool = True) -> dict[str, str]:

@@ -66,7 +66,7 @@ def test_unknown_names_get_near_matches_and_the_way_out(class_folders: Path, mon
     assert "did you mean scans?" in message("scnas")
     assert "give the path of a folder or file" in message("qqqqqqqq")
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders / "none"))
-    assert "which is no folder" in message("busi")
+    assert "which is not a folder" in message("busi")
 
 
 @pytest.mark.parametrize("source", ["", " ", "/no/such/folder", "./nothing", "labels.csv", Path("busi")])
@@ -116,7 +116,7 @@ def test_data_that_may_not_be_read(class_folders: Path) -> None:
     try:
         if root:  # who may read everything
             os.seteuid(65534)
-        assert "Permission denied); change its rights" in message(class_folders)
+        assert "Permission denied); change its access rights" in message(class_folders)
     finally:
         if root:
             os.seteuid(0)

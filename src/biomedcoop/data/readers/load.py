@@ -1,4 +1,4 @@
-"""`load_dataset`: one function for every source of labelled images, which recognises the format by itself."""
+"""`load_dataset`: one function for every source of labelled images; it recognises the format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.errors import UserError, notify
 
 DATA_VARIABLE = "BIOMEDCOOP_DATA"
-"""Environment variable that names the folder in which datasets are looked up by name."""
+"""Environment variable with the folder of datasets that are found by name."""
 
 TEST_FRACTION = 0.3
 
@@ -35,15 +35,15 @@ def load_dataset(
             Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
             ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
         split_file: CoOp JSON with the splits to use instead of the source's own.
-        for_training: False for images that a classifier is only tested on: one class is enough, number labels may have
-            gaps, no training image is needed, and no test split is drawn.
-        seed: of the test split that is drawn (30 % of train, stratified, groups kept together) where there is none.
+        for_training: False for test data: one class is enough, number labels may have gaps, no training image is needed, and
+            no test split is drawn.
+        seed: random seed of the test split (30 % of train, stratified, groups kept together) that is drawn if there is none.
 
     Returns:
-        The dataset; ``notes`` say what was drawn, ignored or assumed, and are issued as warnings too.
+        The dataset. Its ``notes`` tell what was drawn, ignored or assumed; they are also issued as warnings.
 
     Raises:
-        UserError: one clear line: what is wrong, where, and how to mend it.
+        UserError: the data cannot be read; the message names the fault, its place and its remedy.
 
     Example:
         >>> import biomedcoop as bc
@@ -66,7 +66,7 @@ def read_dataset(
         return _load(source, split_file, seed, for_training)
     except PermissionError as error:
         raise UserError(
-            f"{error.filename or source}: it may not be read ({error.strerror}); change its rights"
+            f"{error.filename or source}: no permission to read it ({error.strerror}); change its access rights"
         ) from error
 
 
@@ -108,7 +108,7 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """A path with ``~`` resolved, where it can be."""
+    """A path with ``~`` replaced by the home folder, if there is one."""
     if not isinstance(text, (str, os.PathLike)):
         raise UserError(f"{text!r} is not a path; give text or a Path")
     try:
@@ -141,7 +141,7 @@ def _with_test_split(data: Dataset, seed: int) -> Dataset:
 
 
 def _locate(source: str | Path) -> Path:
-    """The path that ``source`` is or, for a plain name, the dataset of that name in the data folder."""
+    """The path in ``source`` or, for a plain name, the path of the dataset with this name in the data folder."""
     if not isinstance(source, (str, os.PathLike)):
         raise UserError(f"{source!r} is not a path; give the folder, file or name of a dataset")
     text = str(source)
@@ -157,27 +157,28 @@ def _locate(source: str | Path) -> Path:
 
 def _look_up(name: str) -> Path:
     variable = os.environ.get(DATA_VARIABLE)
-    there: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     if variable:
         folder = user_path(variable)
         if not folder.is_dir():
             raise UserError(
-                f"{DATA_VARIABLE} names {folder}, which is no folder; set it to the folder of your datasets"
+                f"{DATA_VARIABLE} names {folder}, which is not a folder; set it to the folder of your datasets"
             )
         children = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-        there = {path.stem.casefold(): path for path in children if path.suffix.lower() in file_readers()}
-        there |= {path.name.casefold(): path for path in children if path.is_dir()}
+        by_name = {path.stem.casefold(): path for path in children if path.suffix.lower() in file_readers()}
+        by_name |= {path.name.casefold(): path for path in children if path.is_dir()}
     entry = find(name)
     for candidate in (name, *(entry.all_names if entry else ())):
-        if candidate.casefold() in there:
-            return there[candidate.casefold()].absolute()
+        if candidate.casefold() in by_name:
+            return by_name[candidate.casefold()].absolute()
     looked = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
     if entry is not None:
         raise UserError(
             f"dataset {name!r} is not here {looked}: unpack {entry.archive} from the Hugging Face dataset "
             f"{entry.hub_dataset} and set {DATA_VARIABLE} to the folder that holds {entry.folder}/, or give a path"
         )
-    known = {path.name if path.is_dir() else path.stem for path in there.values()} | {entry.name for entry in entries()}
+    known = {path.name if path.is_dir() else path.stem for path in by_name.values()}
+    known |= {entry.name for entry in entries()}
     near = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
     meant = f"; did you mean {' or '.join(near)}?" if near else "; give the path of a folder or file"
     raise UserError(f"there is no folder, file or dataset named {name!r} {looked}{meant}")

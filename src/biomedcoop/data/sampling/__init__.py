@@ -1,1 +1,1 @@
-"""Which images are drawn: splits, shots, and what the parts share."""
+"""Sampling: test splits, few-shot draws, and leaks between the splits."""

@@ -1,4 +1,4 @@
-"""Which images a few-shot run sees, drawn as the published code draws them, and the base/novel halves of the classes.
+"""The few-shot draw of the published code, and the base and novel halves of the classes.
 
 The draw repeats the sampler of CoOp and BiomedCoOp (Zhou et al., IJCV 2022; Koleilat et al., CVPR 2025) number for
 number: Python's own generator, seeded with the run's seed, first used for the training images.
@@ -25,15 +25,15 @@ def sample_few_shot(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Draw ``shots`` training images per class, then min(shots, 4) validation images per class.
 
-    Classes are visited in the order of their first image in the split, images are drawn from each in file order, so the
-    result equals the published one only if ``data`` keeps the order of the published split file.
+    The classes are visited in the order of their first image in the split, and the images of a class are in file order. The draw
+    therefore equals the published one only if ``data`` keeps the order of the published split file.
 
     Args:
-        data: the dataset; its "train" and "val" images are sampled, "test" is never looked at.
+        data: the dataset; its "train" and "val" images are sampled, its "test" images are never used.
         shots: images per class, at least 1.
-        seed: of a generator of our own; the global one is left alone.
+        seed: random seed of a local generator; the global generator does not change.
         repeat: sample a class with fewer than ``shots`` training images with repetition, as the published sampler does.
-            (Validation classes that are short are always sampled so.)
+            Validation classes with too few images are always sampled with repetition.
 
     Returns:
         Positions in ``data`` of the training images [C·shots] and of the validation images (empty without a val split).
@@ -60,13 +60,13 @@ def sample_few_shot(
 
 
 def sample_validation(data: Dataset, drawn: npt.NDArray[np.int64], shots: int, seed: int) -> npt.NDArray[np.int64]:
-    """min(shots, 4) validation images per class from the training images that were not drawn, for data without a val split.
+    """Draw min(shots, 4) validation images per class from the training images that were not drawn; for data without a val split.
 
-    A class with fewer is sampled with repetition, as the published sampler does with validation images.
+    A class with fewer images is sampled with repetition, as the published sampler does with validation images.
 
     Args:
-        drawn: positions that :func:`sample_few_shot` drew.
-        shots, seed: those of that draw.
+        drawn: positions of the training images that :func:`sample_few_shot` drew.
+        shots, seed: arguments of that draw.
 
     Raises:
         UserError: a class has no training image left.
@@ -98,7 +98,7 @@ def select_classes(data: Dataset, labels: Sequence[int]) -> Dataset:
     """Only the images of the classes ``labels``; class ``labels[i]`` becomes class ``i``.
 
     Raises:
-        UserError: no label, a repeated one, or one that the dataset does not have.
+        UserError: ``labels`` is empty, repeats a label, or holds a label that the dataset does not have.
     """
     if not labels or len(set(labels)) != len(labels) or not set(labels) <= set(range(len(data.class_names))):
         raise UserError(

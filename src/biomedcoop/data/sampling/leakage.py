@@ -1,4 +1,4 @@
-"""What test images share with images that a classifier learns from: whole files, or groups such as patients."""
+"""Leaks between test images and training images: copied files, or common groups such as patients."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash, image_bytes
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
 
-_FLATTERED = "the numbers flatter every method that learns from images."
+_LOOKS_BETTER = "methods that learn from images look better than they are."
 
 
 class Leak(NamedTuple):
-    """What test images share with those that were learned from; as text, it names an example.
+    """A leak between test images and training images; ``str`` adds an example to the sentence.
 
     Attributes:
-        text: a sentence without names, which can be those of patients, for files that are passed on.
-        example: the key of an image, or a group.
+        text: a sentence that names no image or group, so that it can go into files that are shared.
+        example: key of an image, or a group.
     """
 
     text: str
@@ -31,11 +31,11 @@ class Leak(NamedTuple):
 
 
 def leaks(data: Dataset, learned: Sequence[int]) -> list[Leak]:
-    """Test images that were learned from, and groups on both sides.
+    """Leaks of a dataset: test images that are copies of training images, and groups on both sides of the split.
 
     Args:
-        learned: positions of the images that are trained or validated on; of groups, every image of their splits counts, as
-            another seed would draw others.
+        learned: positions of the training and validation images of a run. For groups, every image of their splits counts,
+            because another seed would draw other images.
 
     Raises:
         ImageError: a file cannot be read.
@@ -44,7 +44,7 @@ def leaks(data: Dataset, learned: Sequence[int]) -> list[Leak]:
     tested = data.indices("test").tolist()
     if copied := copies(data, tested, learned):
         count = f"{len(copied)} of {len(tested)}"
-        text = f"Test images that are copies of images that were learned from: {count}; {_FLATTERED}"
+        text = f"Test images that are copies of images that were learned from: {count}; {_LOOKS_BETTER}"
         found.append(Leak(text, data.keys[copied[0]]))
     return [*found, *group_leaks(data, "test", np.unique(data.splits[list(learned)]).tolist())]
 
@@ -58,11 +58,11 @@ def group_leaks(data: Dataset, split: str, others: Sequence[str]) -> list[Leak]:
     if not shared:
         return []
     sides = f"{' or '.join(others)} and in {split}"
-    return [Leak(f"Groups (such as patients) with images in {sides}: {len(shared)}; {_FLATTERED}", shared[0])]
+    return [Leak(f"Groups (such as patients) with images in {sides}: {len(shared)}; {_LOOKS_BETTER}", shared[0])]
 
 
 def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list[int]:
-    """Positions among ``tested`` of the images whose content is, byte for byte, that of one among ``learned``.
+    """Positions in ``tested`` of images with the same bytes as an image in ``learned``.
 
     Only images of equal size are read, so that a large test split costs little.
     """
@@ -77,7 +77,7 @@ def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list
 
 
 def _size(image: ImageSource) -> int:
-    """Bytes of an image; 0 for a file that is not there, of which the reader will tell."""
+    """Size of an image in bytes; 0 for a missing file, which the image reader reports."""
     if isinstance(image, np.ndarray):
         return image.nbytes
     file = image.file if isinstance(image, ImageInFile) else image
@@ -90,5 +90,5 @@ def _size(image: ImageSource) -> int:
 
 
 def digest(image: ImageSource) -> str:
-    """Half of an image's content hash: enough to know it again, and nothing that the image could be told from."""
+    """First 8 bytes of an image's content hash as hexadecimal text: they identify the image but do not reveal it."""
     return content_hash(image)[:8].hex()

@@ -1,1 +1,1 @@
-"""Tables of any kind: one reader, its columns and labels."""
+"""Tables: one reader and one writer for CSV, JSON and Parquet."""

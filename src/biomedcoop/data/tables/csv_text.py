@@ -33,10 +33,10 @@ def open_text(file: Path, wanted: set[str]) -> Table:
     """Open a text table.
 
     Args:
-        wanted: column names by which the separator is told, as `column_key` writes them.
+        wanted: expected column names in the form of `column_key`; they identify the separator.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with file.open("rb") as stream:

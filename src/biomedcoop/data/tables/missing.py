@@ -1,4 +1,4 @@
-"""Cells that hold no value, in the spellings of tools and of people."""
+"""Missing values in cells, in the spellings of tools and of people."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def is_missing(cell: str) -> bool:
 
 
 def is_missing_name(cell: str) -> bool:
-    """Whether a cell with a name of a class is empty: of what people write, "none" or "-" may be a class, so only the
-    spellings count that data-frame tools, databases and spreadsheets write by themselves."""
+    """Whether a cell with a class name is empty; only spellings that data-frame tools, databases and spreadsheets write count as
+    empty, because "none" or "-" written by a person may be a class."""
     return cell in _WRITTEN_BY_TOOLS or not clean_class_name(cell)
 
 
 def may_be_missing(name: str) -> bool:
-    """Whether a class name is a word that people often write where a label is missing."""
+    """Whether a class name is a word that people often write for a missing label."""
     return name.casefold() in _WRITTEN_BY_HAND

@@ -1,4 +1,4 @@
-"""Parquet tables, with every cell as the text that CSV would have."""
+"""Parquet tables; every cell becomes the text of the same table in CSV."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _texts(column: Any, pa: Any) -> list[str]:
 
 
 def _text(cell: Any) -> str:
-    """A cell as CSV would have it: missing is empty, 2.0 is "2"."""
+    """The text of a cell as in CSV: a missing value is empty, 2.0 is "2"."""
     if cell is None or cell != cell:  # NaN is the one value that differs from itself
         return ""
     if isinstance(cell, (float, Decimal)) and cell == cell // 1 and -(2**63) < cell < 2**63:

@@ -15,11 +15,11 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 def open_table(file: Path, wanted: Sequence[str]) -> Table:
     """Open a table: Parquet by its ending, else text.
 
-    Text is UTF-8, or UTF-16 with a byte order mark (Excel's "Unicode text"). The separator is the one that a first line
-    ``sep=;`` names, else that of comma, semicolon, tab and ``|`` by which the header has most of the columns ``wanted``.
+    Text is UTF-8, or UTF-16 with a byte order mark (Excel's "Unicode text"). A first line ``sep=;`` names the separator. Without
+    such a line, it is the one of comma, semicolon, tab and ``|`` that gives the header most of the columns ``wanted``.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     if file.suffix.lower() == ".parquet":
         return open_parquet(file)

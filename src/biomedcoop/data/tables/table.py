@@ -1,4 +1,4 @@
-"""A table that is open for reading, whatever its file: named columns, a row at a time, every cell as text."""
+"""A table open for reading, in any file format: named columns, one row at a time, every cell as text."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from biomedcoop.data.names import fold
 from biomedcoop.errors import UserError
 
 Row = tuple[str, tuple[str, ...]]
-"""Where a row is in its file ("line 4", in Parquet "row 3") and the cells of the columns that were asked for."""
+"""Place of a row in its file ("line 4", in Parquet "row 3") and the cells of the requested columns."""
 
 EDGES = (
     "".join(filter(str.isspace, map(chr, range(0x3001))))
     + "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
 )
-"""Characters that are dropped at both ends of a cell: blanks, and marks that nobody sees."""
+"""Characters that are removed at both ends of a cell: blanks and invisible marks."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is open for reading: its columns are known, its rows come one by one, as often as they are asked for.
+    """A table open for reading: its columns are known, and its rows can be read one by one, any number of times.
 
     Attributes:
-        file: where it is.
+        file: path of the table.
         columns: names in the order of the header; a column without a name has "".
     """
 
@@ -34,10 +34,10 @@ class Table:
     _rows: Callable[[Sequence[int]], Iterator[Row]]
 
     def find(self, name: str) -> int | None:
-        """Position of the column that goes by ``name`` (case, blanks, ``_`` and hyphens make no difference), if there is one.
+        """Position of the column called ``name``, or None; case, blanks, ``_`` and hyphens make no difference.
 
         Raises:
-            UserError: there are two.
+            UserError: two columns have this name.
         """
         found = [position for position, column in enumerate(self.columns) if column_key(column) == column_key(name)]
         if len(found) > 1:
@@ -49,20 +49,20 @@ class Table:
         """Position of the column ``name``.
 
         Args:
-            expected: the columns that such a table has, for the message.
-            other_names: what people often call this column; one that is there is suggested, never taken.
+            expected: columns of such a table, for the message.
+            other_names: common other names of this column; the message suggests one that the table has.
 
         Raises:
-            UserError: there is no such column, or two.
+            UserError: no column or two columns have this name.
         """
         position = self.find(name)
         if position is not None:
             return position
-        there = {column_key(column): column for column in self.columns if column}
-        near = [column_key(other) for other in other_names if column_key(other) in there]
-        near += difflib.get_close_matches(column_key(name), list(there), n=1, cutoff=0.65)
-        meant = f"; if {there[near[0]]!r} is meant, rename it to {name}" if near else ""
-        named = ", ".join(there.values()) or "nothing"
+        present = {column_key(column): column for column in self.columns if column}
+        near = [column_key(other) for other in other_names if column_key(other) in present]
+        near += difflib.get_close_matches(column_key(name), list(present), n=1, cutoff=0.65)
+        meant = f"; if {present[near[0]]!r} is meant, rename it to {name}" if near else ""
+        named = ", ".join(present.values()) or "nothing"
         named = named if len(named) <= 160 else named[:160].rsplit(" ", 1)[0] + " …"
         raise UserError(f"{self.file}: no column {name!r} (it has {named}){meant}; expected {expected}")
 
@@ -70,22 +70,22 @@ class Table:
         """The rows, with the cells of the columns at ``positions``; memory does not grow with the table.
 
         Raises:
-            UserError: a row that cannot be read; the line names it.
+            UserError: a row cannot be read; the message names the row.
         """
         return self._rows(positions)
 
 
 def check_one_line(file: Path, place: str, column: str, cell: str) -> None:
-    """Raise if a cell goes over several lines, which a forgotten quote makes of several rows."""
+    """Raise if a cell has several lines: a missing quote joins several rows into one cell."""
     if "\n" in cell or "\r" in cell:
         raise UserError(f"{file}: {place} has a line break in its {column}; close the quote, or remove the line break")
 
 
 def same_column(one: str, other: str) -> bool:
-    """Whether two names are those of one column; case, blanks, ``_`` and hyphens make no difference."""
+    """Whether two names mean the same column; case, blanks, ``_`` and hyphens make no difference."""
     return column_key(one) == column_key(other)
 
 
 def column_key(column: str) -> str:
-    """What the spellings of one column's name have in common."""
+    """The comparison key of a column name: two spellings of one name have the same key."""
     return fold(column).replace(" ", "")

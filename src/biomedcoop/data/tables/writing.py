@@ -1,4 +1,4 @@
-"""The one writer of tables: rows to CSV, JSON or Parquet as they come, so that memory does not grow with their number."""
+"""The one writer of tables: it writes rows to CSV, JSON or Parquet one by one, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Row = dict[str, Any]
 SUFFIXES = (".csv", ".json", ".parquet")
 
 PARQUET_ROWS = 1000
-"""Rows of a block of a Parquet file: so many are held in memory."""
+"""Number of rows in a block of a Parquet file; one block is held in memory."""
 
 
 def check_table_file(out: Path, overwrite: bool, what: str = "tables") -> None:
-    """Refuse early what `write_table` could not write after long work.
+    """Check before long work that `write_table` can write a file.
 
     Args:
-        what: what the rows are, for the message.
+        what: name of the rows in messages, e.g. "predictions".
 
     Raises:
-        UserError: an unknown ending, no library for it, an existing file (unless ``overwrite``), or no folder to write to.
+        UserError: the file name ending is unknown, its library is missing, the file exists (unless ``overwrite``), or its folder
+            cannot be written to.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"{out}: {what} are written to {', '.join(SUFFIXES)}; choose one of these endings")
@@ -37,11 +38,11 @@ def check_table_file(out: Path, overwrite: bool, what: str = "tables") -> None:
 
 
 def write_table(rows: Iterable[Row], columns: Sequence[str], out: Path, texts: Collection[str] = ()) -> int:
-    """Write rows to a file whose ending says the format; it appears whole or not at all.
+    """Write rows to a file in the format of its ending; the file appears when it is complete.
 
     Args:
-        columns: names, in the order in which they are written.
-        texts: those of the columns that hold text; the others hold numbers. Only Parquet asks.
+        columns: column names in the order of the file.
+        texts: names of the columns with text; the others hold numbers. Only Parquet needs this.
 
     Returns:
         The number of rows.

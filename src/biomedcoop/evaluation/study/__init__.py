@@ -1,4 +1,4 @@
-"""Studies: conditions compared on the same images, draws and seeds; computed cell by cell, each kept in a file.
+"""Studies: comparisons of conditions on the same images, draws and seeds; each cell of a study is stored in its own file.
 
-``cells`` says what a cell is, ``runner`` computes those that are missing, ``results`` gives means and paired differences.
+``cells`` defines a cell, ``runner`` computes the missing cells, and ``results`` gives means and paired differences.
 """

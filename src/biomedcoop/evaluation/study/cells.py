@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Answers = list[list[int]]
-"""Which scored images are answered rightly, 0 or 1, [seeds][images]."""
+"""1 for each correctly classified test image, else 0; [seeds][images]."""
 
 Compute = Callable[[str, Hashable, str], Answers]
-"""(dataset, key, backbone) -> answers. A function of a module, since other processes call it."""
+"""Function of (dataset, key, backbone) that returns answers; it is defined in a module, because other processes call it."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Cell:
     """One dataset under one condition.
 
     Attributes:
-        dataset: its name.
-        key: the condition, as ``compute`` takes it.
-        name: of the file that keeps the answers, without ending.
-        cost: relative; the dearest cells are computed first.
+        dataset: name of the dataset.
+        key: the condition, in the form that ``compute`` accepts.
+        name: name of the file with the answers, without its ending.
+        cost: relative cost; the most expensive cells are computed first.
     """
 
     dataset: str

@@ -1,4 +1,4 @@
-"""Where work is done: the one place that knows of processes."""
+"""Executors: they run work in other processes; no other module of a study starts processes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Does work on many items, in any order and any place."""
+    """Runs a function on many items, in any order and on any machine."""
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield a result for each item, as soon as it is there.
+        """Yield the result of each item as soon as it is ready.
 
         Args:
-            work: a picklable function; items and results are picklable too.
-            items: begun in this order.
+            work: a picklable function; items and results must be picklable too.
+            items: items of work, started in this order.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Processes on this machine.
+    """Runs work in processes on this machine.
 
     Attributes:
-        jobs: how many at once.
+        jobs: number of parallel processes.
     """
 
     jobs: int

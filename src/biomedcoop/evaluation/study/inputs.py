@@ -1,4 +1,4 @@
-"""What many cells of a study share, loaded once in each process."""
+"""Inputs shared by many cells of a study; each process loads them once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biomedcoop.features.images import encode_images
 
 @cache
 def loaded(backbone: str) -> Backbone:
-    """A backbone by its name or folder."""
+    """The backbone with this name or folder."""
     return load_backbone(backbone)
 
 

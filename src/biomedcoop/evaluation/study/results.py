@@ -1,8 +1,9 @@
 """Means and paired differences of a study's cells, with two 95 % intervals each.
 
-Differences are paired: the same images, draws and seeds. *Over images*: bootstrap over groups of related test images, the seeds
-averaged; it says what these datasets tell. *Over datasets*: Student's t over the datasets' means; it says what another dataset
-would change. Seeds of a dataset are not independent, and for what learns nothing they are one, so they do not count there.
+Differences are paired: both conditions use the same images, draws and seeds. The interval *over images* is a bootstrap over groups
+of related test images, with the mean over seeds; it holds for these datasets. The interval *over datasets* is Student's t over the
+means of the datasets; it shows how another dataset could change the result. Seeds do not count as observations, because the seeds
+of a dataset are not independent.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from biomedcoop.evaluation.study.cells import Cell
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over datasets and seeds, with its interval over images and that over datasets."""
+    """A mean over datasets and seeds, with its interval over images and its interval over datasets."""
 
     over_images: Estimate
     over_datasets: Estimate
@@ -35,10 +36,10 @@ class Results:
     """All cells of a study.
 
     Args:
-        related: group of each scored image of every dataset, by dataset.
-        folder: holds the cells.
-        cells: all of them.
-        collections: datasets that are averaged together, by the collection's name; those of which one is missing have no mean.
+        related: dataset -> group of each test image.
+        folder: folder of the cells.
+        cells: all cells of the study.
+        collections: collection -> datasets to average; a collection with a missing dataset has no mean.
     """
 
     def __init__(
@@ -58,18 +59,18 @@ class Results:
         self.complete = {name: list(every) for name, every in collections.items() if set(every) <= set(related)}
 
     def right(self, dataset: str, key: Hashable) -> Floats:
-        """[seeds, images]."""
+        """1 for each correctly classified image, else 0; [seeds, images]."""
         return np.array(json.loads(self.files[dataset, key].read_text(encoding="utf-8")), dtype=float)
 
     def mean(self, datasets: Sequence[str], keys: Sequence[Hashable], minus: Sequence[Hashable] = ()) -> Mean:
-        """Mean over datasets, seeds and keys, less that of the keys ``minus``."""
+        """Mean over datasets, seeds and keys, minus the mean of the keys ``minus``."""
         numbers = {dataset: number for number, dataset in enumerate(self.related)}
         values, samples = [], []
         for dataset in datasets:
             scores = np.mean([self.right(dataset, key) for key in keys], axis=0)
             if minus:
                 scores = scores - np.mean([self.right(dataset, key) for key in minus], axis=0)
-            found, drawn = bootstrap_means({"": scores.mean(0)}, numbers[dataset], self.related[dataset])
-            values.append(found[""].value or 0.0)
-            samples.append(drawn[""])
+            estimates, resampled = bootstrap_means({"": scores.mean(0)}, numbers[dataset], self.related[dataset])
+            values.append(estimates[""].value or 0.0)
+            samples.append(resampled[""])
         return Mean(mean_of(values, samples), student(values))

@@ -1,4 +1,4 @@
-"""Compute the cells of a study that are not in its folder yet."""
+"""Compute the missing cells of a study."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from biomedcoop.output import write_atomically
 
 
 def run_cells(compute: Compute, cells: Sequence[Cell], backbone: str, folder: Path, executor: Executor) -> None:
-    """Compute what is missing, the dearest first, and write each cell to its file as soon as it is there.
+    """Compute the missing cells, the most expensive first, and write each cell to its file as soon as it is ready.
 
     Args:
-        compute: the answers of one cell.
-        cells: all of the study.
-        backbone: a name, or a folder in open_clip layout.
-        folder: of the cells of this backbone.
-        executor: where the work is done.
+        compute: function that computes the answers of one cell.
+        cells: all cells of the study.
+        backbone: name of a backbone, or a folder in open_clip layout.
+        folder: folder for the cells of this backbone.
+        executor: runs the computation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [cell for cell in sorted(cells, key=lambda cell: -cell.cost) if not cell.file(folder).is_file()]
-    for dataset in dict.fromkeys(cell.dataset for cell in todo):  # once, before several processes ask for its images
+    for dataset in dict.fromkeys(cell.dataset for cell in todo):  # once, before several processes need its features
         encoded(dataset, backbone)
     begin = time.monotonic()
     work = partial(_compute, compute, backbone, folder)

@@ -1,0 +1,145 @@
+"""Options of a request: how a field is declared, and the check of each kind of value.
+
+A check is called with the option's name and the value that was given. It returns the value in its final type, or raises a
+:class:`UserError` that says what to give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from numbers import Integral
+from typing import Any
+
+from biomedcoop.errors import UserError
+
+MAX_VIEWS = 10_000
+"""Maximum number of random crops of one training image."""
+
+
+def option(
+    default: Any, help: str, check: Callable[[str, Any], Any], *, flag: str = "", shown: bool = False, kind: Any = str
+) -> Any:
+    """A field of a request.
+
+    Args:
+        default: ``dataclasses.MISSING`` for a field that must be given.
+        help: one line for the command line.
+        check: called with the name and the value; returns the value in its final type, or raises a :class:`UserError`.
+        flag: name on the command line, if it differs from the field's name.
+        shown: write the option into every reproduced command, even at its default.
+        kind: type of the value on the command line.
+    """
+    return dataclasses.field(
+        default=default, metadata={"help": help, "check": check, "flag": flag, "shown": shown, "kind": kind}
+    )
+
+
+def text(example: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise UserError(f"{name}={value!r} must be a name, e.g. {name}='{example}'")
+        return value
+
+    return check
+
+
+def words(example: str) -> Callable[[str, Any], str | None]:
+    def check(name: str, value: Any) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+            raise UserError(f"{name}={value!r} must be one or more words, e.g. {name}='{example}'")
+        return value
+
+    return check
+
+
+def whole_number(example: int, least: int | None = None) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
+            want = "a whole number" if least is None else f"a whole number of at least {least}"
+            raise UserError(f"{name}={value!r} must be {want}, e.g. {name}={example}")
+        return int(value)
+
+    return check
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def seeds(_: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, (str, bytes, Set)) or not isinstance(value, Collection):
+        raise UserError(f"seeds={value!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
+    listed = list(value)
+    whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
+    if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
+        raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
+    return tuple(int(seed) for seed in listed)
+
+
+def settings(_: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"settings={value!r} must be a dict, e.g. settings={{'epochs': 50}}")
+    return dict(value)
+
+
+def methods(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
+    return tuple(text("zero-shot")(name, method) for method in value)
+
+
+def prompts(_: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise UserError(
+            f"prompts must be a name or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
+        )
+    return os.fspath(value)
+
+
+def views(_: str, value: Any) -> int | str:
+    if value == "per-epoch":
+        return "per-epoch"
+    try:
+        number = int(value)
+        whole = number == float(value) and not isinstance(value, bool)
+    except (TypeError, ValueError, OverflowError):
+        whole, number = False, 0
+    if not whole or not 1 <= number <= MAX_VIEWS:
+        raise UserError(f"views={value!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
+    return number
+
+
+def path(name: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise UserError(f"{name}={value!r} must be a path")
+    return None if value is None else os.fspath(value)
+
+
+def backbone(_: str, value: Any) -> Any:
+    from biomedcoop.backbones.base import Backbone
+
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, (str, Backbone)):
+        raise UserError(f"backbone={value!r} must be a name, a folder or a backbone from load_backbone")
+    return value
+
+
+def device(_: str, value: Any) -> str:
+    return str(value)
+
+
+def data(_: str, value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    from biomedcoop.data.dataset import Dataset
+
+    if not isinstance(value, (str, Dataset)):
+        raise UserError(f"data must be a dataset from load_dataset, not {type(value).__name__}")
+    return value
