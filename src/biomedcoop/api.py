@@ -51,11 +51,12 @@ def fit(
         UserError: an argument or the data cannot be used; raised before long work starts.
         ImageError: a training image cannot be read.
 
-    >>> import biomedcoop as bc
-    >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
-    >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
-    >>> classifier.class_names
-    ('benign tumor', 'malignant tumor', 'normal scan')
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
+        >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
+        >>> classifier.class_names
+        ('benign tumor', 'malignant tumor', 'normal scan')
     """
     arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seed": seed, **options}
     return _fitted(arguments, True, progress)[0]
@@ -74,6 +75,13 @@ def fit_runs(
     """Train one classifier per seed; all of them share each pass of the text encoder.
 
     Args and errors are those of :func:`fit`, except that ``seeds`` is a list.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
+        >>> classifiers = bc.fit_runs(data, method="tip-adapter", shots=2, seeds=[1, 2])
+        >>> [classifier.facts["seed"] for classifier in classifiers]
+        [1, 2]
     """
     arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seeds": seeds, **options}
     return _fitted(arguments, False, progress)
@@ -113,6 +121,15 @@ def train(
 
     Raises:
         UserError, ImageError: see :func:`fit`.
+
+    Example:
+        >>> import tempfile
+        >>> import biomedcoop as bc
+        >>> data = "simulated:breast-ultrasound?train=4&val=1&test=2"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = bc.train(data, f"{folder}/run", method="tip-adapter", shots=2, n_bootstrap=10)
+        >>> list(report.rows)
+        ['tip-adapter', 'zero-shot', 'majority class']
     """
     if isinstance(source, TrainRequest):
         if options:
