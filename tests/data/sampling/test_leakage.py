@@ -27,7 +27,9 @@ def test_copies_are_told_by_content_not_by_name(tmp_path: Path, draw) -> None:
     assert copies(data, [2, 3, 4, 5], [0, 1]) == [4]
     assert copies(data, [2, 3, 4, 5], [0]) == []
     (leak,) = leaks(data, [0, 1])
-    assert leak.text.startswith("Test images that are copies of images that were learned from: 1 of 4; methods that learn")
+    assert leak.text.startswith(
+        "Test images that are copies of images that were learned from: 1 of 4; methods that learn"
+    )
     assert str(leak).endswith(" The first is 'other name.png'.")
 
 
@@ -54,7 +56,9 @@ def test_groups_on_both_sides_count_for_the_whole_of_train() -> None:
     assert str(leak).startswith("Groups (such as patients) with images in train and in test: 1; methods that learn")
     assert str(leak).endswith(" The first is 'P1'.")
     (leak,) = group_leaks(data, "test", ["train", "val"])
-    assert leak.text.startswith("Groups (such as patients) with images in train or val and in test: 2; methods that learn")
+    assert leak.text.startswith(
+        "Groups (such as patients) with images in train or val and in test: 2; methods that learn"
+    )
     assert "P1" not in leak.text
     assert leaks(data, []) == []  # nothing was learned
     assert group_leaks(arrays(["train", "test"]), "test", ["train"]) == []
