@@ -626,7 +626,7 @@ def test_ctrl_c(cli: Cli, model: Model, tmp_path: Path, cache: Path, answers: in
     finally:
         process.kill()
     assert (process.returncode, printed) == (130, "")
-    kept = "the answers so far are kept; the same command goes on from there"
+    kept = "the answers so far are kept; the same command continues from there"
     assert said.splitlines()[1:] == [kept, "interrupted; no result was written"]
     assert not out.exists()
     assert len(files(tmp_path)) == len(list(cache.glob("*.json"))) == answers  # no half of a file either

@@ -1,4 +1,4 @@
-"""Images: what may be given as one, its content and hash, decoding to RGB, crops, and facts worth telling."""
+"""Images: accepted forms, content and hash, decoding to RGB, crops, and facts for the user."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

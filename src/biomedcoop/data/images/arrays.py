@@ -1,4 +1,4 @@
-"""Arrays as images: what shape and type they must have, and their samples."""
+"""Arrays as images: the required shape and type, and the conversion to samples."""
 
 from __future__ import annotations
 

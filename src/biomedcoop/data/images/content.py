@@ -1,4 +1,4 @@
-"""The bytes of an image, read once: they are hashed and decoded from memory, so a stored feature belongs to what was decoded."""
+"""The bytes of an image; they are read once, then hashed and decoded from memory, so that a hash belongs to the decoded image."""
 
 from __future__ import annotations
 

@@ -48,13 +48,13 @@ _SERVE = (
 
 
 def default_workers() -> int:
-    """Worker processes that help here: one for each of many cores, none of few, nor where there is no interpreter to start."""
+    """Default number of worker processes: one per core with many cores, else 0; 0 if no interpreter can be started."""
     startable = bool(sys.executable) and not getattr(sys, "frozen", False)
     return available_cores() if startable and available_cores() >= MANY_CORES else 0
 
 
 class ReadImage(NamedTuple):
-    """What reading an image gives: crops, each uint8 [S, S, 3], its content hash, and facts about it."""
+    """The result of reading an image: crops, each uint8 [S, S, 3], the content hash, and facts about the image."""
 
     crops: list[Crop]
     digest: bytes
@@ -168,7 +168,7 @@ class _Worker:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """What a worker process does, until its requests end."""
+    """The loop of a worker process: answer requests until they end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")

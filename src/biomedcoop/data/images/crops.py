@@ -1,7 +1,7 @@
-"""What an encoder sees of an image: the centre crop of the published test transform, or random crops to train with.
+"""Crops of images for the encoder: the centre crop of the published test transform, and random crops for training.
 
-A random crop is decided by the image's content and a number alone, so that every method, run and process that asks for it gets
-the same one and it is computed once.
+A random crop depends only on the image's content and a number, so that every method, run and process gets the same crop and it is
+computed once.
 """
 
 from __future__ import annotations

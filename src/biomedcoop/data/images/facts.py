@@ -1,4 +1,4 @@
-"""Facts about decoded images that a user should know of before the numbers, and the sentences that tell them."""
+"""Facts about decoded images that can affect the results, and the notes for the user about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class ImageFacts(NamedTuple):
-    """What became known of one image while it was decoded; numbers, so that they can be kept beside its features.
+    """Facts about one image from its decoding; they are numbers, so that they can be stored with its features.
 
     Attributes:
         depth: bits of the value that became white; 0 where the image's own smallest and largest value set black and white.
@@ -26,7 +26,7 @@ class ImageFacts(NamedTuple):
 
 @dataclass
 class Tally:
-    """How many images there are of each kind that is worth a word, and the first of each; its size does not grow with them.
+    """Counts of unusual images by kind, with the first image of each; its size does not grow with the number of images.
 
     Attributes:
         trained_on: guessed depths of the images that a classifier learned from, if that is known.

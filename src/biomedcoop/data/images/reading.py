@@ -1,6 +1,6 @@
-"""One image -> RGB pixels: found out what it is, decoded, made upright 8-bit RGB.
+"""Read one image as upright 8-bit RGB pixels.
 
-The one seam for image formats: a file goes to the decoder that knows its content (``decoders/``), whatever its suffix says.
+All image formats pass through this module: the decoder (``decoders/``) is chosen by the file's content, not by its suffix.
 Pillow's process-wide switches are never touched: the pixel limit is ours and is checked from the header.
 """
 

@@ -1,7 +1,7 @@
-"""What a user may give as an image or as images -> files, bytes, Pillow images and arrays, which all else works on.
+"""Convert images in any accepted form to files, bytes, Pillow images and arrays.
 
-One array is one image where its shape can be one; shapes that could be either an image with channels first or several grey
-images are refused, because a wrong guess would give as many answers as an image has rows.
+An array is one image if its shape allows this. A shape that could be an image with channels first or several grey images is
+refused, because a wrong guess would give as many predictions as an image has rows.
 """
 
 from __future__ import annotations

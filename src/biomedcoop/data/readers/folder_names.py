@@ -1,4 +1,4 @@
-"""What the names of folders and files say: a split, masks, images, or a folder that a system made for itself."""
+"""The meaning of folder and file names: a split, masks, images, or a folder of the operating system."""
 
 from __future__ import annotations
 

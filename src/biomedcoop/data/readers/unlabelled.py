@@ -1,4 +1,4 @@
-"""Images without labels, to be predicted: files, folders, and tables that list them."""
+"""Images without labels for prediction: files, folders, and tables that list images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_images(
     """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
 
     Args:
-        tell: told what is left out of a folder, a sentence each.
+        tell: called with each note on files that are left out of a folder.
         keep: columns of the tables to write beside the predictions, as :func:`kept_columns` gives them.
 
     Raises:

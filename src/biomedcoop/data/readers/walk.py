@@ -1,7 +1,7 @@
-"""One walk through folders for training, testing and predicting: which files are images, and what is left out.
+"""The walk through folders for training, testing and predicting: it finds images and counts the files that it leaves out.
 
-Names are sorted; what is hidden or belongs to a system is passed over. Links are followed, but each real folder is read
-once, so a link that leads back ends there. Masks beside their images are left out.
+Names are sorted; hidden files and files of the operating system are skipped. Links are followed, but each real folder is read
+once, so that a link to a parent folder causes no loop. Masks beside their images are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Contents:
 
 
 class Walk:
-    """One walk over the folders of a dataset or of a request for predictions; counts what it leaves out.
+    """A walk over the folders of a dataset or of images to predict; it counts the files that it leaves out.
 
     Attributes:
         dangling: links that lead nowhere.
@@ -54,10 +54,10 @@ class Walk:
         self._mask_folders: dict[Path, int] = {}
 
     def images(self, top: Path, owner: str = "") -> Iterator[Path]:
-        """The images below ``top``: those of a folder before those of its folders.
+        """The images below ``top``; the images of a folder come before the images of its subfolders.
 
         Args:
-            owner: what the images belong to, e.g. a class; one real folder may not belong to two.
+            owner: owner of the images, e.g. a class; one real folder may have only one owner.
 
         Raises:
             UserError: a folder cannot be read, or belongs to another owner already.
@@ -92,7 +92,7 @@ class Walk:
         return Contents(folders, images, masks, [name for name in files if not is_image(name)])
 
     def notes(self, name: str) -> list[str]:
-        """What was left out of the folder called ``name``, a sentence each."""
+        """Notes on the files that were left out of the folder called ``name``, a sentence each."""
         notes = []
         if self._others:
             commonest = self._others.most_common(_MOST_KINDS)
@@ -124,7 +124,7 @@ class Walk:
 
     @property
     def others(self) -> Counter[str]:
-        """How many files that are no images were met, by suffix."""
+        """Number of files that are not images, by suffix."""
         return self._others
 
     def _descend(self, folder: Path, owner: str, links: list[Path]) -> Iterator[Path]:
@@ -183,7 +183,7 @@ class Walk:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends as that of an image."""
+    """Whether a file's name has the ending of an image format."""
     return name.lower().endswith(image_suffixes())
 
 

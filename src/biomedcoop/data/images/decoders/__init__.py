@@ -1,4 +1,4 @@
-"""Image decoders: one file of this folder each, found by themselves. A file's content decides which one reads it."""
+"""Image decoders: each file of this folder defines the decoder of a format. The content of an image file selects the decoder."""
 
 from __future__ import annotations
 

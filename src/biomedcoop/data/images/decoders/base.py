@@ -1,4 +1,4 @@
-"""The contract of an image decoder: what it says of its format, and what it makes of a file's content."""
+"""The contract of an image decoder: how it recognises its format and decodes a file's content."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Decoder(Protocol):
         """
 
 
-def check_frame(frame: int, there: int) -> None:
+def check_frame(frame: int, n_frames: int) -> None:
     """Refuse a frame that a file does not have."""
-    if not 0 <= frame < there:
-        raise ValueError(f"frame {frame} is wanted and it has {there}, counted from 0")
+    if not 0 <= frame < n_frames:
+        raise ValueError(f"frame {frame} is wanted and it has {n_frames}, counted from 0")

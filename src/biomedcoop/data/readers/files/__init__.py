@@ -1,4 +1,4 @@
-"""Datasets that are one file: a module of this folder for each format, found by themselves."""
+"""Readers for datasets in one file; each module of this folder defines the readers of a format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from biomedcoop.data.dataset import Dataset
 def file_readers() -> dict[str, Callable[..., Dataset]]:
     """The ``READERS`` of every module in this folder: lower-case file name ending -> reader.
 
-    A reader takes the path and ``for_training``: False where a classifier is only tested, so that one class is enough.
+    A reader takes the path and ``for_training``; False is for test data, where one class is enough.
     """
     modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
     return {suffix: reader for module in modules for suffix, reader in getattr(module, "READERS", {}).items()}

@@ -1,4 +1,4 @@
-"""Which column of a table of images says what: path, label, class name, split and group."""
+"""The columns of a table of images: path, label, class name, split and group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH_WORDS = (
     *("image_path", "img_path", "filepath", "file_path", "paths", "filename", "file_name", "image_file", "file"),
     *("image", "img", "images", "image_name", "fname", "image_index", "image_id", "img_id", "isic_id", "name", "id"),
 )
-"""What people call the column ``path``, the most telling first."""
+"""Common other names of the column ``path``, the most specific first."""
 
 _LABEL_WORDS = (
     *("labels", "class", "target", "diagnosis", "dx", "category", "finding_labels", "finding", "findings", "y"),

@@ -1,4 +1,4 @@
-"""What the labels of a table are: class names, numbers, or codes that a column ``class_name`` explains."""
+"""The labels of a table: class names, numbers, or codes that a column ``class_name`` explains."""
 
 from __future__ import annotations
 
