@@ -13,6 +13,7 @@ import pytest
 
 import biomedcoop
 
+
 def examples() -> Iterator[doctest.DocTest]:
     """Docstrings of the package that hold an example."""
     for module in pkgutil.walk_packages(biomedcoop.__path__, "biomedcoop."):
