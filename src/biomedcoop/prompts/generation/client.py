@@ -88,7 +88,7 @@ def _failure(error: OpenAIError, endpoint: Endpoint) -> str:
     import openai
 
     where, said = f"{endpoint.model} at {endpoint.address}", _said(error)
-    kept = "answers so far are kept, and the same command goes on from there"
+    kept = "answers so far are kept, and the same command continues there"
     if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError):
         return f"{where} refuses the request: {said}; see --model and --temperature"
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
