@@ -152,6 +152,11 @@ def test_the_command_line_takes_a_saved_request(
         20,
     )
     assert list(found["rows"]) == ["tip-adapter", "majority class"]
+    saved = tmp_path / "saved.json"
+    content = json.loads((tmp_path / "first" / "run.json").read_text(encoding="utf-8"))
+    saved.write_text(json.dumps({**content, "repeat_shots": True, "shots": 1000}), encoding="utf-8")
+    refused = cli("train", "--config", saved, "--no-repeat-shots", "--out", tmp_path / "third")
+    assert (refused.status, "shots=1000" in refused.err) == (2, True)
     nothing = cli("train", "--out", tmp_path / "third")
     assert (nothing.status, nothing.err.count("\n")) == (2, 1)
     assert "--config" in nothing.err

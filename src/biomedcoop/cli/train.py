@@ -77,9 +77,9 @@ def _signature() -> inspect.Signature:
         if isinstance(default, tuple):
             (default,) = default
         kind = field.metadata["kind"]
-        option = typer.Option(
-            "--" + (field.metadata["flag"] or field.name.replace("_", "-")), help=field.metadata["help"]
-        )
+        flag = field.metadata["flag"] or field.name.replace("_", "-")
+        both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"  # a saved request may say yes
+        option = typer.Option(both, help=field.metadata["help"])
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
     options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
     parameters = [
