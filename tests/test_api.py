@@ -221,7 +221,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seed": 2**64}, f"seeds [{2**64}]"),
         ({"seed": 1.5}, "seeds [1.5]: give at least one, each a whole number"),
         ({"seed": "1"}, "seeds ['1']: give at least one, each a whole number"),
-        ({"shots": "8"}, "shots='8' must be a whole number, e.g. shots=16"),
+        ({"shots": "8"}, "shots='8' must be a whole number of at least 1, e.g. shots=16"),
         ({"shots": True}, "shots=True must be a whole number"),
         ({"shots": None}, "shots=None must be a whole number"),
         ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
@@ -602,6 +602,7 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     assert report.metrics.auroc.value is None
     assert report.differences["zero-shot"].low is None
     text = (tmp_path / "run" / "report.md").read_text()
+    assert "biomedcoop train --data table.csv --method" in text
     assert "(without an interval)" in text
     assert "All test images come from one group" in text
     assert "All test images are of one class: there is no AUROC" in text

@@ -147,7 +147,9 @@ def _report(
 ) -> RunReport:
     method, backbone, groups = request.method, trained.backbone, data.part("test").groups
     others = [note for plan in plans.values() for note in plan.notes]
-    public = dataclasses.replace(request, data=data.name, backbone=backbone, precision=backbone.precision, device="cpu")
+    file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
+    name = file.name if file.is_file() else data.name
+    public = dataclasses.replace(request, data=name, backbone=backbone, precision=backbone.precision, device="cpu")
     return RunReport(
         title=f"{method} on {data.name}",
         dataset=dataclasses.replace(

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
@@ -72,7 +74,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"shots": "many"}, "shots='many' must be a whole number, e.g. shots=16"),
+        ({"shots": "many"}, "shots='many' must be a whole number of at least 1, e.g. shots=16"),
         ({"shots": True}, "shots=True must be a whole number"),
         ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
         ({"recipe": 3}, "recipe=3 must be a name, e.g. recipe='paper'"),
@@ -107,7 +109,7 @@ def test_wrong_values_are_refused_in_one_line(given: dict[str, Any], words: str)
         ("{}", "is not a saved request"),
         ('{"format": 99, "data": "x"}', "has format 99, this version reads up to 1; upgrade biomedcoop"),
         ('{"format": 1, "data": "x", "shot": 3}', "no option 'shot'; did you mean shots"),
-        ('{"format": 1, "shots": 3}', "data must be"),
+        ('{"format": 1, "shots": 3}', "no data are named"),
     ],
 )
 def test_files_that_are_no_request(tmp_path: Path, content: str, words: str) -> None:
@@ -160,3 +162,27 @@ def test_the_command_line_takes_a_saved_request(
     nothing = cli("train", "--out", tmp_path / "third")
     assert (nothing.status, nothing.err.count("\n")) == (2, 1)
     assert "--config" in nothing.err
+
+
+def test_numbers_of_other_libraries_are_plain_numbers() -> None:
+    request = TrainRequest(data="scans", settings={"epochs": np.int64(3), "lr": torch.tensor(0.5)}, views=np.int64(2))
+    assert json.loads(json.dumps(request.to_dict()))["settings"] == {"epochs": 3, "lr": 0.5}
+    assert request.views == 2
+    for wrong in (np.array([1, 2]), [1], None):
+        with pytest.raises(bc.UserError, match="settings: epochs="):
+            TrainRequest(data="scans", settings={"epochs": wrong})
+    for name, wrong in (("views", np.array([1, 2])), ("views", True), ("device", None), ("seeds", np.array(3))):
+        with pytest.raises(bc.UserError, match=name):
+            FitRequest(**{"data": "scans", name: wrong})
+    with pytest.raises(bc.UserError, match="a training has one seed"):
+        TrainRequest(data="scans", seeds=(1, 2))
+    with pytest.raises(bc.UserError, match="shots=0 must be a whole number of at least 1"):
+        FitRequest(data="scans", shots=0)
+
+
+def test_settings_go_over_saved_ones_one_by_one_and_not_to_another_method() -> None:
+    saved = MANY.to_dict()
+    assert TrainRequest.from_dict(saved, {"settings": {"epochs": "9"}}).settings == {"epochs": "9", "lr": 0.01}
+    assert TrainRequest.from_dict(saved, {"method": "coop"}).settings == MANY.settings
+    assert TrainRequest.from_dict(saved, {"method": "zero-shot"}).settings == {}
+    assert TrainRequest.from_dict(saved, {"method": "kgcoop", "settings": {"weight": 2}}).settings == {"weight": 2}

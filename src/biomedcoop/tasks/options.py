@@ -73,11 +73,19 @@ def yes_or_no(name: str, value: Any) -> bool:
 def seeds(_: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, (str, bytes, Set)) or not isinstance(value, Collection):
         raise UserError(f"seeds={value!r} must be a list of whole numbers, e.g. seeds=[1, 2, 3]")
-    listed = list(value)
+    listed = _listed(value)
     whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
     if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
         raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
     return tuple(int(seed) for seed in listed)
+
+
+def _listed(value: Iterable[Any]) -> list[Any]:
+    """The elements; none of an array without dimensions, which is iterable by its type alone."""
+    try:
+        return list(value)
+    except TypeError:
+        return []
 
 
 def settings(_: str, value: Any) -> dict[str, Any]:
@@ -85,13 +93,19 @@ def settings(_: str, value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise UserError(f"settings={value!r} must be a dict, e.g. settings={{'epochs': 50}}")
-    return dict(value)
+    found = {
+        key: one.item() if hasattr(one, "item") and not getattr(one, "shape", ()) else one for key, one in value.items()
+    }
+    for key, one in found.items():
+        if not isinstance(one, (str, int, float)):
+            raise UserError(f"settings: {key}={one!r} must be a number, a text, True or False")
+    return found
 
 
 def methods(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
-    return tuple(text("zero-shot")(name, method) for method in value)
+    return tuple(text("zero-shot")(name, method) for method in _listed(value))
 
 
 def prompts(_: str, value: Any) -> str:
@@ -103,14 +117,12 @@ def prompts(_: str, value: Any) -> str:
 
 
 def views(_: str, value: Any) -> int | str:
-    if value == "per-epoch":
-        return "per-epoch"
-    try:
-        number = int(value)
-        whole = number == float(value) and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        whole, number = False, 0
-    if not whole or not 1 <= number <= MAX_VIEWS:
+    if isinstance(value, str) and value == "per-epoch":
+        return value
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    digits = isinstance(value, str) and value.isdecimal()
+    number = int(value) if whole or digits else 0
+    if not 1 <= number <= MAX_VIEWS:
         raise UserError(f"views={value!r} must be a whole number from 1 to {MAX_VIEWS}, or per-epoch")
     return number
 
@@ -132,6 +144,8 @@ def backbone(_: str, value: Any) -> Any:
 
 
 def device(_: str, value: Any) -> str:
+    if not isinstance(value, str) and type(value).__name__ != "device":  # torch's type, without torch
+        raise UserError(f"device={value!r} must be a name, e.g. device='cpu'")
     return str(value)
 
 

@@ -99,7 +99,7 @@ class FitRequest:
         options.backbone,
         shown=True,
     )
-    shots: int = option(16, "Training images per class.", options.whole_number(16), shown=True, kind=int)
+    shots: int = option(16, "Training images per class.", options.whole_number(16, 1), shown=True, kind=int)
     seeds: tuple[int, ...] = option(
         (1,),
         "Random seed that draws the training images and orders the batches.",
@@ -175,6 +175,8 @@ class FitRequest:
                 raise UserError(
                     f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'known options: ' + ', '.join(known)}"
                 )
+        if arguments.get("data") is None:
+            raise UserError("no data are named; give a path, a name or what load_dataset returns")
         values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in arguments.items()}
         return cls(**values)
 
@@ -198,7 +200,8 @@ class FitRequest:
 
         Args:
             content: the JSON values.
-            over: single options that override those of the content.
+            over: single options that override those of the content. Settings are added one by one; another method drops
+                those of the content, which belong to its own.
             where: name of the source in error lines.
 
         Raises:
@@ -206,6 +209,10 @@ class FitRequest:
         """
         if not isinstance(content, Mapping) or type(content.get("format")) is not int:
             raise UserError(f"{where} is not a saved request; give the run.json of a run folder")
+        if content["format"] < 1:
+            raise UserError(
+                f"{where} has format {content['format']}, which does not exist; give the run.json of a run folder"
+            )
         if content["format"] > FORMAT_VERSION:
             raise UserError(
                 f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
@@ -215,13 +222,18 @@ class FitRequest:
             cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
+        saved = values.get("settings") if over.get("method", values.get("method")) == values.get("method") else None
+        if saved or over.get("settings"):
+            over = {**over, "settings": {**(saved or {}), **(over.get("settings") or {})}}
+        elif "method" in over:
+            over = {**over, "settings": {}}
         return cls.of({**values, **over})
 
     @classmethod
     def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any] | None = None) -> Request:
         """The request in a ``run.json``; see :meth:`from_dict` for ``over`` and the errors."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be read ({error.strerror or error}); give the run.json of a run folder"
@@ -275,6 +287,11 @@ class TrainRequest(FitRequest):
     n_bootstrap: int = option(
         1000, "Number of bootstrap resamples for each 95 % interval.", options.whole_number(1000, 1), kind=int
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.seeds) != 1:
+            raise UserError(f"seeds={list(self.seeds)}: a training has one seed; use fit_runs for several")
 
     @classmethod
     def names(cls, one_seed: bool = True) -> dict[str, str]:
