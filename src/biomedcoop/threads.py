@@ -83,9 +83,8 @@ def torch_threads(n: int) -> Iterator[None]:
 
 def set_torch_threads(n: int) -> None:
     """Set the number of :func:`torch_threads` for the rest of this Python thread's life."""
-    if (
-        torch.get_num_threads() == n
-    ):  # the question also fixes this thread's number, so that later changes do not reach it
+    # the question also fixes this thread's number, so that later changes do not reach it
+    if torch.get_num_threads() == n:
         return
     if (set_own := _setter_of_one_thread()) is not None:
         set_own(n)

@@ -6,43 +6,20 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from backbones.folders import BIN, WEIGHTS, edit_json, refusal, use_bin
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 
-WEIGHTS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 NORM = "visual.trunk.norm.weight"
 
 State = dict[str, torch.Tensor]
-
-
-def refusal(folder: Path) -> str:
-    """The one line that loading ``folder`` is refused with."""
-    with pytest.raises(UserError) as caught:
-        load_backbone(folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(folder) in message
-    return message
-
-
-def use_bin(folder: Path, content: object, **how: bool) -> Path:
-    (folder / WEIGHTS).unlink(missing_ok=True)
-    torch.save(content, folder / BIN, **how)
-    return folder / BIN
-
-
-def edit_json(path: Path, change: Callable[[dict], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 # -- checkpoints that cannot be used

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from backbones.folders import refusal
 from backbones.tiny_clip import (
     CONTEXT,
     EMBED,
@@ -68,16 +69,6 @@ def change_state(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     state = {key: value.clone() for key, value in load_file(folder / WEIGHTS).items()}
     change(state)
     save_file(state, folder / WEIGHTS)
-
-
-def refusal(folder: Path) -> str:
-    """The one line that loading ``folder`` is refused with."""
-    with pytest.raises(UserError) as caught:
-        load_backbone(folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(folder) in message
-    return message
 
 
 # -- the numbers of others

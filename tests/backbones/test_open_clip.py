@@ -15,28 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from backbones.folders import WEIGHTS, edit_json, use_bin
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.errors import UserError
 
-WEIGHTS, BIN = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 NORM = "visual.trunk.norm.weight"
 
 State = dict[str, torch.Tensor]
-
-
-def use_bin(folder: Path, content: object, **how: bool) -> Path:
-    (folder / WEIGHTS).unlink(missing_ok=True)
-    torch.save(content, folder / BIN, **how)
-    return folder / BIN
-
-
-def edit_json(path: Path, change: Callable[[dict], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 # -- the published numbers
