@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
 from collections.abc import Iterable
@@ -28,6 +29,13 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End of an error line about an unknown name: the known names that are like it, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
 
 
 class ImageError(UserError):

@@ -219,7 +219,7 @@ def test_nothing_is_left_of_a_broken_off_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("simulated:brain-mri", "unknown simulated task 'brain-mri'; there are: breast-ultrasound, kidney-ct"),
+        ("simulated:brain-mri", "unknown simulated task 'brain-mri'; known: breast-ultrasound, kidney-ct"),
         ("simulated:kidney-ct?difficulty=1.5", "difficulty=1.5"),
         ("simulated:kidney-ct?difficulty=nan", "difficulty=nan"),
         ("simulated:kidney-ct?difficulty=hard", "difficulty=hard"),

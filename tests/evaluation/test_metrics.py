@@ -80,10 +80,10 @@ def test_calibration_error_by_hand():
 
 def test_intervals_equal_a_plain_bootstrap_with_scikit_learn():
     p, y, names = draw(3, 60, digits=1)
-    m = score(p, y, names, n_bootstrap=200, seed=5)
+    m = score(p, y, names, n_bootstrap=100, seed=5)
     rng, answer = np.random.default_rng(5), p.argmax(axis=1)
     f1, auroc, cell = [], [], []
-    for _ in range(200):
+    for _ in range(100):
         i = rng.integers(60, size=60)
         present = np.unique(y[i])
         f1.append(sk.f1_score(y[i], answer[i], average="macro", labels=present))

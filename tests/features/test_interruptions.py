@@ -73,9 +73,8 @@ def test_two_processes_encode_the_same_images_at_once(tiny: Backbone, parity: Pa
     assert feature_spaces(tmp_path / "store")[0].vectors == 700
 
 
-@pytest.mark.parametrize(
-    ("sign", "lost"), [(signal.SIGINT, 32), pytest.param(signal.SIGKILL, SHARD_ROWS, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "lost"), [(signal.SIGINT, 32), (signal.SIGKILL, SHARD_ROWS)])
 def test_an_end_in_the_middle(sign: signal.Signals, lost: int, tiny: Backbone, parity: Path, tmp_path: Path) -> None:
     paths = write(tmp_path / "scans", pictures(1300))
     process = start(parity / "model", tmp_path, "never.npy", workers=2)

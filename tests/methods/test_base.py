@@ -71,5 +71,5 @@ def test_a_complete_method_is_registered(monkeypatch: pytest.MonkeyPatch) -> Non
     kind = made()
     assert register(kind) is kind
     method = get_method("made-up")
-    with pytest.raises(UserError, match="method made-up has no setting 'x'; it has: no settings"):
+    with pytest.raises(UserError, match="method made-up has no setting 'x'; known: none"):
         method.settings({"x": 1})

@@ -38,8 +38,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "zero-shot": {},
     "zero-shot-ensemble": {},
 }
-# a method sees no more of an image tower than its features, and the text tower is that of the other CLIP
-KINDS = ("tiny", "tiny_clip_vit", pytest.param("tiny_clip_resnet", marks=pytest.mark.slow))
+# a method sees no more of an image tower than its features, and of a text tower what test_class_embeddings checks for each kind
+KINDS = ("tiny", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tiny_clip_vit", "tiny_clip_resnet")))
 NAMES = ["cyst", "stone", "tumor"]
 RUNS = 3
 

@@ -72,7 +72,7 @@ def test_values_out_of_range_are_named(name: str, value: object, want: str) -> N
 def test_unknown_settings() -> None:
     with pytest.raises(UserError, match=r"method biomedcoop has no setting 'epoch'; did you mean epochs\?"):
         settings(epoch=3)
-    with pytest.raises(UserError, match="method zero-shot has no setting 'zzz'; it has: template"):
+    with pytest.raises(UserError, match="method zero-shot has no setting 'zzz'; known: template"):
         get_method("zero-shot").settings({"zzz": 1})
 
 

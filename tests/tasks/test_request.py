@@ -19,7 +19,7 @@ from biomedcoop.tasks.request import FitOptions, FitRequest, TrainOptions, Train
 MANY = TrainRequest(
     data="scans/ct.csv",
     method="coop",
-    backbone="models/large",
+    backbone=str(Path(__file__).parents[1] / "parity_a" / "model"),
     shots=4,
     seeds=(7,),
     recipe="fast",
@@ -52,7 +52,7 @@ def test_single_options_go_over_a_saved_request() -> None:
 
 def test_every_option_that_is_not_a_default_is_in_the_command_without_folders() -> None:
     assert MANY.command() == (
-        "biomedcoop train --data ct.csv --method coop --backbone large --shots 4 --seed 7 "
+        "biomedcoop train --data ct.csv --method coop --backbone model --shots 4 --seed 7 "
         "--compare kgcoop,zero-shot --recipe fast --set epochs=3 --set lr=0.01 --prompts words.json --modality CT "
         "--organ kidney --views per-epoch --repeat-shots --device cuda:1 --precision bfloat16 --split-file one.json "
         "--n-bootstrap 50 --out run"
@@ -87,9 +87,21 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"precision": 16}, "precision=16 must be a name"),
         ({"compare": "coop"}, "compare='coop' must be a list of methods"),
         ({"compare": [3]}, "compare=3 must be a name"),
-        ({"n_bootstrap": 0}, "n_bootstrap=0 must be a whole number of at least 1"),
+        ({"n_bootstrap": 0}, "n_bootstrap=0 must be a whole number from 1 to"),
         ({"split_file": 3}, "split_file=3 must be a path"),
-        ({"seed": -1}, r"seeds \[-1\]: give at least one"),
+        ({"seed": -1}, "seed=-1 must be a whole number from 0 to"),
+        ({"seed": [1, 2]}, "must be a whole number from 0 to"),
+        ({"method": "biomedcop"}, "no method 'biomedcop'; did you mean biomedcoop"),
+        ({"compare": ["zeroshot"]}, "no method 'zeroshot'; did you mean zero-shot"),
+        ({"recipe": "papr"}, "no recipe 'papr'; did you mean paper"),
+        (
+            {"backbone": "biomedclp"},
+            "no backbone 'biomedclp': neither a known name nor a folder; did you mean biomedclip",
+        ),
+        ({"precision": "float16"}, "precision 'float16' is not known; choose float32, bfloat16"),
+        ({"device": "cuda:x"}, "device 'cuda:x' is not known; choose cpu"),
+        ({"n_bootstrap": 10**12}, "n_bootstrap=1000000000000 must be a whole number from 1 to 1000000"),
+        ({"prompts": "a\0b"}, "holds a null character"),
         ({"seeds": [1]}, "no option 'seeds'; did you mean seed"),
         ({"shot": 3}, "no option 'shot'; did you mean shots"),
         ({"data": 3}, "data must be a dataset from load_dataset, not int"),
@@ -110,6 +122,8 @@ def test_wrong_values_are_refused_in_one_line(given: dict[str, Any], words: str)
         ('{"format": 99, "data": "x"}', "has format 99, this version reads up to 1; upgrade biomedcoop"),
         ('{"format": 1, "data": "x", "shot": 3}', "no option 'shot'; did you mean shots"),
         ('{"format": 1, "shots": 3}', "no data are named"),
+        ('{"format": 1, "data": "x", "seed": 1, "seed": 2}', "'seed' appears twice"),
+        pytest.param("[" * 100_000, "is not JSON", id="deep"),
     ],
 )
 def test_files_that_are_no_request(tmp_path: Path, content: str, words: str) -> None:
@@ -159,7 +173,11 @@ def test_the_command_line_takes_a_saved_request(
     saved.write_text(json.dumps({**content, "repeat_shots": True, "shots": 1000}), encoding="utf-8")
     refused = cli("train", "--config", saved, "--no-repeat-shots", "--out", tmp_path / "third")
     assert (refused.status, "shots=1000" in refused.err) == (2, True)
-    nothing = cli("train", "--out", tmp_path / "third")
+    saved.write_text(json.dumps({**content, "modality": "CT"}), encoding="utf-8")
+    cleared = cli("train", "--config", saved, "--modality", "none", "--out", tmp_path / "third")
+    assert cleared.status == 0, cleared.err
+    assert json.loads((tmp_path / "third" / "run.json").read_text(encoding="utf-8"))["modality"] is None
+    nothing = cli("train", "--out", tmp_path / "fourth")
     assert (nothing.status, nothing.err.count("\n")) == (2, 1)
     assert "--config" in nothing.err
 

@@ -19,8 +19,6 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 from biomedcoop.threads import torch_threads
 
-PRECISIONS = ("float32", "bfloat16", "int8", "auto")
-
 WORTH = 1.5
 """Speed of bfloat16 over float32 from which "auto" chooses bfloat16."""
 
@@ -29,21 +27,12 @@ _PROBE_IMAGES, _PROBE_ROUNDS, _PROBE_SECONDS = 4, 10, 0.5
 _gains: dict[tuple[str, torch.device], float] = {}
 
 
-def check_precision(precision: str) -> None:
-    """Refuse an unknown precision.
-
-    Raises:
-        UserError: it is not one of :data:`PRECISIONS`.
-    """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision '{precision}' is not known; choose {', '.join(PRECISIONS)}")
-
-
 def set_precision(backbone: Backbone, precision: str) -> None:
     """Convert float32 towers to a precision; a backbone can be converted once.
 
     Args:
-        precision: one of :data:`PRECISIONS`; "auto" measures both, and chooses bfloat16 where it is :data:`WORTH` times as fast.
+        precision: a name in :data:`biomedcoop.backbones.registry.PRECISIONS`; "auto" measures both, and chooses bfloat16
+            where it is :data:`WORTH` times as fast.
 
     Raises:
         UserError: int8 on another device than a CPU or with a torch that lacks it; or the towers are already converted.

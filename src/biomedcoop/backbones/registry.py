@@ -5,13 +5,12 @@ A new backbone of a known family is one entry of ``BACKBONES``.
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.output import cache_root
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ BACKBONES = {
         ),
     ),
 }
+
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 
 def locate(name: str) -> Path | None:
@@ -102,15 +103,12 @@ def load_backbone(
                 f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the internet"
             )
     else:
+        check_backbone(name)
         folder = Path(name)
-        if not folder.is_dir():
-            near = difflib.get_close_matches(name, BACKBONES, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(BACKBONES)}"
-            raise UserError(f"no backbone '{name}': neither a known name nor a folder; {hint}")
     import torch
 
     from biomedcoop.backbones.open_clip_config import family
-    from biomedcoop.backbones.precision import check_precision, set_precision
+    from biomedcoop.backbones.precision import set_precision
     from biomedcoop.threads import torch_threads
 
     check_precision(precision)
@@ -128,6 +126,26 @@ def load_backbone(
             backbone = load_open_clip(folder, name=own_name, device=target, dtype=text_dtype)
     set_precision(backbone, precision)
     return backbone
+
+
+def check_precision(name: str) -> None:
+    """Refuse an unknown precision.
+
+    Raises:
+        UserError: it is not one of :data:`PRECISIONS`.
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"precision '{name}' is not known; choose {', '.join(PRECISIONS)}")
+
+
+def check_backbone(name: str) -> None:
+    """Refuse a text that neither names a backbone nor is a folder.
+
+    Raises:
+        UserError: the message offers near names.
+    """
+    if name not in BACKBONES and not Path(name).is_dir():
+        raise UserError(f"no backbone '{name}': neither a known name nor a folder; {nearest(name, BACKBONES)}")
 
 
 def usable_device(device: torch.device | str) -> torch.device:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from biomedcoop.backbones.base import Backbone
 
-RENAMED_SETTINGS = {"context_length": "n_context"}
-"""Setting names in artefacts of earlier versions -> their present names."""
-
 
 def load(
     folder: str | os.PathLike[str],
@@ -50,9 +47,9 @@ def load(
         (3, 3)
     """
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.backbones.precision import check_precision
-    from biomedcoop.backbones.registry import usable_device
+    from biomedcoop.backbones.registry import check_precision, usable_device
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.settings import RENAMED_SETTINGS
 
     if not isinstance(folder, (str, os.PathLike)):
         raise UserError(f"{folder!r} is not a path; give the folder of a saved classifier")

@@ -19,7 +19,7 @@ def check(
     shots: Annotated[int, typer.Option("--shots", help="Training images per class of the planned training.")] = 16,
     split_file: SplitFile = None,
     for_testing: Annotated[
-        bool, typer.Option("--for-testing", help="Check the data for testing only: one class is enough.")
+        bool, typer.Option("--for-testing", metavar="", help="Check the data for testing only: one class is enough.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -40,8 +40,10 @@ NewPrompts = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the output folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace an earlier result in the output folder.")
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or saved classifier.", show_default=False)]
 
 

@@ -30,14 +30,16 @@ def predict(
         ),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Report and leave out images that cannot be read.")
+        bool, typer.Option("--skip-bad", metavar="", help="Report and leave out images that cannot be read.")
     ] = False,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     precision: Precision = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace an existing output file.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Predict the probability of every class for new images. Without --out, print CSV.

@@ -12,7 +12,7 @@ from biomedcoop.cli.console import print_json, progress_bar, say
 from biomedcoop.cli.options import Json
 from biomedcoop.errors import UserError
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing file.")]
 
 
 def generate_prompts(
@@ -55,9 +55,9 @@ def generate_prompts(
         typer.Option("--price", help="Price in US dollars per million tokens, 'INPUT,OUTPUT', for the estimate."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the first request and the estimate; send nothing.")
+        bool, typer.Option("--dry-run", metavar="", help="Show the first request and the estimate; send nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Send without asking first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Send without asking first.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

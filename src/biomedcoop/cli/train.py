@@ -31,6 +31,8 @@ def train(ctx: typer.Context, **values: Any) -> None:
         options["settings"] = parse_settings(options["settings"])
     if "compare" in options:
         options["compare"] = split_list(options["compare"])
+    for name in OPTIONAL & options.keys():
+        options[name] = None if options[name] == "none" else options[name]
     if config is not None:
         request = TrainRequest.read(config, options)
     elif "data" in options:
@@ -59,6 +61,9 @@ def train(ctx: typer.Context, **values: Any) -> None:
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 
+OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.default is None} - {"settings"}
+
+
 def _on_command_line(ctx: typer.Context, name: str) -> bool:
     """Whether the user gave an option on the command line."""
     source = ctx.get_parameter_source(name)  # an enumeration of click, of which typer may hold its own copy
@@ -68,8 +73,11 @@ def _on_command_line(ctx: typer.Context, name: str) -> bool:
 def _signature() -> inspect.Signature:
     """The signature from which typer makes the options: one for each field of the request."""
     fields = {field.name: field for field in dataclasses.fields(TrainRequest)}
-    out = Annotated[Path | None, typer.Option("--out", help="Run folder to write.")]
-    words = "The run.json of an earlier run. Its options apply; options on the command line override them."
+    out = Annotated[Path | None, typer.Option("--out", help="Run folder to write. Required.")]
+    words = (
+        "The run.json of an earlier run. Its options apply; options on the command line override them, and 'none' clears "
+        "--modality, --organ or --split-file."
+    )
     config = Annotated[Path | None, typer.Option("--config", help=words)]
     options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, None), "config": (config, None)}
     for name, field in ((name, fields[field]) for name, field in TrainRequest.names().items()):
@@ -79,7 +87,9 @@ def _signature() -> inspect.Signature:
         kind = field.metadata["kind"]
         flag = field.metadata["flag"] or field.name.replace("_", "-")
         both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"  # a saved request may say yes
-        option = typer.Option(both, help=field.metadata["help"])
+        required = " Required without --config." if name == "data" else ""
+        metavar = {bool: "", list[str]: "NAME=VALUE"}.get(kind)
+        option = typer.Option(both, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
     options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
     parameters = [

@@ -8,7 +8,6 @@ dimension R, so that the seeds of one setting share every pass of the text encod
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.lazy import F
-from biomedcoop.methods.recipes import RECIPES, recipe_settings
+from biomedcoop.methods.recipes import check_recipe, recipe_settings
 from biomedcoop.methods.settings import declared, make_settings
 from biomedcoop.threads import threads_for, torch_cores
 
@@ -152,8 +151,7 @@ class Method(ABC):
         Raises:
             UserError: an unknown recipe or setting, or a value that cannot be used.
         """
-        if recipe not in RECIPES:
-            raise UserError(f"no recipe '{recipe}'; known: {', '.join(RECIPES)}")
+        check_recipe(recipe)
         return make_settings(self.name, self.settings_type, {**recipe_settings(recipe, self.name, dataset), **single})
 
 
@@ -190,7 +188,5 @@ def get_method(name: str) -> Method:
     """
     methods = all_methods()
     if name not in methods:
-        near = difflib.get_close_matches(name, methods, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(methods)}"
-        raise UserError(f"no method '{name}'; {hint}")
+        raise UserError(f"no method '{name}'; {nearest(name, methods)}")
     return methods[name]

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from biomedcoop.errors import UserError, nearest
+
 ANY = "any dataset"
 
 
@@ -110,6 +112,16 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         },
     },
 }
+
+
+def check_recipe(name: str) -> None:
+    """Refuse an unknown recipe.
+
+    Raises:
+        UserError: the message offers near names.
+    """
+    if name not in RECIPES:
+        raise UserError(f"no recipe '{name}'; {nearest(name, RECIPES)}")
 
 
 def recipe_settings(recipe: str, method: str, dataset: str | None = None) -> dict[str, Any]:

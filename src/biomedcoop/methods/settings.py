@@ -7,13 +7,15 @@ default (``batch_size: int = 4``) and inherits the rest of the declaration.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
+
+RENAMED_SETTINGS = {"context_length": "n_context"}
+"""Setting names in artefacts of earlier versions -> their present names."""
 
 SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -127,8 +129,8 @@ def make_settings(method: str, settings_type: type, changes: Mapping[str, Any]) 
     known, values = declared(settings_type), {}
     for name, value in changes.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(known) or 'no settings'}"
+            renamed = RENAMED_SETTINGS.get(name)
+            hint = f"it is now called {renamed}" if renamed in known else nearest(name, known)
             raise UserError(f"method {method} has no setting '{name}'; {hint}")
         try:
             values[name] = known[name].converted(value)

@@ -6,7 +6,6 @@ reader reviewed them. One JSON file per dataset holds its modality, organ and ``
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.names import fold
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.prompts.imaging import modalities, same_modality, within_organ
 
 GENERAL = "general"
@@ -68,9 +67,7 @@ def library_file(name: str) -> dict[str, Any]:
         UserError: there is none of this name; the message offers near ones.
     """
     if name not in library():
-        near = difflib.get_close_matches(name, library(), n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it has: {', '.join(library())}"
-        raise UserError(f"the prompt library has no file '{name}'; {hint}")
+        raise UserError(f"the prompt library has no file '{name}'; {nearest(name, library())}")
     return library()[name]
 
 

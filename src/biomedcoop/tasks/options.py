@@ -17,6 +17,11 @@ from biomedcoop.errors import UserError
 MAX_VIEWS = 10_000
 """Maximum number of random crops of one training image."""
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+MAX_RESAMPLES = 1_000_000
+"""Maximum number of bootstrap resamples."""
+
 
 def option(
     default: Any, help: str, check: Callable[[str, Any], Any], *, flag: str = "", shown: bool = False, kind: Any = str
@@ -54,14 +59,18 @@ def words(example: str) -> Callable[[str, Any], str | None]:
     return check
 
 
-def whole_number(example: int, least: int | None = None) -> Callable[[str, Any], int]:
+def whole_number(example: int, least: int, most: int | None = None) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
-        if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
-            want = "a whole number" if least is None else f"a whole number of at least {least}"
-            raise UserError(f"{name}={value!r} must be {want}, e.g. {name}={example}")
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise UserError(f"{name}={value!r} must be a whole number {limits}, e.g. {name}={example}")
         return int(value)
 
     return check
+
+
+seed = whole_number(1, 0, 2**63 - 1)
 
 
 def yes_or_no(name: str, value: Any) -> bool:
@@ -105,7 +114,27 @@ def settings(_: str, value: Any) -> dict[str, Any]:
 def methods(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
-    return tuple(text("zero-shot")(name, method) for method in _listed(value))
+    return tuple(method(name, one) for one in _listed(value))
+
+
+def method(name: str, value: Any) -> str:
+    from biomedcoop.methods import get_method
+
+    return get_method(text("biomedcoop")(name, value)).name
+
+
+def recipe(name: str, value: Any) -> str:
+    from biomedcoop.methods.recipes import check_recipe
+
+    check_recipe(text("paper")(name, value))
+    return str(value)
+
+
+def precision(name: str, value: Any) -> str:
+    from biomedcoop.backbones.registry import check_precision
+
+    check_precision(text("float32")(name, value))
+    return str(value)
 
 
 def prompts(_: str, value: Any) -> str:
@@ -113,7 +142,7 @@ def prompts(_: str, value: Any) -> str:
         raise UserError(
             f"prompts must be a name or a path, not {type(value).__name__}; write sentences to a JSON file and give its path"
         )
-    return os.fspath(value)
+    return _path_text("prompts", value)
 
 
 def views(_: str, value: Any) -> int | str:
@@ -130,30 +159,43 @@ def views(_: str, value: Any) -> int | str:
 def path(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, (str, os.PathLike)):
         raise UserError(f"{name}={value!r} must be a path")
-    return None if value is None else os.fspath(value)
+    return None if value is None else _path_text(name, value)
+
+
+def _path_text(name: str, value: str | os.PathLike[str]) -> str:
+    text = os.fspath(value)
+    if "\0" in text:
+        raise UserError(f"{name}={text!r} holds a null character, which no path can hold; give another path")
+    return text
 
 
 def backbone(_: str, value: Any) -> Any:
     from biomedcoop.backbones.base import Backbone
+    from biomedcoop.backbones.registry import check_backbone
 
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if not isinstance(value, (str, Backbone)):
+    if isinstance(value, Backbone):
+        return value
+    if not isinstance(value, (str, os.PathLike)):
         raise UserError(f"backbone={value!r} must be a name, a folder or a backbone from load_backbone")
-    return value
+    text = _path_text("backbone", value)
+    check_backbone(text)
+    return text
 
 
 def device(_: str, value: Any) -> str:
     if not isinstance(value, str) and type(value).__name__ != "device":  # torch's type, without torch
         raise UserError(f"device={value!r} must be a name, e.g. device='cpu'")
+    kind, _, number = str(value).partition(":")
+    if kind not in DEVICES or not (number.isdecimal() or str(value) == kind):
+        raise UserError(f"device '{value}' is not known; choose cpu, cuda, cuda:1 or mps")
     return str(value)
 
 
 def data(_: str, value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
     from biomedcoop.data.dataset import Dataset
 
-    if not isinstance(value, (str, Dataset)):
+    if isinstance(value, Dataset):
+        return value
+    if not isinstance(value, (str, os.PathLike)):
         raise UserError(f"data must be a dataset from load_dataset, not {type(value).__name__}")
-    return value
+    return _path_text("data", value)

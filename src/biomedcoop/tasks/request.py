@@ -7,7 +7,6 @@ its flag on the command line and its JSON form follow from the field.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import shlex
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.tasks import options
-from biomedcoop.tasks.options import option
+from biomedcoop.tasks.options import MAX_RESAMPLES, option
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +89,7 @@ class FitRequest:
         options.data,
         shown=True,
     )
-    method: str = option(
-        "biomedcoop", "Adaptation method ('biomedcoop methods list').", options.text("biomedcoop"), shown=True
-    )
+    method: str = option("biomedcoop", "Adaptation method ('biomedcoop methods list').", options.method, shown=True)
     backbone: Backbone | str = option(  # noqa: RUF009
         "mini",
         "Name of the backbone ('biomedcoop backbones list'), or folder of one in open_clip layout.",
@@ -112,7 +109,7 @@ class FitRequest:
         "paper",
         "Named set of settings: paper (published values), base-to-novel (published for that protocol), default (the same for every "
         "dataset), or fast (about a tenth of the published training time). paper prefers the values published for the dataset.",
-        options.text("paper"),
+        options.recipe,
     )
     settings: Mapping[str, Any] = option(
         None,
@@ -148,7 +145,7 @@ class FitRequest:
         "Precision of the image encoder: float32, bfloat16 (faster on processors with bfloat16 units), int8 (faster on other CPUs, "
         "slightly less exact), or auto. auto uses bfloat16 if it measures at least 1.5 times the speed of float32; 'biomedcoop "
         "doctor' shows the measurement.",
-        options.text("float32"),
+        options.precision,
     )
 
     def __post_init__(self) -> None:
@@ -171,12 +168,11 @@ class FitRequest:
         known = cls.names(one_seed)
         for name in arguments:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise UserError(
-                    f"no option '{name}'; {f'did you mean {near[0]}?' if near else 'known options: ' + ', '.join(known)}"
-                )
+                raise UserError(f"no option '{name}'; {nearest(name, known)}")
         if arguments.get("data") is None:
             raise UserError("no data are named; give a path, a name or what load_dataset returns")
+        if "seed" in arguments and "seed" in known:
+            options.seed("seed", arguments["seed"])
         values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in arguments.items()}
         return cls(**values)
 
@@ -232,13 +228,15 @@ class FitRequest:
     @classmethod
     def read(cls: type[Request], path: str | os.PathLike[str], over: Mapping[str, Any] | None = None) -> Request:
         """The request in a ``run.json``; see :meth:`from_dict` for ``over`` and the errors."""
+        from biomedcoop.data.readers.files.coop_split import without_repeats
+
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be read ({error.strerror or error}); give the run.json of a run folder"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON ({error}); give the run.json of a run folder") from error
         return cls.from_dict(content, over or {}, os.fspath(path))
 
@@ -285,7 +283,10 @@ class TrainRequest(FitRequest):
     )
     split_file: str | None = option(None, "Split JSON to use instead of the data's own split.", options.path)
     n_bootstrap: int = option(
-        1000, "Number of bootstrap resamples for each 95 % interval.", options.whole_number(1000, 1), kind=int
+        1000,
+        "Number of bootstrap resamples for each 95 % interval.",
+        options.whole_number(1000, 1, MAX_RESAMPLES),
+        kind=int,
     )
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.simulate import breast, kidney
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 
 Scan = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 
@@ -53,9 +52,7 @@ def find_task(name: str) -> SimulatedTask:
         UserError: there is none; the message names those there are.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(TASKS)}"
-        raise UserError(f"unknown simulated task {name!r}; {hint}")
+        raise UserError(f"unknown simulated task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
 
 

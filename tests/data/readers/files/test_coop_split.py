@@ -93,7 +93,7 @@ def test_several_split_files(folder: Path) -> None:
     [
         ("{not json", "not a readable JSON file"),
         ("[" * 100_000, "not a readable JSON file"),
-        ('{"train": [], "train": []}', "a key appears twice"),
+        ('{"train": [], "train": []}', "'train' appears twice"),
         ([], "not a split file"),
         ({}, "not a split file"),
         ({"train": []}, "it lists no image"),

@@ -112,7 +112,7 @@ def read_entries(file: Path) -> list[SplitEntry]:
         UserError: missing, not JSON, or not of the CoOp form.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_unrepeated)
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except FileNotFoundError as error:
         raise UserError(f"{file}: there is no such file") from error
     except OSError as error:
@@ -141,10 +141,17 @@ def _entry(raw: Any, split: str, where: str) -> SplitEntry:
     raise UserError(f"{where} is {json.dumps(raw)[:80]}; expected [path, label number, class name]")
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a key appears twice")
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs.
+
+    Raises:
+        ValueError: a key appears twice.
+    """
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"'{key}' appears twice")
+        content[key] = value
     return content
 
 
