@@ -31,14 +31,21 @@ def test_a_page_has_the_tables_of_its_data(page: str) -> None:
     assert "\n|" not in BLOCK.sub("", text), "a table outside the markers"
 
 
+def prose(text: str) -> list[str]:
+    """Lines of a page that are neither table, command, heading nor figure."""
+    lines = FENCE.sub("", BLOCK.sub("", text)).splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "![", "|"))]
+
+
 @pytest.mark.parametrize("page", [page for page in page_names() if page != "dropped"])
 def test_a_page_has_a_command_a_figure_and_short_reading(page: str) -> None:
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
     assert "$ BIOMEDCOOP_DATA=FOLDER python -m benchmarks." in text
     assert re.search(r"!\[[^]]+\]\(\w+\.png\)", text)
-    (reading,) = re.findall(r"(?:^- .*\n(?:  .*\n)*)+", text, re.MULTILINE)
-    assert len(reading.splitlines()) <= 10
-    assert not [line for line in BLOCK.sub("", text).splitlines() if len(line) > 160]
+    question = text[: text.index("```")]
+    assert prose(question)[-1].endswith("?")
+    assert len(prose(text)) - len(prose(question)) <= 10
+    assert not [line for line in prose(text) if len(line) > 140]
 
 
 def test_what_was_dropped_takes_one_short_page() -> None:

@@ -32,7 +32,8 @@ CLASS_TITLES = {
     "auroc": "AUROC",
 }
 """The estimates of `Metrics` and `ClassMetrics` with their titles in tables, in order. A metric needs three entries in this file:
-its title here, its field below, and its weighted form in :func:`_weighted`."""
+its title here, its field below, and its weighted form in :func:`_weighted`. A metric of single classes also needs its line in
+:func:`score`, which says how many groups it is estimated from."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,7 @@ def score(
         n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        accuracy=estimate("accuracy", among=everything),
-        balanced_accuracy=estimate("balanced_accuracy", among=everything),
-        macro_f1=estimate("macro_f1", among=everything),
-        auroc=estimate("macro_auroc", among=everything),
-        calibration_error=estimate("calibration_error", among=everything),
+        **{name: estimate(name, among=everything) for name in TITLES},
         classes=tuple(
             ClassMetrics(
                 name=str(class_names[k]),
@@ -171,7 +168,7 @@ def score(
                 sensitivity=estimate("confusion_rates", k, k, among=own[k]),
                 specificity=estimate("specificity", k, among=rest[k]),
                 precision=estimate("precision", k, among=units(answer == k)),
-                auroc=estimate("auroc", k, among=min(own[k], rest[k])),
+                auroc=estimate("class_auroc", k, among=min(own[k], rest[k])),
                 n_groups=None if groups is None else own[k],
             )
             for k in range(c)
@@ -240,11 +237,11 @@ def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str,
         "accuracy": hits.sum(axis=0) / total,
         "balanced_accuracy": _mean(rates[np.arange(c), np.arange(c)]),
         "macro_f1": _mean(f1),
-        "macro_auroc": _mean(auroc),
+        "auroc": _mean(auroc),
         "calibration_error": abs(gaps).sum(axis=0) / total,
         "specificity": _ratio(total - support - called + hits, total - support),
         "precision": _ratio(hits, called),
-        "auroc": auroc,
+        "class_auroc": auroc,
         "confusion_rates": rates,
     }
 
