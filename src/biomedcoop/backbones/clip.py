@@ -81,17 +81,10 @@ class ClipBackbone(Backbone):
 def load_clip(
     folder: Path, *, name: str | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ClipBackbone:
-    """Load a CLIP from a directory in open_clip layout.
-
-    Args:
-        folder: holds the configuration, the weights and the tokenizer.
-        name: name of the backbone; the folder's name by default.
-        device: where the towers run.
-        dtype: precision of the text tower; the image tower computes in float32.
+    """Load a CLIP from a directory in open_clip layout; arguments as for :func:`biomedcoop.backbones.open_clip.load_open_clip`.
 
     Raises:
-        UserError: a file is missing or unreadable, tensors are missing, unexpected, misshapen or not finite, or the
-            configuration disagrees with them.
+        UserError: as there, or the configuration disagrees with the tensors.
     """
     described = read_clip_description(folder)
     state = plain_names(read_weights(folder))
