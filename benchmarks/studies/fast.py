@@ -3,7 +3,7 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.fast --work WORK --page
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.fast --work WORK --times --page
 
-Candidates, which change recipe "default", are compared with the published settings on *validation* images, at 1, 4 and 16 images
+Candidates, which change recipe "general", are compared with the published settings on *validation* images, at 1, 4 and 16 images
 per class, three seeds. Then recipe "fast" as the package has it meets recipe "paper" on the test images. Times are those of
 ``fit``, three runs together, from stored features; methods and recipes take turns in one process.
 """
@@ -33,7 +33,7 @@ SHOTS = (1, 4, 16)
 
 
 def settings(epochs: int, lr: float, *others: float, warmup: int = 1, batch: int | None = None) -> dict[str, Any]:
-    """Changes of recipe "default"; ``others`` are momentum and the longest gradient."""
+    """Changes of recipe "general"; ``others`` are momentum and the longest gradient."""
     return {
         **({"kdsp_weight": 0.1} if batch else {}),
         "epochs": epochs,
@@ -89,7 +89,7 @@ REPEATS = 3
 
 
 def candidate_key(name: str, given: dict[str, Any], shots: int) -> tuple[Any, ...]:
-    return (name, shots, "default", tuple(given.items()), "val")
+    return (name, shots, "general", tuple(given.items()), "val")
 
 
 def cells(datasets: list[str], split: str) -> list[Cell]:

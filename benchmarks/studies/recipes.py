@@ -1,9 +1,9 @@
-"""One setting for every dataset: how recipe "default" was chosen, and what it is worth: ``docs/results/recipes.md``.
+"""One setting for every dataset: how recipe "general" was chosen, and what it is worth: ``docs/results/recipes.md``.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.recipes --work WORK --page
 
 Candidates are compared on *validation* images, at 4 images per class, three seeds; the best is the one with the highest
-mean of the seen and the unseen group's mean. Then recipe "default" as the package has it meets recipe "paper", which takes the
+mean of the seen and the unseen group's mean. Then recipe "general" as the package has it meets recipe "paper", which takes the
 hyper-parameters that were published for the dataset, on the test images. Methods whose default is the published setting are not
 listed: there is no difference.
 """
@@ -62,12 +62,12 @@ def cells(datasets: list[str], split: str) -> list[Cell]:
                     for shots in SHOTS:
                         file = f"val-{dataset}-{name}-{shots}-{named(given).replace(', ', '-')}"
                         found.append(Cell(dataset, key_of(name, given, shots), file, shots))
-            elif recipe_settings("default", name):
-                for recipe in ("paper", "default"):
+            elif recipe_settings("general", name):
+                for recipe in ("paper", "general"):
                     for shots in TEST_SHOTS:
                         tuned = (
-                            named(dict(recipe_settings("default", name))).replace(", ", "-")
-                            if recipe == "default"
+                            named(dict(recipe_settings("general", name))).replace(", ", "-")
+                            if recipe == "general"
                             else ""
                         )
                         file = f"test-{dataset}-{name}-{shots}-{recipe}-{tuned}"
@@ -99,11 +99,11 @@ def against_paper(
 def summary_table(results: Results) -> Table:
     rows = []
     for name in CANDIDATES:
-        if tuned := recipe_settings("default", name):
-            default, paper = ([(name, k, r, (), "test") for k in TEST_SHOTS] for r in ("default", "paper"))
-            means = [results.mean(datasets, default, paper) for datasets in results.complete.values()]
+        if tuned := recipe_settings("general", name):
+            general, paper = ([(name, k, r, (), "test") for k in TEST_SHOTS] for r in ("general", "paper"))
+            means = [results.mean(datasets, general, paper) for datasets in results.complete.values()]
             rows.append([name, named(dict(tuned)), *(percent(m.over_images, signed=True) for m in means)])
-    columns = ["method", "recipe default changes", *(f"{group}: default − paper" for group in results.complete)]
+    columns = ["method", "recipe general changes", *(f"{group}: general − paper" for group in results.complete)]
     return Table(columns, rows, "ll" + "r" * len(results.complete))
 
 
@@ -115,8 +115,8 @@ def main() -> None:
     results = run(compute, cells(args.datasets, "test"), args)
     found = {"summary": summary_table(results), **candidates}
     for name in CANDIDATES:
-        if recipe_settings("default", name):
-            found |= against_paper(results, name, "default")
+        if recipe_settings("general", name):
+            found |= against_paper(results, name, "general")
     show("recipes", found, args)
 
 

@@ -3,7 +3,7 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.views --work WORK --page
 
 Every method that learns from images in batches or from all of them at once, with the centre crop (1), with 4 and 16 random crops,
-and with a new one in each epoch, as published; recipe "default". All crops are encoded first, once for all methods that are cut
+and with a new one in each epoch, as published; recipe "general". All crops are encoded first, once for all methods that are cut
 alike, and the seconds are printed.
 """
 
@@ -43,7 +43,7 @@ def views_of(name: str, shots: int) -> list[int | str]:
 
 
 def number_of(name: str, data: Dataset, views: int | str) -> int:
-    return int(settings_of(name, data, "default").epochs) if views == "per-epoch" else int(views)
+    return int(settings_of(name, data, "general").epochs) if views == "per-epoch" else int(views)
 
 
 def cells(datasets: list[str]) -> list[Cell]:
@@ -77,7 +77,7 @@ def compute(dataset: str, key: Any, backbone: str) -> Answers:
         task = replace(task, features=crops, labels=labels, views=n, per_epoch=views == "per-epoch")
     test = data.indices("test")
     truth = torch.from_numpy(data.labels[test])
-    return right_answers(name, task, settings_of(name, data, "default"), SEEDS, features[test], truth)
+    return right_answers(name, task, settings_of(name, data, "general"), SEEDS, features[test], truth)
 
 
 def encode_all(datasets: list[str], backbone: str) -> str:

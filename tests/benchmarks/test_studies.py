@@ -69,7 +69,7 @@ def test_the_tables_of_fast_have_their_cells(tmp_path: Path) -> None:
     assert all(cell.key[-1] == "test" for cell in test)  # type: ignore[index]
     have = Results({}, tmp_path, [*validation, *test], GROUPS).files
     for name, candidates in fast.CANDIDATES.items():
-        assert {**recipe_settings("default", name), **candidates[0]} == recipe_settings("fast", name)
+        assert {**recipe_settings("general", name), **candidates[0]} == recipe_settings("fast", name)
         for shots in fast.SHOTS:
             assert all(("busi", fast.candidate_key(name, given, shots)) in have for given in candidates)
             assert all(("busi", (name, shots, r, (), s)) in have for r, s in (("paper", "val"), ("paper", "test")))

@@ -144,11 +144,11 @@ def test_cocoop_says_first_how_long_it_takes(cli: Cli, discs: Path, tmp_path: Pa
 
 def test_recipes_on_the_command_line(cli: Cli, refused: Refused, discs: Path, tmp_path: Path) -> None:
     words = ["--set", "batch_size=6", "--recipe"]
-    result = cli(*train(tmp_path / "run", discs, "coop", *words, "base-to-novel"))
+    result = cli(*train(tmp_path / "run", discs, "coop", *words, "paper-novel"))
     assert result.status == 0
     settings = json.loads((tmp_path / "run" / "metrics.json").read_text())["settings"]
     assert (settings["epochs"], settings["batch_size"]) == (50, 6)
-    assert "--recipe base-to-novel" in (tmp_path / "run" / "report.md").read_text()
-    assert "no recipe 'best'; known: paper, base-to-novel, default, fast" in refused(
+    assert "--recipe paper-novel" in (tmp_path / "run" / "report.md").read_text()
+    assert "no recipe 'best'; known: general, fast, paper, paper-novel" in refused(
         *train(tmp_path / "other", discs, "coop", *words, "best")
     )

@@ -329,7 +329,7 @@ def test_settings_are_checked_and_explained(method: Method) -> None:
 
 
 PUBLISHED = {
-    # method: settings of recipe "paper" for busi, and of "base-to-novel" (busi has weights of its own for few-shot only)
+    # method: settings of recipe "paper" for busi, and of "paper-novel" (busi has weights of its own for few-shot only)
     "biomedcoop": (
         {"sccm_weight": 0.75, "kdsp_weight": 0.75, "epochs": 100, "lr": 0.0025},
         {"sccm_weight": 1.0, "epochs": 50},
@@ -352,14 +352,14 @@ PUBLISHED = {
 
 
 def test_recipes(method: Method) -> None:
-    for recipe, values in zip(("paper", "base-to-novel"), PUBLISHED.get(method.name, ({}, {})), strict=True):
+    for recipe, values in zip(("paper", "paper-novel"), PUBLISHED.get(method.name, ({}, {})), strict=True):
         settings = method.settings({}, recipe, "busi")
         assert {key: getattr(settings, key) for key in values} == values
-    for recipe in ("default", "fast"):
+    for recipe in ("general", "fast"):
         one_for_all = method.settings({}, recipe, "busi")
         assert one_for_all == method.settings({}, recipe) == method.settings(recipe_settings(recipe, method.name))
         assert not published_for(recipe, method.name, "busi")
-    with pytest.raises(UserError, match="no recipe 'x'; known: paper, base-to-novel, default, fast"):
+    with pytest.raises(UserError, match="no recipe 'x'; known: general, fast, paper, paper-novel"):
         method.settings({}, "x")
 
 

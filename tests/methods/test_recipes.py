@@ -17,9 +17,9 @@ def test_published_weights() -> None:
         return settings.sccm_weight, settings.kdsp_weight, settings.threshold
 
     assert weights("paper", "kneexray") == (5.0, 20.0, 1.75)
-    assert weights("base-to-novel", "kneexray") == (0.25, 3.0, 1.25)
+    assert weights("paper-novel", "kneexray") == (0.25, 3.0, 1.25)
     assert weights("paper", "busi") == (0.75, 0.75, 1.5)
-    assert not published_for("base-to-novel", "biomedcoop", "busi")
+    assert not published_for("paper-novel", "biomedcoop", "busi")
     assert recipe_settings("paper", "kgcoop", "busi") == {"weight": 10.0}
     assert recipe_settings("paper", "prograd", "busi") == {"temperature": 0.25}
 

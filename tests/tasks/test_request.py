@@ -77,7 +77,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"shots": "many"}, "shots='many' must be a whole number of at least 1, e.g. shots=16"),
         ({"shots": True}, "shots=True must be a whole number"),
         ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
-        ({"recipe": 3}, "recipe=3 must be a name, e.g. recipe='paper'"),
+        ({"recipe": 3}, "recipe=3 must be a name, e.g. recipe='general'"),
         ({"views": 0}, "views=0 must be a whole number from 1 to 10000, or per-epoch"),
         ({"views": 1.5}, "views=1.5 must be a whole number"),
         ({"repeat_shots": "yes"}, "repeat_shots='yes' must be True or False"),

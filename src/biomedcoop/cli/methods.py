@@ -54,7 +54,7 @@ def show_method(
 
     method = get_method(name)
     settings = declared(method.settings_type)
-    changed = {recipe: recipe_settings(recipe, method.name) for recipe in ("default", "fast")}
+    changed = {recipe: recipe_settings(recipe, method.name) for recipe in ("general", "fast")}
     if json:
         recipes = {f"recipe_{recipe}": values for recipe, values in changed.items()}
         described = {

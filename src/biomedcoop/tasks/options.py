@@ -126,7 +126,7 @@ def method(name: str, value: Any) -> str:
 def recipe(name: str, value: Any) -> str:
     from biomedcoop.methods.recipes import check_recipe
 
-    check_recipe(text("paper")(name, value))
+    check_recipe(text("general")(name, value))
     return str(value)
 
 

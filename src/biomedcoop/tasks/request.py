@@ -70,8 +70,9 @@ class FitRequest:
         prompts: sentences about the classes; see :func:`biomedcoop.prompts.sentences_for`.
         modality, organ: content of the images. The library's sentences are used only for images of this content. A benchmark
             dataset and a simulated dataset know both by themselves.
-        recipe: named set of settings: "paper" (published values, for the dataset where they exist), "base-to-novel" (published
-            for that protocol), "default" (the same for every dataset), "fast" (trains in about a tenth of the published time).
+        recipe: named set of settings: "general" (the same for every dataset, the most accurate in the mean), "fast" (trains in
+            about a tenth of the time), "paper" (published values, for the dataset where they exist), "paper-novel" (published
+            for base-to-novel generalisation).
         views: crops of each training image: 1 is its centre crop; a larger number is that many random crops, one of which is
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
@@ -106,9 +107,10 @@ class FitRequest:
         kind=int,
     )
     recipe: str = option(
-        "paper",
-        "Named set of settings: paper (published values), base-to-novel (published for that protocol), default (the same for every "
-        "dataset), or fast (about a tenth of the published training time). paper prefers the values published for the dataset.",
+        "general",
+        "Named set of settings: general (the same for every dataset, the most accurate in the mean), fast (trains in about a tenth "
+        "of the time), paper (published values, for the dataset where they exist), or paper-novel (published for base-to-novel "
+        "generalisation).",
         options.recipe,
     )
     settings: Mapping[str, Any] = option(
