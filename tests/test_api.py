@@ -22,6 +22,7 @@ from biomedcoop.api import predict_dataset
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import Note
 from biomedcoop.evaluation.bootstrap import paired_difference
+from biomedcoop.methods import all_methods, get_method
 from biomedcoop.tasks.request import TrainRequest
 
 FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
@@ -221,9 +222,8 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seed": 2**64}, f"seed={2**64} must be"),
         ({"seed": 1.5}, "seed=1.5 must be a whole number"),
         ({"seed": "1"}, "seed='1' must be a whole number"),
-        ({"shots": "8"}, "shots='8' must be a whole number of at least 1, e.g. shots=16"),
+        ({"shots": "8.5"}, "shots='8.5' must be a whole number of at least 1, e.g. shots=16, or shots='all'"),
         ({"shots": True}, "shots=True must be a whole number"),
-        ({"shots": None}, "shots=None must be a whole number"),
         ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
         ({"recipe": 3}, "recipe=3 must be a name"),
         ({"settings": "epochs=3"}, "settings='epochs=3' must be a dict, e.g. settings={'epochs': 50}"),
@@ -257,6 +257,32 @@ def test_refused_before_the_backbone_is_even_loaded(
     data: bc.Dataset, options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     assert words in refusal(data, tmp_path, **options)  # an empty folder, which holds no backbone
+
+
+def uneven(data: bc.Dataset, count: int) -> bc.Dataset:
+    """``data`` with only ``count`` training images of its first class."""
+    first = np.flatnonzero((data.labels == 0) & (data.splits == "train"))[count:]
+    return data.select(np.setdiff1d(np.arange(len(data)), first))
+
+
+def test_default_shots_are_16_or_what_the_smallest_class_has(data: bc.Dataset, tiny: Backbone) -> None:
+    assert bc.fit(data, method="clip-adapter", backbone=tiny, settings={"epochs": 1}).facts["shots"] == 16
+    with pytest.warns(Note, match="class 'blue cyst' has 5 training images, so 5 of each class are used instead of 16"):
+        few = bc.fit(uneven(data, 5), method="clip-adapter", backbone=tiny, settings={"epochs": 1})
+    assert few.facts["shots"] == 5
+
+
+@pytest.mark.parametrize(
+    "method", [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation]
+)
+def test_all_shots_take_every_training_image(data: bc.Dataset, tiny: Backbone, method: str) -> None:
+    part = uneven(data, 5)
+    known = get_method(method).settings({})
+    settings = {"epochs": 1} if hasattr(known, "epochs") else {}
+    classifier = bc.fit(part, method=method, backbone=tiny, shots="all", settings=settings)
+    assert classifier.facts["shots"] == "all"
+    assert len(classifier.facts["training_images"]) == part.counts("train").sum()
+    assert np.isfinite(predict_dataset(classifier, part.part("test"))).all()
 
 
 def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:

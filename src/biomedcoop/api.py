@@ -30,13 +30,13 @@ def fit(
     data: Dataset,
     method: str = "biomedcoop",
     backbone: Backbone | str | os.PathLike[str] = "mini",
-    shots: int = 16,
+    shots: int | str | None = None,
     seed: int = 1,
     *,
     progress: Progress | None = None,
     **options: Unpack[FitOptions],
 ) -> Classifier:
-    """Train a classifier on ``shots`` images per class.
+    """Train a classifier on a few images per class.
 
     The function reads only images of the training split. Before the work starts, it warns of anything unusual about the data or the
     settings; the warnings have the category :class:`biomedcoop.errors.Note`.
@@ -66,7 +66,7 @@ def fit_runs(
     data: Dataset,
     method: str = "biomedcoop",
     backbone: Backbone | str | os.PathLike[str] = "mini",
-    shots: int = 16,
+    shots: int | str | None = None,
     seeds: Sequence[int] = (1, 2, 3),
     *,
     progress: Progress | None = None,

@@ -149,7 +149,14 @@ def _report(
     others = [note for plan in plans.values() for note in plan.notes]
     file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
     name = file.name if file.is_file() else data.name
-    public = dataclasses.replace(request, data=name, backbone=backbone, precision=backbone.precision, device="cpu")
+    public = dataclasses.replace(
+        request,
+        data=name,
+        shots=trained.facts["shots"] or request.shots,
+        backbone=backbone,
+        precision=backbone.precision,
+        device="cpu",
+    )
     return RunReport(
         title=f"{method} on {data.name}",
         dataset=dataclasses.replace(
@@ -192,7 +199,7 @@ def _write(
     write_atomically(folder / REQUEST, json.dumps(request.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n")
     if learning := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
         val_draw = max((plan.val_draws[0] for plan in learning), key=len)
-        _write_draw(request, data, learning[0].draws[0], val_draw, folder / "few_shot.json")
+        _write_draw(request, data, learning[0].shots, learning[0].draws[0], val_draw, folder / "few_shot.json")
 
 
 def summarise(data: Dataset, modality: str | None = None, organ: str | None = None) -> DatasetSummary:
@@ -246,12 +253,13 @@ def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
 def _write_draw(
     request: TrainRequest,
     data: Dataset,
+    shots: int | str | None,
     draw: npt.NDArray[np.int64],
     val_draw: npt.NDArray[np.int64],
     path: Path,
 ) -> None:
     """Write the images that were drawn for training and, if a method needs validation images, for validation."""
-    content: dict[str, Any] = {"shots": request.shots, "seed": request.seeds[0]}
+    content: dict[str, Any] = {"shots": shots, "seed": request.seeds[0]}
     for name, positions in (("train", draw), ("val", val_draw)):
         if name == "train" or len(positions):
             content[name] = [[data.keys[i], int(data.labels[i]), data.class_names[data.labels[i]]] for i in positions]

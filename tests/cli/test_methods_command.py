@@ -44,7 +44,7 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     assert "1.0, others by" in cli("methods", "show", "kgcoop").out
     assert "recipe fast" in shown
     about = json.loads(cli("methods", "show", "kgcoop", "--json").out)
-    assert about["recipe_fast"] == {**about["recipe_default"], **recipe_settings("fast", "kgcoop")}
+    assert about["recipe_fast"] == {**about["recipe_general"], **recipe_settings("fast", "kgcoop")}
     settings = about["settings"]
     assert settings["weight"] == {
         "default": 1.0,

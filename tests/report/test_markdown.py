@@ -126,7 +126,7 @@ def test_what_cannot_be_told_is_a_dash(run_report):
 
 
 @pytest.mark.parametrize(
-    ("shots", "words"), [(None, "needed no training images"), (0, "trained on all training images")]
+    ("shots", "words"), [(None, "needed no training images"), ("all", "trained on all training images")]
 )
 def test_methods_without_shots(run_report, shots, words):
     assert words in render(replace(run_report, shots=shots))

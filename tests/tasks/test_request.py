@@ -57,8 +57,9 @@ def test_every_option_that_is_not_a_default_is_in_the_command_without_folders() 
         "--organ kidney --views per-epoch --repeat-shots --device cuda:1 --precision bfloat16 --split-file one.json "
         "--n-bootstrap 50 --out run"
     )
+    assert " --shots all " in TrainRequest(data="scans", shots="all").command()
     assert TrainRequest(data="scans", compare=()).command() == (
-        "biomedcoop train --data scans --method biomedcoop --backbone mini --shots 16 --seed 1 --compare none --out run"
+        "biomedcoop train --data scans --method biomedcoop --backbone mini --seed 1 --compare none --out run"
     )
 
 
@@ -74,7 +75,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"shots": "many"}, "shots='many' must be a whole number of at least 1, e.g. shots=16"),
+        ({"shots": "many"}, "shots='many' must be a whole number of at least 1, e.g. shots=16, or shots='all'"),
         ({"shots": True}, "shots=True must be a whole number"),
         ({"method": None}, "method=None must be a name, e.g. method='biomedcoop'"),
         ({"recipe": 3}, "recipe=3 must be a name, e.g. recipe='general'"),

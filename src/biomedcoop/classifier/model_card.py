@@ -15,6 +15,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     facts, backbone = description["facts"], description["backbone"]
     names = ", ".join(description["class_names"])
     shots = facts.get("shots")
+    images = {None: "none", "all": "the whole training split"}.get(shots, f"{shots} per class")
     lines = [
         f"# {description['method']} classifier: {facts.get('dataset', 'unnamed dataset')}",
         "",
@@ -27,7 +28,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Classes: {names}",
         f"- Method: {description['method']}",
         f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
-        f"- Training images: {f'{shots} per class' if shots else 'none'}; seed {facts.get('seed')}",
+        f"- Training images: {images}; seed {facts.get('seed')}",
         f"- Sentences: {facts.get('sentences') or 'none'}",
         f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
         "",

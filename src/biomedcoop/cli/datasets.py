@@ -16,7 +16,12 @@ app = typer.Typer(help="Check datasets and draw simulated datasets.", no_args_is
 @app.command("check")
 def check(
     path: Annotated[str, typer.Argument(help="Dataset in any form of 'train --data'.", show_default=False)],
-    shots: Annotated[int, typer.Option("--shots", help="Training images per class of the planned training.")] = 16,
+    shots: Annotated[
+        int | None,
+        typer.Option(
+            "--shots", help="Training images per class of the planned training; by default as 'train' chooses."
+        ),
+    ] = None,
     split_file: SplitFile = None,
     for_testing: Annotated[
         bool, typer.Option("--for-testing", metavar="", help="Check the data for testing only: one class is enough.")

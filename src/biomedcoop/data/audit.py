@@ -54,7 +54,7 @@ class AuditReport:
     """
 
     name: str
-    shots: int
+    shots: int | None
     counts: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Looked:
 
 def check_dataset(
     source: str | Path,
-    shots: int = 16,
+    shots: int | None = None,
     split_file: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     for_training: bool = True,
@@ -99,7 +99,7 @@ def check_dataset(
 
     Args:
         source, split_file: as for `load_dataset`.
-        shots: training images per class of the planned training.
+        shots: training images per class of the planned training; None for the number that training chooses by default.
         progress: called with (images done, images in total).
         for_training: False for test data; ``shots`` is then ignored.
 
@@ -131,7 +131,7 @@ def check_dataset(
     report.duplicates = [_duplicates(data, found) for found in same_content.values() if len(found) > 1]
     report.crossing_groups = _crossing_groups(data)
     train = report.counts["train"]
-    report.short_classes = {name: count for name, count in train.items() if for_training and count < shots}
+    report.short_classes = {name: count for name, count in train.items() if for_training and count < (shots or 1)}
     _judge(report, tally)
     return report
 
@@ -214,7 +214,7 @@ def _judge(report: AuditReport, tally: Tally) -> None:
             )
     for name, count in report.short_classes.items():
         problems.append(
-            f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={report.shots}; "
+            f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={report.shots or 1}; "
             "lower --shots or add images, or pass --repeat-shots"
         )
     within = [found for found in report.duplicates if len(found.splits) == 1 and len(found.classes) == 1]

@@ -95,11 +95,11 @@ def _summary(report: RunReport) -> Iterator[str]:
     c, task = len(data.class_names), f"{len(data.class_names)} classes"
     shown = " ".join(w for w in (data.organ, data.modality) if w)
     images = f"{escape(shown)} images ({escape(data.name)})" if shown else f"images of {escape(data.name)}"
-    learned = {None: "needed no training images", 0: "was trained on all training images"}.get(
-        report.shots, f"was trained on {_count(report.shots or 0, 'image')} per class"
-    )
-    if report.shots:
-        learned += f" ({report.shots * c} in total)"
+    learned = "needed no training images"
+    if report.shots == "all":
+        learned = "was trained on all training images"
+    elif isinstance(report.shots, int):
+        learned = f"was trained on {_count(report.shots, 'image')} per class ({report.shots * c} in total)"
     yield f"**{method}** {learned}, on the frozen backbone {escape(report.backbone)}, to tell {task} of {images} apart."
     yield f"On {_count(metrics.n_images, 'test image')} it is right for **{_words(metrics.accuracy)}**."
     compared = []
@@ -189,7 +189,7 @@ def _data(data: DatasetSummary) -> str:
 
 
 def _settings(report: RunReport) -> list[list[str]]:
-    shots = {None: "none", 0: "all training images"}.get(report.shots, str(report.shots))
+    shots = {"None": "none", "all": "all training images"}.get(str(report.shots), str(report.shots))
     first = [["method", report.method], ["backbone", report.backbone], ["backbone fingerprint", report.fingerprint]]
     return [
         *first,

@@ -46,7 +46,7 @@ class RunReport:
         settings: the method's settings, JSON values.
         backbone: name of the frozen model.
         fingerprint: fingerprint of the backbone.
-        shots: training images per class; None for a method that needs none, 0 for all training images.
+        shots: training images per class, "all", or None for a method that needs none.
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
         rows: metrics of each method on the same test images; the reported method first, then the others.
@@ -63,7 +63,7 @@ class RunReport:
     settings: Mapping[str, Any]
     backbone: str
     fingerprint: str
-    shots: int | None
+    shots: int | str | None
     seed: int
     versions: Mapping[str, str]
     rows: Mapping[str, Metrics]

@@ -14,6 +14,9 @@ from typing import Any
 
 from biomedcoop.errors import UserError
 
+ALL = "all"
+"""The number of shots that takes all training images, however many each class has."""
+
 MAX_VIEWS = 10_000
 """Maximum number of random crops of one training image."""
 
@@ -68,6 +71,18 @@ def whole_number(example: int, least: int, most: int | None = None) -> Callable[
         return int(value)
 
     return check
+
+
+def shots(name: str, value: Any) -> int | str | None:
+    if value is None:
+        return None
+    if value == ALL:
+        return ALL
+    digits = isinstance(value, str) and value.isdecimal()
+    try:
+        return whole_number(16, 1)(name, int(value) if digits else value)
+    except UserError as error:
+        raise UserError(f"{error}, or {name}='{ALL}' for all training images") from None
 
 
 seed = whole_number(1, 0, 2**63 - 1)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.methods import Method
 
+DEFAULT_SHOTS = 16
+"""Training images per class if the request names no number and every class has as many."""
+
 Draw = npt.NDArray[np.int64]
 """Positions of drawn images in the dataset."""
 
@@ -41,6 +44,7 @@ class Plan:
         benchmark: name of the benchmark dataset, or None.
         modality, organ: content of the images, or None where it is not known.
         sentences: sentences of every class; None for a method that reads none.
+        shots: training images per class, "all", or None for a method that learns from no image.
         draws, val_draws: training and validation images of each run.
         published: True if the settings are those published for this dataset.
         views: number of views of each training image.
@@ -56,6 +60,7 @@ class Plan:
     modality: str | None
     organ: str | None
     sentences: Sentences | None
+    shots: int | str | None
     draws: list[Draw]
     val_draws: list[Draw]
     published: bool
@@ -81,7 +86,7 @@ class Plan:
         return {
             "dataset": self.data.name,
             "simulated": self.data.simulated,
-            "shots": self.request.shots if self.method.abilities.uses_images else None,
+            "shots": self.shots,
             "recipe": self.request.recipe,
             "views": "per-epoch" if self.per_epoch else self.views,
             "benchmark_dataset": self.benchmark,
@@ -136,7 +141,9 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
     notes = []
     if sentences is not None and sentences.chosen:
         notes.append(sentences_line(sentences.origin, used_per_class(sentences, settings)))
-    draws, val_draws = _draws(request, data, method)
+    shots, shots_notes = _shots(request, data, method)
+    notes += shots_notes
+    draws, val_draws = _draws(request, data, method, shots)
     if method.abilities.needs_validation and not data.counts("val").any():
         notes.append(
             f"{method.name} needs validation images and the data have no validation split; {len(val_draws[0])} training images "
@@ -151,6 +158,7 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
         modality=modality,
         organ=organ,
         sentences=sentences,
+        shots=shots,
         draws=draws,
         val_draws=val_draws,
         published=published_for(request.recipe, method.name, benchmark),
@@ -160,24 +168,43 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
     )
 
 
-def _draws(request: FitRequest, data: Dataset, method: Method) -> tuple[list[Draw], list[Draw]]:
+def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | str | None, list[str]]:
+    """Training images per class, and a note if the default number is not there."""
+    if not method.abilities.uses_images:
+        return None, []
+    if request.shots is not None:
+        return request.shots, []
+    counts = data.counts("train")
+    smallest = int(counts.argmin())
+    shots = max(1, min(DEFAULT_SHOTS, int(counts[smallest])))
+    if shots == DEFAULT_SHOTS:
+        return shots, []
+    return shots, [
+        f"class {data.class_names[smallest]!r} has {counts[smallest]} training image{'s' * (shots != 1)}, so {shots} of each "
+        f"class are used instead of {DEFAULT_SHOTS}; --shots all takes all images of every class"
+    ]
+
+
+def _draws(
+    request: FitRequest, data: Dataset, method: Method, shots: int | str | None
+) -> tuple[list[Draw], list[Draw]]:
     """Training and validation images of each run."""
     nothing = [np.zeros(0, dtype=np.int64) for _ in request.seeds]
     if not method.abilities.uses_images:
         return nothing, nothing
-    shots = request.shots
-    drawn = [sample_few_shot(data, shots, seed, request.repeat_shots) for seed in request.seeds]
+    number = shots if isinstance(shots, int) else None
+    drawn = [sample_few_shot(data, number, seed, request.repeat_shots) for seed in request.seeds]
     draws = [train for train, _ in drawn]
     if not method.abilities.needs_validation:
         return draws, nothing
     if data.counts("val").any():
         return draws, [val for _, val in drawn]
     return draws, [
-        _held_out(method, data, train, shots, seed) for train, seed in zip(draws, request.seeds, strict=True)
+        _held_out(method, data, train, number, seed) for train, seed in zip(draws, request.seeds, strict=True)
     ]
 
 
-def _held_out(method: Method, data: Dataset, drawn: Draw, shots: int, seed: int) -> Draw:
+def _held_out(method: Method, data: Dataset, drawn: Draw, shots: int | None, seed: int) -> Draw:
     """Validation images from the training images that were not drawn."""
     from biomedcoop.methods import all_methods
 

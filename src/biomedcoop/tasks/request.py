@@ -49,7 +49,7 @@ class TrainOptions(FitOptions, total=False):
 
     method: str
     backbone: Backbone | str | os.PathLike[str]
-    shots: int
+    shots: int | str | None
     seed: int
     compare: Iterable[str]
     split_file: str | os.PathLike[str] | None
@@ -64,7 +64,8 @@ class FitRequest:
         data: a dataset, or a path or name for :func:`biomedcoop.load_dataset`.
         method: name of an adaptation method.
         backbone: a loaded backbone, or the name or folder of one.
-        shots: training images per class.
+        shots: training images per class; "all" takes all training images, however many each class has; None takes 16, or the
+            number of the smallest class if that is lower.
         seeds: random seeds, one run each; a seed draws the training images and orders the batches.
         settings: single settings of the method; they override the recipe.
         prompts: sentences about the classes; see :func:`biomedcoop.prompts.sentences_for`.
@@ -97,7 +98,12 @@ class FitRequest:
         options.backbone,
         shown=True,
     )
-    shots: int = option(16, "Training images per class.", options.whole_number(16, 1), shown=True, kind=int)
+    shots: int | str | None = option(
+        None,
+        "Training images per class, or 'all' for all training images. Default: 16, or fewer where the smallest class has fewer.",
+        options.shots,
+        shown=True,
+    )
     seeds: tuple[int, ...] = option(
         (1,),
         "Random seed that draws the training images and orders the batches.",
@@ -249,7 +255,9 @@ class FitRequest:
         for field in sorted(fields, key=lambda field: not field.metadata["shown"]):
             value = getattr(self, field.name)
             flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
-            if not field.metadata["shown"] and value == field.metadata["check"](field.name, field.default):
+            if value is None or (
+                not field.metadata["shown"] and value == field.metadata["check"](field.name, field.default)
+            ):
                 continue
             if value is True:
                 words.append(flag)

@@ -170,5 +170,7 @@ def test_validation_images_are_other_training_images() -> None:
 def test_a_class_without_images_left_for_validation() -> None:
     data = without_val()
     drawn_now, _ = sample_few_shot(data, 6, 1)
-    with pytest.raises(UserError, match="class 'b' has no training image left for validation beside the 6 drawn"):
+    with pytest.raises(
+        UserError, match="class 'b' has no training image left for validation beside those for training"
+    ):
         sample_validation(data, drawn_now, 6, 1)

@@ -21,7 +21,7 @@ MAX_VAL_SHOTS = 4
 
 
 def sample_few_shot(
-    data: Dataset, shots: int, seed: int, repeat: bool = False
+    data: Dataset, shots: int | None, seed: int, repeat: bool = False
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Draw ``shots`` training images per class, then min(shots, 4) validation images per class.
 
@@ -30,7 +30,7 @@ def sample_few_shot(
 
     Args:
         data: the dataset; its "train" and "val" images are sampled, its "test" images are never used.
-        shots: images per class, at least 1.
+        shots: images per class, at least 1; None takes all training and all validation images.
         seed: random seed of a local generator; the global generator does not change.
         repeat: sample a class with fewer than ``shots`` training images with repetition, as the published sampler does.
             Validation classes with too few images are always sampled with repetition.
@@ -41,7 +41,7 @@ def sample_few_shot(
     Raises:
         UserError: ``shots`` below 1, or a class has too few training images and ``repeat`` is off.
     """
-    if shots < 1:
+    if shots is not None and shots < 1:
         raise UserError(f"shots={shots}, but at least 1 image per class is needed")
     train, val = _by_class(data, "train"), _by_class(data, "val")
     if not train:
@@ -50,16 +50,20 @@ def sample_few_shot(
         if label not in train:
             raise UserError(f"{data.name}: class {name!r} has no image in train; add some or remove the class")
     for label, items in train.items():
-        if len(items) < shots and not repeat:
+        if shots is not None and len(items) < shots and not repeat:
             raise UserError(
                 f"class {data.class_names[label]!r} has {len(items)} image{'s' * (len(items) != 1)} in train "
-                f"but shots={shots}; lower --shots or add images, or pass --repeat-shots"
+                f"but shots={shots}; lower --shots, add images, or pass --repeat-shots or --shots all"
             )
+    if shots is None:
+        return data.indices("train"), data.indices("val")
     generator = random.Random(int(seed))
     return _draw(generator, train, shots), _draw(generator, val, min(shots, MAX_VAL_SHOTS))
 
 
-def sample_validation(data: Dataset, drawn: npt.NDArray[np.int64], shots: int, seed: int) -> npt.NDArray[np.int64]:
+def sample_validation(
+    data: Dataset, drawn: npt.NDArray[np.int64], shots: int | None, seed: int
+) -> npt.NDArray[np.int64]:
     """Draw min(shots, 4) validation images per class from the training images that were not drawn; for data without a val split.
 
     A class with fewer images is sampled with repetition, as the published sampler does with validation images.
@@ -76,10 +80,10 @@ def sample_validation(data: Dataset, drawn: npt.NDArray[np.int64], shots: int, s
     for label, items in left.items():
         if not items:
             raise UserError(
-                f"class {data.class_names[label]!r} has no training image left for validation beside the {shots} drawn; "
+                f"class {data.class_names[label]!r} has no training image left for validation beside those for training; "
                 "lower --shots, add images, or give the data a val split"
             )
-    return _draw(random.Random(f"validation {seed}"), left, min(shots, MAX_VAL_SHOTS))
+    return _draw(random.Random(f"validation {seed}"), left, min(shots or MAX_VAL_SHOTS, MAX_VAL_SHOTS))
 
 
 def base_novel_classes(n_classes: int) -> tuple[list[int], list[int]]:
