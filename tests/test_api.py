@@ -273,7 +273,8 @@ def test_default_shots_are_16_or_what_the_smallest_class_has(data: bc.Dataset, t
 
 
 @pytest.mark.parametrize(
-    "method", [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation]
+    "method",
+    [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation],
 )
 def test_all_shots_take_every_training_image(data: bc.Dataset, tiny: Backbone, method: str) -> None:
     part = uneven(data, 5)
