@@ -85,7 +85,7 @@ def test_what_a_user_should_know_of_the_images_is_a_warning(clf: bc.Classifier, 
     brighter[0, 0] = 1024
     with pytest.warns(Note, match=r"1 at 10 bits \(first images\[0\]\), 1 at 12 bits \(first images\[1\]\)"):
         clf.predict([deep, brighter])
-    with pytest.warns(Note, match=r"one colour everywhere: 1, first images\[1\]"):
+    with pytest.warns(Note, match=r"of a single colour: 1, first images\[1\]"):
         clf.predict([image, np.zeros((40, 40), dtype=np.uint8)])
     with warnings.catch_warnings():
         warnings.simplefilter("error", Note)

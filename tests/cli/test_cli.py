@@ -290,7 +290,7 @@ def test_predict_says_once_what_it_leaves_out(cli: Cli, run_folder: Path, scans:
     (scans / "test" / "loop").symlink_to("..")
     done = cli("predict", run_folder, scans / "test", "--backbone", TINY, "--out", tmp_path / "p.csv")
     assert done.err.splitlines() == [
-        "note: 1 file in test is no image and was ignored (no suffix: 1)",
+        "note: 1 file in test is not an image and was ignored (no suffix: 1)",
         f"30 predictions in {tmp_path / 'p.csv'}",
     ]
 
