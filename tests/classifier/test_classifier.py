@@ -65,7 +65,7 @@ def test_what_is_no_image_is_named(clf: bc.Classifier, image: Path) -> None:
         (pixels.transpose(2, 0, 1), r"images is an array \[3, 40, 40\] whose channels are not last; give \[H, W, 3\]"),
         ([image, None], r"images\[1\] is missing \(None\); give a path, a Pillow image"),
         (5, "images is of the type int; give a path"),
-        ([image, b"text"], r"images\[1\]: the content is no image"),
+        ([image, b"text"], r"images\[1\]: the content is not a readable image"),
         ([pixels, pixels / 255], r"images\[1\]: an array of float64 \[40, 40, 3\]; give uint8 or uint16"),
         ([image, "missing.png"], r"missing\.png: there is no such file"),
     ):

@@ -3,8 +3,8 @@
 Pillow releases the interpreter lock while it decodes, copies and resizes, so a few threads keep a few cores busy. It holds the
 lock for about one of the eight milliseconds that a file of 500 px takes, so more than a handful of threads do not help. On more
 cores, each thread hands its files to a worker process. A worker is a plain child process that reads requests from a pipe. It
-needs no guard in the user's script and is never forked from a process with threads. It ends when the pipe closes, and so also
-when this process is killed.
+needs no guard in the user's script and is never forked from a process with threads. It ends when the pipe closes, even if
+this process is killed.
 """
 
 from __future__ import annotations

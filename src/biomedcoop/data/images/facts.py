@@ -103,6 +103,6 @@ class Tally:
 
 
 def _counted(so_far: tuple[int, str], key: str) -> tuple[int, str]:
-    """One image more, with the first image kept."""
+    """The count with one image more, and the first image."""
     count, first = so_far
     return count + 1, first if count else key

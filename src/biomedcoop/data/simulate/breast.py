@@ -101,7 +101,7 @@ def _normal_breast(rng: np.random.Generator, difficulty: float) -> Tissue:
     for edge in (in_fat, in_muscle, behind):  # skin line and fasciae
         mirror = mirror + 3.5 * edge * (1 - edge) * wisp
     loss = np.full((SIZE, SIZE), 0.0, dtype=np.float32)
-    loss += 0.03 * in_gland * patch + 0.10 * septa * np.clip(patch, 0, 2)  # ligaments along the beam cast shadows
+    loss += 0.03 * in_gland * patch + 0.10 * septa * np.clip(patch, 0, 2)  # steep ligaments cast shadows
     tissue = Tissue(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
     _add_distractors(rng, tissue, fat_echo, gland_top, muscle_end, difficulty)
     return tissue

@@ -367,7 +367,7 @@ def test_what_is_not_understood_is_refused_with_its_reason() -> None:
     assert "inks" in refusal(tiff(deep(np.zeros((4, 4, 4), np.uint8)), 5, t332=(3, [2])))
     assert "different bits" in refusal(tiff(deep(three), 2, t258=(3, [16, 16, 8])))
     alpha = np.zeros((2, 2, 4), dtype=np.float32)
-    assert "transparency beside" in refusal(tiff(alpha, 2, t338=(3, [2])))
+    assert "alpha beside" in refusal(tiff(alpha, 2, t338=(3, [2])))
     colours = tiff(np.array([[0, 9]], dtype=np.uint16), 3, bits=16, t320=(3, [0] * 3 * 4))
     assert refusal(colours)
 

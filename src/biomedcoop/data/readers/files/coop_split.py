@@ -77,10 +77,12 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
 
 
 def apply_split(data: Dataset, file: Path) -> Dataset:
-    """``data`` with the order and the splits of a split file; its paths are keys of ``data``, and images not listed are left out.
+    """``data`` with the order and the splits of a split file; images that the file does not list are left out.
+
+    The paths in the file are keys of ``data``.
 
     Raises:
-        UserError: the file is malformed, or it lists an image that is not in ``data``, one twice, or one with another class.
+        UserError: the file is malformed, lists an image twice or with another class, or lists one that is not in ``data``.
     """
     position = {key: index for index, key in enumerate(data.keys)}
     # a file name may have another Unicode form here than in the split file
