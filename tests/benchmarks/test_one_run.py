@@ -26,7 +26,7 @@ from biomedcoop.backbones.open_clip import OpenClipBackbone
 
 
 def test_a_recipe_may_have_settings_of_its_own() -> None:
-    plain, changed = Variant.parse("paper"), Variant.parse("default:epochs=2,batch_size=8")
+    plain, changed = Variant.parse("paper"), Variant.parse("general:epochs=2,batch_size=8")
     assert plain.options() == ["--recipe", "paper"]
     assert changed.options() == ["--recipe", "general", "--set", "epochs=2", "--set", "batch_size=8"]
     assert (plain.steps(), changed.steps()) == (PUBLISHED_STEPS, 2 * 8) == (1600, 16)

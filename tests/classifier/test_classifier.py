@@ -65,7 +65,7 @@ def test_what_is_no_image_is_named(clf: bc.Classifier, image: Path) -> None:
         (pixels.transpose(2, 0, 1), r"images is an array \[3, 40, 40\] whose channels are not last; give \[H, W, 3\]"),
         ([image, None], r"images\[1\] is missing \(None\); give a path, a Pillow image"),
         (5, "images is of the type int; give a path"),
-        ([image, b"text"], r"images\[1\]: the content is no image"),
+        ([image, b"text"], r"images\[1\]: the content is not a readable image"),
         ([pixels, pixels / 255], r"images\[1\]: an array of float64 \[40, 40, 3\]; give uint8 or uint16"),
         ([image, "missing.png"], r"missing\.png: there is no such file"),
     ):
@@ -85,7 +85,7 @@ def test_what_a_user_should_know_of_the_images_is_a_warning(clf: bc.Classifier, 
     brighter[0, 0] = 1024
     with pytest.warns(Note, match=r"1 at 10 bits \(first images\[0\]\), 1 at 12 bits \(first images\[1\]\)"):
         clf.predict([deep, brighter])
-    with pytest.warns(Note, match=r"one colour everywhere: 1, first images\[1\]"):
+    with pytest.warns(Note, match=r"of a single colour: 1, first images\[1\]"):
         clf.predict([image, np.zeros((40, 40), dtype=np.uint8)])
     with warnings.catch_warnings():
         warnings.simplefilter("error", Note)

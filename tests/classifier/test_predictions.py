@@ -114,7 +114,7 @@ def test_columns_that_cannot_be_kept(tables: tuple[Path, Path], test_images: lis
     assert kept_columns(tables, [], COLUMNS) == []
     assert kept_columns(tables, ["PatientID"], COLUMNS) == ["Patient ID"]
     assert f"{tables[1]}: no column 'note'" in refused(tables, "patient_id", "note")
-    assert "only of tables" in refused(test_images, "all")
+    assert "only columns of tables" in refused(test_images, "all")
     earlier = tmp_path / "earlier.csv"
     earlier.write_text("path,prediction,x,X\na.png,cyst,1,2\n")
     assert f"{earlier}: the column 'prediction' cannot be kept" in refused([earlier], "all")
@@ -180,7 +180,7 @@ def test_bad_images_are_skipped_and_reported(clf: bc.Classifier, test_images: li
     assert [row["path"] for row in rows] == [str(path) for path in test_images]
     assert rows == list(predict_rows(clf, test_images))  # neighbours change nothing
     assert len(told) == 2
-    assert told[0].startswith(f"skipped {bad_image}: the content is no image")
+    assert told[0].startswith(f"skipped {bad_image}: the content is not a readable image")
     assert told[1].startswith(f"skipped {missing}: there is no such file")
     assert done == list(range(1, 33))
 

@@ -143,7 +143,9 @@ def test_predictions_beside_the_columns_of_a_table(
     everything = json.loads(cli(*words, "--keep", "all", "--json").out)
     assert list(everything[0])[:4] == ["path", "ID", "site; ward", "prediction"]
     assert "no column 'name'" in refused(*words, "--keep", "name")
-    assert "only of tables" in refused("predict", run_folder, folder / "img", "--backbone", TINY, "--keep", "id")
+    assert "only columns of tables" in refused(
+        "predict", run_folder, folder / "img", "--backbone", TINY, "--keep", "id"
+    )
 
 
 def test_a_bad_image_among_those_to_predict(
@@ -290,7 +292,7 @@ def test_predict_says_once_what_it_leaves_out(cli: Cli, run_folder: Path, scans:
     (scans / "test" / "loop").symlink_to("..")
     done = cli("predict", run_folder, scans / "test", "--backbone", TINY, "--out", tmp_path / "p.csv")
     assert done.err.splitlines() == [
-        "note: 1 file in test is no image and was ignored (no suffix: 1)",
+        "note: 1 file in test is not an image and was ignored (no suffix: 1)",
         f"30 predictions in {tmp_path / 'p.csv'}",
     ]
 
@@ -306,7 +308,7 @@ def test_datasets_check(cli: Cli, scans: Path) -> None:
     bad = cli("datasets", "check", scans)
     assert bad.status == 1
     assert "same image: train/red_stone/00.png, test/red_stone/copy.png" in bad.out
-    assert "unreadable: train/blue_cyst/00.png: the content is no image" in bad.out
+    assert "unreadable: train/blue_cyst/00.png: the content is not a readable image" in bad.out
     assert "problem: unreadable images: 24" in bad.out
     assert bad.out.count("\nunreadable: ") == 20
     assert "… and more; --json lists all" in bad.out

@@ -161,8 +161,8 @@ def test_images_of_one_colour_are_a_warning(folder: Path) -> None:
         image.save(folder / f"train/cyst/{number}.png")
     report = check(folder)
     assert report.one_colour == 4
-    assert any("transparent everywhere" in w and "2, first train/cyst/2.png" in w for w in report.warnings)
-    assert any("one colour everywhere: 2, first train/cyst/0.png" in w for w in report.warnings)
+    assert any("fully transparent" in w and "2, first train/cyst/2.png" in w for w in report.warnings)
+    assert any("a single colour: 2, first train/cyst/0.png" in w for w in report.warnings)
     assert len(report.warnings) == 2
 
 

@@ -78,7 +78,7 @@ def test_facts_need_no_features_and_are_decoded_where_they_lack(tiny: Backbone, 
 def test_facts_of_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     paths = deep_files(tmp_path / "scans")
     paths[3].write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"3\.png: the content is no image"):
+    with pytest.raises(ImageError, match=r"3\.png: the content is not a readable image"):
         image_facts(dataset(paths), store_root=tmp_path / "store")
 
 

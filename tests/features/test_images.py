@@ -178,7 +178,7 @@ def test_worker_processes_change_nothing(tiny: Backbone, tmp_path: Path) -> None
     there = encode_images(tiny, dataset(paths), store_root=tmp_path / "there", workers=2)
     np.testing.assert_array_equal(there, here)
     paths[21].write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"21\.png: the content is no image"):
+    with pytest.raises(ImageError, match=r"21\.png: the content is not a readable image"):
         encode_images(tiny, dataset(paths), store_root=tmp_path / "other", workers=2)
     assert feature_spaces(tmp_path / "other")[0].vectors == 21
 

@@ -22,7 +22,7 @@ SMALL_EDGE = 32
 LONG_RATIO = 4
 """Aspect ratio above which the centre crop shows less than a quarter of the image."""
 
-_BLOCK = 256  # images in flight: keeps memory constant in the number of images
+_BLOCK = 256  # images decoded at a time, so that memory does not grow with their number
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class AuditReport:
         """The report as plain JSON values."""
         content = dict(vars(self))
         content["duplicates"] = [vars(copies) for copies in self.duplicates]
-        return _plain(content)  # type: ignore[no-any-return]
+        return _json_values(content)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _Inspected:
     digest: bytes = b""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
@@ -116,46 +116,46 @@ def check_dataset(
     same_content: defaultdict[bytes, list[int]] = defaultdict(list)
     modes: Counter[str] = Counter()
     tally = Tally()
-    for index, looked in enumerate(_look(data, progress)):
-        if looked.error:
-            report.unreadable.append((data.keys[index], looked.error))
+    for index, inspected in enumerate(_inspect_images(data, progress)):
+        if inspected.error:
+            report.unreadable.append((data.keys[index], inspected.error))
             continue
-        same_content[looked.digest].append(index)
-        modes[looked.mode] += 1
-        _note_size(report, looked.size)
-        tally.add(data.keys[index], looked.facts)
+        same_content[inspected.digest].append(index)
+        modes[inspected.mode] += 1
+        _count_size(report, inspected.size)
+        tally.add(data.keys[index], inspected.facts)
     report.several_frames = tally.several_frames[0]
     report.one_colour = tally.one_colour[0] + tally.transparent[0]
     report.guessed_depths = {depth: count for depth, (count, _) in sorted(tally.depths.items())}
     report.modes = dict(modes.most_common())
-    report.duplicates = [_duplicates(data, found) for found in same_content.values() if len(found) > 1]
+    report.duplicates = [_duplicates(data, copies) for copies in same_content.values() if len(copies) > 1]
     report.crossing_groups = _crossing_groups(data)
     train = report.counts["train"]
     report.short_classes = {name: count for name, count in train.items() if for_training and count < (shots or 1)}
-    _judge(report, tally)
+    _add_findings(report, tally)
     return report
 
 
-def _look(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Looked]:
-    """The facts about each image, in order; a few threads decode, because Pillow releases the interpreter lock."""
+def _inspect_images(data: Dataset, progress: Callable[[int, int], None] | None) -> Iterator[_Inspected]:
+    """The findings about each image, in order; a few threads decode, because Pillow releases the interpreter lock."""
 
-    def look(index: int) -> _Looked:
+    def inspect(index: int) -> _Inspected:
         try:
             opened = open_image(data.images[index], data.keys[index])
         except ImageError as error:
-            return _Looked(error=error.reason)
-        return _Looked(opened.digest, opened.mode, opened.image.size, opened.facts)
+            return _Inspected(error=error.reason)
+        return _Inspected(opened.digest, opened.mode, opened.image.size, opened.facts)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(data), _BLOCK):
             block = range(start, min(start + _BLOCK, len(data)))
-            for index, looked in zip(block, pool.map(look, block), strict=True):
-                yield looked
+            for index, inspected in zip(block, pool.map(inspect, block), strict=True):
+                yield inspected
                 if progress is not None:
                     progress(index + 1, len(data))
 
 
-def _note_size(report: AuditReport, size: tuple[int, int]) -> None:
+def _count_size(report: AuditReport, size: tuple[int, int]) -> None:
     report.smallest = min(report.smallest or size, size, key=_area)
     report.largest = max(report.largest or size, size, key=_area)
     report.small_images += min(size) < SMALL_EDGE
@@ -177,22 +177,27 @@ def _duplicates(data: Dataset, indices: list[int]) -> Duplicates:
 def _crossing_groups(data: Dataset) -> dict[str, tuple[str, ...]]:
     if data.groups is None:
         return {}
-    found: defaultdict[str, set[str]] = defaultdict(set)
+    splits_of: defaultdict[str, set[str]] = defaultdict(set)
     for group, split in zip(data.groups.tolist(), data.splits.tolist(), strict=True):
         if group:
-            found[group].add(split)
+            splits_of[group].add(split)
     return {
-        group: tuple(split for split in SPLITS if split in splits) for group, splits in found.items() if len(splits) > 1
+        group: tuple(split for split in SPLITS if split in splits)
+        for group, splits in splits_of.items()
+        if len(splits) > 1
     }
 
 
-def _judge(report: AuditReport, tally: Tally) -> None:
-    """Fill ``problems`` and ``warnings``: leakage into test, contradictions and lack of images are problems."""
+def _add_findings(report: AuditReport, tally: Tally) -> None:
+    """Fill ``problems`` and ``warnings``.
+
+    Unreadable images, contradicting classes, leaks into test and a lack of images are problems; everything else is a warning.
+    """
     problems, warnings = report.problems, report.warnings
     if report.unreadable:
         key, reason = report.unreadable[0]
         problems.append(f"unreadable images: {len(report.unreadable)}, first {key}: {reason}")
-    contradicting = [found for found in report.duplicates if len(found.classes) > 1]
+    contradicting = [copies for copies in report.duplicates if len(copies.classes) > 1]
     if contradicting:
         first = contradicting[0]
         problems.append(
@@ -200,7 +205,7 @@ def _judge(report: AuditReport, tally: Tally) -> None:
             f"({', '.join(first.classes)}); keep the right one"
         )
     for reaches_test, target in ((True, problems), (False, warnings)):
-        across = [found for found in report.duplicates if _crosses(found.splits, reaches_test)]
+        across = [copies for copies in report.duplicates if _crosses(copies.splits, reaches_test)]
         if across:
             target.append(
                 f"same image in more than one split: {len(across)}, first {_pair(across[0])} "
@@ -217,7 +222,7 @@ def _judge(report: AuditReport, tally: Tally) -> None:
             f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={report.shots or 1}; "
             "lower --shots or add images, or pass --repeat-shots"
         )
-    within = [found for found in report.duplicates if len(found.splits) == 1 and len(found.classes) == 1]
+    within = [copies for copies in report.duplicates if len(copies.splits) == 1 and len(copies.classes) == 1]
     if within:
         warnings.append(f"same image repeated within a split: {len(within)}, first {_pair(within[0])}")
     if report.small_images:
@@ -238,13 +243,13 @@ def _crosses(splits: tuple[str, ...], reaches_test: bool) -> bool:
     return len(splits) > 1 and ("test" in splits) == reaches_test
 
 
-def _pair(found: Duplicates) -> str:
-    return f"{found.keys[0]} and {found.keys[1]}"
+def _pair(copies: Duplicates) -> str:
+    return f"{copies.keys[0]} and {copies.keys[1]}"
 
 
-def _plain(value: Any) -> Any:
+def _json_values(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_json_values(item) for item in value]
     return value

@@ -75,8 +75,8 @@ class Dataset:
                 raise UserError(f"{where}: {len(value)} {attribute} for {n} labels; give one for each image")
         keys = checked["keys"]
         if len(set(keys)) < n:
-            twice = next(key for key, count in Counter(keys).items() if count > 1)
-            raise UserError(f"{where}: the key {twice!r} is there twice; give every image a key of its own")
+            repeated = next(key for key, count in Counter(keys).items() if count > 1)
+            raise UserError(f"{where}: several images have the key {repeated!r}; give every image its own key")
         if self.root is not None:
             checked["root"] = _path(self.root, f"{where}: root")
         self._set(checked)
@@ -139,12 +139,12 @@ def _labels(given: Any, class_names: Sequence[str], where: str) -> npt.NDArray[n
         value, count = labels[wrong[0]], int((labels == labels[wrong[0]]).sum())
         if value == -1:
             raise UserError(
-                f"{where}: labels that are -1, which often means unlabelled: {count} of {len(labels)}; leave those images out"
+                f"{where}: {count} of {len(labels)} labels are -1, which often means unlabelled; leave those images out"
             )
         raise UserError(
-            f"{where}: label {value} (image {wrong[0]}) is none of the {c} classes; labels run from 0 to {c - 1}"
+            f"{where}: label {value} (image {wrong[0]}) is not one of the {c} classes; labels run from 0 to {c - 1}"
         )
-    return labels.astype(np.int64)  # a copy: what the user does with theirs changes nothing here
+    return labels.astype(np.int64)  # a copy, so that the user's later changes do not reach the dataset
 
 
 def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
@@ -172,13 +172,13 @@ def _splits(given: Any, where: str) -> npt.NDArray[np.str_]:
 
 
 def _groups(given: Any, where: str) -> npt.NDArray[np.str_] | None:
-    """Groups as text, an empty one for a missing value; None if no image belongs to one."""
+    """Groups as text, empty for a missing value; None if no image belongs to a group."""
     groups = [_group(group, f"{where}: groups") for group in _items(given, f"{where}: groups")]
     return np.array(groups, dtype=np.str_) if any(groups) else None
 
 
 def _group(given: Any, what: str) -> str:
-    """A group in its normal spelling: any missing value becomes empty, and 12.0 becomes 12."""
+    """A group as text: a missing value becomes empty, and 12.0 becomes "12"."""
     value = given.as_py() if hasattr(given, "as_py") else given.item() if hasattr(given, "item") else given
     if _is_missing(value) or (isinstance(value, str) and is_missing(value.strip())):
         return ""
@@ -188,7 +188,10 @@ def _group(given: Any, what: str) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None, NaN or a missing value of pandas; such values are not equal to themselves, or cannot be compared."""
+    """Whether a value is None, NaN or a missing value of pandas.
+
+    NaN and NaT differ from themselves; the truth of a comparison with pandas' NA is a TypeError.
+    """
     if value is None:
         return True
     try:
@@ -199,20 +202,18 @@ def _is_missing(value: Any) -> bool:
 
 def _values(given: Any, what: str) -> npt.NDArray[Any]:
     if isinstance(given, (str, bytes)):
-        raise UserError(f"{what} are one text; give one value for each image")
+        raise UserError(f"{what} are a single text; give a list with one value for each image")
     if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
-        raise UserError(f"{what}: {int(np.ma.getmaskarray(given).sum())} are masked; leave those images out")
+        raise UserError(f"{what}: {int(np.ma.getmaskarray(given).sum())} values are masked; leave those images out")
     try:
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{what} are {_kind(given)}, which is no list of values; give one value for each image"
-        ) from error
+        raise UserError(f"{what} are {_kind(given)}, not a list; give a list with one value for each image") from error
 
 
 def _items(given: Any, what: str) -> list[Any]:
     if isinstance(given, (str, bytes, os.PathLike, Mapping, Set)) or not isinstance(given, Iterable):
-        raise UserError(f"{what} are {_kind(given)}; give a list, one for each image")
+        raise UserError(f"{what} are {_kind(given)}; give a list with one entry for each image")
     return given.tolist() if isinstance(given, np.ndarray) else list(given)
 
 
@@ -228,7 +229,7 @@ def _texts(given: Any, what: str) -> tuple[str, ...]:
 
 def _path(given: Any, what: str) -> Path:
     if not isinstance(given, (str, os.PathLike)):
-        raise UserError(f"{what} is {_kind(given)}; give a path, or all images as one array")
+        raise UserError(f"{what} is {_kind(given)}; give the path of the folder, or None for arrays")
     return Path(given)
 
 

@@ -9,11 +9,11 @@ from biomedcoop.data.tables.csv_text import split_line
 
 
 def split_names(text: str) -> list[str]:
-    """Split comma-separated names; a name with a comma is in double quotes: 'cyst, "stone, large"' -> ["cyst", "stone, large"]."""
+    """Split comma-separated names; quotes enclose a name with a comma: 'cyst, "stone, large"' -> ["cyst", "stone, large"]."""
     return [name for word in split_line(" ".join(text.split())) if (name := clean_class_name(word))]
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Join names to the text from which `split_names` recovers them."""
+    """Join names into a text that `split_names` splits into the same names."""
     quoted = ('"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name for name in names)
     return ", ".join(quoted)

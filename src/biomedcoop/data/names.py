@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 from biomedcoop.errors import UserError
 
-_JOINERS = "\u200c\u200d"  # between letters of Persian, Hindi and others they belong to the spelling
-_NUMBER_SIGNS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # of category Cf, but one sees them
-_UNSEEN = re.compile(
+_JOINERS = "\u200c\u200d"  # zero-width: part of the spelling in Persian, Hindi and other languages
+_NUMBER_SIGNS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"  # visible, though of category Cf
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"  # marks and fillers
-    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"  # control characters that are no blank
+    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"  # control characters except white space
 )
-_SEEN_FORMATS = re.compile(f"[{_JOINERS}{_NUMBER_SIGNS}]")
+_KEPT_FORMATS = re.compile(f"[{_JOINERS}{_NUMBER_SIGNS}]")
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u207b\u208b\ufe58\ufe63\uff0d", "-"))
 
-_LOOK_ALIKES = str.maketrans(  # letters of the Cyrillic and Greek alphabets that look as Latin ones do
+_LOOK_ALIKES = str.maketrans(  # Cyrillic and Greek letters that look like Latin ones
     "авекмнорстухіјѕԁԛԝαινορτυχκ",
     "abekmhopctyxijsdqwaivoptuxk",
 )
@@ -25,9 +25,9 @@ _LOOK_ALIKES = str.maketrans(  # letters of the Cyrillic and Greek alphabets tha
 
 def clean_class_name(name: str) -> str:
     """A class name in its form for prompts: Unicode form NFC, no invisible characters, ``_`` as space, single spaces."""
-    seen = (c for c in name if unicodedata.category(c) != "Cf" or _SEEN_FORMATS.match(c))
-    # composed last: what is invisible may stand between a letter and its accent
-    return unicodedata.normalize("NFC", " ".join(_UNSEEN.sub("", "".join(seen)).replace("_", " ").split()))
+    visible = (c for c in name if unicodedata.category(c) != "Cf" or _KEPT_FORMATS.match(c))
+    # NFC comes last, because an invisible character may stand between a letter and its accent
+    return unicodedata.normalize("NFC", " ".join(_INVISIBLE.sub("", "".join(visible)).replace("_", " ").split()))
 
 
 def fold(name: str) -> str:
@@ -55,7 +55,7 @@ def difference(one: str, other: str) -> str:
         what = "letters of two alphabets that look alike"
     else:
         what = "case, hyphens, blanks or the form of a character"
-    # two names that look alike are told apart by their escapes
+    # escapes show the difference of names that look the same
     codes = "" if (one + other).isascii() else f", in ASCII {one!a} and {other!a}"
     return f"they differ only in {what}{codes}"
 
@@ -87,14 +87,14 @@ def check_class_names(class_names: Sequence[str], where: object, for_training: b
     for name in class_names:
         folded = fold(name)
         if not folded:
-            shown = f" ({name!a} shows nothing)" if name else ""
+            shown = f" ({name!a} has no visible character)" if name else ""
             raise UserError(f"{where}: a class name is empty{shown}; name every class")
         if not is_text(name):
             raise UserError(f"{where}: the class name {name!r} is not UTF-8; rename the class")
-        looks = folded.translate(_LOOK_ALIKES)
-        if looks in seen:
-            raise same_class(where, seen[looks], name)
-        seen[looks] = name
+        appearance = folded.translate(_LOOK_ALIKES)
+        if appearance in seen:
+            raise same_class(where, seen[appearance], name)
+        seen[appearance] = name
     return tuple(map(clean_class_name, class_names))
 
 

@@ -96,7 +96,7 @@ def test_a_worker_that_is_ended_from_outside(files: list[Path]) -> None:
         read(files[0])
         (worker,) = children() - before
         os.kill(worker, signal.SIGKILL)
-        with pytest.raises(UserError, match=r"1\.png: the process that read it was ended from outside, perhaps"):
+        with pytest.raises(UserError, match=r"1\.png: the worker process that read it was ended from outside, perhaps"):
             read(files[1])
     assert children() == before
 

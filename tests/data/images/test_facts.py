@@ -29,7 +29,7 @@ def test_depths_that_differ_are_told_with_number_and_first_image() -> None:
 
 def test_a_black_image_says_nothing_of_the_depth() -> None:
     (note,) = notes_on_images([("a", ImageFacts(12, True)), ("b", ImageFacts(8, True, one_colour=True))])
-    assert note.startswith("images that are one colour everywhere: 1, first b;")
+    assert note.startswith("images of a single colour: 1, first b;")
 
 
 def test_each_kind_is_one_sentence() -> None:
@@ -44,8 +44,8 @@ def test_each_kind_is_one_sentence() -> None:
     )
     starts = (
         "signed, 32-bit or float images, each scaled by its own smallest and largest value: 1, first ct;",
-        "images that are transparent everywhere, so that they are read as black: 1, first clear;",
-        "images that are one colour everywhere: 1, first black;",
+        "fully transparent images, which are read as black: 1, first clear;",
+        "images of a single colour: 1, first black;",
         "files with several frames or pages: 2, first film;",
     )
     assert len(notes) == len(starts)

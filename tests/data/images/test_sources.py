@@ -218,7 +218,7 @@ def test_masked_values_are_refused_and_an_empty_mask_is_none() -> None:
 
 
 def test_bytes_that_are_no_image() -> None:
-    with pytest.raises(ImageError, match=r"^images\[0\]: the content is no image"):
+    with pytest.raises(ImageError, match=r"^images\[0\]: the content is not a readable image"):
         open_image(as_source(b"this is text"), "images[0]")
     with pytest.raises(ImageError, match="empty"):
         open_image(as_source(io.BytesIO()))

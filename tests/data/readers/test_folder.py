@@ -188,7 +188,7 @@ def test_a_sign_makes_two_classes(tmp_path: Path, draw: Draw) -> None:
 
 
 def test_a_class_folder_whose_name_shows_nothing(tmp_path: Path, draw: Draw) -> None:
-    assert r"a class name is empty ('\u200b' shows nothing)" in message(drawn(tmp_path, draw, "\u200b", "a"))
+    assert r"a class name is empty ('\u200b' has no visible character)" in message(drawn(tmp_path, draw, "\u200b", "a"))
 
 
 @pytest.mark.parametrize("place", [b"b\xe4/0.png", b"a/b\xe4.png"])
@@ -314,7 +314,7 @@ def test_a_linked_class_folder(class_folders: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["cyst/10.png", "tumor"])
 def test_a_link_that_leads_nowhere(class_folders: Path, place: str) -> None:
     (class_folders / place).symlink_to("/none/such")
-    assert f"{place}: a link that leads nowhere; mend or remove it" in message(class_folders)
+    assert f"{place}: a link that leads nowhere; correct or remove it" in message(class_folders)
 
 
 # -- data that are only tested on

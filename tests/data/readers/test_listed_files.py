@@ -70,5 +70,5 @@ def test_a_split_file_and_a_table_from_elsewhere(folder: Path, tmp_path: Path) -
 def test_one_file_listed_in_two_forms(folder: Path) -> None:
     content = {**lists(NFC), "test": lists(NFD)["train"]}
     (folder / "split.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match="is one image file in two splits, train and test"):
+    with pytest.raises(UserError, match="is listed in two splits, train and test"):
         load_dataset(folder)

@@ -76,7 +76,7 @@ def test_paths_that_are_not_there(source: str | Path, tmp_path: Path, monkeypatc
 
 
 def test_a_file_that_is_no_dataset(class_folders: Path) -> None:
-    assert "not a dataset; give a folder of class folders or a file of the kinds .json" in message(
+    assert "not a dataset; give a folder of class folders or a file with one of the endings .json" in message(
         class_folders / "cyst" / "1.png"
     )
 

@@ -21,7 +21,7 @@ from biomedcoop.errors import UserError
             ["be\u00adnign", "benign"],
             r"(they differ only in blanks or invisible characters, in ASCII 'be\xadnign' and 'benign')",
         ),
-        (["a", "\u200b"], r"a class name is empty ('\u200b' shows nothing)"),
+        (["a", "\u200b"], r"a class name is empty ('\u200b' has no visible character)"),
         (["a", ""], "a class name is empty; name every class"),
         (["a", "b\udce4"], r"the class name 'b\udce4' is not UTF-8"),
         (["a"], "one class ('a') found, but a classifier needs at least two"),
@@ -46,7 +46,7 @@ def test_label_numbers_may_have_gaps_where_nothing_is_trained() -> None:
 
 @pytest.mark.parametrize("label", [-1, 20_260_101])
 def test_numbers_that_are_no_labels(label: int) -> None:
-    with pytest.raises(UserError, match=f"data: {label} is no label; labels are numbers from 0, one for each class"):
+    with pytest.raises(UserError, match=f"data: {label} is not a label; labels are numbers from 0, one for each class"):
         names_of_numbers([0, label], "data", for_training=False)
 
 

@@ -70,7 +70,7 @@ def test_a_folder_of_two_classes_is_refused(scans: Path) -> None:
     walk = Walk()
     list(walk.images(scans / "b" / "deep", "cyst"))
     with pytest.raises(
-        UserError, match="one and the same folder, but stand for different classes or splits; remove the link"
+        UserError, match="are the same folder, but stand for different classes or splits; remove the link"
     ):
         list(walk.images(scans / "b" / "more", "tumor"))
 
@@ -112,7 +112,7 @@ def test_dicom_is_told_to_be_no_image_yet(scans: Path, name: str, content: bytes
     (scans / name).write_bytes(content)
     kind = ".dcm" if "." in name else "no suffix"
     assert notes(scans) == [
-        f"1 file in scans is no image and was ignored ({kind}: 1); DICOM files are not read yet, convert them to PNG"
+        f"1 file in scans is not an image and was ignored ({kind}: 1); DICOM files are not read yet, convert them to PNG"
     ]
 
 
@@ -129,7 +129,9 @@ def test_a_folder_that_may_not_be_read(scans: Path) -> None:
     try:
         if root:  # who may read everything
             os.seteuid(65534)
-        with pytest.raises(UserError, match=r"the folder cannot be read \(Permission denied\); change its rights"):
+        with pytest.raises(
+            UserError, match=r"the folder cannot be read \(Permission denied\); change its access rights"
+        ):
             found(scans)
     finally:
         if root:

@@ -101,7 +101,7 @@ def test_a_column_that_is_not_there(tmp_path: Path, header: str, meant: str) -> 
         ("path,label\na,b,c\n", "line 2 has 3 cells but the header has 2"),
         ("path,label,,\na,b,c,\n", "line 2 has 3 cells but the header has 2"),  # a cell would be cut without a word
         ("path,label\na,b\nc,\0\n", "line 3 holds a zero byte"),
-        ("path,label\na,b\n".encode("utf-16-le"), "line 1 holds a zero byte, which no text has; save the table as CSV UTF-8"),
+        ("path,label\na,b\n".encode("utf-16-le"), "line 1 holds a zero byte, so the file is not text; save the table as CSV UTF-8"),
         ("path,label\na,b\nc,größe\n".encode("cp1252"), "line 3 is not UTF-8 text; save the table as CSV UTF-8"),
         ("path,label\ra,b\rc,größe\r".encode("cp1252"), "line 3 is not UTF-8 text"),
         (b"path,label\n" + b"a,b\n" * 50_000 + b"\xff", "line 50002 is not UTF-8 text"),

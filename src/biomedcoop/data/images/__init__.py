@@ -10,6 +10,6 @@ __all__ = ["open_image", "read_image"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # on first use: describing a method imports the crops, and needs no decoder
+    if name in __all__:  # imported on first use, because methods import the crops and need no decoder
         return getattr(import_module("biomedcoop.data.images.reading"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,20 +20,20 @@ def decode_array(pixels: npt.NDArray[Any], name: str) -> Decoded:
     """An array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] as a decoded image.
 
     Args:
-        name: in messages.
+        name: name of the image in messages.
 
     Raises:
-        ImageError: another shape or type.
+        ImageError: the array has another shape or type.
     """
     described = f"an array of {pixels.dtype} {list(pixels.shape)}; "
     pixels = unmasked(pixels, name)
     channels = pixels.shape[-1] if pixels.ndim == 3 else 1
     if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or pixels.size == 0:
         channels_first = pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4)
-        way = "channels come last: numpy.moveaxis(array, 0, -1)" if channels_first else ""
-        raise ImageError(name, (described + _WANTED + way).rstrip("; "))
+        remedy = "channels come last: numpy.moveaxis(array, 0, -1)" if channels_first else ""
+        raise ImageError(name, (described + _WANTED + remedy).rstrip("; "))
     if pixels.dtype.type not in (np.uint8, np.uint16):
-        raise ImageError(name, described + _WANTED + _way_to_whole_numbers(pixels.dtype))
+        raise ImageError(name, described + _WANTED + _how_to_convert(pixels.dtype))
     if pixels.ndim == 3 and channels == 1:
         pixels = pixels[..., 0]
     if pixels.dtype.itemsize == 1:
@@ -43,9 +43,9 @@ def decode_array(pixels: npt.NDArray[Any], name: str) -> Decoded:
     return Decoded(samples, samples.mode)
 
 
-def _way_to_whole_numbers(dtype: np.dtype[Any]) -> str:
+def _how_to_convert(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "f":
-        return "values from 0 to 1 become that by (255 * array).round().astype('uint8')"
+        return "convert values from 0 to 1 by (255 * array).round().astype('uint8')"
     if dtype.kind == "b":
-        return "truth values become that by array.astype('uint8') * 255"
-    return "values from 0 to 255 become that by array.astype('uint8')"
+        return "convert truth values by array.astype('uint8') * 255"
+    return "convert values from 0 to 255 by array.astype('uint8')"

@@ -20,7 +20,7 @@ _EMPTY = "the file is empty (0 bytes); copy it again or remove it"
 
 
 def content_hash(source: ImageSource, where: str | None = None) -> bytes:
-    """32-byte BLAKE2b of what identifies an image (`image_bytes`); nothing is decoded.
+    """32-byte BLAKE2b hash of the bytes that identify an image (`image_bytes`); nothing is decoded.
 
     Raises:
         ImageError: the file cannot be read.
@@ -49,18 +49,18 @@ def image_bytes(source: ImageSource, where: str | None = None) -> bytes:
 
 
 def digest(identity: bytes) -> bytes:
-    """32-byte BLAKE2b."""
+    """32-byte BLAKE2b hash."""
     return hashlib.blake2b(identity, digest_size=32).digest()
 
 
 def source_name(source: ImageSource, where: str | None) -> str:
-    """An image's name in messages: ``where``, else its path, else what kind of thing it is."""
+    """An image's name in messages: ``where``, else its path, else its type."""
     kinds = {np.ndarray: "array", bytes: "image in memory", Image.Image: "Pillow image"}
     return where or next((word for kind, word in kinds.items() if isinstance(source, kind)), str(source))
 
 
 def unmasked(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """An array as a plain one.
+    """An array as a plain array without a mask.
 
     Raises:
         ImageError: some of its values are masked.
@@ -76,11 +76,11 @@ def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] 
 
     Args:
         file: a path, or the bytes themselves.
-        name: in messages.
-        check: looks at the open file before it is read whole.
+        name: name of the image in messages.
+        check: called with the open file before it is read whole.
 
     Raises:
-        ImageError: missing, empty, no regular file, or not readable; or what ``check`` raises.
+        ImageError: the file is missing, empty, not a regular file or not readable, or ``check`` raises it.
     """
     if isinstance(file, bytes):
         if not file:

@@ -1,9 +1,10 @@
-"""Image files to crops, in this process or, where there are many and the machine is wide, in processes of their own.
+"""Read image files and cut crops: in threads of this process or, for many files on many cores, in worker processes.
 
-Pillow releases the interpreter while it decodes, copies and resizes, so a few threads keep a few cores busy. What it does not
-release, about a millisecond of eight for a file of 500 px, keeps more than a handful of threads from helping: then each thread
-hands its files to a worker process. A worker is a plain child that reads requests from a pipe. It needs no guard in the user's
-script and is never forked from a process with threads; it ends when the pipe does, so also when this process is killed.
+Pillow releases the interpreter lock while it decodes, copies and resizes, so a few threads keep a few cores busy. It holds the
+lock for about one of the eight milliseconds that a file of 500 px takes, so more than a handful of threads do not help. On more
+cores, each thread hands its files to a worker process. A worker is a plain child process that reads requests from a pipe. It
+needs no guard in the user's script and is never forked from a process with threads. It ends when the pipe closes, even if
+this process is killed.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from biomedcoop.threads import available_cores
 Crop = npt.NDArray[np.uint8]
 
 MANY_FILES = 500
-"""Files that are read before worker processes start: they take half a second and 60 MB of memory each."""
+"""Number of files read before worker processes start: each worker takes half a second and 60 MB of memory."""
 
 MANY_CORES = 8
-"""Cores from which on worker processes help; below, threads keep all of them busy."""
+"""Minimum number of cores for which worker processes help; threads alone keep fewer cores busy."""
 
 _SERVE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from biomedcoop.data.images.crop_reader import serve; "
@@ -62,19 +63,19 @@ class ReadImage(NamedTuple):
 
 
 class CropReader:
-    """Reads crops; to be called by several threads at once. A context manager: leaving it ends its workers.
+    """Reads crops; several threads may call it at once. As a context manager it ends its workers on exit.
 
     Args:
         size: edge of the crops in pixels.
-        workers: processes that read files; 0 for none. By default, where there are :data:`MANY_CORES`, one for each core,
-            from the file number :data:`MANY_FILES` on.
+        workers: number of worker processes; 0 for none. By default one for each core if there are at least
+            :data:`MANY_CORES`; they start after :data:`MANY_FILES` files.
     """
 
     def __init__(self, size: int, workers: int | None = None) -> None:
         self.size = size
         self.workers = workers if workers is not None else default_workers()
         self.threads = max(2, self.workers, min(available_cores(), MANY_CORES))
-        self._files_before = MANY_FILES if workers is None else 0
+        self._files_before_workers = MANY_FILES if workers is None else 0
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all: list[_Worker] = []
         self._lock = Lock()
@@ -85,10 +86,10 @@ class CropReader:
         """Crops of an image.
 
         Args:
-            crops, numbers: which random crops; by default the centre crop alone.
+            crops, numbers: the random crops to cut; by default only the centre crop.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the image cannot be read.
             UserError: a worker process was ended from outside.
         """
         stored = ImageInFile(source) if isinstance(source, (Path, bytes)) else source
@@ -103,8 +104,8 @@ class CropReader:
         if not self.workers:
             return None
         with self._lock:
-            if self._files_before:
-                self._files_before -= 1
+            if self._files_before_workers:
+                self._files_before_workers -= 1
                 return None
             if len(self._all) < self.workers and self._idle.empty():
                 self._all.append(_Worker())
@@ -138,9 +139,8 @@ class _Worker:
         assert self.process.stdout is not None
         family = None if crops is None else [crops.smallest, crops.flip]
         content = source.file if isinstance(source.file, bytes) else b""
-        given = (
-            str(source.file) if isinstance(source.file, Path) else len(content)
-        )  # a path, or a number of bytes to follow
+        # the path, or the number of bytes that follow the request
+        given = str(source.file) if isinstance(source.file, Path) else len(content)
         try:
             request = json.dumps([given, vars(source.options), where, size, family, list(numbers)]).encode() + b"\n"
             self.process.stdin.writelines([request, content])
@@ -150,15 +150,15 @@ class _Worker:
             pixels = np.frombuffer(self.process.stdout.read(math.prod(shape)), dtype=np.uint8).reshape(shape)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{where or given}: the process that read it was ended from outside, perhaps for want of memory; "
-                "start again, what was encoded is kept"
+                f"{where or given}: the worker process that read it was ended from outside, perhaps for lack of memory; "
+                "start again: images encoded so far are kept"
             ) from error
         if "error" in answer:
             raise ImageError(*answer["error"])
         return ReadImage(list(pixels), bytes.fromhex(answer["digest"]), ImageFacts(*answer["facts"]))
 
     def end(self) -> None:
-        # not by the pipe alone: a large image would be read to its end first
+        # killed, because a worker whose pipe closes would first finish its image
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
@@ -170,7 +170,7 @@ class _Worker:
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """The loop of a worker process: answer requests until they end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # the pixel limit is checked by the package itself, with a message of its own
+    # the package checks the pixel limit itself, with its own message
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     for line in requests:

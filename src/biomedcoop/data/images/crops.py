@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _CROP_FIRST_RATIO = 16
-"""Above this aspect ratio the part that the centre crop cannot see is never resized."""
+"""Aspect ratio above which only the part inside the centre crop is resized."""
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
@@ -51,17 +51,17 @@ def resize_and_crop(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     resized_long = int(size * long / short)
     new_width, new_height = (resized_long, size) if width > height else (size, resized_long)
     resized = image.resize((new_width, new_height), Resampling.BICUBIC)
-    # Python's round-half-to-even, as torchvision: an odd margin of 5 px starts at 2, one of 7 px at 4.
+    # Python rounds half to even, as torchvision does: an odd margin of 5 px starts at 2, one of 7 px at 4.
     left, top = round((new_width - size) / 2), round((new_height - size) / 2)
     return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """A family of random crops (torchvision's RandomResizedCrop, in PIL and with random numbers of its own).
+    """A family of random crops (torchvision's RandomResizedCrop, with Pillow and its own random numbers).
 
     Attributes:
-        smallest: least share of the image's area; the largest is all of it.
+        smallest: smallest share of the image's area; the largest share is 1.
         flip: probability of a mirror image.
     """
 
@@ -69,7 +69,7 @@ class Crops:
     flip: float = 0.0
 
     def box(self, width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
-        """Left, upper, right and lower edge in px: area share and aspect ratio drawn, the whole image's centre if none fits."""
+        """Left, upper, right and lower edge of a random crop in px; the centre of the image if no drawn crop fits."""
         low, high = (math.log(ratio) for ratio in ASPECT_RATIOS)
         for _ in range(_ATTEMPTS):
             area = width * height * (self.smallest + (1 - self.smallest) * draw.random())
@@ -104,5 +104,5 @@ class Crops:
 
     @staticmethod
     def key(digest: bytes, number: int) -> bytes:
-        """32 bytes that stand for crop ``number`` of an image."""
+        """32 bytes that identify crop ``number`` of an image."""
         return hashlib.blake2b(digest + number.to_bytes(8, "big"), digest_size=32).digest()

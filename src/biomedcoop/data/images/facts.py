@@ -11,7 +11,7 @@ class ImageFacts(NamedTuple):
 
     Attributes:
         depth: bits of the value that became white; 0 where the image's own smallest and largest value set black and white.
-        guessed: nothing states the depth, so the largest value decided it.
+        guessed: the depth is not stated and was guessed from the largest value.
         one_colour: all pixels are the same.
         transparent: every pixel is fully transparent.
         several_frames: an animation or a multi-page file, of which only the first frame was read.
@@ -46,7 +46,7 @@ class Tally:
         """Count one image.
 
         Args:
-            key: its name in the sentences.
+            key: name of the image in the notes.
         """
         self.images += 1
         if facts.guessed and not facts.one_colour:
@@ -62,7 +62,7 @@ class Tally:
         """A sentence for each thing that a user should know.
 
         Args:
-            named: name the first image of each kind; not for files that are passed on, as names can be those of patients.
+            named: name the first image of each kind; False for files that are shared, because names may be those of patients.
         """
 
         def first(key: str) -> str:
@@ -77,7 +77,7 @@ class Tally:
             )
             training = f", in training {' and '.join(map(str, learned))} bits" if learned else ""
             notes.append(
-                "images above 8 bits that state no depth are scaled by the depth that holds their largest value, and it differs: "
+                "images above 8 bits without a stated depth are scaled by the depth that holds their largest value, which differs: "
                 f"{found}{training}; so the same value is not equally bright in all of them; save them as 8-bit images with one "
                 "scale, or state the depth (PNG: sBIT, TIFF: MaxSampleValue, PNM: a maxval below 65535)"
             )
@@ -90,14 +90,12 @@ class Tally:
         if self.transparent[0]:
             count, key = self.transparent
             notes.append(
-                f"images that are transparent everywhere, so that they are read as black: {count}{first(key)}; "
+                f"fully transparent images, which are read as black: {count}{first(key)}; "
                 "save them without the alpha channel"
             )
         if self.one_colour[0]:
             count, key = self.one_colour
-            notes.append(
-                f"images that are one colour everywhere: {count}{first(key)}; look at them, and remove or replace them"
-            )
+            notes.append(f"images of a single colour: {count}{first(key)}; look at them, and remove or replace them")
         if self.several_frames[0]:
             count, key = self.several_frames
             notes.append(f"files with several frames or pages: {count}{first(key)}; only the first frame is used")
@@ -105,5 +103,6 @@ class Tally:
 
 
 def _counted(so_far: tuple[int, str], key: str) -> tuple[int, str]:
+    """The count with one image more, and the first image."""
     count, first = so_far
     return count + 1, first if count else key

@@ -28,7 +28,7 @@ MAX_PIXELS = 2**26
 """Default pixel limit: 8192 × 8192, below the size at which Pillow itself starts to warn."""
 
 DECODING_ERRORS = (
-    # What the format readers raise on broken content: they are not of one mind.
+    # Exceptions that the readers of the formats raise on broken content.
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError),
     *(ZeroDivisionError, NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error),
     Image.DecompressionBombError,
@@ -37,13 +37,13 @@ DECODING_ERRORS = (
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A decoded image and what its source was like.
+    """A decoded image and properties of its source.
 
     Attributes:
         image: mode RGB, upright.
-        digest: 32-byte BLAKE2b of the file's bytes and its decode options, or of the array's type, shape and values.
+        digest: 32-byte BLAKE2b hash of the file's bytes and its decode options, or of the array's type, shape and values.
         mode: Pillow's mode of the stored image ("L", "P", …); above 8 bits with the bits of a sample ("I;16", "RGB;16", …).
-        facts: what a user should know of it.
+        facts: facts about the image for the user.
     """
 
     image: Image.Image
@@ -55,11 +55,11 @@ class OpenedImage:
 def read_image(source: ImageSource, where: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode one image to RGB.
 
-    What the file states of its samples is honoured, or the file is refused: inversion, palette, signed and float samples,
-    planes, depth, alpha. Orientation tags are applied, transparency is put on black, only the first frame of an animation or
-    multi-page file is read unless the source names another. Values above 8 bits that state no depth are scaled by the
-    smallest of 8, 10, 12, 14, 16 bits that holds the image's largest value; signed, float and 32-bit images by their own
-    smallest and largest finite value.
+    The stated properties of the samples are honoured, or the file is refused: inversion, palette, signed and float samples,
+    planes, depth, alpha. Orientation tags are applied, and transparency is put on black. Only the first frame of an animation
+    or multi-page file is read unless the source names another. Values above 8 bits without a stated depth are scaled by the
+    smallest of 8, 10, 12, 14, 16 bits that holds the image's largest value. Signed, float and 32-bit images are scaled by
+    their own smallest and largest finite value.
 
     Args:
         source: a file, a file's bytes, a frame of either (`ImageInFile`), a Pillow image, or a uint8/uint16 array [H, W],
@@ -68,7 +68,7 @@ def read_image(source: ImageSource, where: str | None = None, max_pixels: int = 
         max_pixels: larger images are refused from their header, before decoding.
 
     Raises:
-        ImageError: missing, unreadable, truncated, too large, or not an image.
+        ImageError: the image is missing, unreadable, truncated or too large, or it is not an image.
     """
     return open_image(source, where, max_pixels).image
 
@@ -110,7 +110,7 @@ def _decode(source: ImageSource, name: str, max_pixels: int) -> tuple[Decoded, b
 
 
 def _check_header(file: BinaryIO, name: str, max_pixels: int) -> None:
-    """Refuse what no decoder knows, and what has too many pixels, before the file is read whole."""
+    """Refuse an unknown format or too many pixels before the whole file is read."""
     try:
         decoder = _decoder_of(file.read(START_BYTES))
         file.seek(0)
@@ -136,11 +136,11 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "the content is no image that can be read, whatever the suffix says; convert it to PNG or remove it"
+        return "the content is not a readable image, whatever the suffix says; convert it to PNG or remove it"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more pixels than the limit of {MAX_PIXELS:,}; make the image smaller"
     if isinstance(error, MemoryError):
-        return "not enough memory to decode it"
+        return "not enough memory to decode it; make the image smaller"
     text = " ".join(str(error).split()) or type(error).__name__
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"the file is truncated ({text}); copy it again or remove it"

@@ -19,14 +19,14 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by its EXIF orientation."""
+"""EXIF orientation -> the transposition that makes the image upright."""
 
 
 def to_rgb(decoded: Decoded) -> tuple[Rendered, str]:
     """The image, and its mode (`Decoded.mode`).
 
     Raises:
-        ValueError: colours of a kind that is not read, or samples that contradict what is stated of them.
+        ValueError: the colour space is not supported, or the samples contradict their stated range.
     """
     pixels, mode = decoded.pixels, decoded.mode
     if isinstance(pixels, Image.Image) and (pixels.mode == "F" or pixels.mode.startswith("I")):
@@ -41,24 +41,24 @@ def to_rgb(decoded: Decoded) -> tuple[Rendered, str]:
 def _samples_of(image: Image.Image) -> Samples:
     values = np.asarray(image)
     if image.mode == "I" and values.min() >= 0 and values.max() <= 0xFFFF:
-        values = values.astype(np.uint16)  # Pillow's mode for whole numbers of any kind
+        values = values.astype(np.uint16)  # mode I holds whole numbers of any depth
     return Samples(values)
 
 
 def _convert(image: Image.Image) -> Rendered:
     if image.mode in ("LAB", "HSV"):
-        raise ValueError(f"colours of the kind {image.mode} are not read")
+        raise ValueError(f"the colour space {image.mode} is not supported")
     transparent = False
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         transparent = layer.getchannel("A").getextrema() == (0, 0)
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    # a conversion to the mode that it has already is a copy, and copies of large images are a quarter of the work
+    # converting RGB to RGB would copy the image, which is a quarter of the work for large ones
     return Rendered(image if image.mode == "RGB" else image.convert("RGB"), 8, False, transparent)
 
 
 def is_one_colour(image: Image.Image) -> bool:
-    """Whether all pixels are the same; a few of them mostly tell."""
+    """Whether all pixels are the same; a few pixels are compared first, which mostly suffices."""
     width, height = image.size
     first = image.getpixel((0, 0))
     few = ((width * i // 16, height * (i * 7 % 16) // 16) for i in range(1, 16))

@@ -1,8 +1,8 @@
-"""Samples as a file or an array holds them -> 8-bit RGB, by one set of rules for grey, colour and alpha.
+"""Convert samples of a file or an array to 8-bit RGB, by one set of rules for grey, colour and alpha.
 
-What is stated about the samples decides (smallest and largest value, inversion, kind of alpha). Where nothing is stated,
-whole numbers from 0 to 65535 are scaled by the smallest usual depth that holds the largest of them, anything else by the
-image's own smallest and largest value; the facts of the image say so.
+The stated properties of the samples decide: smallest and largest value, inversion, kind of alpha. Without a stated range, whole
+numbers from 0 to 65535 are scaled by the smallest usual depth that holds the largest value, and other numbers by the image's own
+smallest and largest value. The facts of the image say so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 DEPTHS = (8, 10, 12, 14, 16)
-"""Usual numbers of bits of a sample."""
+"""Usual numbers of bits in a sample."""
 
 Values = npt.NDArray[Any]
 
@@ -27,9 +27,9 @@ class Samples:
     Attributes:
         values: whole or floating numbers, grey [H, W], RGB [H, W, 3] or CMYK [H, W, 4].
         alpha: [H, W] of the same kind, or None.
-        low, high: values that the source states to be the smallest and the largest; ``high`` None where it states none.
+        low, high: smallest and largest possible value as the source states them; ``high`` is None if it states none.
         inverted: the smallest value is white.
-        premultiplied: colours are already those in front of black.
+        premultiplied: colours are already multiplied by alpha.
     """
 
     values: Values
@@ -41,7 +41,7 @@ class Samples:
 
     @property
     def mode(self) -> str:
-        """In Pillow's words, with the bits of a sample: "I;16", "RGB;16", "RGBA;16", "F;32", …."""
+        """The mode as Pillow names it, with the bits of a sample: "I;16", "RGB;16", "RGBA;16", "F;32", …."""
         kind, bits = self.values.dtype.kind, self.values.dtype.itemsize * 8
         grey = {"f": "F", "i": "S"}.get(kind, "I")
         name = {2: grey}.get(self.values.ndim) or {3: "RGB", 4: "CMYK"}[self.values.shape[2]]
@@ -50,7 +50,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rendered:
-    """An image, mode RGB, the bits of the value that became white (0: the image's own range), and whether they were guessed."""
+    """Samples as an 8-bit image.
+
+    Attributes:
+        image: mode RGB.
+        depth: bits of the value that became white; 0 if the image's own range was used.
+        guessed: the depth or range is not stated by the source.
+        transparent: every pixel is fully transparent.
+    """
 
     image: Image.Image
     depth: int
@@ -67,7 +74,7 @@ def render(samples: Samples) -> Rendered:
     """8-bit RGB in front of black.
 
     Raises:
-        ValueError: values beyond those stated, or none that is finite.
+        ValueError: a value is outside the stated range, or no value is finite.
     """
     values, low, high = samples.values, samples.low, samples.high
     if high is not None:
@@ -79,25 +86,25 @@ def render(samples: Samples) -> Rendered:
         depth, guessed = depth_of(int(values.max())), values.dtype.itemsize > 1
         top = 2**depth - 1
     elif samples.alpha is not None:
-        raise ValueError("transparency beside signed, float or 32-bit samples has no known scale")
+        raise ValueError("alpha beside signed, float or 32-bit samples has no known scale")
     else:
         pixels = _scale_linearly(values, *((None, None) if high is None else (low, high)))
-        return _finished(samples, pixels, 0 if high is None else 8, high is None, None)
+        return _to_image(samples, pixels, 0 if high is None else 8, high is None, None)
     alpha = None
     if samples.alpha is not None:
-        # an alpha channel may use all bits of the container beside colours that use few of them
+        # alpha may use all bits of the container although the colours use only a few
         alpha_top = top if samples.alpha.max() <= top else 2 ** depth_of(int(samples.alpha.max())) - 1
         alpha = _scale_whole(samples.alpha, alpha_top)
-    return _finished(samples, _scale_whole(values, top), depth, guessed, alpha)
+    return _to_image(samples, _scale_whole(values, top), depth, guessed, alpha)
 
 
 def _check_range(values: Values, low: float, high: float) -> None:
     smallest, largest = values.min(), values.max()
     if smallest < low or largest > high:
-        raise ValueError(f"it states values from {low:g} to {high:g} and holds {smallest:g} to {largest:g}")
+        raise ValueError(f"it states values from {low:g} to {high:g} but holds values from {smallest:g} to {largest:g}")
 
 
-def _finished(
+def _to_image(
     samples: Samples, pixels: npt.NDArray[np.uint8], depth: int, guessed: bool, alpha: npt.NDArray[np.uint8] | None
 ) -> Rendered:
     if samples.inverted:
@@ -112,13 +119,16 @@ def _finished(
 
 
 def _scale_whole(values: Values, top: int) -> npt.NDArray[np.uint8]:
-    """0..top to 0..255, rounded."""
+    """Scale 0..top to 0..255, rounded."""
     scaled: npt.NDArray[np.uint8] = ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
     return scaled
 
 
 def _scale_linearly(values: Values, low: float | None = None, high: float | None = None) -> npt.NDArray[np.uint8]:
-    """low..high to 0..255, rounded; by default smallest..largest finite value; -inf and NaN become 0, inf 255."""
+    """Scale low..high to 0..255, rounded; -inf and NaN become 0, inf becomes 255.
+
+    By default ``low`` and ``high`` are the smallest and largest finite value.
+    """
     exact = values.astype(np.float64)
     finite = exact[np.isfinite(exact)]
     if not finite.size:

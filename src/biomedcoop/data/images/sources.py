@@ -22,11 +22,11 @@ from biomedcoop.errors import UserError
 
 @dataclass(frozen=True)
 class ImageInFile:
-    """One image of a file, where the file alone does not say which: a frame or page of several.
+    """One image of a file that may hold several frames or pages.
 
     Attributes:
         file: a path, or a file's bytes.
-        options: which image, and how it is decoded.
+        options: number of the frame, and how it is decoded.
     """
 
     file: Path | bytes
@@ -50,12 +50,12 @@ _CHANNELS = (1, 3, 4)
 
 
 def as_source(image: Any, where: str = "image") -> ImageSource:
-    """One image as all else takes it; what it holds is checked when it is read.
+    """Convert one image to an `ImageSource`; its content is checked when it is read.
 
     Args:
         image: a path, a Pillow image, a file's bytes, an open binary file, or a uint8 or uint16 array or tensor: [H, W],
             [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha.
-        where: its name in messages, as "images[3]".
+        where: name of the image in messages, e.g. "images[3]".
 
     Raises:
         UserError: it is none of these.
@@ -85,14 +85,14 @@ def as_source(image: Any, where: str = "image") -> ImageSource:
 
 
 def as_sources(images: Any, where: str = "images") -> Iterator[ImageSource]:
-    """One image or several -> each as :func:`as_source` gives it, in order.
+    """Convert one image or several to `ImageSource` values, in order.
 
     One image: a path, a Pillow image, bytes, an open file, an array or tensor [H, W] or [H, W, 3] (or [H, W, 1], [H, W, 4]).
     Several: a list, tuple, pandas column or any other iterable of those, or an array [N, H, W, 3] or [N, H, W]. An array with
     three axes is one image if the last one is 1, 3 or 4 long, and refused if the first one is 1 or 3 or the last one 2.
 
     Raises:
-        UserError: an element is no image (the line names its place and type), or an array's shape has two readings.
+        UserError: an element is not an image (the message names its place and type), or an array's shape is ambiguous.
     """
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, ImageInFile, Image.Image)) or callable(
         getattr(images, "read", None)
@@ -119,7 +119,7 @@ def _each(images: Iterable[Any], where: str) -> Iterator[ImageSource]:
 
 
 def _images_of(array: np.ndarray[Any, Any], given: Any, where: str) -> Iterator[ImageSource]:
-    """The one image or the several that an array of numbers holds."""
+    """The image or images in an array of numbers."""
     shape = list(array.shape)
     if array.ndim in (0, 1, 2) or (array.ndim == 3 and shape[-1] in _CHANNELS):
         return iter([as_source(array, where)])
@@ -133,12 +133,12 @@ def _images_of(array: np.ndarray[Any, Any], given: Any, where: str) -> Iterator[
 
 
 def _channels_first(array: np.ndarray[Any, Any], given: Any) -> str:
-    """What is wrong with an array whose channels come first, or may do so, and how to mend it."""
+    """The message for an array whose channels come first, or may come first."""
     shape, axes = list(array.shape), ((1, 2, 0) if array.ndim == 3 else (0, 2, 3, 1))
-    turned = f"{'permute' if _is_tensor(given) else 'transpose'}{axes}"
+    transposed = f"{'permute' if _is_tensor(given) else 'transpose'}{axes}"
     wanted = "[H, W, 3] (red, green, blue)" if array.ndim == 3 else "[N, H, W, 3] (red, green, blue)"
     several = "; for several grey images give a list" if array.ndim == 3 else ""
-    return f"is an array {shape} whose channels are not last; give {wanted}, for instance x.{turned}{several}"
+    return f"is an array {shape} whose channels are not last; give {wanted}, for instance x.{transposed}{several}"
 
 
 def _path(image: str | os.PathLike[str], where: str) -> Path:
@@ -152,9 +152,9 @@ def _read(file: Any, where: str) -> bytes:
     try:
         content = file.read()
         if not content and callable(getattr(file, "seekable", None)) and file.seekable():
-            file.seek(0)  # it has been read, or written, to its end before
+            file.seek(0)  # the file was read or written to its end before
             content = file.read()
-    except (OSError, ValueError, TypeError) as error:  # ValueError: it is closed, or text that is no UTF-8
+    except (OSError, ValueError, TypeError) as error:  # ValueError: it is closed, or text that is not UTF-8
         raise UserError(f"{where} is an open file that cannot be read ({error}); open it with mode 'rb'") from error
     if not isinstance(content, bytes):
         raise UserError(f"{where} is a file opened as text; open it with mode 'rb'")
@@ -162,7 +162,7 @@ def _read(file: Any, where: str) -> bytes:
 
 
 def _unread_file(image: Image.Image) -> bytes | None:
-    """The bytes behind a Pillow image that nobody has decoded yet: they tell more of its samples than Pillow would."""
+    """The file of a Pillow image that is not decoded yet, else None; it says more about the samples than Pillow does."""
     file = getattr(image, "fp", None)
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or file is None or image.tell():
         return None
@@ -188,10 +188,10 @@ def _array(value: Any, where: str) -> np.ndarray[Any, Any]:
     if _is_tensor(value):
         kind = str(value.dtype).removeprefix("torch.")
         if kind not in ("uint8", "uint16"):
-            way = "(255 * x).round().byte()" if value.dtype.is_floating_point else "x.byte()"
+            remedy = "(255 * x).round().byte()" if value.dtype.is_floating_point else "x.byte()"
             raise UserError(
                 f"{where} is a tensor of {kind} {list(value.shape)}; give uint8 [H, W, 3] (red, green, blue) without "
-                f"normalisation, for instance {way}"
+                f"normalisation, for instance {remedy}"
             )
         value = value.detach().cpu().numpy()
     return value if isinstance(value, np.ndarray) else np.asarray(value)

@@ -19,25 +19,25 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
     """Read ``<class>/…/image`` or ``<split>/<class>/…/image`` below ``folder``; a folder ``images`` may stand between.
 
     Class names are the folders' names with ``_`` as space, sorted; a benchmark dataset gets the label order of the
-    catalogue. Files within a class are sorted by path. Hidden files and those of systems are passed over; masks and what
-    is not an image are left out and said in notes.
+    catalogue. Files within a class are sorted by path. Hidden files and files of the operating system are skipped. Masks
+    and files that are not images are left out; notes say so.
 
     Args:
         folder: the folder.
-        for_training: False where a classifier is only tested: one class is enough.
+        for_training: False for test data: one class is enough.
 
     Raises:
-        UserError: no image, images without class folder, or splits or classes that make no dataset.
+        UserError: there is no image, an image is in no class folder, or the splits or classes are not valid.
     """
     folder = folder.absolute()
     walk = Walk()
-    found: list[tuple[str, Path, Path]] = []  # split, class folder, image
+    listed: list[tuple[str, Path, Path]] = []  # split, class folder, image
     empty: list[Path] = []
     loose: list[Path] = []
     named: dict[str, Path] = {}  # folded class name -> the folder that gives the class its name
     notes: list[str] = []
     for split, split_folder in _split_folders(walk, folder):
-        here: dict[str, Path] = {}
+        in_split: dict[str, Path] = {}
         loose += [split_folder / name for name in walk.contents(split_folder).images]
         for class_folder in walk.folders(split_folder):
             name = fold(class_folder.name)
@@ -45,26 +45,26 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
             if not images:
                 empty.append(class_folder)
                 continue
-            if name in here:
-                raise same_class(split_folder, here[name].name, class_folder.name)
-            here[name] = class_folder
+            if name in in_split:
+                raise same_class(split_folder, in_split[name].name, class_folder.name)
+            in_split[name] = class_folder
             first = named.setdefault(name, class_folder)
             if clean_class_name(class_folder.name) != clean_class_name(first.name):
                 notes.append(
                     f"the folders {first.parent.name}/{first.name} and {class_folder.parent.name}/{class_folder.name} are read "
                     f"as one class ({difference(first.name, class_folder.name)})"
                 )
-            found += [(split, class_folder, path) for path in images]
+            listed += [(split, class_folder, path) for path in images]
     if walk.dangling:
-        raise UserError(f"{walk.dangling[0]}: a link that leads nowhere; mend or remove it")
-    if not found:
-        raise UserError(_nothing_found(walk, folder, loose))
+        raise UserError(f"{walk.dangling[0]}: a link that leads nowhere; correct or remove it")
+    if not listed:
+        raise UserError(_no_image_message(walk, folder, loose))
 
     class_folders = sorted({path.name for path in named.values()})
     if len(class_folders) == 1 and for_training:
-        only = found[0][2].relative_to(folder)
+        first_image = listed[0][2].relative_to(folder)
         raise UserError(
-            f"{folder}: one class ({class_folders[0]!r}, e.g. {only}), but a classifier needs at least two; "
+            f"{folder}: one class ({class_folders[0]!r}, e.g. {first_image}), but a classifier needs at least two; "
             "give the folder that holds one folder per class"
         )
     without = next((path for path in empty if fold(path.name) not in named), None)
@@ -72,16 +72,16 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
         raise UserError(f"{without}: this class folder holds no image that can be read; add some or remove the folder")
     check_class_names(class_folders, folder, for_training)
     below: dict[str, set[Parts]] = {path.name: set() for path in named.values()}
-    for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in found}:
+    for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in listed}:
         below[named[fold(class_folder.name)].name].add(holder.relative_to(class_folder).parts)
     check_levels(below, folder)
-    notes += _said_of_names(class_folders, {parts[0] for held in below.values() for parts in held if parts})
+    notes += _notes_on_names(class_folders, {parts[0] for held in below.values() for parts in held if parts})
     class_names = _label_order(folder.name, [clean_class_name(name) for name in class_folders])
     number = {fold(name): label for label, name in enumerate(class_names)}
-    label_of = {class_folder: number[fold(class_folder.name)] for class_folder in {place for _, place, _ in found}}
+    label_of = {class_folder: number[fold(class_folder.name)] for class_folder in {place for _, place, _ in listed}}
     rows = [
         Row(path.relative_to(folder).as_posix(), path, label_of[class_folder], split)
-        for split, class_folder, path in found
+        for split, class_folder, path in listed
     ]
     notes += walk.notes(folder.name)
     if loose:
@@ -90,8 +90,8 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
 
 
 def _split_folders(walk: Walk, folder: Path) -> list[tuple[str, Path]]:
-    """The folders that hold class folders, with their split: one per split, or one as train."""
-    folder = _past_images(walk, folder)
+    """Split and path of each folder that holds class folders; without folders of splits, ``folder`` alone as train."""
+    folder = _skip_images_folder(walk, folder)
     by_split: dict[str, Path] = {}
     others = []
     for child in walk.folders(folder):
@@ -107,11 +107,11 @@ def _split_folders(walk: Walk, folder: Path) -> list[tuple[str, Path]]:
         return [("train", folder)]  # "Test" and "Control" may be class names
     if others:
         raise unknown_split(others[0].name, folder)
-    return [(split, _past_images(walk, by_split[split])) for split in SPLITS if split in by_split]
+    return [(split, _skip_images_folder(walk, by_split[split])) for split in SPLITS if split in by_split]
 
 
-def _past_images(walk: Walk, folder: Path) -> Path:
-    """``folder``, or the folder ``images`` in it where nothing else in it holds images."""
+def _skip_images_folder(walk: Walk, folder: Path) -> Path:
+    """The folder ``images`` in ``folder`` if no other folder in it holds images, else ``folder``."""
     children = walk.folders(folder)
     named = [child for child in children if is_image_folder(child.name) and split_word(child.name) is None]
     if len(named) != 1 or any(_holds_image(child) for child in children if child != named[0]):
@@ -123,8 +123,8 @@ def _holds_image(folder: Path) -> bool:
     return any(Walk().images(folder))
 
 
-def _said_of_names(class_folders: Sequence[str], inner: Collection[str]) -> list[str]:
-    """Notes on class folders that are called like a split, and on folders below them that may be patients."""
+def _notes_on_names(class_folders: Sequence[str], inner: Collection[str]) -> list[str]:
+    """Notes on class folders with the name of a split, and on folders below class folders that may be patients."""
     notes = [
         f"the folder {name} is read as a class; if it is a split, put class folders into it"
         for name in class_folders
@@ -133,21 +133,21 @@ def _said_of_names(class_folders: Sequence[str], inner: Collection[str]) -> list
     if len(inner) > 1 and not are_aspects(inner):
         some = ", ".join(sorted(inner)[:2])
         notes.append(
-            f"folders below the class folders ({some}, …: {len(inner)}) are not used; if they are patients, whose images "
-            "belong together, give a table with the columns path,label,group"
+            f"folders below the class folders ({some}, …: {len(inner)}) are not used; if they are patients, "
+            "give a table with the columns path,label,group, which keeps the images of a patient together"
         )
     return notes
 
 
 def _label_order(name: str, class_names: Sequence[str]) -> list[str]:
-    """The catalogue's names and order if ``name`` is a benchmark dataset with just these classes, else sorted."""
+    """The catalogue's names and order if ``name`` is a benchmark dataset with exactly these classes, else sorted names."""
     entry = find(name)
     if entry and sorted(map(fold, entry.class_names)) == sorted(map(fold, class_names)):
         return list(entry.class_names)
     return sorted(class_names)
 
 
-def _nothing_found(walk: Walk, folder: Path, loose: Sequence[Path]) -> str:
+def _no_image_message(walk: Walk, folder: Path, loose: Sequence[Path]) -> str:
     if loose:
         return (
             f"{folder}: its {len(loose)} images are in no class folder; "

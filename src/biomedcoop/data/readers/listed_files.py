@@ -1,4 +1,4 @@
-"""The image files that a split file or a table lists: inside the dataset's folder, there, and each only once."""
+"""The image files that a split file or a table lists, with checks that each exists and is listed once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from biomedcoop.errors import UserError
 class ListedFiles:
     """Turns the paths that a split file or a table lists into files, each at most once.
 
-    A path is found in another Unicode form too: macOS writes the "é" of a file's name in two characters, most else in one.
+    A path is also found in another Unicode form: macOS writes the "é" of a file name as two characters, most other systems as one.
 
     Args:
         root: folder that relative paths start from.
         where: the listing, for messages.
-        confined: refuse absolute paths, ``..`` and symbolic links that leave ``root``: a split file may come from
-            anyone.
+        confined: refuse absolute paths, ``..`` and symbolic links that leave ``root``, because a split file may come from
+            a stranger.
     """
 
     def __init__(self, root: Path, where: object, confined: bool) -> None:
@@ -31,13 +31,13 @@ class ListedFiles:
         self._finder = PathFinder()
 
     def add(self, listed: str, split: str) -> Path:
-        """The file that ``listed`` names; whether it exists is told by `check_existence`, for all at once.
+        """The file that ``listed`` names; `check_existence` later reports all missing files at once.
 
         Raises:
-            UserError: outside the dataset folder, or listed before.
+            UserError: the file is outside the dataset folder, or listed already.
         """
         path = self._finder.find(self._root / listed.replace("\\", "/"))
-        folder = os.path.dirname(path)  # noqa: PTH120 - plain strings: this runs once per image
+        folder = os.path.dirname(path)  # noqa: PTH120 - strings are fast, and this runs once per image
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
         real = os.path.join(self._real_folders[folder], path.name)  # noqa: PTH118
@@ -63,7 +63,7 @@ class ListedFiles:
         """Raise if any file added so far does not exist."""
         if self._missing:
             first, count = self._missing[0], len(self._missing)
-            others = f" (and {count - 1} of the {len(self._seen)} listed images more)" if count > 1 else ""
+            others = f" ({count} of the {len(self._seen)} listed images are missing)" if count > 1 else ""
             raise UserError(
                 f"{self._where}: there is no file {first!r} in {self._root}{others}; "
                 "put the images there or correct the paths"
@@ -71,26 +71,27 @@ class ListedFiles:
 
 
 class PathFinder:
-    """Finds files whose names, or whose folders' names, are in another Unicode form on the disk; lists a folder once."""
+    """Finds files whose path has another Unicode form on the disk; it lists each folder once."""
 
     def __init__(self) -> None:
         self._names: dict[str, dict[str, str | None]] = {}
 
     def find(self, path: Path) -> Path:
-        """``path`` as the disk spells it, or unchanged where nothing there goes by that name."""
-        # a name in ASCII has one form only
-        return path if str(path).isascii() or os.path.lexists(path) else Path(self._spelled(str(path)) or path)
+        """``path`` in the spelling of the disk, or unchanged if there is no such file."""
+        # an ASCII path has only one Unicode form
+        return path if str(path).isascii() or os.path.lexists(path) else Path(self._on_disk(str(path)) or path)
 
-    def _spelled(self, path: str) -> str | None:
+    def _on_disk(self, path: str) -> str | None:
+        """``path`` in the spelling of the disk, or None if there is no such file."""
         if os.path.lexists(path):
             return path
         above, name = os.path.split(path)
-        folder = self._spelled(above) if above and above != path else "."
-        found = None if folder is None else self._listed(folder).get(normalize("NFC", name))
+        folder = self._on_disk(above) if above and above != path else "."
+        found = None if folder is None else self._names_in(folder).get(normalize("NFC", name))
         return None if found is None or folder is None else os.path.join(folder, found)  # noqa: PTH118
 
-    def _listed(self, folder: str) -> dict[str, str | None]:
-        """The names in a folder by their composed form; None where two share it."""
+    def _names_in(self, folder: str) -> dict[str, str | None]:
+        """Composed form (NFC) -> name of each file in a folder; None if two names have the same composed form."""
         if folder not in self._names:
             try:
                 names = os.listdir(folder)  # noqa: PTH208

@@ -73,7 +73,7 @@ def read_dataset(
 def _load(source: str | Path, split_file: str | Path | None, seed: int, for_training: bool) -> Dataset:
     split_path = None if split_file is None else user_path(split_file)
     if split_path is not None:
-        check_text(split_path, split_path.name)  # reports and notes name it
+        check_text(split_path, split_path.name)  # the name goes into reports and notes
     if str(source).startswith("simulated:"):
         where: object = source
         data = load_simulated(str(source))
@@ -81,10 +81,12 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
         path = _locate(source)
         check_text(path, path.name)
         if path.is_dir():
-            own_split = split_path or find_split_file(path)
-            where = own_split or path
+            used_split = split_path or find_split_file(path)
+            where = used_split or path
             data = (
-                read_split(own_split, path, for_training=for_training) if own_split else read_folder(path, for_training)
+                read_split(used_split, path, for_training=for_training)
+                if used_split
+                else read_folder(path, for_training)
             )
             data = marked(data, path)
             split_path = None
@@ -92,11 +94,13 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
             where = path
             data = file_readers()[path.suffix.lower()](path, for_training=for_training)
         else:
-            kinds = ", ".join(file_readers())
-            raise UserError(f"{path}: not a dataset; give a folder of class folders or a file of the kinds {kinds}")
+            endings = ", ".join(file_readers())
+            raise UserError(
+                f"{path}: not a dataset; give a folder of class folders or a file with one of the endings {endings}"
+            )
         if not user_path(source).exists() and path.stem.casefold() != str(source).casefold():
             data = replace(
-                data, notes=(*data.notes, f"{source} was read from {path.name}, which goes by that name too")
+                data, notes=(*data.notes, f"{source} was read from {path.name}, another name of this dataset")
             )
     if split_path is not None:
         where = split_path
@@ -113,7 +117,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         raise UserError(f"{text!r} is not a path; give text or a Path")
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # "~nobody"
+    except RuntimeError:  # "~name" without such a user
         return Path(text)
 
 
@@ -156,6 +160,7 @@ def _locate(source: str | Path) -> Path:
 
 
 def _look_up(name: str) -> Path:
+    """The path of the dataset called ``name`` in the folder that ``BIOMEDCOOP_DATA`` names."""
     variable = os.environ.get(DATA_VARIABLE)
     by_name: dict[str, Path] = {}
     if variable:
@@ -171,14 +176,14 @@ def _look_up(name: str) -> Path:
     for candidate in (name, *(entry.all_names if entry else ())):
         if candidate.casefold() in by_name:
             return by_name[candidate.casefold()].absolute()
-    looked = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
+    searched = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
     if entry is not None:
         raise UserError(
-            f"dataset {name!r} is not here {looked}: unpack {entry.archive} from the Hugging Face dataset "
+            f"dataset {name!r} was not found {searched}: unpack {entry.archive} from the Hugging Face dataset "
             f"{entry.hub_dataset} and set {DATA_VARIABLE} to the folder that holds {entry.folder}/, or give a path"
         )
     known = {path.name if path.is_dir() else path.stem for path in by_name.values()}
     known |= {entry.name for entry in entries()}
-    near = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
-    meant = f"; did you mean {' or '.join(near)}?" if near else "; give the path of a folder or file"
-    raise UserError(f"there is no folder, file or dataset named {name!r} {looked}{meant}")
+    similar = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(similar)}?" if similar else "; give the path of a folder or file"
+    raise UserError(f"there is no folder, file or dataset named {name!r} {searched}{hint}")

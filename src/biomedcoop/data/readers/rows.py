@@ -12,7 +12,7 @@ from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import check_class_names, clean_class_name, is_text
 from biomedcoop.errors import UserError
 
-_LARGEST_LABEL = 100_000  # beyond it a number is an identifier, not a label
+_LARGEST_LABEL = 100_000  # a larger number is an identifier, not a label
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Row:
 
 
 def unknown_split(word: str, where: object) -> UserError:
-    """The error for a split word that is none."""
+    """The error for a word that is not the name of a split."""
     return UserError(f"{where}: unknown split {word!r}; use train, val or test")
 
 
@@ -35,7 +35,7 @@ def names_by_label(pairs: Iterable[tuple[int, str]], where: object, for_training
     """Class names in label order from the (label, class name) pairs of all images.
 
     Args:
-        for_training: False where a classifier is only tested: labels may have gaps, which become "class 1".
+        for_training: False for test data: labels may have gaps; a missing label 1 is called "class 1".
 
     Raises:
         UserError: one label with two class names, or labels that are not 0..C-1.
@@ -54,7 +54,7 @@ def names_of_numbers(labels: Iterable[int], where: object, for_training: bool = 
     """ "class 0", "class 1", … for number labels without names.
 
     Args:
-        for_training: False where a classifier is only tested: its other classes leave gaps.
+        for_training: False for test data, which may lack some classes: labels may have gaps.
 
     Raises:
         UserError: a label is negative, or the labels of training images are not 0..C-1.
@@ -64,7 +64,7 @@ def names_of_numbers(labels: Iterable[int], where: object, for_training: bool = 
         check_contiguous(found, where)
     if found and not 0 <= min(found) <= max(found) <= _LARGEST_LABEL:
         wrong = min(found) if min(found) < 0 else max(found)
-        raise UserError(f"{where}: {wrong} is no label; labels are numbers from 0, one for each class")
+        raise UserError(f"{where}: {wrong} is not a label; labels are numbers from 0, one for each class")
     return tuple(f"class {label}" for label in range(max(found, default=-1) + 1))
 
 
@@ -98,10 +98,10 @@ def build_dataset(
     """The dataset of ``rows``, checked: class names, labels, unique keys, and names that reports and tables can hold.
 
     Raises:
-        UserError: one clear line about the first thing that is wrong.
+        UserError: a check fails; the message names the first fault.
     """
     if not rows:
-        raise UserError(f"{where}: it lists no image")
+        raise UserError(f"{where}: it lists no image; add an entry for each image")
     check_class_names(class_names, where, for_training)
     if not is_text(name):
         raise UserError(f"{where}: the dataset's name {name!r} is not UTF-8, so no report can hold it; rename it")
@@ -131,7 +131,7 @@ def build_dataset(
 
 
 def listed_twice(first_split: str, second_split: str) -> str:
-    """How to say that an image is listed in ``first_split`` and again in ``second_split``."""
+    """The part of a message that says that an image is listed in ``first_split`` and again in ``second_split``."""
     if first_split == second_split:
         return f"listed twice in {first_split}"
-    return f"one image file in two splits, {first_split} and {second_split}"
+    return f"listed in two splits, {first_split} and {second_split}"

@@ -47,7 +47,7 @@ def find_images(
         elif not path.exists():
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
         elif path.suffix.lower() in TABLE_SUFFIXES:
-            yield from _listed(path, keep)
+            yield from _images_of_table(path, keep)
         else:
             check_text(path, str(path))
             yield path
@@ -62,7 +62,7 @@ def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Pat
     notes = walk.notes(folder.name or str(folder))
     if empty:
         kinds = "; ".join([", ".join(image_suffixes()), *notes[:1]])
-        raise UserError(f"{folder} holds no image ({kinds}); give a folder that does")
+        raise UserError(f"{folder} holds no image ({kinds}); give a folder with images")
     if tell is not None:
         for note in notes:
             tell(note)
@@ -73,14 +73,14 @@ def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str]
 
     Args:
         wanted: names of columns that every table has, or ``["all"]``: all columns of any table.
-        written: columns of the output that none of these may be called.
+        written: columns of the output; a kept column must have another name.
 
     Raises:
-        UserError: no table, a table without such a column, or a name that the output has already.
+        UserError: there is no table, a table lacks a wanted column, or the output already has a column of that name.
     """
     tables = [open_table(path, ("path",)) for path in map(Path, inputs) if _is_table(path)]
     if wanted and not tables:
-        raise UserError("columns can be kept only of tables, and there is none among the inputs")
+        raise UserError("only columns of tables can be kept, but no input is a table; give a CSV, TSV or Parquet file")
     kept: list[str] = []
     for table in tables:
         if list(wanted) == ["all"]:
@@ -89,10 +89,10 @@ def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str]
         else:
             positions = [table.require(name, "the columns to keep") for name in wanted]
         for name in (table.columns[position] for position in positions):
-            table.find(name)  # refuses a name that is there twice
+            table.find(name)  # raises if two columns have this name
             if name in written:
                 raise UserError(
-                    f"{table.file}: the column {name!r} cannot be kept, as the predictions have a column of this name; "
+                    f"{table.file}: the column {name!r} cannot be kept, because the predictions have a column of this name; "
                     "rename it, or name the columns to keep"
                 )
             if not any(same_column(name, other) for other in kept):
@@ -104,7 +104,7 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
 
 
-def _listed(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
+def _images_of_table(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
     """The images of a table, read a row at a time; paths are relative to the table's folder."""
     table = open_table(file, ("path",))
     kept = {name: position for name in keep if (position := table.find(name)) is not None}

@@ -41,7 +41,7 @@ class Walk:
     """A walk over the folders of a dataset or of images to predict; it counts the files that it leaves out.
 
     Attributes:
-        dangling: links that lead nowhere.
+        dangling: links whose target does not exist.
     """
 
     def __init__(self) -> None:
@@ -60,15 +60,15 @@ class Walk:
             owner: owner of the images, e.g. a class; one real folder may have only one owner.
 
         Raises:
-            UserError: a folder cannot be read, or belongs to another owner already.
+            UserError: a folder cannot be read, or already belongs to another owner.
         """
         links: list[Path] = []
         yield from self._descend(top, owner, links)
-        for link in links:  # after the real folders, so that a link changes the path of no image
+        for link in links:  # links come after the real folders, so that they do not change the paths of images
             yield from self._descend(link, owner, links)
 
     def folders(self, folder: Path) -> list[Path]:
-        """The folders in ``folder``; links that lead back are left out."""
+        """The folders in ``folder``; links to ``folder`` or its parents are left out."""
         inside = os.path.realpath(folder)
         paths = [folder / name for name in self.contents(folder).folders]
         return [path for path in paths if not _leads_back(os.path.realpath(path), inside)]
@@ -77,13 +77,13 @@ class Walk:
         """The names in ``folder`` by kind; folders of masks are noted and left out.
 
         Raises:
-            UserError: the folder cannot be read, or a name is no UTF-8.
+            UserError: the folder cannot be read, or a name is not UTF-8.
         """
-        folders, files = self._listed(folder)
+        folders, files = self._visible_names(folder)
         images = [name for name in files if is_image(name)]
-        described = masks_of([_stem(name) for name in images])
-        masks = [name for name in images if _stem(name) in described]
-        images = [name for name in images if _stem(name) not in described]
+        mask_stems = masks_of([_stem(name) for name in images])
+        masks = [name for name in images if _stem(name) in mask_stems]
+        images = [name for name in images if _stem(name) not in mask_stems]
         for name in _mask_folders(folder, folders, images):
             folders.remove(name)
             self._mask_folders[folder / name] = sum(
@@ -103,7 +103,7 @@ class Walk:
             what = (
                 f"{count} files in {name} are not images and were"
                 if count > 1
-                else f"1 file in {name} is no image and was"
+                else f"1 file in {name} is not an image and was"
             )
             notes.append(f"{what} ignored ({kinds}{more}){hint}")
         if self._first_mask is not None:
@@ -133,7 +133,7 @@ class Walk:
             other, first = self._seen[real]
             if other != owner:
                 raise UserError(
-                    f"{folder} and {first} are one and the same folder, but stand for different classes or splits; "
+                    f"{folder} and {first} are the same folder, but stand for different classes or splits; "
                     "remove the link"
                 )
             return
@@ -157,8 +157,8 @@ class Walk:
             elif not _leads_back(target, real):
                 links.append(path)
 
-    def _listed(self, folder: Path) -> tuple[list[str], list[str]]:
-        """The folders and the files in ``folder`` that are the user's own."""
+    def _visible_names(self, folder: Path) -> tuple[list[str], list[str]]:
+        """The names of the visible folders and files in ``folder``."""
         folders, files = [], []
         try:
             with os.scandir(folder) as entries:
@@ -174,7 +174,7 @@ class Walk:
                         files.append(entry.name)
         except OSError as error:
             raise UserError(
-                f"{folder}: the folder cannot be read ({error.strerror or error}); change its rights"
+                f"{folder}: the folder cannot be read ({error.strerror or error}); change its access rights"
             ) from error
         for name in (*folders, *filter(is_image, files)):
             if not is_text(name):
@@ -183,7 +183,7 @@ class Walk:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name has the ending of an image format."""
+    """Whether a file name has the ending of an image format."""
     return name.lower().endswith(image_suffixes())
 
 
@@ -191,7 +191,7 @@ def check_text(path: Path, name: str) -> None:
     """Refuse a name that no table, report or split file can hold.
 
     Raises:
-        UserError: ``name`` is no UTF-8.
+        UserError: ``name`` is not UTF-8.
     """
     if not is_text(name):
         raise UserError(
@@ -200,15 +200,18 @@ def check_text(path: Path, name: str) -> None:
 
 
 def _mask_folders(folder: Path, folders: list[str], images: list[str]) -> list[str]:
-    """Those of the folders in ``folder`` that hold masks: by their names, or named file by file as the images beside them."""
-    found = mask_folders(folders)
-    # among class folders the singular may be a class: with a mask, and without
-    doubtful = [n for n in folders if n not in found and is_mask_folder(n) and (images or not may_be_class(n))]
+    """The folders in ``folder`` that hold masks, by their own name or by the names of their files.
+
+    A doubtful name needs files that have, for the most part, the names of the images beside the folder.
+    """
+    masks = mask_folders(folders)
+    # among class folders, "mask" may be a class
+    doubtful = [n for n in folders if n not in masks and is_mask_folder(n) and (images or not may_be_class(n))]
     if not doubtful:
-        return found
-    others = [name for name in folders if name not in (*found, *doubtful)]
+        return masks
+    others = [name for name in folders if name not in (*masks, *doubtful)]
     stems = [_stem(name) for name in images] or [stem for name in others for stem in _stems_below(folder / name)]
-    return found + [name for name in doubtful if mirrored(_stems_below(folder / name), stems)]
+    return masks + [name for name in doubtful if mirrored(_stems_below(folder / name), stems)]
 
 
 def _stems_below(folder: Path) -> list[str]:
@@ -221,7 +224,7 @@ def _stem(name: str) -> str:
 
 
 def _leads_back(target: str, inside: str) -> bool:
-    """Whether a folder is ``inside`` or one of those above it."""
+    """Whether the folder ``target`` is ``inside`` or one of its parents."""
     return target == inside or inside.startswith(target.rstrip(os.sep) + os.sep)
 
 

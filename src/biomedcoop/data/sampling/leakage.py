@@ -12,7 +12,7 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash, image_bytes
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
 
-_LOOKS_BETTER = "methods that learn from images look better than they are."
+_CONSEQUENCE = "methods that learn from images look better than they are."
 
 
 class Leak(NamedTuple):
@@ -44,7 +44,7 @@ def leaks(data: Dataset, learned: Sequence[int]) -> list[Leak]:
     tested = data.indices("test").tolist()
     if copied := copies(data, tested, learned):
         count = f"{len(copied)} of {len(tested)}"
-        text = f"Test images that are copies of images that were learned from: {count}; {_LOOKS_BETTER}"
+        text = f"Test images that are copies of images that were learned from: {count}; {_CONSEQUENCE}"
         found.append(Leak(text, data.keys[copied[0]]))
     return [*found, *group_leaks(data, "test", np.unique(data.splits[list(learned)]).tolist())]
 
@@ -58,7 +58,7 @@ def group_leaks(data: Dataset, split: str, others: Sequence[str]) -> list[Leak]:
     if not shared:
         return []
     sides = f"{' or '.join(others)} and in {split}"
-    return [Leak(f"Groups (such as patients) with images in {sides}: {len(shared)}; {_LOOKS_BETTER}", shared[0])]
+    return [Leak(f"Groups (such as patients) with images in {sides}: {len(shared)}; {_CONSEQUENCE}", shared[0])]
 
 
 def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list[int]:

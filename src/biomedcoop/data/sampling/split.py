@@ -23,21 +23,21 @@ def draw_split(
 ) -> npt.NDArray[np.str_]:
     """Put about ``test_fraction`` of each class into "test" and leave the rest in "train".
 
-    Groups are visited in random order; one moves to test if that brings the class shares in test nearer to the
-    fraction. Every class keeps a training image, and has a test image wherever its groups allow. Without groups the
+    Groups are visited in random order; a group moves to test if this brings the class shares in test nearer to the
+    fraction. Every class keeps a training image, and gets a test image if its groups allow. Without groups the
     shares are exact to the nearest image.
 
     Args:
         labels: int64 [N].
-        groups: str [N], no group is divided; an empty string is a group of one. None: every image for itself.
+        groups: str [N]; the images of a group stay together. An empty string means no group; None means no groups at all.
         test_fraction: between 0 and 1, both excluded.
-        seed: of a generator of our own.
+        seed: random seed of a local generator; the global generator does not change.
 
     Returns:
         "train" or "test" for each image: str [N].
 
     Raises:
-        UserError: a fraction out of range, or no image can go to test (one image per class, or one group in all).
+        UserError: the fraction is out of range, or no image can go to test (one image per class, or a single group).
     """
     if not 0 < test_fraction < 1:
         raise UserError(f"test fraction {test_fraction} is not between 0 and 1")
@@ -58,7 +58,7 @@ def draw_split(
         return all(taken[label] + count < total[label] for label, count in content.items())
 
     def improvement(content: Counter[int]) -> float:
-        """By how much the squared errors of the classes' shares shrink if the unit moves to test."""
+        """Decrease of the squared errors of the class shares if the unit moves to test."""
         error = {label: (taken[label] - wanted[label]) / total[label] for label in content}
         return -sum(
             (count / total[label]) * (2 * error[label] + count / total[label]) for label, count in content.items()
@@ -71,7 +71,7 @@ def draw_split(
     for unit, content in enumerate(contents):
         if improvement(content) > 0 and leaves_training_images(content):
             move(unit)
-    for label in sorted(total):  # a class that got nothing takes its smallest unit
+    for label in sorted(total):  # a class without a test image gets its smallest unit
         if not taken[label]:
             candidates = [
                 unit

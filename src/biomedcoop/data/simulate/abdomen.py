@@ -40,7 +40,7 @@ _PHASES = {
 
 @dataclass
 class Abdomen:
-    """A slice without any lesion, and what is needed to put one in.
+    """A slice without lesions, and what is needed to draw one into it.
 
     Attributes:
         scan: the slice.
@@ -49,7 +49,7 @@ class Abdomen:
         kidneys: outlines of the two kidneys.
         hilum: per kidney, the direction of its hilum, radians.
         contrast: HU of each tissue in this patient and phase.
-        dense: things that throw streaks.
+        dense: dense objects, which cause streaks.
     """
 
     scan: Slice
@@ -62,11 +62,11 @@ class Abdomen:
 
 
 def draw_abdomen(rng: np.random.Generator, difficulty: float) -> Abdomen:
-    """An abdomen with two normal kidneys and with distractors outside them."""
+    """An abdomen with two normal kidneys and distractors outside the kidneys."""
     half_width = rng.uniform(140, 185)
     half_depth = half_width * rng.uniform(0.68, 0.84)
     scan = Slice(rng, field_of_view=2 * half_width * rng.uniform(0.84, 1.06))
-    level = rng.uniform(0, 1)  # 0: through liver and spleen; 1: below them
+    level = rng.uniform(0, 1)  # 0: a slice through liver and spleen; 1: below them
     phase, strength = rng.choice(3, p=[0.25, 0.3, 0.45]), rng.uniform(0.75, 1.15)
     contrast = {
         name: values[0] + (values[int(phase)] - values[0]) * strength + rng.normal(0, 3)
@@ -76,7 +76,7 @@ def draw_abdomen(rng: np.random.Generator, difficulty: float) -> Abdomen:
     outline = Outline(0, 0, ellipse(half_width, half_depth, 0, 2.3) * lobes(rng, (2, 5), 0.012))
     full = (slice(None), slice(None))
     _, distance, index = scan.locate(outline, full)
-    # Thickness in mm of the fat under the skin and of the wall's muscle, one per direction.
+    # Thickness in mm of the fat under the skin and of the muscle of the wall, in each direction.
     fat: Array = (
         np.float32(rng.uniform(6, 32)) * (1 + 0.3 * np.abs(np.cos(outline_angles()))) * lobes(rng, (1, 4), 0.12)
     )
@@ -146,7 +146,7 @@ def _draw_bowel(
 ) -> None:
     scan, contrast = abdomen.scan, abdomen.contrast
     mottle = smooth_field(rng, 1.2, 1.2)
-    oral = rng.uniform(150, 420) if rng.random() < 0.25 else None  # contrast agent that was drunk
+    oral = rng.uniform(150, 420) if rng.random() < 0.25 else None  # HU of oral contrast agent
     places: list[tuple[float, float, float]] = []
     if level < 0.6:  # stomach
         places.append((rng.uniform(0.15, 0.45) * half_width, -0.50 * half_depth, rng.uniform(26, 38)))
@@ -167,7 +167,7 @@ def _draw_bowel(
             continue  # collapsed
         content = oral if oral is not None and kind < 0.75 else (rng.uniform(5, 30) if kind < 0.72 else 0.0)
         scan.fill(lumen, content + (25 * mottle if kind > 0.85 else 3 * mottle), abdomen.cavity)
-        if kind > 0.72:  # gas rises to the front and stands over a level
+        if kind > 0.72:  # gas rises to the front, above a fluid level
             part = scan.window(lumen)
             surface = lumen.y + rng.uniform(-0.5, 1.0) * lumen.radii.min()
             gas = soft_step(surface - scan.y[part], scan.pixel)

@@ -1,9 +1,9 @@
-"""The breast as an ultrasound beam meets it: layers, ligaments, distractors, and the two kinds of mass.
+"""Simulated breast tissue for ultrasound: layers, ligaments, distractors, and the two kinds of mass.
 
-Signs follow the BI-RADS ultrasound lexicon: a benign mass is oval, parallel to the skin, circumscribed, even inside and
-often enhanced behind; a malignant one is irregular, not parallel, spiculated or indistinct, uneven, with an echogenic
-halo, a shadow behind and sometimes calcifications. A sign can be missing, more often with growing difficulty; the
-outline never is.
+Signs follow the BI-RADS ultrasound lexicon. A benign mass is oval, parallel to the skin, circumscribed, even inside and
+often enhanced behind. A malignant mass is irregular, not parallel, spiculated or indistinct, and uneven, with an echogenic
+halo, a shadow behind and sometimes calcifications. A sign can be missing, more often at higher difficulty, but the outline
+is always drawn.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def _normal_breast(rng: np.random.Generator, difficulty: float) -> Tissue:
     gland_echo = fat_echo + rng.uniform(5, 11)
 
     in_fat = below(skin, 0.6, 90, 1.5)
-    # Cooper's ligaments pull the gland up into crests, hence the pointed interface.
+    # Cooper's ligaments pull the gland up into crests, so the interface is pointed.
     crest: Array = -np.abs(smooth_curve(rng, rng.uniform(60, 110))) * np.float32(rng.uniform(5, 14))
     in_gland = soft_step(depth - gland_top - tilt - crest, rng.uniform(2, 6))
     in_deep_fat = below(gland_end, rng.uniform(3, 7), 90, 3)
     in_muscle = below(gland_end + rng.uniform(4, 16), rng.uniform(2, 5), 110, 2)
     behind = below(muscle_end, rng.uniform(2, 6), 120, 3)
 
-    # Folding the random textures with the layers makes strands run along them.
+    # Random textures are shifted with the layers, so that strands run along them.
     fold = (tilt[0] + rng.uniform(4, 12) * smooth_curve(rng, 80)).astype(np.int64)
     rows = (np.arange(SIZE)[:, None] - fold) % SIZE
     strand = _folded(smooth_field(rng, rng.uniform(1.6, 2.6), rng.uniform(9, 20)), rows)
@@ -101,20 +101,20 @@ def _normal_breast(rng: np.random.Generator, difficulty: float) -> Tissue:
     for edge in (in_fat, in_muscle, behind):  # skin line and fasciae
         mirror = mirror + 3.5 * edge * (1 - edge) * wisp
     loss = np.full((SIZE, SIZE), 0.0, dtype=np.float32)
-    loss += 0.03 * in_gland * patch + 0.10 * septa * np.clip(patch, 0, 2)  # ligaments steep to the beam shadow
+    loss += 0.03 * in_gland * patch + 0.10 * septa * np.clip(patch, 0, 2)  # steep ligaments cast shadows
     tissue = Tissue(echo.astype(np.float32), mirror.astype(np.float32), loss.astype(np.float32))
     _add_distractors(rng, tissue, fat_echo, gland_top, muscle_end, difficulty)
     return tissue
 
 
 def _folded(field: Array, rows: npt.NDArray[np.int64]) -> Array:
-    """``field`` with each column shifted, rows [SIZE, SIZE] saying where each pixel comes from."""
+    """``field`` with shifted columns; ``rows`` [SIZE, SIZE] holds the source row of each pixel."""
     shifted: Array = np.take_along_axis(field, rows, axis=0)
     return shifted
 
 
 def _septa(field: Array) -> Array:
-    """Thin curved sheets, 0..1 [SIZE, SIZE]: the zero lines of a random field; brightest where they face the probe."""
+    """Thin curved sheets, 0..1 [SIZE, SIZE]: the zero lines of a random field, brightest if they face the probe."""
     along, across = np.gradient(field)
     steep2 = along * along + across * across + np.float32(1e-6)
     line = np.exp(field * field / steep2 * np.float32(-0.8))
@@ -125,7 +125,7 @@ def _septa(field: Array) -> Array:
 def _add_distractors(
     rng: np.random.Generator, tissue: Tissue, fat_echo: float, gland_top: float, muscle_end: float, difficulty: float
 ) -> None:
-    """Dark or shadowing things that are not masses; drawn alike for every class."""
+    """Add dark or shadowing structures that are not masses, with the same distribution for every class."""
     depth, lateral = grid()
     for _ in range(rng.integers(0, 3 + round(2 * difficulty))):  # fat lobules: dark ovals that keep their septa
         radius = rng.uniform(9, 24)
@@ -153,7 +153,7 @@ def _add_distractors(
 
 
 def _place(rng: np.random.Generator, radii: Array, difficulty: float) -> Outline:
-    """A mass of random size and position; the same law for both kinds, so neither tells the class."""
+    """A mass of random size and position; their distributions are the same for both kinds, so they do not reveal the class."""
     radius = rng.uniform(20, 42) * (1.15 - 0.3 * difficulty)
     mean = float(np.sqrt(np.mean(radii**2)))
     reach = min(radius, 70)
@@ -165,7 +165,7 @@ def _place(rng: np.random.Generator, radii: Array, difficulty: float) -> Outline
 
 
 def _sign(rng: np.random.Generator, difficulty: float) -> Callable[[], bool]:
-    """Draws whether a typical sign is present."""
+    """A function that draws whether a typical sign is present."""
     return lambda: bool(rng.random() >= 0.1 + 0.3 * difficulty)
 
 
@@ -183,7 +183,7 @@ def _benign_mass(rng: np.random.Generator, tissue: Tissue, difficulty: float) ->
     tissue.mirror += (1.6 - 0.9 * difficulty) * rng.uniform(0.3, 1) * capsule * (0.15 + facing * facing * facing)
     if present():  # fluid-rich tissue attenuates less than the compensation expects
         tissue.loss -= inside * rng.uniform(5, 11) / (2 * outline.radii[ANGLES // 4])
-    # Refraction at the two tangents of the beam throws thin edge shadows.
+    # Refraction where the beam touches the outline causes thin edge shadows.
     tissue.loss += rng.uniform(0.1, 0.3) * np.exp(-((distance / 1.5) ** 2)) * (1 - facing) ** 2
     mask: npt.NDArray[np.bool_] = distance < 0
     return mask
@@ -221,6 +221,6 @@ def _malignant_mass(rng: np.random.Generator, tissue: Tissue, difficulty: float)
 
 
 def _interior_level(rng: np.random.Generator, tissue: Tissue, inside: Array, difficulty: float) -> float:
-    """Echogenicity of a mass, dB: below the tissue that it replaces, by the same law for both kinds."""
+    """Echogenicity of a mass, dB: below that of the tissue that it replaces, with the same distribution for both kinds."""
     around = float((tissue.echo * inside).sum() / inside.sum())
     return around - rng.uniform(11, 19) + 6 * difficulty

@@ -59,7 +59,7 @@ class Slice:
             outline: in mm.
             hu: Hounsfield units.
             within: share of each pixel that may be filled, [SIZE, SIZE].
-            edge: width of the border in pixels; more for surfaces that cross the slice obliquely.
+            edge: width of the border in pixels; larger for surfaces that cross the slice obliquely.
         """
         part = self.window(outline)
         share = soft_step(-self.locate(outline, part)[1], edge * self.pixel)
@@ -78,8 +78,8 @@ def acquire(
         rng: source of all random choices.
         scan: the slice.
         body: share of each pixel inside the body, [SIZE, SIZE].
-        dense: very dense things, which throw streaks.
-        difficulty: 0..1; more of it means less dose.
+        dense: very dense objects, which cause streaks.
+        difficulty: 0..1; a higher value means less dose.
 
     Returns:
         uint8 [SIZE, SIZE].
@@ -95,7 +95,7 @@ def acquire(
     ramp = np.sqrt(radius) * np.exp(-((radius / rng.uniform(0.22, 0.34)) ** 2))
     noise = filter_image(rng.standard_normal((SIZE, SIZE), dtype=np.float32), ramp)
     level = (7 + 16 * difficulty) * rng.uniform(0.8, 1.25)  # HU
-    # Rays through the middle lose most photons.
+    # Rays through the middle lose most photons, so noise is highest there.
     noise *= (level / noise.std()) * (0.55 + 0.6 * np.exp(-((scan.x / 110) ** 2) - (scan.y / 80) ** 2))
     hu = filter_image(hu, response) + noise * (0.35 + 0.65 * body)
 
@@ -105,13 +105,13 @@ def acquire(
 
 
 def _streaks(rng: np.random.Generator, scan: Slice, source: Outline) -> Array:
-    """HU error [SIZE, SIZE] of rays through a dense thing: dark and bright lines that fade with distance."""
+    """HU error [SIZE, SIZE] of rays through a dense object: dark and bright lines that fade with distance."""
     dx, dy = scan.x - np.float32(source.x), scan.y - np.float32(source.y)
     distance = np.sqrt(dx * dx + dy * dy)
     bins = 360
     profile = rng.standard_normal(bins).astype(np.float32)
     profile = profile + np.roll(profile, 1) + np.roll(profile, -1)
-    profile += np.roll(profile, bins // 2)  # a streak runs both ways
+    profile += np.roll(profile, bins // 2)  # a streak runs in both directions
     index = (np.arctan2(dy, dx) * np.float32(bins / (2 * np.pi))).astype(np.int32) % bins
     fade = np.exp(-distance / 45) * soft_step(distance - source.reach, 4 * scan.pixel)
     streak: Array = np.float32(rng.uniform(3, 9)) * profile[index] * fade

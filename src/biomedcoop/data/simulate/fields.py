@@ -49,7 +49,7 @@ def blur(image: Array, sigma_rows: float, sigma_columns: float) -> Array:
 
 def smooth_field(rng: np.random.Generator, sigma_rows: float, sigma_columns: float) -> Array:
     """Gaussian random field [SIZE, SIZE] of mean 0 and variance 1 with the given correlation widths in px."""
-    # Beyond 0.6 / sigma the Gaussian's response is below 0.001: we draw only the frequencies that matter.
+    # Beyond 0.6 / sigma the Gaussian's response is below 0.001, so only lower frequencies are drawn.
     height, width = (min(SIZE // 2, int(np.ceil(0.6 * SIZE / sigma))) for sigma in (sigma_rows, sigma_columns))
     rows, columns = frequencies()
     response = gaussian_response(rows, sigma_rows) * gaussian_response(columns, sigma_columns)
@@ -117,12 +117,12 @@ class Outline:
         dx, dy = x - np.float32(self.x), y - np.float32(self.y)
         index = (np.arctan2(dy, dx) * np.float32(ANGLES / (2 * np.pi))).astype(np.int32)  # -180..180
         radius = np.sqrt(dx * dx + dy * dy)
-        # A radial gap is longer than the true distance where the outline runs obliquely.
+        # The radial gap is longer than the true distance if the outline runs obliquely.
         slope = np.empty_like(self.radii)
         slope[1:-1] = self.radii[2:] - self.radii[:-2]
         slope[0], slope[-1] = self.radii[1] - self.radii[-1], self.radii[0] - self.radii[-2]
         slope *= np.float32(ANGLES / (4 * np.pi)) / self.radii
-        edge = self.radii[index]  # a negative index counts from the end: the angle's complement to 2π
+        edge = self.radii[index]  # a negative index counts from the end, as angles from -π to 0 need
         return radius / edge, (radius - edge) / np.sqrt(1 + slope * slope)[index], index
 
 
@@ -140,7 +140,7 @@ def ellipse(half_width: float, half_height: float, tilt: float = 0.0, exponent: 
 
 
 def lobes(rng: np.random.Generator, orders: tuple[int, int], strength: float) -> Array:
-    """Factor around 1 that bulges a radius table: waves of the orders lo..hi, standard deviation ``strength``."""
+    """Factor around 1 that bulges a radius table: waves of the orders ``orders``, standard deviation ``strength``."""
     order = np.arange(orders[0], orders[1] + 1)
     weight = strength * np.sqrt(2 / len(order)) * rng.standard_normal(len(order))
     phase = rng.uniform(0, 2 * np.pi, len(order))

@@ -18,7 +18,7 @@ PREFIX = "simulated:"
 NOTE = "The images are simulated: a program drew them, they show no patient and are not for medical use."
 
 OPTIONS = ("difficulty", "seed", *SPLITS)
-_MOST = 10_000  # images per class and split; also how far apart the splits' indices start
+_MAX_IMAGES = 10_000  # most images per class and split, and the distance between the first indices of two splits
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SimulatedSpec:
     """What to draw.
 
     Attributes:
-        task: which task.
+        task: task of the images.
         difficulty: 0..1.
         seed: 0 or more.
-        train: images per class; so are ``val`` and ``test``.
+        train, val, test: images per class in each split.
     """
 
     task: SimulatedTask
@@ -41,7 +41,7 @@ class SimulatedSpec:
 
     @property
     def name(self) -> str:
-        """The name that reads back as this: the task, and the options that are not the default."""
+        """The name from which `parse_spec` makes this value: the task, and the options that are not the default."""
         default = SimulatedSpec(self.task)
         options = {key: getattr(self, key) for key in OPTIONS if getattr(self, key) != getattr(default, key)}
         return f"{PREFIX}{self.task.name}" + ("?" + urlencode(options) if options else "")
@@ -52,7 +52,7 @@ class SimulatedSpec:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedImage:
-    """One image of a data set: its place in it, its pixels uint8 [224, 224], its lesion's mask bool [224, 224]."""
+    """One image of a data set: key, label, split, pixels uint8 [224, 224], and mask of its lesion bool [224, 224]."""
 
     key: str
     label: int
@@ -75,7 +75,7 @@ def parse_spec(name: str) -> SimulatedSpec:
         raise UserError(f"{name}: options must read option=value, joined by '&', not {query!r}") from None
     options = dict(pairs)
     if len(options) < len(pairs):
-        raise UserError(f"{name}: an option is given twice")
+        raise UserError(f"{name}: an option is given twice; give each option once")
     unknown = [option for option in options if option not in OPTIONS]
     if unknown:
         raise UserError(f"{name}: unknown option {unknown[0]!r}; there are: {', '.join(OPTIONS)}")
@@ -97,9 +97,9 @@ def parse_spec(name: str) -> SimulatedSpec:
         task=task,
         difficulty=difficulty,
         seed=whole("seed", 0, 0, 2**63 - 1),
-        train=whole("train", 32, 1, _MOST),
-        val=whole("val", 8, 0, _MOST),
-        test=whole("test", 60, 0, _MOST),
+        train=whole("train", 32, 1, _MAX_IMAGES),
+        val=whole("val", 8, 0, _MAX_IMAGES),
+        test=whole("test", 60, 0, _MAX_IMAGES),
     )
 
 
@@ -109,8 +109,8 @@ def draw_images(spec: SimulatedSpec) -> Iterator[SimulatedImage]:
         for label, class_name in enumerate(spec.task.class_names):
             folder = f"{split}/{class_name.replace(' ', '_')}"
             for number in range(getattr(spec, split)):
-                # Each split has its own range of indices, so more training images leave the test images as they are.
-                index = block * _MOST + number
+                # Each split has its own range of indices, so more training images do not change the test images.
+                index = block * _MAX_IMAGES + number
                 pixels, mask = draw_scan(spec.task.name, label, spec.seed, index, spec.difficulty)
                 yield SimulatedImage(f"{folder}/{number:04d}.png", label, split, pixels, mask)
 
@@ -121,7 +121,7 @@ def load_simulated(name: str, on_image: Callable[[int, int], None] | None = None
     Args:
         name: "simulated:breast-ultrasound" or "simulated:kidney-ct", with options after "?": ``difficulty`` (0..1,
             default 0.5), ``seed`` (default 0) and images per class ``train``, ``val``, ``test`` (default 32, 8, 60).
-        on_image: called with (images drawn, images in all) after each image, for a progress bar.
+        on_image: called with (images drawn, images in total) after each image, for a progress bar.
 
     Returns:
         `Dataset` with images uint8 [N, 224, 224], ``simulated`` set and a note that says so.

@@ -1,4 +1,4 @@
-"""The simulated tasks, and one image of one of them."""
+"""The simulated tasks, and the drawing of one image."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _DRAW: dict[str, Callable[[np.random.Generator, int, float], Scan]] = {
 
 
 def find_task(name: str) -> SimulatedTask:
-    """The task of that name.
+    """The task called ``name``.
 
     Raises:
-        UserError: there is none; the message names those there are.
+        UserError: there is no such task; the message lists all tasks.
     """
     if name not in TASKS:
         raise UserError(f"unknown simulated task {name!r}; {nearest(name, TASKS)}")
@@ -65,11 +65,11 @@ def draw_scan(task: str, label: int, seed: int, index: int, difficulty: float = 
         task: a key of `TASKS`.
         label: class, 0..C-1.
         seed: 0 or more.
-        index: which image of the class, 0 or more.
-        difficulty: 0 (large, plain lesions, little noise) .. 1.
+        index: number of the image in its class, 0 or more.
+        difficulty: 0 (large, plain lesions, little noise) to 1.
 
     Returns:
-        Image uint8 [224, 224] and mask bool [224, 224], all False where the class has no lesion.
+        Image uint8 [224, 224] and mask bool [224, 224], all False if the class has no lesion.
 
     Raises:
         UserError: one of the arguments is out of range.

@@ -2,8 +2,8 @@
 
 The model is the usual one for fully developed speckle (Wagner et al. 1983, "Statistics of speckle in ultrasound
 B-scans"): circular complex Gaussian scatterers, weighted by the tissue's echogenicity, convolved with the point spread
-function; the picture is the logarithm of the envelope. Shadows and enhancement are not painted: they follow from adding
-up attenuation along the beam.
+function; the picture is the logarithm of the envelope. Shadows and enhancement are not painted: they follow from the sum
+of attenuation along the beam.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from biomedcoop.data.simulate.fields import SIZE, Array, blur, gaussian_taps, gr
 
 @dataclass
 class Tissue:
-    """What the beam meets, all float32 [SIZE, SIZE]; rows are depth.
+    """Acoustic properties of the tissue, all float32 [SIZE, SIZE]; rows are depth.
 
     Attributes:
         echo: diffuse backscatter, dB.
-        mirror: amplitude of specular reflectors (capsules, fascia, ligaments): coherent, so without speckle.
-        loss: attenuation beyond what the time-gain compensation expects, dB per px, one way and back together.
+        mirror: amplitude of specular reflectors (capsules, fascia, ligaments): coherent, and so without speckle.
+        loss: attenuation beyond what the time-gain compensation expects, dB per px, for the way there and back.
     """
 
     echo: Array
@@ -42,14 +42,14 @@ def acquire(rng: np.random.Generator, tissue: Tissue, difficulty: float) -> npt.
     Args:
         rng: source of all random choices.
         tissue: see `Tissue`.
-        difficulty: 0..1; more of it means coarser speckle and more electronic noise.
+        difficulty: 0..1; a higher value means coarser speckle and more electronic noise.
 
     Returns:
         uint8 [SIZE, SIZE].
     """
     depth, lateral = grid()
     power = _speckle(rng, tissue, coarse=1 + 0.35 * difficulty)
-    # The aperture looks round small obstacles, so a shadow widens and softens with depth.
+    # The aperture sees around small obstacles, so a shadow widens and softens with depth.
     total = blur(np.cumsum(tissue.loss, axis=0, dtype=np.float32), 0.7, rng.uniform(1.5, 3.0))
     total += _coupling_loss(rng) + _gain_error(rng)
     floor = 10 ** (-(5.2 - 1.0 * difficulty)) * 10 ** (1.5 * depth / SIZE)  # noise is amplified with depth
@@ -58,7 +58,7 @@ def acquire(rng: np.random.Generator, tissue: Tissue, difficulty: float) -> npt.
         + floor * rng.standard_exponential((SIZE, SIZE), np.float32)
     )
 
-    # The operator sets the gain by the look of the whole picture: brightness then tells nothing about the class.
+    # The operator sets the gain by the whole picture, so brightness does not reveal the class.
     dynamic_range = rng.uniform(48, 66)
     grey = (decibel - np.median(decibel[::2, ::2])) / dynamic_range + rng.uniform(0.30, 0.50)
     grey = 255 * np.clip(_scan_convert(grey), 0, 1) ** rng.uniform(0.9, 1.25)
@@ -79,7 +79,7 @@ def _speckle(rng: np.random.Generator, tissue: Tissue, coarse: float, looks: int
     width = coarse * rng.uniform(1.1, 1.6) * np.sqrt(1 + ((depth[:, 0] - focus) / (0.55 * SIZE)) ** 2)
     lateral = gaussian_taps(width, 5).T[:, :, None]  # [11, SIZE, 1]
     power: Array = np.zeros((SIZE, SIZE), dtype=np.float32)
-    for look in range(2 * looks):  # real and imaginary part of each view; reflectors are in phase: real
+    for look in range(2 * looks):  # real and imaginary part of each view; reflectors are in phase, so real
         echo = rng.standard_normal((SIZE, SIZE), dtype=np.float32) * amplitude
         if look % 2 == 0:
             echo += tissue.mirror
@@ -92,7 +92,7 @@ def _speckle(rng: np.random.Generator, tissue: Tissue, coarse: float, looks: int
 
 
 def _weigh(padded: Array, taps: Array, rows: bool) -> Array:
-    """Sum of shifted copies of ``padded``, each times its tap (a number or one per row)."""
+    """Sum of shifted copies of ``padded``, each multiplied by its tap (a number, or one per row)."""
     total = np.zeros((SIZE, SIZE), dtype=np.float32)
     product = np.empty_like(total)
     for shift, tap in enumerate(taps):
@@ -109,7 +109,7 @@ def _scan_convert(grey: Array) -> Array:
 
 
 def _coupling_loss(rng: np.random.Generator) -> Array:
-    """Loss in dB [SIZE, SIZE]: columns where the probe touches badly, usually near the ends."""
+    """Loss in dB [SIZE, SIZE]: columns with poor contact of the probe, usually near the ends."""
     _, lateral = grid()
     loss: Array = np.zeros((SIZE, SIZE), dtype=np.float32)
     for _ in range(rng.integers(0, 4)):
@@ -119,7 +119,7 @@ def _coupling_loss(rng: np.random.Generator) -> Array:
 
 
 def _gain_error(rng: np.random.Generator) -> Array:
-    """Depth-dependent loss in dB [SIZE, 1] left over by the time-gain compensation."""
+    """Depth-dependent loss in dB [SIZE, 1] that the time-gain compensation leaves."""
     depth, _ = grid()
     relative = depth / SIZE
     slope = rng.uniform(0, 12) * relative + rng.uniform(0, 14) * relative**3

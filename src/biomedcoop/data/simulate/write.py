@@ -18,7 +18,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.output import new_folder
 
 MARKER = "simulated.json"
-"""File that marks a folder as drawn by us: what was drawn, and that nobody must take it for real images."""
+"""File that marks a folder of simulated images and says what was drawn, so that nobody takes them for real ones."""
 
 CONTENTS = (MARKER, "split.json", "README.md", "masks", *SPLITS)
 
@@ -33,15 +33,15 @@ def write_simulated(
 
     Args:
         name: see `load_simulated`.
-        folder: where to.
+        folder: folder to write.
         overwrite: replace an earlier simulated data set; no other folder with content is ever replaced.
-        on_image: called with (images written, images in all) after each image.
+        on_image: called with (images written, images in total) after each image.
 
     Returns:
         The data set with the files' paths as images.
 
     Raises:
-        UserError: a bad name, a folder in the way, or a disk that cannot be written.
+        UserError: the name is not valid, the folder exists already, or it cannot be written.
     """
     spec = parse_spec(name)
     target = folder.expanduser().resolve()
@@ -62,7 +62,7 @@ def write_simulated(
 
 
 def marked(data: Dataset, folder: Path) -> Dataset:
-    """``data``, read from ``folder``, said to be simulated if :func:`write_simulated` drew it."""
+    """``data`` read from ``folder``, marked as simulated if :func:`write_simulated` wrote the folder."""
     marker = folder / MARKER
     if not marker.is_file():
         return data
@@ -77,15 +77,15 @@ def _write_content(
     spec: SimulatedSpec, folder: Path, on_image: Callable[[int, int], None] | None
 ) -> dict[str, list[tuple[str, int, str]]]:
     entries: dict[str, list[tuple[str, int, str]]] = {split: [] for split in SPLITS}
-    label_of_file = PngInfo()
-    label_of_file.add_text("simulated", f"{NOTE} Drawn by biomedcoop as {spec.name}.")
+    png_text = PngInfo()
+    png_text.add_text("simulated", f"{NOTE} Drawn by biomedcoop as {spec.name}.")
     for position, image in enumerate(draw_images(spec), start=1):
         for path, pixels in (
             (folder / image.key, image.pixels),
             (folder / "masks" / image.key, image.mask.astype(np.uint8) * 255),
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path, pnginfo=label_of_file)
+            Image.fromarray(pixels).save(path, pnginfo=png_text)
         entries[image.split].append((image.key, image.label, spec.task.class_names[image.label]))
         if on_image is not None:
             on_image(position, len(spec))

@@ -14,7 +14,7 @@ from biomedcoop.data.tables.table import EDGES, Row, Table, column_key
 from biomedcoop.errors import UserError
 
 _DELIMITERS = ",;\t|"
-_MARKS = (  # UTF-32 first: its mark begins as that of UTF-16 does
+_MARKS = (  # UTF-32 first, because its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -44,7 +44,7 @@ def open_text(file: Path, wanted: set[str]) -> Table:
     except OSError as error:
         raise _unreadable(file, error) from error
     if start == b"PK\x03\x04":
-        raise UserError(f"{file}: not a text table but a workbook or archive; save the sheet as CSV UTF-8")
+        raise UserError(f"{file}: not a text table but a workbook or an archive; save the sheet as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
     delimiter, skipped, header = _layout(file, encoding, wanted)
     width = _filled(header)
@@ -69,36 +69,36 @@ def _filled(cells: Sequence[str]) -> int:
 
 
 def _layout(file: Path, encoding: str, wanted: set[str]) -> tuple[str, int, list[str]]:
-    """The separator, the number of lines before the header (one where the first line states the separator), and the header."""
+    """The separator, the number of lines before the header (one if the first line states the separator), and the header."""
     with closing(_lines(file, encoding)) as lines:
         stated = _SEPARATOR_LINE.fullmatch(next(lines, ""))
     skipped = 1 if stated else 0
     headers: dict[str, list[str]] = {}
-    refusals = []
+    errors = []
     for delimiter in stated[1].replace("\\t", "\t") if stated else _DELIMITERS:
         try:
             with closing(_records(file, encoding, delimiter, skipped)) as records:
                 headers[delimiter] = next(records, (0, []))[1]
         except UserError as error:
-            refusals.append(error)
+            errors.append(error)
 
     def fit(delimiter: str) -> tuple[int, int]:
         names = headers[delimiter]
         return len(wanted & {column_key(name) for name in names}), len(names)
 
     if not headers:
-        raise refusals[0]
+        raise errors[0]
     best = max(headers, key=fit)
-    # with another separator, a quote that is never closed is no quote but a part of a name
-    if refusals and not fit(best)[0] and any('"' in name for name in headers[best]):
-        raise refusals[0]
+    # an unclosed quote is an error with one separator but part of a column name with another; report the error
+    if errors and not fit(best)[0] and any('"' in name for name in headers[best]):
+        raise errors[0]
     if not fit(best)[0]:
         _check_preamble(file, encoding, list(headers), wanted)
     return best, skipped, headers[best]
 
 
 def _check_preamble(file: Path, encoding: str, delimiters: Sequence[str], wanted: set[str]) -> None:
-    """Raise if one of the next lines is the header: a title or a remark stands above it."""
+    """Raise if a later line is the header, because a title or a remark stands above it."""
     for delimiter in delimiters:
         lines = []
         with closing(_records(file, encoding, delimiter, 0)) as records, suppress(UserError):
@@ -119,7 +119,7 @@ def _records(file: Path, encoding: str, delimiter: str, skipped: int) -> Generat
             record = next(reader, None)
         except csv.Error as error:
             raise UserError(
-                f"{file}: line {first} is not readable CSV ({error}); close every quote, and double those inside a cell"
+                f"{file}: line {first} is not readable CSV ({error}); close every quote, and write a quote inside a cell twice"
             ) from error
         if record is None:
             return
@@ -135,7 +135,7 @@ def _lines(file: Path, encoding: str) -> Generator[str, None, None]:
             for number, line in enumerate(stream, start=1):
                 if "\0" in line:
                     raise UserError(
-                        f"{file}: line {number} holds a zero byte, which no text has; save the table as CSV UTF-8"
+                        f"{file}: line {number} holds a zero byte, so the file is not text; save the table as CSV UTF-8"
                     )
                 yield line
     except OSError as error:

@@ -17,8 +17,10 @@ def is_missing(cell: str) -> bool:
 
 
 def is_missing_name(cell: str) -> bool:
-    """Whether a cell with a class name is empty; only spellings that data-frame tools, databases and spreadsheets write count as
-    empty, because "none" or "-" written by a person may be a class."""
+    """Whether a cell with a class name is empty.
+
+    Only spellings that data-frame tools, databases and spreadsheets write count as empty: "none" or "-" may be a class.
+    """
     return cell in _WRITTEN_BY_TOOLS or not clean_class_name(cell)
 
 

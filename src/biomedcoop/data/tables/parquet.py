@@ -25,7 +25,7 @@ def open_parquet(file: Path) -> Table:
             f"{file}: Parquet tables need pyarrow; pip install 'biomedcoop[parquet]', or save it as CSV"
         ) from error
 
-    def refused(error: Exception) -> UserError:
+    def unreadable(error: Exception) -> UserError:
         reason = str(error).partition("\n")[0]
         return UserError(f"{file}: not a readable Parquet file ({reason})")
 
@@ -33,8 +33,8 @@ def open_parquet(file: Path) -> Table:
         with parquet.ParquetFile(file) as opened:
             names = [str(name) for name in opened.schema_arrow.names]
     except (OSError, pa.ArrowException) as error:
-        raise refused(error) from error
-    # the row numbers of a data frame are no column of the user's
+        raise unreadable(error) from error
+    # pandas stores the row numbers of a data frame in a column that the user does not know
     columns = tuple("" if name.startswith("__index_level_") else name.strip(EDGES) for name in names)
 
     def rows(positions: Sequence[int]) -> Iterator[Row]:
@@ -48,7 +48,7 @@ def open_parquet(file: Path) -> Table:
                         number += 1
                         yield f"row {number}", tuple([texts[name][index] for name in chosen])
         except (OSError, pa.ArrowException) as error:
-            raise refused(error) from error
+            raise unreadable(error) from error
 
     return Table(file, columns, rows)
 

@@ -59,12 +59,12 @@ class Table:
         if position is not None:
             return position
         present = {column_key(column): column for column in self.columns if column}
-        near = [column_key(other) for other in other_names if column_key(other) in present]
-        near += difflib.get_close_matches(column_key(name), list(present), n=1, cutoff=0.65)
-        meant = f"; if {present[near[0]]!r} is meant, rename it to {name}" if near else ""
+        similar = [column_key(other) for other in other_names if column_key(other) in present]
+        similar += difflib.get_close_matches(column_key(name), list(present), n=1, cutoff=0.65)
+        hint = f"; if {present[similar[0]]!r} is meant, rename it to {name}" if similar else ""
         named = ", ".join(present.values()) or "nothing"
         named = named if len(named) <= 160 else named[:160].rsplit(" ", 1)[0] + " …"
-        raise UserError(f"{self.file}: no column {name!r} (it has {named}){meant}; expected {expected}")
+        raise UserError(f"{self.file}: no column {name!r} (it has {named}){hint}; expected {expected}")
 
     def rows(self, positions: Sequence[int]) -> Iterator[Row]:
         """The rows, with the cells of the columns at ``positions``; memory does not grow with the table.

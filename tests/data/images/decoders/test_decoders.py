@@ -102,7 +102,9 @@ def test_a_frame_is_an_image_of_its_own(tmp_path: Path, suffix: str) -> None:
     assert len(set(hashes)) == 3
     assert hashes[0] == content_hash(path)
     for number in (3, -1):
-        with pytest.raises(ImageError, match=rf"film.{suffix}#{number}: .*frame {number} is wanted and it has 3"):
+        with pytest.raises(
+            ImageError, match=rf"film.{suffix}#{number}: .*frame {number} was requested, but the file has 3"
+        ):
             open_image(ImageInFile(path, DecodeOptions(frame=number)))
 
 

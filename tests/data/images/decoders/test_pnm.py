@@ -61,10 +61,10 @@ def test_what_pillow_writes_and_float_and_bits() -> None:
 
 def test_samples_that_are_missing_or_too_large() -> None:
     for content, reason in (
-        (binary([0, 1, 2], 4095)[:-1], "truncated: 2 of 3 samples are there"),
-        (text([0, 1, 2], 4095)[:-3], "truncated: 2 of 3 samples are there"),
-        (binary([0, 5000], 4095), "it states a largest value of 4095 and holds 0 to 5000"),
-        (text([0, -1], 4095), "it states a largest value of 4095 and holds -1 to 0"),
+        (binary([0, 1, 2], 4095)[:-1], "truncated: only 2 of 3 samples are there"),
+        (text([0, 1, 2], 4095)[:-3], "truncated: only 2 of 3 samples are there"),
+        (binary([0, 5000], 4095), "it states a largest value of 4095 but holds values from 0 to 5000"),
+        (text([0, -1], 4095), "it states a largest value of 4095 but holds values from -1 to 0"),
     ):
         with pytest.raises(ImageError, match=reason):
             open_image(content)

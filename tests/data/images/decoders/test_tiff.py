@@ -256,7 +256,7 @@ def test_a_stated_largest_value_is_honoured() -> None:
     assert grey(tiff(values, 1, t341=(3, [2000]))) == [0, 64, 128]
     assert grey(tiff(values + 500, 1, t340=(3, [500]), t341=(3, [1500]))) == [0, 128, 255]
     assert grey(tiff(GREY[:1, :2], 1, t341=(3, [63]))) == [0, 24]
-    assert "it states values from 0 to 511 and holds 0 to 1000" in refusal(tiff(values, 1, t281=(3, [511])))
+    assert "it states values from 0 to 511 but holds values from 0 to 1000" in refusal(tiff(values, 1, t281=(3, [511])))
 
 
 def test_8_bit_files_are_as_they_are_whatever_largest_value_they_name() -> None:
@@ -363,11 +363,11 @@ def test_what_is_not_understood_is_refused_with_its_reason() -> None:
     assert "CIELAB" in refusal(tiff(three, 8))
     assert "CFA" in refusal(tiff(deep(GREY), 32803))
     assert "YCBCR" in refusal(tiff(deep(three), 6))
-    assert "3 channels, of which its tags describe no more than 1" in refusal(tiff(deep(three), 1, t338=(3, [0, 0])))
+    assert "3 channels, but its tags describe only 1 as colour" in refusal(tiff(deep(three), 1, t338=(3, [0, 0])))
     assert "inks" in refusal(tiff(deep(np.zeros((4, 4, 4), np.uint8)), 5, t332=(3, [2])))
     assert "different bits" in refusal(tiff(deep(three), 2, t258=(3, [16, 16, 8])))
     alpha = np.zeros((2, 2, 4), dtype=np.float32)
-    assert "transparency beside" in refusal(tiff(alpha, 2, t338=(3, [2])))
+    assert "alpha beside" in refusal(tiff(alpha, 2, t338=(3, [2])))
     colours = tiff(np.array([[0, 9]], dtype=np.uint16), 3, bits=16, t320=(3, [0] * 3 * 4))
     assert refusal(colours)
 

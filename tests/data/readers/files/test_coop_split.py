@@ -105,8 +105,8 @@ def test_several_split_files(folder: Path) -> None:
         (changed(val=[["a/3.png", True, "a"]]), "val entry 1"),
         (changed(val=[["", 0, "a"]]), "val entry 1"),
         (changed(val=[["a/4.png", 0, "a"]]), "there is no file 'a/4.png'"),
-        (changed(val=[["a/1.png", 0, "a"]]), "'a/1.png' is one image file in two splits, train and val"),
-        (changed(val=[["a/./1.png", 0, "a"]]), "one image file in two splits"),
+        (changed(val=[["a/1.png", 0, "a"]]), "'a/1.png' is listed in two splits, train and val"),
+        (changed(val=[["a/./1.png", 0, "a"]]), "listed in two splits"),
         (changed(val=[["a/x/../3.png", 0, "a"]]), "there is no file"),
         (changed(val=[["a/3.png", 0, "a"]] * 2), "listed twice in val"),
         (changed(val=[["../outside.png", 0, "a"]]), "'../outside.png' is a path outside the dataset folder"),
@@ -155,7 +155,7 @@ def test_missing_images_are_counted(folder: Path) -> None:
     (folder / "a" / "1.png").unlink()
     (folder / "a" / "2.png").unlink()
     write(folder / "split.json", SPLIT)
-    with pytest.raises(UserError, match=r"no file 'a/1.png' in .*\(and 1 of the 5 listed images more\)"):
+    with pytest.raises(UserError, match=r"no file 'a/1.png' in .*\(2 of the 5 listed images are missing\)"):
         load_dataset(folder)
 
 

@@ -96,7 +96,7 @@ def test_a_split_file_of_another_dataset_is_refused(tmp_path: Path) -> None:
         ({"test_labels": np.array([0, 0, 1, 1, 1, -1]), "class_names": np.array(["a", "b"])}, "label -1 is not in the"),
         ({"class_names": np.array(["a", "A"])}, "are the same"),
         ({"class_names": np.array([1, 2])}, "expected text"),
-        ({"class_names": np.array(["a", {}], dtype=object)}, "no .npz archive of plain arrays"),
+        ({"class_names": np.array(["a", {}], dtype=object)}, "not a readable .npz archive of plain arrays"),
         ({name: None for name in arrays() if not name.startswith("test")}, "none to train on"),
         ({name: None for name in arrays()}, "it holds no images"),
     ],
@@ -114,7 +114,7 @@ def test_files_that_are_no_archive(tmp_path: Path) -> None:
     whole = save(tmp_path / "scans.npz", arrays()).read_bytes()
     for name, content in (("text", b"hello"), ("cut", whole[: len(whole) // 2]), ("empty", b"")):
         (tmp_path / f"{name}.npz").write_bytes(content)
-        with pytest.raises(UserError, match=r"no \.npz archive"):
+        with pytest.raises(UserError, match=r"not a readable \.npz archive"):
             load_dataset(tmp_path / f"{name}.npz")
 
 

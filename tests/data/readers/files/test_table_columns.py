@@ -33,8 +33,8 @@ def test_a_patient_goes_before_a_lesion(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "cells", "note"),
     [
-        ("patient,subject", "p,s", "the columns patient and subject look like groups of images and are not used"),
-        ("patient_id", "p", "all images have one patient_id, so it is not used as group"),
+        ("patient,subject", "p,s", "the columns patient and subject look like groups and are not used"),
+        ("patient_id", "p", "all images have the same patient_id, so it is not used as the group"),
         ("study", "s", "the column study is not used; if images with the same study belong together, name it group"),
     ],
 )
@@ -53,9 +53,7 @@ def test_columns_that_say_nothing(tmp_path: Path) -> None:
 def test_the_column_group_is_what_counts(tmp_path: Path) -> None:
     found = read(tmp_path, "path,label,group,patient,lesion", "0,a,1.0,p,l", "1,a,2,p,m", "2,b,1,q,l")
     assert found.groups == ["1", "2", "1"]
-    assert found.notes == (
-        "some images with the same patient are in different groups; the column group is what counts",
-    )
+    assert found.notes == ("some images with the same patient are in different groups; the column group is used",)
 
 
 def test_one_spelling_of_a_group(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def test_named_numbers_may_have_gaps() -> None:
 def test_numbers_without_names_have_gaps_only_for_testing() -> None:
     assert read("2", "0", "2.0", for_training=False).class_names == ("class 0", "class 1", "class 2")
     assert read("3", for_training=False).numbers == [3]
-    assert "the labels are 0, 2; they must be 0 to 1 without gaps (2 is first in line 3)" in refusal("0", "2", "0")
-    assert "(-1 is first in line 3)" in refusal("0", "-1", for_training=False)
-    assert "(87654321 is first in line 3)" in refusal("0", "87654321", for_training=False)
+    assert "the labels are 0, 2; they must be 0 to 1 without gaps (2 first appears in line 3)" in refusal("0", "2", "0")
+    assert "(-1 first appears in line 3)" in refusal("0", "-1", for_training=False)
+    assert "(87654321 first appears in line 3)" in refusal("0", "87654321", for_training=False)
 
 
 # -- words and codes
@@ -77,7 +77,7 @@ def test_codes_take_their_names_from_class_name() -> None:
 
 def test_true_and_false_say_little() -> None:
     assert read("True", "False").class_names == ("True", "False")
-    assert "a column class_name would give prompts their words" in read("True", "False").notes[0]
+    assert "add a column class_name, because prompts are made of class names" in read("True", "False").notes[0]
 
 
 def test_labels_that_contradict_their_names() -> None:
@@ -103,20 +103,20 @@ def test_missing_labels(cell: str) -> None:
 def test_words_that_may_mean_a_missing_label_are_said(cell: str) -> None:
     found = read("a", cell, cell, cell)
     assert found.class_names == ("a", cell)
-    assert f"the label {cell!r} (line 3 and 2 rows more) is taken as a class" in found.notes[0]
+    assert f"the label {cell!r} (line 3 and 2 more rows) is read as a class" in found.notes[0]
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("0", "1", "?", "0"), "line 4 has the label '?', which is no number although most labels are; correct it"),
-        (("0.0", "1.0", "O"), "line 4 has the label 'O', which is no number"),
-        (("a", "b", "1", "a"), "line 4 has the label '1', which is a number although most labels are"),
+        (("0", "1", "?", "0"), "line 4 has the label '?', which is not a number, but most labels are; correct it"),
+        (("0.0", "1.0", "O"), "line 4 has the label 'O', which is not a number"),
+        (("a", "b", "1", "a"), "line 4 has the label '1', which is a number, but most labels are not"),
         (
             ("0", "1", "0.5"),
-            "line 4 has the label '0.5', which is no whole number; correct it, or give every label a name",
+            "line 4 has the label '0.5', which is not a whole number; correct it, or give every label a name",
         ),
-        (("0.1", "0.7"), "line 2 has the label '0.1', which is no whole number"),
+        (("0.1", "0.7"), "line 2 has the label '0.1', which is not a whole number"),
     ],
 )
 def test_stray_labels(labels: tuple[str, ...], message: str) -> None:
@@ -130,14 +130,14 @@ def test_a_stray_label_has_the_name_of_another() -> None:
 def test_grades_are_numbers_and_words() -> None:
     found = read("0", "1+", "2+", "0")
     assert found.class_names == ("0", "1+", "2+")
-    assert "the labels are numbers and words (line 3 is the first word)" in found.notes[0]
+    assert "the labels are numbers and words (first word in line 3)" in found.notes[0]
     assert read("0.5", "0", names=["very mild", "none"]).class_names == ("very mild", "none")
 
 
 @pytest.mark.parametrize("cell", ["Mass|Edema", "edema;mass", "Mass, Edema", "['Mass', 'Edema']", "['Mass', 'Hernia']"])
 def test_several_labels_that_other_rows_have(cell: str) -> None:
     said = refusal("Mass", cell, "Edema", cell)
-    assert f"several labels in one cell, {cell!r} (line 3 and 1 row more); an image has one class" in said
+    assert f"several labels in one cell, {cell!r} (line 3 and 1 more row); an image has one class" in said
 
 
 def test_several_labels_of_other_kinds() -> None:
@@ -150,7 +150,7 @@ def test_what_may_be_several_labels_is_said() -> None:
     found = read("Mass", "Mass|Hernia", "Edema;x", "Mass|Hernia")
     assert found.class_names == ("Mass", "Mass|Hernia", "Edema;x")
     (note,) = found.notes
-    assert "the label 'Mass|Hernia' (line 3 and 1 row more) may hold several labels, as may 1 other;" in note
+    assert "the label 'Mass|Hernia' (line 3 and 1 more row) may hold several labels, and so may 1 other;" in note
     assert read("carcinoma, ductal", "carcinoma").notes == ()
 
 

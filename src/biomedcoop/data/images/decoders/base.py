@@ -10,15 +10,14 @@ from PIL import Image
 from biomedcoop.data.images.samples import Samples
 
 START_BYTES = 512
-"""Bytes at the beginning of a file by which decoders know their format."""
+"""Number of bytes at the beginning of a file from which decoders recognise their format."""
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """Which image of a file is wanted.
+    """Which image of a file to decode.
 
-    What differs from the defaults belongs to the image's identity: its content hash, and so the keys of the feature store,
-    cover it.
+    Options that differ from the defaults are part of the image's content hash, and so of its key in the feature store.
 
     Attributes:
         frame: number of the frame or page, from 0.
@@ -28,7 +27,7 @@ class DecodeOptions:
 
     @property
     def key(self) -> bytes:
-        """The options that are not the defaults, for the content hash; empty where all are."""
+        """The options that differ from the defaults, for the content hash; empty if none differs."""
         named = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return "".join(f"\0{name}={value!r}" for name, value, default in named if value != default).encode()
 
@@ -38,9 +37,9 @@ class Decoded:
     """One image as a decoder gives it, before it becomes upright 8-bit RGB.
 
     Attributes:
-        pixels: a loaded Pillow image where Pillow's own conversion to RGB is right, else samples.
+        pixels: a loaded Pillow image if Pillow's own conversion to RGB is right, else samples.
         mode: Pillow's mode of the stored image; above 8 bits with the bits of a sample (`Samples.mode`).
-        orientation: EXIF orientation that is still to be applied, 1 to 8.
+        orientation: EXIF orientation, 1 to 8, not applied yet.
         several_frames: the file holds more frames or pages.
     """
 
@@ -54,8 +53,8 @@ class Decoder(Protocol):
     """Reads one image format.
 
     Attributes:
-        name: of the format, as messages say it.
-        suffixes: lower-case file name endings by which a folder's files are known as images of this format.
+        name: name of the format.
+        suffixes: lower-case file name endings of the format; files in a folder with such an ending count as images.
     """
 
     @property
@@ -68,7 +67,7 @@ class Decoder(Protocol):
         """Whether a file that begins with ``start`` (`START_BYTES` bytes, or all of it) is of this format."""
 
     def size(self, file: BinaryIO) -> tuple[int, int]:
-        """Width and height in pixels from the header, without decoding: the pixel limit is checked before memory is spent."""
+        """Width and height in pixels from the header, so that the pixel limit is checked before decoding."""
 
     def decode(self, content: bytes, options: DecodeOptions) -> Decoded:
         """Decode one image of a file.
@@ -77,12 +76,12 @@ class Decoder(Protocol):
             content: all bytes of the file.
 
         Raises:
-            ValueError: with the reason, where the content is damaged or of a kind that is not read; also what libraries
-                raise on broken content (`reading.DECODING_ERRORS`).
+            ValueError: the content is damaged or of a kind that is not read; the message gives the reason. Libraries may
+                raise other errors on broken content (`reading.DECODING_ERRORS`).
         """
 
 
 def check_frame(frame: int, n_frames: int) -> None:
     """Refuse a frame that a file does not have."""
     if not 0 <= frame < n_frames:
-        raise ValueError(f"frame {frame} is wanted and it has {n_frames}, counted from 0")
+        raise ValueError(f"frame {frame} was requested, but the file has {n_frames}, numbered from 0")

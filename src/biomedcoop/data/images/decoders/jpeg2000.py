@@ -1,4 +1,4 @@
-"""JPEG 2000. A depth above 8 bits stands in the codestream and not in Pillow's image, so it is read here."""
+"""JPEG 2000. A depth above 8 bits is read from the codestream, because Pillow's image does not state it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _START = b"\xff\x4f\xff\x51"  # start of the codestream, then the marker of its 
 
 
 def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
-    """Samples of a deep grey image; None where Pillow's 8 bits are right.
+    """Samples of a deep grey image; None if Pillow's 8 bits are right.
 
     Args:
-        image: the same image as Pillow has opened it.
+        image: the image as Pillow opened it.
 
     Raises:
-        ValueError: signed samples, or 16-bit colours of which 8 bits would keep too little.
+        ValueError: samples are signed, or colours use so few of their bits that Pillow's 8 bits would lose too much.
     """
     image.load()
     start = content.find(_START)
@@ -29,12 +29,12 @@ def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
         raise ValueError(f"signed samples of {bits} bits in JPEG 2000 are not read")
     if bits <= 8:
         return None
-    if image.mode.startswith("I") and bits <= 16:  # Pillow has moved the samples up to 16 bits
+    if image.mode.startswith("I") and bits <= 16:  # Pillow has shifted the samples up to 16 bits
         values = np.asarray(image).astype(np.uint16) >> (16 - bits)
         return Samples(values, high=None if bits == 16 else 2**bits - 1)
     pixels = np.asarray(image)
     colours = pixels[..., : 3 if image.mode in ("RGB", "RGBA") else 1]
-    # Pillow keeps the high bytes of colours: enough of 16 bits where they are used, not where a smaller depth fits
+    # Pillow keeps the high byte of colours: enough if all 16 bits are used, too little if a smaller depth fits
     if bits > 16 or (bits == 16 and int(colours.max()) < 2 ** (DEPTHS[-2] - 8)):
         raise ValueError(f"{bits}-bit colours that use few of their bits are not read from JPEG 2000")
     return None

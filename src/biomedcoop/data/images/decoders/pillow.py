@@ -1,4 +1,4 @@
-"""Formats that Pillow reads, and the decoders of those whose 8-bit files need nothing else."""
+"""The decoder for formats of Pillow, and the formats whose files hold 8-bit samples only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from biomedcoop.data.images.samples import Samples
 
 @dataclass(frozen=True)
 class PillowDecoder:
-    """A format of Pillow; a Pillow that was built without it does not recognize it.
+    """Decoder of one format of Pillow; it recognizes nothing if Pillow was built without the format.
 
     Attributes:
         name: Pillow's name of the format.
-        deep: samples of a file that Pillow would read wrong, None where Pillow is right. It gets the file's content and the
-            image that Pillow has opened at the wanted frame, but not loaded.
+        deep: function that returns the samples of a file that Pillow would read wrong, or None if Pillow is right. It gets the
+            file's content and Pillow's image at the requested frame, opened but not loaded.
     """
 
     name: str
@@ -30,7 +30,7 @@ class PillowDecoder:
     def recognizes(self, start: bytes) -> bool:
         Image.init()
         _, accept = Image.OPEN.get(self.name, (None, None))
-        return accept is not None and accept(start) is True  # text: a library that this Pillow lacks
+        return accept is not None and accept(start) is True  # a text names a library that this Pillow lacks
 
     def size(self, file: BinaryIO) -> tuple[int, int]:
         with self._open(file) as header:
@@ -56,7 +56,7 @@ class PillowDecoder:
 
 
 class Tga(PillowDecoder):
-    """TGA has no signature: its header is known by values that fit together."""
+    """TGA has no signature; its header is recognized by values that are valid together."""
 
     def recognizes(self, start: bytes) -> bool:
         if not len(start) >= 18 or start[1] > 1 or start[2] & 7 not in (1, 2, 3):

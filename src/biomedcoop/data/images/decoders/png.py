@@ -1,4 +1,4 @@
-"""PNG. Of 16 bits to a sample Pillow keeps only the high byte where they are colour or have alpha; here all are read."""
+"""PNG. Pillow keeps only the high byte of 16-bit samples with colour or alpha; this module reads all 16 bits."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
-    """All 16 bits of a deep image; None where Pillow's 8 bits are right.
+    """All 16 bits of a deep image; None if Pillow's 8 bits are right.
 
     Args:
-        image: the same image as Pillow has opened it.
+        image: the image as Pillow opened it.
 
     Raises:
-        ValueError: the pixels cannot be decompressed, or belong to a later frame of 16 bits.
+        ValueError: the pixels cannot be decompressed, or they belong to a later frame of a 16-bit animation.
     """
     if content[24:25] != b"\x10":
-        _complete_transparency(content, image)
+        _scale_transparent_grey(content, image)
         return None
     if image.tell():
-        raise ValueError("of frames with 16 bits to a sample only the first is read")
-    image.load()  # checks the file, and gives the high bytes, or all of grey
+        raise ValueError("only the first frame of a 16-bit animation is read")
+    image.load()  # checks the file; gives all bits of grey and the high bytes of other samples
     kind, interlaced = content[25], content[28]
     chunks = list(_chunks(content))
     data = b"".join(body for name, body in chunks if name == b"IDAT")
@@ -41,11 +41,11 @@ def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
     alpha: Values | None = None
     if kind == GREY:
         values = np.asarray(image).astype(np.uint16)
-    elif kind == GREY_ALPHA:  # the four bytes of a pixel as four channels
+    elif kind == GREY_ALPHA:  # the four bytes of a pixel, read as four channels
         both = unpacked("RGBA", "RGBA").astype(np.uint16)
         values, alpha = both[..., 0] << 8 | both[..., 1], both[..., 2] << 8 | both[..., 3]
     else:
-        # unpacked as if bytes were the other way round, the "high" byte is the low one
+        # with the opposite byte order, Pillow keeps the low byte
         mode = "RGB" if kind == RGB else "RGBA"
         values = np.asarray(image).astype(np.uint16) << 8 | unpacked(mode, f"{mode};16L")
         values, alpha = values[..., :3], values[..., 3] if kind == RGB_ALPHA else None
@@ -58,22 +58,22 @@ def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
     return Samples(values, alpha, high=None if stated is None else 2**stated - 1)
 
 
-def _complete_transparency(content: bytes, image: Image.Image) -> None:
-    """State the transparent grey of 2 or 4 bits as Pillow scales greys: to 8 bits."""
-    image.load()  # until then Pillow may not have met it
+def _scale_transparent_grey(content: bytes, image: Image.Image) -> None:
+    """Scale the transparent grey of a 2- or 4-bit image to 8 bits, as Pillow scales its pixels."""
+    image.load()  # before that, Pillow may not have read the transparency
     if content[25] == GREY and content[24] in (2, 4) and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2 ** content[24] - 1)
 
 
 def _significant_bits(chunks: list[tuple[bytes, bytes]], kind: int, values: Values) -> int | None:
-    """Depth that sBIT states: 16 where samples are scaled up as the standard asks, else the bits themselves."""
+    """Depth that sBIT states: 16 if the samples are scaled up as the standard asks, else the stated bits; None without sBIT."""
     body = next((body for name, body in chunks if name == b"sBIT"), b"")
     bits = max(body[:3] if kind in (RGB, RGB_ALPHA) else body[:1], default=0)
     if not 0 < bits <= 16:
         return None
     if bits == 16 or int(values.max()) >= 2**bits:
         return 16
-    # small values are either dark ones scaled up (by zeros, by repetition or by rounding) or not scaled up at all
+    # small values are either dark samples scaled up (by zeros, repetition or rounding) or samples not scaled up
     top = values >> (16 - bits)
     rounded = (top.astype(np.uint32) * 0xFFFF + (2**bits - 1) // 2) // (2**bits - 1)
     repeated = top << (16 - bits) | (top >> (2 * bits - 16) if bits >= 8 else 0)

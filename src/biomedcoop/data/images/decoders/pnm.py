@@ -1,4 +1,4 @@
-"""PNM. More than 8 bits to a sample, which Pillow brings to 8 or 16 bits in its own ways, are read here."""
+"""PNM. Samples above 8 bits are read here, because Pillow scales them to 8 or 16 bits by its own rules."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HEADER = re.compile(rb"P([2356])" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP 
 
 
 def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
-    """All bits of a deep image; a largest value other than 65535, which only names the container, is its depth.
+    """All bits of a deep image. The stated largest value sets the range, except 65535, which only describes the container.
 
     Returns:
-        None where Pillow's 8 bits are right.
+        None if Pillow's 8 bits are right.
 
     Raises:
-        ValueError: samples are missing or beyond the stated largest value.
+        ValueError: samples are missing or exceed the stated largest value.
     """
     header = _HEADER.match(content)
     if header is None or not 255 < int(header[4]) <= 0xFFFF:
@@ -30,14 +30,16 @@ def deep_samples(content: bytes, image: Image.Image) -> Samples | None:
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     count = int(np.prod(shape))
     if kind in (5, 6):
-        there = min(count, (len(content) - header.end()) // 2)
-        values = np.frombuffer(content, ">u2", there, header.end()).astype(np.int64)
+        available = min(count, (len(content) - header.end()) // 2)
+        values = np.frombuffer(content, ">u2", available, header.end()).astype(np.int64)
     else:
         values = np.array(re.sub(rb"#[^\r\n]*", b"", content[header.end() :]).split()[:count], dtype=np.int64)
     if len(values) < count:
-        raise ValueError(f"truncated: {len(values)} of {count} samples are there")
+        raise ValueError(f"truncated: only {len(values)} of {count} samples are there")
     if values.min(initial=0) < 0 or values.max(initial=0) > largest:
-        raise ValueError(f"it states a largest value of {largest} and holds {values.min()} to {values.max()}")
+        raise ValueError(
+            f"it states a largest value of {largest} but holds values from {values.min()} to {values.max()}"
+        )
     return Samples(values.reshape(shape).astype(np.uint16), high=None if largest == 0xFFFF else largest)
 
 

@@ -1,7 +1,7 @@
-"""TIFF. Where samples are not plain 8-bit, what the tags say of them is honoured, or the file is refused.
+"""TIFF. The tags of samples that are not plain 8-bit are honoured, or the file is refused.
 
-Plain pages are Pillow's. ``tifffile`` reads the others, and is imported only for them. What it cannot decompress without further
-packages, libtiff inside Pillow can.
+Pillow reads plain pages. ``tifffile`` reads the others, and is imported only for them. If it cannot decompress them without
+further packages, libtiff inside Pillow does.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ SMALLEST, LARGEST, SUBSAMPLING, DEPTH = 340, 341, 530, 32997
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4}
-"""Samples of a pixel that are colour, for each photometric interpretation that is read here."""
+"""Number of colour samples in a pixel, for each photometric interpretation that is read here."""
 
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 ASSOCIATED, UNASSOCIATED = 1, 2
 
 _LZW, _ZSTD = 5, 50000
 _BYTEWISE = (_LZW, 8, 32946, 32773, _ZSTD)
-"""Compressions of bytes that libtiff undoes: LZW, deflate under two numbers, PackBits, Zstandard."""
+"""Compressions of bytes that libtiff undoes: LZW, deflate (two codes), PackBits, Zstandard."""
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong becomes an error of ours
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # no log lines: faults are raised as errors
 
 
 class Tiff(PillowDecoder):
@@ -66,7 +66,7 @@ class Tiff(PillowDecoder):
 
 
 def _is_plain(content: bytes, frame: int) -> bool:
-    """Whether a page holds 8-bit unsigned samples (or 1, 2, 4 bits) of a kind that Pillow reads right, if it reads it."""
+    """Whether a page holds unsigned samples of 1, 2, 4 or 8 bits that Pillow reads right if it can open the file."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     try:
@@ -74,7 +74,7 @@ def _is_plain(content: bytes, frame: int) -> bool:
         tags = ImageFileDirectory_v2(file.read(16 if content[2] == 43 else 8))
         for _ in range(frame + 1):
             if not tags.next:
-                return True  # there is no such page, as Pillow will say
+                return True  # there is no such page; Pillow raises the error
             file.seek(tags.next)
             tags.load(file)
     except (SyntaxError, OSError, ValueError, struct.error):
@@ -92,7 +92,7 @@ def _is_plain(content: bytes, frame: int) -> bool:
     if photometric == PALETTE and max(all_of(COLOUR_MAP, 0)) < 256:
         return False  # 8-bit colours in a table of 16 bits
     if photometric == YCBCR and compression == 1 and (tags.get(SUBSAMPLING) != (1, 1) or tags.get(PLANES, 1) != 1):
-        return False  # blocks of subsampled colours, which Pillow takes for pixels
+        return False  # blocks of subsampled colours, which Pillow would read as pixels
     return all_of(BITS, 1) in ({1}, {2}, {4}, {8}) and photometric in (*COLOURS, YCBCR)
 
 
@@ -105,19 +105,19 @@ def _decode_deep(content: bytes, frame: int) -> Decoded:
     page = _page(io.BytesIO(content), frame)
     tags = page.tags
     photometric, several = int(tags.valueof(PHOTOMETRIC, WHITE_IS_ZERO)), len(page.parent.pages) > 1
-    bits, kind = _one(tags.valueof(BITS, 1), "bits"), _one(tags.valueof(FORMAT, UNSIGNED), "sample formats")
+    bits, kind = _single(tags.valueof(BITS, 1), "bits"), _single(tags.valueof(FORMAT, UNSIGNED), "sample formats")
     kind = UNSIGNED if kind == UNDEFINED else kind
     if photometric not in COLOURS:
         raise ValueError(f"{bits}-bit samples of the photometric interpretation {_name(page.photometric)} are not read")
     if kind not in (UNSIGNED, SIGNED, FLOAT) or (kind != UNSIGNED and bits not in (8, 16, 32, 64)):
         raise ValueError(f"samples of format {kind} with {bits} bits are not read")
     if photometric == CMYK and tags.valueof(INK_SET, 1) != 1:
-        raise ValueError("its inks are other than CMYK")
+        raise ValueError("its inks are not CMYK")
     values = _pixels(page, content)  # [H, W] or [H, W, S]
-    values, alpha, premultiplied = _without_extras(values, photometric, _extras(tags.valueof(EXTRA, ())))
+    values, alpha, premultiplied = _split_channels(values, photometric, _extras(tags.valueof(EXTRA, ())))
     low, high = _range(page, bits, kind)
     if photometric == PALETTE:
-        values, low, high = _coloured(values, np.asarray(page.colormap))
+        values, low, high = _apply_palette(values, np.asarray(page.colormap))
     samples = Samples(values, alpha, low, high, photometric == WHITE_IS_ZERO, premultiplied)
     return Decoded(samples, samples.mode, int(tags.valueof(ORIENTATION, 1)), several)
 
@@ -136,11 +136,11 @@ def _page(file: BinaryIO, number: int = 0) -> TiffPage:
 
 
 def _name(code: Any) -> str:
-    """What the standard calls a number, where tifffile knows it."""
+    """The standard's name of a code if tifffile knows it, else the code."""
     return str(getattr(code, "name", code))
 
 
-def _one(value: Any, what: str) -> int:
+def _single(value: Any, what: str) -> int:
     values = set(value) if isinstance(value, tuple) else {value}
     if len(values) != 1:
         raise ValueError(f"its channels have different {what}: {', '.join(map(str, value))}")
@@ -152,17 +152,17 @@ def _extras(value: Any) -> tuple[int, ...]:
 
 
 def _pixels(page: TiffPage, content: bytes) -> Values:
-    """Samples as stored, [H, W] or [H, W, S]; nothing is filled in where data are missing."""
-    whole = int(page.size) * page.bitspersample // 8
+    """Samples as stored, [H, W] or [H, W, S]; missing data are an error and not filled in."""
+    full_size = int(page.size) * page.bitspersample // 8
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if not ends or max(ends) > len(content) or 0 in page.databytecounts:
-        raise ValueError("truncated: its tags point beyond its end")
-    if page.compression == 1 and sum(page.databytecounts) < whole:
-        raise ValueError(f"truncated: {sum(page.databytecounts)} of {whole} bytes are there")
+        raise ValueError("truncated: its tags point beyond the end of the file")
+    if page.compression == 1 and sum(page.databytecounts) < full_size:
+        raise ValueError(f"truncated: only {sum(page.databytecounts)} of {full_size} bytes are there")
     if page.predictor == 3:
         return _float_by_libtiff(content, page.index)
     if page.compression in (_LZW, _ZSTD) or page.bitspersample not in (8, 16, 32, 64):
-        page = _plain(page, content)
+        page = _uncompressed(page, content)
     try:
         values: Values = page.asarray(maxworkers=1)
     except ValueError as error:
@@ -176,26 +176,26 @@ def _pixels(page: TiffPage, content: bytes) -> Values:
     return np.moveaxis(values, axes.index("S"), -1) if "S" in axes else values
 
 
-def _plain(page: TiffPage, content: bytes) -> TiffPage:
-    """The same page with its strips or tiles as plain samples, put behind the file's end: what tifffile alone cannot unpack."""
+def _uncompressed(page: TiffPage, content: bytes) -> TiffPage:
+    """The same page with uncompressed strips or tiles after the end of the file, for what tifffile alone cannot unpack."""
     bits, compression = page.bitspersample, int(page.compression)
     if page.fillorder != 1 or (compression != 1 and compression not in _BYTEWISE) or page.predictor not in (1, 2):
         raise ValueError(f"{bits}-bit samples with the compression {_name(page.compression)} are not read")
     if bits > 16 and bits not in (32, 64):
         raise ValueError(f"samples of {bits} bits are not read")
-    columns, most = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    columns, max_rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     samples = page.samplesperpixel if page.planarconfig == 1 else 1
-    strips = -(-page.imagelength // most)
+    strips = -(-page.imagelength // max_rows)
     dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
     pieces, offsets, end = [content], [], len(content)
     for number, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        rows = most if page.is_tiled else min(most, page.imagelength - number % strips * most)
+        rows = max_rows if page.is_tiled else min(max_rows, page.imagelength - number % strips * max_rows)
         row_bytes = -(-columns * samples * bits // 8)
         data = content[offset : offset + count]
         if compression != 1:
             data = _libtiff_bytes(data, compression, rows * row_bytes)
         if len(data) < rows * row_bytes:
-            raise ValueError(f"truncated: {len(data)} of {rows * row_bytes} bytes are there")
+            raise ValueError(f"truncated: only {len(data)} of {rows * row_bytes} bytes are there")
         values = _unpacked(data[: rows * row_bytes], rows, columns * samples, bits, dtype)
         if page.predictor == 2:
             values = np.cumsum(values.reshape(rows, columns, samples), axis=1, dtype=dtype.newbyteorder("="))
@@ -209,7 +209,7 @@ def _plain(page: TiffPage, content: bytes) -> TiffPage:
 
 
 def _unpacked(data: bytes, rows: int, length: int, bits: int, dtype: np.dtype[Any]) -> Values:
-    """Samples [rows, length] of any number of bits, each row beginning with a byte."""
+    """Samples [rows, length] of any number of bits; each row begins at a new byte."""
     if bits == dtype.itemsize * 8:
         return np.frombuffer(data, dtype).reshape(rows, length)
     single = np.unpackbits(np.frombuffer(data, np.uint8).reshape(rows, -1), axis=1)[:, : length * bits]
@@ -220,7 +220,7 @@ def _unpacked(data: bytes, rows: int, length: int, bits: int, dtype: np.dtype[An
 
 
 def _libtiff_bytes(data: bytes, compression: int, count: int) -> bytes:
-    """Decompress ``data`` to ``count`` bytes, as the one row of an 8-bit grey image."""
+    """Decompress ``data`` to ``count`` bytes: libtiff reads it as an 8-bit grey image of one row."""
     from PIL.TiffImagePlugin import TiffImageFile
 
     tags = [(WIDTH, count), (HEIGHT, 1), (BITS, 8), (COMPRESSION, compression), (PHOTOMETRIC, BLACK_IS_ZERO)]
@@ -244,30 +244,30 @@ def _float_by_libtiff(content: bytes, frame: int) -> Values:
                 return np.asarray(image)
     except UnidentifiedImageError:
         pass
-    raise ValueError("samples with the floating-point predictor are read only where they are grey of 32 bits")
+    raise ValueError("samples with the floating-point predictor are read only if they are grey with 32 bits")
 
 
-def _without_extras(values: Values, photometric: int, extras: tuple[int, ...]) -> tuple[Values, Values | None, bool]:
-    """Colours, alpha, and whether the colours hold it already."""
+def _split_channels(values: Values, photometric: int, extras: tuple[int, ...]) -> tuple[Values, Values | None, bool]:
+    """Colours, alpha, and whether the colours are already multiplied by alpha."""
     colours = COLOURS[photometric]
     channels = values.shape[2] if values.ndim == 3 else 1
     more = channels - colours
     if more == 1 and not extras and photometric == RGB:
-        extras = (UNASSOCIATED,)  # as Pillow takes four samples whose last has no description
+        extras = (UNASSOCIATED,)  # alpha, as Pillow reads a fourth sample without description
     known = more == len(extras) and (photometric == RGB or extras in ((), (ASSOCIATED,), (UNASSOCIATED,)))
     if more < 0 or not known or (photometric in (PALETTE, CMYK) and more):
-        raise ValueError(f"{channels} channels, of which its tags describe no more than {colours} as colour")
+        raise ValueError(f"{channels} channels, but its tags describe only {colours} as colour")
     if not more:
         return values, None, False
-    own = values[..., :colours] if colours > 1 else values[..., 0]
+    colour_values = values[..., :colours] if colours > 1 else values[..., 0]
     alphas = [index for index, extra in enumerate(extras) if extra in (ASSOCIATED, UNASSOCIATED)]
     if not alphas:
-        return own, None, False
-    return own, values[..., colours + alphas[0]], extras[alphas[0]] == ASSOCIATED
+        return colour_values, None, False
+    return colour_values, values[..., colours + alphas[0]], extras[alphas[0]] == ASSOCIATED
 
 
 def _range(page: TiffPage, bits: int, kind: int) -> tuple[float, float | None]:
-    """Smallest and largest value as the tags state them; None for the largest where they state no more than a container."""
+    """Smallest and largest value that the tags state; the largest is None if they state only the size of the container."""
     smallest, largest = page.tags.valueof(SMALLEST), page.tags.valueof(LARGEST)
     if largest is not None and (smallest is not None or kind == UNSIGNED):
         lows = (0,) if smallest is None else smallest if isinstance(smallest, tuple) else (smallest,)
@@ -277,19 +277,19 @@ def _range(page: TiffPage, bits: int, kind: int) -> tuple[float, float | None]:
         return 0, None
     if bits not in (8, 16, 32, 64):
         return 0, 2**bits - 1
-    most = page.tags.valueof(MAX_SAMPLE)
-    most = max(most) if isinstance(most, tuple) else most
-    if bits != 16 or most is None or most <= 0:
+    stated = page.tags.valueof(MAX_SAMPLE)
+    stated = max(stated) if isinstance(stated, tuple) else stated
+    if bits != 16 or stated is None or stated <= 0:
         return 0, (255 if bits == 8 else None)
-    # a depth, or by the standard the largest value that occurs
-    exact = most if (most + 1) & most == 0 and most >= 255 else None
-    return 0, exact or 2 ** next(depth for depth in DEPTHS if most < 2**depth) - 1
+    # MaxSampleValue is used for the depth or, as in the standard, for the largest value that occurs
+    exact = stated if (stated + 1) & stated == 0 and stated >= 255 else None
+    return 0, exact or 2 ** next(depth for depth in DEPTHS if stated < 2**depth) - 1
 
 
-def _coloured(values: Values, table: Values) -> tuple[Values, float, float]:
-    """Numbers of colours -> colours of 8 or 16 bits, as their largest value says."""
+def _apply_palette(values: Values, table: Values) -> tuple[Values, float, float]:
+    """Palette indices -> colours, of 8 bits if the largest value of the palette fits, else of 16 bits."""
     if int(values.max()) >= table.shape[1]:
-        raise ValueError(f"colour {int(values.max())} is not in its table of {table.shape[1]}")
+        raise ValueError(f"colour {int(values.max())} is not in its palette of {table.shape[1]} colours")
     return np.moveaxis(table[:, values], 0, -1), 0, 255 if int(table.max()) < 256 else 65535
 
 

@@ -51,7 +51,7 @@ def find_split_file(folder: Path) -> Path | None:
         if path.stem.casefold() == f"split_{folder.name}".casefold():
             return path
     names = ", ".join(path.name for path in found)
-    raise UserError(f"{folder}: it holds several split files ({names}); say which one with --split-file")
+    raise UserError(f"{folder}: it holds several split files ({names}); choose one with --split-file")
 
 
 def read_split(file: Path, folder: Path | None = None, *, for_training: bool = True) -> Dataset:
@@ -59,12 +59,12 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
 
     Args:
         file: the JSON file.
-        for_training: False where a classifier is only tested: one class is enough, and label numbers may have gaps.
+        for_training: False for test data: one class is enough, and label numbers may have gaps.
         folder: the dataset's folder, by default the file's. Paths are relative to it or, as in the published datasets,
             to the folder of the same name inside it (``BUSI/split_BUSI.json`` with images in ``BUSI/BUSI/``).
 
     Raises:
-        UserError: malformed, contradictory, or listing files that are missing or outside the folder.
+        UserError: the file is malformed or contradicts itself, or lists files that are missing or outside the folder.
     """
     folder = file.absolute().parent if folder is None else folder.absolute()
     entries = read_entries(file)
@@ -77,15 +77,16 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
 
 
 def apply_split(data: Dataset, file: Path) -> Dataset:
-    """``data`` in the order and the splits of a split file whose paths are its keys; other images are left out.
+    """``data`` with the order and the splits of a split file; images that the file does not list are left out.
+
+    The paths in the file are keys of ``data``.
 
     Raises:
-        UserError: malformed, or it names an image that is not in ``data``, twice, or with another class.
+        UserError: the file is malformed, lists an image twice or with another class, or lists one that is not in ``data``.
     """
     position = {key: index for index, key in enumerate(data.keys)}
-    if not all(
-        map(str.isascii, position)
-    ):  # a file's name may be in another Unicode form than on the disk of the split file
+    # a file name may have another Unicode form here than in the split file
+    if not all(map(str.isascii, position)):
         position = {normalize("NFC", key): index for key, index in position.items()} | position
     chosen: dict[int, SplitEntry] = {}
     for entry in read_entries(file):
@@ -94,11 +95,11 @@ def apply_split(data: Dataset, file: Path) -> Dataset:
             raise UserError(f"{file}: {entry.key!r} is not an image of {data.name}; use the split file of this dataset")
         if index in chosen:
             raise UserError(f"{file}: {entry.key!r} is {listed_twice(chosen[index].split, entry.split)}")
-        ours = data.class_names[data.labels[index]]
-        if fold(entry.class_name) != fold(ours):
+        class_name = data.class_names[data.labels[index]]
+        if fold(entry.class_name) != fold(class_name):
             raise UserError(
                 f"{file}: {entry.key!r} is listed as class {entry.label} {entry.class_name!r}, "
-                f"but in {data.name} it is {data.labels[index]} {ours!r}; use the split file of this dataset"
+                f"but in {data.name} it is {data.labels[index]} {class_name!r}; use the split file of this dataset"
             )
         chosen[index] = entry
     selected = data.select(list(chosen))
@@ -109,7 +110,7 @@ def read_entries(file: Path) -> list[SplitEntry]:
     """The lines of a split file, train first, each in file order; only their form is checked.
 
     Raises:
-        UserError: missing, not JSON, or not of the CoOp form.
+        UserError: the file is missing, not JSON, or not of the CoOp form.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
@@ -156,16 +157,16 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _image_root(file: Path, folder: Path, entries: Sequence[SplitEntry]) -> Path:
-    """The folder the paths start from: of the candidates the one that has most of some fifty listed images."""
+    """The folder that the paths are relative to: the candidate that holds most of about fifty sampled images."""
     sample = entries[:: max(1, len(entries) // 50)]
     published = file.stem.removeprefix("split_")  # split_BUSI.json -> BUSI
     candidates = [folder, folder / folder.name, folder / published]
     finder = PathFinder()
 
-    def there(root: Path) -> int:
+    def count_found(root: Path) -> int:
         return sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
 
-    return max(candidates, key=there)
+    return max(candidates, key=count_found)
 
 
 READERS = {".json": read_split}

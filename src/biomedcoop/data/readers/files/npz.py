@@ -16,7 +16,7 @@ from biomedcoop.data.names import check_class_names, clean_class_name
 from biomedcoop.data.readers.rows import names_of_numbers
 from biomedcoop.errors import UserError
 
-_BROKEN = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def read_npz(file: Path, for_training: bool = True) -> Dataset:
@@ -28,10 +28,10 @@ def read_npz(file: Path, for_training: bool = True) -> Dataset:
 
     Args:
         file: the archive.
-        for_training: False where a classifier is only tested: one class is enough, and labels may have gaps.
+        for_training: False for test data: one class is enough, and labels may have gaps.
 
     Raises:
-        UserError: not such an archive, several labels per image, volumes, or labels without a class name.
+        UserError: the file is not such an archive, holds volumes or several labels per image, or a label has no class name.
     """
     arrays = _load(file)
     images, labels, splits, keys = [], [], [], []
@@ -49,7 +49,7 @@ def read_npz(file: Path, for_training: bool = True) -> Dataset:
         raise UserError(f"{file}: it holds no images; expected arrays train_images, train_labels, … as in MedMNIST")
     kinds = {(pixels.dtype.name, pixels.shape[1:]) for pixels in images}
     if len(kinds) > 1:
-        raise UserError(f"{file}: the splits hold images of different type or size; bring them to one")
+        raise UserError(f"{file}: the splits hold images of different type or size; convert them to one type and size")
     all_labels = np.concatenate(labels)
     class_names, notes = _class_names(file, arrays.get("class_names"), all_labels, for_training)
     check_class_names(class_names, file, for_training)
@@ -79,8 +79,8 @@ def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
             return {name: archive[name] for name in wanted}
     except MemoryError as error:
         raise UserError(f"{file}: its arrays do not fit into memory; write the images to files instead") from error
-    except _BROKEN as error:
-        raise UserError(f"{file}: no .npz archive of plain arrays that can be read; fetch or save it again") from error
+    except _READ_ERRORS as error:
+        raise UserError(f"{file}: not a readable .npz archive of plain arrays; download or save it again") from error
 
 
 def _checked_images(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
@@ -94,7 +94,7 @@ def _checked_images(pixels: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
             "[n, H, W, 4] (with alpha)"
         )
     if 0 in pixels.shape[1:]:
-        raise UserError(f"{where} have the shape {list(pixels.shape)}: images without pixels")
+        raise UserError(f"{where} have the shape {list(pixels.shape)}: images without pixels; save them again")
     return pixels
 
 
@@ -120,7 +120,7 @@ def _class_names(
             raise UserError(f"{file}: class_names are {stored.dtype} {list(stored.shape)}; expected text [C]")
         return tuple(clean_class_name(str(name)) for name in stored), ()
     names = names_of_numbers(np.unique(labels).tolist(), file, for_training)
-    note = f"{file.name} has no class names; an array class_names would give prompts their words"
+    note = f"{file.name} has no class names; add an array class_names, because prompts are made of class names"
     return names, (note,)
 
 

@@ -26,10 +26,10 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
     empty cells.
 
     Args:
-        for_training: False for images that a classifier is only tested on: one class is enough, numbers may have gaps.
+        for_training: False for test data: one class is enough, and numbers may have gaps.
 
     Raises:
-        UserError: malformed, contradictory, or listing files that are missing.
+        UserError: the table is malformed or contradicts itself, or lists files that are missing.
     """
     columns = read_columns(open_table(file, ("path", "label")))
     if not columns.paths:
@@ -62,10 +62,10 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
 
 
 def _common_root(folder: Path, paths: Sequence[Path]) -> Path:
-    """The table's folder, or where some images are outside it, the deepest folder that holds them all."""
+    """The table's folder if it holds all images, else the deepest folder that does."""
     if all(path.is_relative_to(folder) and ".." not in path.parts for path in paths):
         return folder
-    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - keeps links
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - abspath does not resolve links
 
 
 READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)

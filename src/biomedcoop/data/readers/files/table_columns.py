@@ -48,7 +48,7 @@ _GROUP_WORDS = (  # from the most certain to the least
         *("slide", "slide_id", "specimen_id", "biopsy_id", "video_id", "sequence_id", "eye_id", "nodule_id"),
     ),
 )
-_PERHAPS_GROUP_WORDS = (
+_POSSIBLE_GROUP_WORDS = (
     *("case", "study", "series", "exam", "animal", "mouse", "specimen", "video", "sequence", "family_id", "eid", "rid"),
     *("accession", "accession_number", "scan_id", "hadm_id", "encounter_id", "visit_id", "admission_id"),
 )
@@ -58,7 +58,7 @@ _NUMBER = re.compile(r"(\d+)\.0+")
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """The columns that count, a cell per image; ``class_names``, ``splits`` and ``groups`` are None where no column says them."""
+    """The columns that are used, a cell per image; ``class_names``, ``splits`` and ``groups`` are None without such a column."""
 
     places: list[str]
     paths: list[str]
@@ -72,11 +72,11 @@ class ImageColumns:
 def read_columns(table: Table) -> ImageColumns:
     """Read the columns of a table of labelled images.
 
-    Where there is no column ``group``, a column named after patients, lesions or the like is the group; where there is no
-    column ``split``, one named like it that holds nothing but words for splits is the split. Notes say so.
+    Without a column ``group``, a column with a name such as "patient_id" or "lesion" is read as the group. Without a column
+    ``split``, a column with a similar name that holds only words for splits is read as the split. Notes say so.
 
     Raises:
-        UserError: no path, no label, or a row that cannot be read.
+        UserError: there is no path or label column, or a row cannot be read.
     """
     stated = {
         "path": table.require("path", EXPECTED, PATH_WORDS),
@@ -84,16 +84,16 @@ def read_columns(table: Table) -> ImageColumns:
         **{name: found for name in ("class_name", "split", "group") if (found := table.find(name)) is not None},
     }
 
-    def alike(words: Sequence[str]) -> list[int]:
+    def find_all(words: Sequence[str]) -> list[int]:
         found = (table.find(word) for word in words)
         return [position for position in found if position is not None and position not in stated.values()]
 
-    split_like, group_like, perhaps = (
-        alike(_SPLIT_WORDS),
-        [alike(words) for words in _GROUP_WORDS],
-        alike(_PERHAPS_GROUP_WORDS),
+    split_like, group_like, possible = (
+        find_all(_SPLIT_WORDS),
+        [find_all(words) for words in _GROUP_WORDS],
+        find_all(_POSSIBLE_GROUP_WORDS),
     )
-    positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *perhaps]
+    positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *possible]
     rows = list(table.rows(positions))
     places = [place for place, _ in rows]
     columns = [[row[index] for _, row in rows] for index in range(len(positions))]
@@ -101,7 +101,7 @@ def read_columns(table: Table) -> ImageColumns:
         for place, cell in zip(places, column, strict=True):
             check_one_line(table.file, place, name, cell)
     cells = dict(zip(positions, columns, strict=True))
-    own = {name: cells[position] for name, position in stated.items()}
+    stated_cells = {name: cells[position] for name, position in stated.items()}
 
     def named(found: Sequence[int]) -> dict[str, list[str]]:
         return {table.columns[position]: cells[position] for position in found}
@@ -109,25 +109,27 @@ def read_columns(table: Table) -> ImageColumns:
     def grouped(found: Sequence[int]) -> dict[str, list[str]]:
         return {name: _group_cells(column) for name, column in named(found).items()}
 
-    splits, split_notes = (own["split"], []) if "split" in own else _split_column(named(split_like))
+    splits, split_notes = (stated_cells["split"], []) if "split" in stated_cells else _split_column(named(split_like))
     groups: list[str] | None
-    if any(stated_groups := _group_cells(own.get("group", []))):
+    if any(stated_groups := _group_cells(stated_cells.get("group", []))):
         groups = stated_groups
-        group_notes = _divided(stated_groups, grouped([p for found in group_like for p in found]))
+        group_notes = _divided_group_notes(stated_groups, grouped([p for found in group_like for p in found]))
     else:
         groups, group_notes = _group_column([grouped(found) for found in group_like])
-        group_notes = group_notes or _perhaps(grouped(perhaps))
+        group_notes = group_notes or _possible_group_notes(grouped(possible))
     notes = (*split_notes, *group_notes)
-    return ImageColumns(places, own["path"], own["label"], own.get("class_name"), splits, groups, notes)
+    return ImageColumns(
+        places, stated_cells["path"], stated_cells["label"], stated_cells.get("class_name"), splits, groups, notes
+    )
 
 
 def _split_column(like: Mapping[str, Sequence[str]]) -> tuple[list[str] | None, list[str]]:
-    telling = {name: cells for name, cells in like.items() if cells and all(split_word(cell) for cell in cells)}
-    if len(telling) == 1:
-        ((name, cells),) = telling.items()
+    candidates = {name: cells for name, cells in like.items() if cells and all(split_word(cell) for cell in cells)}
+    if len(candidates) == 1:
+        ((name, cells),) = candidates.items()
         return list(cells), [f"the column {name} is read as the split; rename it to turn this off"]
-    partly = telling or {name: cells for name, cells in like.items() if any(split_word(cell) for cell in cells)}
-    return None, [f"the column {name} looks like a split and is not used; name it split to use it" for name in partly]
+    doubtful = candidates or {name: cells for name, cells in like.items() if any(split_word(cell) for cell in cells)}
+    return None, [f"the column {name} looks like a split and is not used; name it split to use it" for name in doubtful]
 
 
 def _group_cells(cells: Sequence[str]) -> list[str]:
@@ -135,37 +137,37 @@ def _group_cells(cells: Sequence[str]) -> list[str]:
 
 
 def _group(cell: str) -> str:
-    """One spelling of a group: 12.0, as a data frame writes 12 in a column with gaps, is 12."""
+    """A group in one spelling: "12.0" becomes "12", because a data frame writes 12 as 12.0 in a column with gaps."""
     number = _NUMBER.fullmatch(cell)
     return number[1] if number else unicodedata.normalize("NFC", cell)
 
 
 def _group_column(by_rank: Sequence[Mapping[str, list[str]]]) -> tuple[list[str] | None, list[str]]:
     for like in by_rank:
-        telling = {name: cells for name, cells in like.items() if _repeats(cells)}
-        if len(telling) > 1:
-            names = " and ".join(telling)
-            return None, [f"the columns {names} look like groups of images and are not used; name one of them group"]
-        for name, cells in telling.items():
+        candidates = {name: cells for name, cells in like.items() if _repeats(cells)}
+        if len(candidates) > 1:
+            names = " and ".join(candidates)
+            return None, [f"the columns {names} look like groups and are not used; name one of them group"]
+        for name, cells in candidates.items():
             if len(set(cells)) == 1:
-                return None, [f"all images have one {name}, so it is not used as group"]
+                return None, [f"all images have the same {name}, so it is not used as the group"]
             return cells, [f"the column {name} is read as the group; rename it to turn this off"]
     return None, []
 
 
-def _divided(groups: Sequence[str], like: Mapping[str, Sequence[str]]) -> list[str]:
-    """A note for each column that looks like a group and has images together that ``groups`` has apart."""
+def _divided_group_notes(groups: Sequence[str], like: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note for each group-like column with equal cells for images of different ``groups``."""
     notes = []
     for name, cells in like.items():
         pairs = {
             (cell, group or str(place)) for place, (cell, group) in enumerate(zip(cells, groups, strict=True)) if cell
         }
         if len(pairs) > len({cell for cell, _ in pairs}):
-            notes.append(f"some images with the same {name} are in different groups; the column group is what counts")
+            notes.append(f"some images with the same {name} are in different groups; the column group is used")
     return notes
 
 
-def _perhaps(like: Mapping[str, Sequence[str]]) -> list[str]:
+def _possible_group_notes(like: Mapping[str, Sequence[str]]) -> list[str]:
     return [
         f"the column {name} is not used; if images with the same {name} belong together, name it group"
         for name, cells in like.items()

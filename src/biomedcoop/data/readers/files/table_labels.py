@@ -13,13 +13,13 @@ from biomedcoop.data.tables.missing import is_missing_name, may_be_missing
 from biomedcoop.errors import UserError
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,2})?", re.IGNORECASE)
-_BETWEEN = re.compile(r"[|;,/+&]|\band\b")
+_SEPARATORS = re.compile(r"[|;,/+&]|\band\b")
 _LIST = re.compile(r"\[.*\]|\{.*\}|\(\s*['\"].*\)")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels as a dataset has them: a number per image, the classes' names in their order, notes."""
+    """Labels in the form of a dataset: a number per image, class names in label order, notes."""
 
     numbers: list[int]
     class_names: tuple[str, ...]
@@ -32,34 +32,34 @@ def read_labels(
     """Labels from the cells of the columns ``label`` and, where there is one, ``class_name``.
 
     Labels are class names in the order of their first row, or numbers in their order; a number may be written as a data frame
-    writes it (``1.0``, ``1e0``). With class names every label, word or number, is a code that stands for one name.
+    writes it (``1.0``, ``1e0``). If there are class names, every label (word or number) is a code for one name.
 
     Args:
         where: the table, for messages.
-        places: where each row is.
-        for_training: False allows gaps in numbers without names, which then keep their number.
+        places: place of each row in the file, e.g. "line 4".
+        for_training: False allows gaps in numbers without names; the numbers are kept.
 
     Raises:
-        UserError: a label that is empty, several in one cell, no number among numbers, or in contradiction to its class name.
+        UserError: a label is empty or contradicts its class name, a cell holds several labels, or labels mix words and numbers.
     """
     column = _Column("label", where, places, labels)
     if "" in column.first:
         row = column.cells.index("")
-        written = f" (it is {labels[row]!r}; a class of that name needs another word)" if labels[row] else ""
+        written = f" ({labels[row]!r} means a missing value; if it is a class, use another word)" if labels[row] else ""
         raise UserError(f"{where}: {places[row]} has an empty label{written}; fill it in or remove the row")
-    notes = _several(column)
+    notes = _check_several(column)
     named = None if names is None else _Column("class_name", where, places, names)
     if all(_whole(label) is not None for label in column.first):
         column = _Column("label", where, places, [str(_whole(label)) for label in column.cells])
     if named is not None and any(named.first):
-        return _named(column, named, [*notes, *_several(named)])
+        return _named(column, named, [*notes, *_check_several(named)])
     if all(_whole(label) is not None for label in column.first):
         return _numbered(column, for_training, notes)
     return _words(column, notes)
 
 
 class _Column:
-    """A column's cells as class names are written ("" where empty), and of each distinct one the place of its first row."""
+    """The cells of a column in the form of class names ("" if empty), and the first place of each distinct cell."""
 
     def __init__(self, name: str, where: object, places: Sequence[str], cells: Sequence[str]) -> None:
         cleaned = {cell: "" if is_missing_name(cell) else clean_class_name(cell) for cell in set(cells)}
@@ -71,9 +71,9 @@ class _Column:
             self.first.setdefault(cell, place)
 
     def seen(self, cell: str) -> str:
-        """ "line 4", or "line 4 and 7 rows more"."""
+        """The places of a cell in messages: "line 4", or "line 4 and 7 more rows"."""
         more = self.counts[cell] - 1
-        return self.first[cell] + (f" and {more} row{'s' * (more > 1)} more" if more else "")
+        return self.first[cell] + (f" and {more} more row{'s' * (more > 1)}" if more else "")
 
 
 def _whole(label: str) -> int | None:
@@ -86,21 +86,21 @@ def _whole(label: str) -> int | None:
     return int(value) if value.is_integer() else None
 
 
-def _several(column: _Column) -> list[str]:
+def _check_several(column: _Column) -> list[str]:
     """Notes about cells that may hold several labels.
 
     Raises:
-        UserError: a list, or a cell whose parts are labels of other rows.
+        UserError: a cell holds a list, or its parts are labels of other rows.
     """
     known = {fold(cell) for cell in column.first if cell}
     doubtful = []
     for cell in column.first:
         listed = bool(_LIST.fullmatch(cell))
-        parts = [part.strip(" '\"") for part in _BETWEEN.split(cell.strip("[]{}()") if listed else cell)]
+        parts = [part.strip(" '\"") for part in _SEPARATORS.split(cell.strip("[]{}()") if listed else cell)]
         if listed or (len(parts) > 1 and all(part and fold(part) in known for part in parts)):
             what = "several labels in one cell" if len(parts) > 1 else "a list in place of a label"
             raise UserError(
-                f"{column.where}: {what}, {cell!r} ({column.seen(cell)}); an image has one class: leave one "
+                f"{column.where}: {what}, {cell!r} ({column.seen(cell)}); an image has one class: keep one "
                 f"{column.name}, or remove the row"
             )
         if len(parts) > 1 and ("|" in cell or ";" in cell):
@@ -108,14 +108,15 @@ def _several(column: _Column) -> list[str]:
     if not doubtful:
         return []
     more = len(doubtful) - 1
-    others = f", as may {more} other{'s' * (more > 1)}" if more else ""
+    others = f", and so may {more} other{'s' * (more > 1)}" if more else ""
     return [
         f"the {column.name} {doubtful[0]!r} ({column.seen(doubtful[0])}) may hold several labels{others}; each such cell is "
-        "taken as a class of its own"
+        "read as one class"
     ]
 
 
 def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
+    """Labels that are codes for the class names in ``named``."""
     names: dict[str, tuple[str, str]] = {}  # label -> name and where it was given
     for label, name, place in zip(column.cells, named.cells, column.places, strict=True):
         if name:
@@ -127,7 +128,7 @@ def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
                 )
     if nameless := next((label for label in column.first if label not in names), None):
         raise UserError(
-            f"{column.where}: {column.first[nameless]} has no class_name for label {nameless}, nor has another row; fill it in"
+            f"{column.where}: {column.first[nameless]} has no class_name for label {nameless}, and no other row has one; fill it in"
         )
     codes: dict[str, str] = {}
     for label, (name, place) in names.items():
@@ -138,7 +139,7 @@ def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
                 "every label a name of its own"
             )
     if all(_whole(label) is not None for label in column.first):
-        labels = sorted(column.first, key=int)  # gaps are no doubt where every label has a name
+        labels = sorted(column.first, key=int)  # gaps do not matter, because every label has a name
     else:
         labels = list(column.first)
         code = next((label for label in labels if fold(label) != fold(names[label][0])), None)
@@ -148,10 +149,11 @@ def _named(column: _Column, named: _Column, notes: list[str]) -> Labels:
             )
     number = {label: index for index, label in enumerate(labels)}
     class_names = tuple(names[label][0] for label in labels)
-    return Labels([number[label] for label in column.cells], class_names, (*notes, *_doubtful(named)))
+    return Labels([number[label] for label in column.cells], class_names, (*notes, *_notes_on_doubtful_names(named)))
 
 
 def _numbered(column: _Column, for_training: bool, notes: list[str]) -> Labels:
+    """Labels that are whole numbers without names."""
     numbers = [int(label) for label in column.cells]
     try:
         names = names_of_numbers(numbers, column.where, for_training)
@@ -160,13 +162,16 @@ def _numbered(column: _Column, for_training: bool, notes: list[str]) -> Labels:
         odd = next((number for index, number in enumerate(found) if for_training and number != index), found[-1])
         odd = min(odd, found[0]) if found[0] < 0 else odd
         place = column.first[str(odd)]
-        raise UserError(f"{error} ({odd} is first in {place}); or name every label in a column class_name") from error
+        raise UserError(
+            f"{error} ({odd} first appears in {place}); or name every label in a column class_name"
+        ) from error
     return Labels(numbers, names, (*notes, _without_names("numbers")))
 
 
 def _words(column: _Column, notes: list[str]) -> Labels:
+    """Labels that are class names, in the order of their first row."""
     notes += _numbers_among(column)
-    notes += _doubtful(column)
+    notes += _notes_on_doubtful_names(column)
     if {label.casefold() for label in column.first} <= {"true", "false"}:
         notes.append(_without_names("true and false"))
     number = {label: index for index, label in enumerate(column.first)}
@@ -174,38 +179,42 @@ def _words(column: _Column, notes: list[str]) -> Labels:
 
 
 def _without_names(what: str) -> str:
-    return f"the labels are {what} without names; a column class_name would give prompts their words"
+    return f"the labels are {what} without names; add a column class_name, because prompts are made of class names"
 
 
 def _numbers_among(column: _Column) -> list[str]:
-    """A note about numbers among labels that are words with a digit, as grades are ("0", "1+", "4a").
+    """A note about numbers among words with a digit, such as grades ("0", "1+", "4a").
 
     Raises:
-        UserError: a word without a digit among numbers, or a number that is not whole.
+        UserError: a word without a digit stands among numbers, or a number is not whole.
     """
     numbers = [label for label in column.first if _NUMBER.fullmatch(label)]
     if not numbers:
         return []
-    way_out = "correct it, or give every label a name in a column class_name"
+    remedy = "correct it, or give every label a name in a column class_name"
     for label in numbers:
         if _whole(label) is None:
             raise UserError(
-                f"{column.where}: {column.first[label]} has the label {label!r}, which is no whole number; {way_out}"
+                f"{column.where}: {column.first[label]} has the label {label!r}, which is not a whole number; {remedy}"
             )
     words = [label for label in column.first if not any(sign.isdigit() for sign in label)]
     if not words:
         first = column.first[next(label for label in column.first if label not in numbers)]
-        return [f"the labels are numbers and words ({first} is the first word), so each is taken as a name"]
+        return [f"the labels are numbers and words (first word in {first}), so each is read as a class name"]
     n_numbers, n_words = (sum(column.counts[label] for label in labels) for labels in (numbers, words))
-    stray, rule = (words[0], "no number") if n_words <= n_numbers else (numbers[0], "a number")
-    raise UserError(
-        f"{column.where}: {column.first[stray]} has the label {stray!r}, which is {rule} although most labels are; {way_out}"
+    stray, rule = (
+        (words[0], "not a number, but most labels are")
+        if n_words <= n_numbers
+        else (numbers[0], "a number, but most labels are not")
     )
+    raise UserError(f"{column.where}: {column.first[stray]} has the label {stray!r}, which is {rule}; {remedy}")
 
 
-def _doubtful(column: _Column) -> list[str]:
+def _notes_on_doubtful_names(column: _Column) -> list[str]:
+    """Notes about class names that may mean a missing value."""
     return [
-        f"the {column.name} {cell!r} ({column.seen(cell)}) is taken as a class; remove such rows if it means that none is known"
+        f"the {column.name} {cell!r} ({column.seen(cell)}) is read as a class; remove such rows "
+        "if it means that the label is unknown"
         for cell in column.first
         if may_be_missing(cell)
     ]
