@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +21,12 @@ from biomedcoop.methods import Task, all_methods, get_method, load_plugin, regis
 from biomedcoop.methods.base import REGISTRY
 from biomedcoop.methods.plugins import plugin_of
 
-TOY = Path(__file__).parent / "nearest_mean.py"
-TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
+ROOT = Path(__file__).parents[2]
+(TOY,) = re.findall(
+    r"^```python\n(.*?NearestMean.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S
+)
+"""The code of the guide: a closed form without a single setting."""
+TINY = str(ROOT / "tests" / "parity_a" / "model")
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
 Forget = Callable[[], None]
@@ -47,8 +51,9 @@ def forget() -> Iterator[Forget]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A copy of the toy plug-in."""
-    return Path(shutil.copy(TOY, tmp_path / "nearest_mean.py"))
+    path = tmp_path / "nearest_mean.py"
+    path.write_text(TOY)
+    return path
 
 
 def install(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +116,7 @@ def test_an_installed_package_from_training_to_prediction(
     cli: Cli, refused: Refused, discs: Path, forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as installed:
-        install(tmp_path / "site", TOY.read_text(), installed)
+        install(tmp_path / "site", TOY, installed)
         assert cli(*train(tmp_path / "run", discs)).status == 0
         assert cli("evaluate", tmp_path / "run", "--data", discs, "--backbone", TINY).status == 0
         assert cli("predict", tmp_path / "run", discs / "test", "--backbone", TINY).status == 0
@@ -145,13 +150,11 @@ FAULTS = {
     "def f(:\n": r": SyntaxError: invalid syntax \(nearest_mean.py, line 1\)",
     "x = 1\n": r" registers no method; write @register before its class",
     "import sys\nsys.exit(3)\n": r", line 2: SystemExit: 3",
-    TOY.read_text().replace('"nearest-mean"', '"coop"'): (
+    TOY.replace('"nearest-mean"', '"coop"'): (
         r": TypeError: two methods are called 'coop': CoOp in biomedcoop.methods.coop and NearestMean in .*nearest_mean.py; rename"
     ),
-    TOY.read_text().replace(
-        "    parameters =", "    trained ="
-    ): r": TypeError: method NearestMean does not define 'par",
-    TOY.read_text() + "\nraise ValueError('two\\nlines')\n": r", line \d+: ValueError: two lines",
+    TOY.replace("    parameters =", "    trained ="): r": TypeError: method NearestMean does not define 'par",
+    TOY + "\nraise ValueError('two\\nlines')\n": r", line \d+: ValueError: two lines",
 }
 
 
@@ -166,13 +169,13 @@ def test_a_faulty_file_gets_one_line_and_leaves_nothing(refused: Refused, file: 
 
 
 def test_files_that_are_none(refused: Refused, tmp_path: Path) -> None:
-    for wrong in (tmp_path, tmp_path / "gone.py", TOY.parents[1] / "parity_a" / "README.md"):
+    for wrong in (tmp_path, tmp_path / "gone.py", ROOT / "README.md"):
         assert "there is no such Python file; give a .py file" in refused("methods", "list", "--plugin", wrong)
     with pytest.raises(UserError, match=r"plugins='a\.py' must be a list of Python files"):
         bc.fit(bc.load_dataset("simulated:kidney-ct?train=1&val=0&test=1"), plugins="a.py")
 
 
-@pytest.mark.parametrize("code", ["import nothing_there\n", "x = 1\n", TOY.read_text().replace("nearest-mean", "coop")])
+@pytest.mark.parametrize("code", ["import nothing_there\n", "x = 1\n", TOY.replace("nearest-mean", "coop")])
 def test_a_faulty_package_is_left_out_with_a_note(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = all_methods()
     install(tmp_path / "site", code, monkeypatch)
@@ -208,11 +211,12 @@ def test_the_matrix_holds_for_a_closed_form(
     backbone: Backbone,  # noqa: F811
     trained: matrix.Trained,  # noqa: F811
     parity: Path,
+    file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every check of the matrix that concerns a method that learns from images, with a row that names no setting."""
-    load_plugin(TOY)
+    load_plugin(file)
     monkeypatch.setitem(matrix.METHODS, "nearest-mean", {})
     method = get_method("nearest-mean")
     matrix.test_alone_or_in_company(method, task, backbone, trained)

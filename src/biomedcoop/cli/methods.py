@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table
+from biomedcoop.cli.console import print_json, print_table, print_text
 from biomedcoop.cli.options import Json, Plugin
 
 app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
@@ -15,8 +15,9 @@ app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
 
 @app.command("list")
 def list_methods(plugin: Plugin = None, json: Json = False) -> None:
-    """List all methods with their inputs, abilities and trained parameters."""
+    """Recommend a method, and list all methods with their inputs, abilities and trained parameters."""
     from biomedcoop.methods import all_methods
+    from biomedcoop.methods.recommended import describe, recommended
 
     methods = all_methods()
     if json:
@@ -24,6 +25,9 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
         return
     from rich.table import Table
 
+    for line in describe(recommended()):
+        print_text(line)
+    print()
     table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
