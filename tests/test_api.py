@@ -238,7 +238,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seeds": [3]}, "no option 'seeds'; did you mean seed?"),
         (
             {"zzz": 3},
-            "no option 'zzz'; known: data, method, backbone, shots, seed, recipe, settings, prompts, modality",
+            "no option 'zzz'; known: data, plugins, method, backbone, shots, seed, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
