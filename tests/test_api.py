@@ -238,7 +238,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seeds": [3]}, "fit takes one seed, fit_runs and train take seeds"),
         (
             {"zzz": 3},
-            "no option 'zzz'; known: data, method, backbone, shots, seeds, recipe, settings, prompts, modality",
+            "no option 'zzz'; known: data, plugins, method, backbone, shots, seeds, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),

@@ -36,11 +36,15 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     """Write the artefact's three files into an existing folder."""
     from safetensors.torch import save as to_bytes
 
+    from biomedcoop.methods import get_method
+    from biomedcoop.methods.plugins import plugin_of
+
     tensors = to_bytes({key: value.contiguous() for key, value in classifier.state.items()})
-    backbone = classifier.backbone
+    backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "method": classifier.method,
+        **({} if plugin is None else {"plugin": plugin}),
         "class_names": list(classifier.class_names),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "preprocessing": {

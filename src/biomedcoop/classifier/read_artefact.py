@@ -61,7 +61,12 @@ def load(
     try:
         get_method(description["method"])
     except UserError as error:
-        raise UserError(f"{path} needs a method that this version lacks: {error}; upgrade biomedcoop") from error
+        if "plugin" not in description:
+            raise UserError(f"{path} needs a method that this version lacks: {error}; upgrade biomedcoop") from error
+        raise UserError(
+            f"{path} needs the method '{description['method']}' of the plug-in {description['plugin']}; give its file with "
+            "--plugin, install its package, or import it in Python first"
+        ) from error
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)

@@ -145,6 +145,15 @@ def print_verdict(findings: Sequence[Finding]) -> None:
     console.print()
 
 
+def print_text(text: str) -> None:
+    """Print a paragraph on stdout, wrapped between words; a later line is indented."""
+    from textwrap import fill
+
+    from rich.console import Console
+
+    print(fill(text, Console().width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
 def print_table(table: Table) -> None:
     """Print a rich table on stdout with the layout of :func:`lay_out`; rich itself may cut a cell in the middle of a number."""
     from rich.cells import cell_len

@@ -15,6 +15,7 @@ from biomedcoop.cli.options import (
     NewClasses,
     NewPrompts,
     OtherBackbone,
+    Plugin,
     Precision,
     SplitFile,
 )
@@ -33,6 +34,7 @@ def evaluate(
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     json: Json = False,

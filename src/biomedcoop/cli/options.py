@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.errors import UserError
+from biomedcoop.tasks import options
 from biomedcoop.tasks.request import TrainRequest
 
 
@@ -38,6 +39,13 @@ NewPrompts = Annotated[
         help="Sentences about the --classes, as for 'train --prompts'; only for a method without training images.",
     ),
 ]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help=help_of("plugins"), callback=lambda files: options.plugins("plugin", files)
+    ),
+]
+"""The option loads the files itself, before the command looks a method up."""
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
 Overwrite = Annotated[

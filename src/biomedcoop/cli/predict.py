@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, Precision
+from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, Plugin, Precision
 from biomedcoop.errors import UserError
 
 
@@ -35,6 +35,7 @@ def predict(
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     overwrite: Annotated[

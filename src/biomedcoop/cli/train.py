@@ -72,7 +72,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 
-OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.default is None} - {"settings"}
+OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.default is None} - {"settings", "plugins"}
 
 
 def _on_command_line(ctx: typer.Context, name: str) -> bool:
@@ -99,7 +99,7 @@ def _signature() -> inspect.Signature:
         flag = field.metadata["flag"] or field.name.replace("_", "-")
         both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"  # a saved request may say yes
         required = " Required without --config." if name == "data" else ""
-        metavar = {bool: "", list[str]: "NAME=VALUE"}.get(kind)
+        metavar = {"set": "NAME=VALUE", "plugin": "FILE"}.get(flag, "" if kind is bool else None)
         names = (both, "--seed") if name == "seeds" else (both,)
         option = typer.Option(*names, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)

@@ -33,6 +33,7 @@ Request = TypeVar("Request", bound="FitRequest")
 class FitOptions(TypedDict, total=False):
     """Further keyword arguments of :func:`biomedcoop.fit`; see :class:`FitRequest`."""
 
+    plugins: Iterable[str | os.PathLike[str]]
     recipe: str
     settings: Mapping[str, Any] | None
     prompts: str | os.PathLike[str]
@@ -63,6 +64,8 @@ class FitRequest:
 
     Attributes:
         data: a dataset, or a path or name for :func:`biomedcoop.load_dataset`.
+        plugins: Python files that register methods; see :func:`biomedcoop.methods.load_plugin`. Methods of imported modules need no
+            file.
         method: name of an adaptation method.
         backbone: a loaded backbone, or the name or folder of one.
         shots: training images per class; "all" takes all training images, however many each class has; None takes 16, or the
@@ -91,6 +94,14 @@ class FitRequest:
         "dataset in the folder $BIOMEDCOOP_DATA.",
         options.data,
         shown=True,
+    )
+    plugins: tuple[str, ...] = option(  # before the methods, which are looked up when the request is made
+        None,
+        "Python file (.py) that registers methods of your own. Its code runs with your rights: give only files that you trust. May "
+        "be repeated.",
+        options.plugins,
+        flag="plugin",
+        kind=list[str],
     )
     method: str = option("biomedcoop", "Adaptation method ('biomedcoop methods list').", options.method, shown=True)
     backbone: Backbone | str = option(  # noqa: RUF009
@@ -222,6 +233,8 @@ class FitRequest:
             )
         dropped = {"format", "seed", "seeds"} if {"seed", "seeds"} & over.keys() else {"format"}
         values = {"data": over.get("data"), **{key: value for key, value in content.items() if key not in dropped}}
+        if "plugins" in over:  # those of the content may have moved
+            values["plugins"] = over["plugins"]
         try:
             cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
@@ -264,6 +277,8 @@ class FitRequest:
             elif isinstance(value, Mapping):
                 for key, one in value.items():
                     words += [flag, f"{key}={one}"]
+            elif field.name == "plugins":
+                words += [word for one in value for word in (flag, Path(one).name)]
             elif isinstance(value, tuple):
                 words += [flag, ",".join(map(str, value)) or "none"]
             else:
