@@ -25,7 +25,7 @@ LEVEL = 0.95
 _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """A value with its 95 % interval.
 
@@ -36,6 +36,15 @@ class Estimate:
     value: float | None
     low: float | None
     high: float | None
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def __str__(self) -> str:
+        """ "0.933 (0.867–1.000)"; a value that is not defined is "–"."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.3f}" + ("" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})")
 
     @classmethod
     def of(cls, value: float, samples: Floats, units: int | None = None) -> Estimate:
