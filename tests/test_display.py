@@ -33,7 +33,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return clock
 
 
-def work(clock: Clock, what: str, seconds: float, total: int = 10, known: bool = True) -> list[tuple[float, str, int, int]]:
+def work(
+    clock: Clock, what: str, seconds: float, total: int = 10, known: bool = True
+) -> list[tuple[float, str, int, int]]:
     """``total`` reports in equal steps of time."""
     return [(seconds / total, what, done, total if known else 0) for done in range(1, total + 1)]
 

@@ -84,7 +84,7 @@ class Dataset:
     def __repr__(self) -> str:
         splits = [f"{split} {count}" for split in SPLITS if (count := int((self.splits == split).sum()))]
         groups = [] if self.groups is None else [f"{len(set(self.groups) - {''})} groups"]
-        facts = [repr(self.name), f"{len(self)} images ({', '.join(splits) or 'none'})", *groups]
+        facts = [repr(self.name), f"{len(self)} images" + (f" ({', '.join(splits)})" if splits else ""), *groups]
         return f"Dataset({', '.join(facts + ['simulated'] * self.simulated)}, {list_names(self.class_names)})"
 
     def __len__(self) -> int:
