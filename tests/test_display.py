@@ -8,11 +8,14 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import biomedcoop as bc
 from biomedcoop import UserError, display
+from biomedcoop.backbones.base import Backbone
 from biomedcoop.display import shown
 
 
@@ -133,3 +136,26 @@ with display.shown(None) as tell:
     last = text.decode().split("\x1b[2K")[-1].replace("\x1b[1A", "")
     assert ("3000/3000" if term == "xterm" else "3000 of 3000") in last
     assert ("\x1b[" in text.decode()) == (term == "xterm")
+
+
+def test_the_public_functions_show_long_work_unless_told_not_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], discs: Path, tiny: Backbone, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(display, "LONG", 0)
+    monkeypatch.setattr(display, "LINE_EVERY", 0)
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    data, images = bc.load_dataset(discs), sorted(discs.rglob("test/*/*.png"))
+
+    def said(progress: Any) -> set[str]:
+        clf = bc.fit(data, backbone=tiny, shots=2, settings={"epochs": 1}, progress=progress)
+        bc.evaluate(clf, data, n_bootstrap=10, progress=progress)
+        clf.predict(images, progress=progress)
+        clf.predict_proba((image for image in images), progress=progress)
+        return {line.split(" (")[0].split(", ")[0] for line in capsys.readouterr().err.splitlines()}
+
+    assert said(False) == set()
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cold"))
+    lines = said(None)
+    for line in ("encoding training images: 6 of 6", "training biomedcoop", "encoding test images: 30 of 30"):
+        assert line in lines
+    assert {"predicting: 30 of 30", "predicting: 30"} <= lines
