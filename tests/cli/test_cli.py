@@ -185,8 +185,8 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
     assert trained.status == 0, trained.err
     lines = trained.err.splitlines()
     assert len(set(lines)) == len(lines)
-    assert sum("no test split was given" in line for line in lines) == 1
-    assert sum("The test images come from only" in line for line in lines) == 1
+    assert sum("There is no test split" in line for line in lines) == 1
+    assert sum("Classes whose test images come from few groups" in line for line in lines) == 1
     evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
     assert "evaluated images were used to train this classifier" in evaluated.err
     content = json.loads(evaluated.out, parse_constant=pytest.fail)
@@ -517,7 +517,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--backbone", "minni"], "no backbone 'minni': neither a known name nor a folder; did you mean mini?"),
         (["--data", "busy"], "'busy'"),
         (["--shots", 0], "--shots 0 must be a whole number of at least 1, e.g. --shots 16, or --shots 'all'"),
-        (["--shots", -3], "--shots '-3' must be"),
+        (["--shots", -3], "--shots -3 must be"),
         (["--n-bootstrap", 0], "--n-bootstrap 0 must be a whole number from 1 to 1000000, e.g. --n-bootstrap 1000"),
         (["--views", "some"], "--views 'some' must be"),
         (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),

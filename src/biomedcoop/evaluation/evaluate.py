@@ -11,8 +11,8 @@ from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest, group_leaks
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.alarms import test_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.progress import ProgressOption, counting
@@ -77,7 +77,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([*class_cautions(metrics), *group_cautions(metrics)])
+    notify([alarm.text for alarm in test_alarms(metrics)])
     return metrics
 
 
