@@ -141,7 +141,7 @@ def test_new_classes_on_the_command_line(
 def test_cocoop_says_first_how_long_it_takes(cli: Cli, discs: Path, tmp_path: Path) -> None:
     result = cli(*train(tmp_path / "run", discs, "cocoop", "--set", "epochs=1"))
     assert result.status == 0
-    assert "info: cocoop runs the text tower for every image and class: training will take about" in result.err
+    assert "note: cocoop runs the text tower for every image and class: training will take about" in result.err
     assert cli("predict", tmp_path / "run", discs / "test", "--backbone", TINY).status == 0
 
 

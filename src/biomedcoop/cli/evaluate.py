@@ -17,6 +17,7 @@ from biomedcoop.cli.options import (
     OtherBackbone,
     Plugin,
     Precision,
+    Quiet,
     SplitFile,
 )
 
@@ -38,6 +39,7 @@ def evaluate(
     device: Device = "cpu",
     precision: Precision = "float32",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test a saved classifier on labelled images.
 
@@ -58,7 +60,7 @@ def evaluate(
     if split is None:
         split = "test" if tests else "all"
     say_notes(dataset.notes)
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
     if json:
         about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}

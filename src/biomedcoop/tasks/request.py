@@ -58,7 +58,7 @@ class TrainOptions(FitOptions, total=False):
     n_bootstrap: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitRequest:
     """All inputs of a fit.
 
@@ -169,7 +169,21 @@ class FitRequest:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
+            try:
+                value = field.metadata["check"](field.name, getattr(self, field.name))
+            except UserError as error:
+                error.option = field.name
+                raise
+            object.__setattr__(self, field.name, value)
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if self._matters(field)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def _matters(self, field: dataclasses.Field[Any]) -> bool:
+        """Whether an option is shown: those that are always shown, and others that differ from their default."""
+        value = getattr(self, field.name)
+        return bool(field.metadata["shown"] or value != field.metadata["check"](field.name, field.default))
 
     @classmethod
     def names(cls) -> list[str]:
@@ -268,9 +282,7 @@ class FitRequest:
         for field in sorted(fields, key=lambda field: not field.metadata["shown"]):
             value = getattr(self, field.name)
             flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
-            if value is None or (
-                not field.metadata["shown"] and value == field.metadata["check"](field.name, field.default)
-            ):
+            if value is None or not self._matters(field):
                 continue
             if value is True:
                 words.append(flag)
@@ -293,7 +305,7 @@ class FitRequest:
         return str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainRequest(FitRequest):
     """All inputs of a training run: a fit, its test and the methods for comparison.
 
