@@ -41,7 +41,7 @@ def judge(
         leaks: overlaps of test and training images, a sentence each.
 
     Returns:
-        The findings: "headline" first, then the score, comparisons, the weakest class and the alarms; "next" is last.
+        The findings: leaks, "headline", then the score, comparisons, the weakest class and the alarms; "next" is last.
 
     Example:
         >>> import numpy as np
@@ -56,8 +56,8 @@ def judge(
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """
     findings = [
-        Fact("headline", headline(comparison)),
         *(Finding("leak", f"The test images are not independent. {leak}") for leak in leaks),
+        Fact("headline", headline(comparison)),
         _score(comparison),
         *_largest_class(comparison),
         *_others(comparison, trained),
