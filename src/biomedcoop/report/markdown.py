@@ -16,7 +16,7 @@ from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 SIMULATED = (
     "> **Simulated images.** A program drew these images; no patient was imaged. "
@@ -45,6 +45,7 @@ def render(report: RunReport) -> str:
         NUMBERS,
         *([_escaped(ranked_cells(report.comparison))] if len(report.comparison.others) > 1 else []),
         _escaped(comparison_cells(report.rows)),
+        *_spread(report),
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
@@ -99,12 +100,28 @@ def _verdict(report: RunReport) -> list[str]:
     texts = {"leak": [], "headline": [], "score": [], "next": [], "list": []}  # type: dict[str, list[str]]
     for finding in report.verdict:
         text = escape(finding.text)
-        texts.get(finding.kind, texts["list"]).append(f"**{text}**" if finding.alarm and finding.kind != "leak" else text)
+        texts.get(finding.kind, texts["list"]).append(
+            f"**{text}**" if finding.alarm and finding.kind != "leak" else text
+        )
     return [
         *(f"> {leak}" for leak in texts["leak"]),
         f"**{' '.join(texts['headline'])}** {' '.join(texts['score'])}",
         _bullets(texts["list"]),
         f"**Next:** {' '.join(texts['next'])}",
+    ]
+
+
+def _spread(report: RunReport) -> list[str]:
+    """Mean and spread over the seeds, if there are several."""
+    if not report.by_seed:
+        return []
+    if report.folds:
+        over = f"divisions into {report.folds} folds; the table above shows the first"
+    else:
+        over = "seeds, each with its own draw of images; the table above shows the first, whose model was saved"
+    return [
+        f"Mean ± standard deviation over {len(next(iter(report.by_seed.values())))} {over}:",
+        _escaped(spread_cells(report.by_seed)),
     ]
 
 

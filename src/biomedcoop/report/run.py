@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from biomedcoop.evaluation.alarms import Finding
 from biomedcoop.evaluation.comparison import Comparison
-from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
 from biomedcoop.evaluation.verdict import judge
 
 
@@ -54,6 +54,9 @@ class RunReport:
         versions: software versions, e.g. {"torch": "2.4.0"}.
         comparison: predictions and metrics of each method on the same test images; the reported method first.
         recipe: recipe that the settings come from.
+        by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
+            for one seed.
+        folds: number of folds of the cross-validation that took the place of a test split, or None.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
@@ -71,6 +74,8 @@ class RunReport:
     versions: Mapping[str, str]
     comparison: Comparison
     recipe: str | None = None
+    by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
+    folds: int | None = None
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
@@ -109,6 +114,11 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
+            "folds": self.folds,
+            "by_seed": {
+                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                for name, found in self.by_seed.items()
+            },
             "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
             "leaks": list(self.leaks),
         }
