@@ -10,7 +10,7 @@ from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest, group_leaks
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.alarms import test_alarms
+from biomedcoop.evaluation.alarms import image_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
@@ -75,7 +75,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([alarm.text for alarm in test_alarms(metrics)])
+    notify([alarm.text for alarm in image_alarms(metrics)])
     return metrics
 
 

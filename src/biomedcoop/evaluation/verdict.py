@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, test_alarms, tested_classes, units_of
+from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, image_alarms, tested_classes, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.headline import headline
@@ -30,7 +30,12 @@ BADLY_CALIBRATED = 0.1
 
 
 def judge(
-    comparison: Comparison, *, trained: bool = True, recipe: str | None = None, leaks: Iterable[str] = ()
+    comparison: Comparison,
+    *,
+    trained: bool = True,
+    recipe: str | None = None,
+    seeds: int = 1,
+    leaks: Iterable[str] = (),
 ) -> tuple[Finding, ...]:
     """Judge the reported method of a comparison.
 
@@ -38,6 +43,7 @@ def judge(
         comparison: the reported method, the methods for comparison and the majority class on the same test images.
         trained: True if the reported method learned from images.
         recipe: recipe of the reported method, or None if it is unknown.
+        seeds: number of seeds, or of divisions in a cross-validation, that were trained.
         leaks: overlaps of test and training images, a sentence each.
 
     Returns:
@@ -63,10 +69,10 @@ def judge(
         *_others(comparison, trained),
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
-        *test_alarms(comparison.metrics),
+        *image_alarms(comparison.metrics),
         *_calibration(comparison),
     ]
-    return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe)))
+    return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe, seeds=seeds)))
 
 
 def _score(tested: Comparison) -> Finding:
