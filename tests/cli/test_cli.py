@@ -104,6 +104,8 @@ def test_train_evaluate_and_predict(cli: Cli, discs: Path, tmp_path: Path) -> No
     out = tmp_path / "run"
     trained = cli(*train_words(discs, out))
     assert trained.status == 0, trained.err
+    assert trained.out.startswith("biomedcoop is ")
+    assert trained.out.index("\nNext: ") < trained.out.index("scans: 30 test images")
     for words in ("scans: 30 test images", "biomedcoop", "zero-shot", "majority class", "red stone", str(out)):
         assert words in trained.out
     assert "note: Templates (general) are used in place of sentences" in trained.err
@@ -186,7 +188,7 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
     lines = trained.err.splitlines()
     assert len(set(lines)) == len(lines)
     assert sum("There is no test split" in line for line in lines) == 1
-    assert sum("Classes whose test images come from few groups" in line for line in lines) == 1
+    assert " ".join(trained.out.split()).count("! Classes with fewer than 10 test groups: ") == 1
     evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
     assert "evaluated images were used to train this classifier" in evaluated.err
     content = json.loads(evaluated.out, parse_constant=pytest.fail)

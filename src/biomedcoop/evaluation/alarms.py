@@ -34,7 +34,7 @@ class Finding:
     alarm: bool = True
 
 
-def test_alarms(metrics: Metrics) -> Iterator[Finding]:
+def image_alarms(metrics: Metrics) -> Iterator[Finding]:
     """Alarms about the test images: one class or group, few images or groups, classes without images."""
     present = [c for c in metrics.classes if c.support]
     if len(present) == 1:
@@ -97,8 +97,20 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
     if perfect := [words for c in metrics.classes if (words := _perfect_few(c))]:
         yield Finding(
             "perfect on few images",
-            f"Perfect, but on few images: {listed(perfect)}, by Wilson's 95 % interval.",
+            f"Perfect, but on few images. Wilson's 95 % interval goes down to: {listed(perfect)}.",
         )
+
+
+def tested_classes(metrics: Metrics) -> int:
+    """Number of classes with test images; random answers find 1 / this number of each."""
+    return sum(c.support > 0 for c in metrics.classes)
+
+
+def hardly_found(metrics: Metrics) -> list[str]:
+    """Classes found less than half as often as by random answers."""
+    least = 1 / tested_classes(metrics) / 2
+    found = [(c.name, c.sensitivity.value) for c in metrics.classes if tested_classes(metrics) > 1]
+    return [name for name, share in found if share is not None and share < least]
 
 
 def units_of(metrics: Metrics) -> tuple[int, str]:
@@ -118,4 +130,4 @@ def _perfect_few(c: ClassMetrics) -> str:
         return ""
     low = wilson(1.0, units).low or 0.0
     groups = "" if c.n_groups is None else f" from {count(units, 'group')}"
-    return f"“{c.name}”, {c.support} of {c.support}{groups} (the true share may be {100 * low:.0f} %)"
+    return f"{100 * low:.0f} % for “{c.name}” ({c.support} of {c.support}{groups})"

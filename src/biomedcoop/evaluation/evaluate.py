@@ -11,7 +11,7 @@ from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest, group_leaks
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.alarms import test_alarms
+from biomedcoop.evaluation.alarms import image_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
@@ -77,7 +77,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([alarm.text for alarm in test_alarms(metrics)])
+    notify([alarm.text for alarm in image_alarms(metrics)])
     return metrics
 
 

@@ -100,7 +100,13 @@ class RunReport:
     @cached_property
     def verdict(self) -> tuple[Finding, ...]:
         """What the results mean, the most important first."""
-        return judge(self.comparison, trained=self.shots is not None, recipe=self.recipe, leaks=self.leaks)
+        return judge(
+            self.comparison,
+            trained=self.shots is not None,
+            recipe=self.recipe,
+            seeds=max(map(len, self.by_seed.values()), default=1),
+            leaks=self.leaks,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
