@@ -27,6 +27,7 @@ from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
@@ -70,7 +71,7 @@ def train_run(
     tally = Tally()
     tested = _tested(request, data, plans, backbone, tally, progress)
     cautions = list(group_cautions(tested.rows[request.method]))
-    notify([*class_cautions(tested.rows[request.method]), *cautions])
+    notify([*class_cautions(tested.rows[request.method]), *cautions, *grade_notes(tested.rows[request.method].grades)])
     results = {k: v for k, v in tested.rows[request.method].to_dict().items() if not isinstance(v, list)}
     facts = {
         **tested.trained.facts,

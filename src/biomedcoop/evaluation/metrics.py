@@ -2,7 +2,8 @@
 
 Each metric is defined once, for weighted images: weights of one give the value, bootstrap weights give its interval.
 Calibration error: Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3, with 15 equal-width bins
-of the top probability, each open below and closed above.
+of the top probability, each open below and closed above. Quadratic weighted kappa: Cohen (1968), "Weighted kappa", for
+classes that are grades.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
+from biomedcoop.evaluation.grades import grade_order
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -23,6 +25,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "auroc": "AUROC",
+    "quadratic_kappa": "quadratic kappa",
     "calibration_error": "calibration error",
 }
 CLASS_TITLES = {
@@ -80,6 +83,10 @@ class Metrics:
     """[C][C] numbers of images: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
     """[C][C] the confusion matrix as shares of each row."""
+    quadratic_kappa: Estimate | None = None
+    """Quadratic weighted kappa of the grades, 0 for chance and 1 for perfect agreement; None if the classes are no grades."""
+    grades: tuple[str, ...] = ()
+    """The class names from the lowest grade to the highest; empty if they are no grades."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,7 +107,9 @@ class Metrics:
         try:
             read = dict(values)
             for name in TITLES:
-                read[name] = Estimate(**read[name])
+                if name != "quadratic_kappa" or read.get(name) is not None:
+                    read[name] = Estimate(**read[name])
+            read["grades"] = tuple(read.get("grades", ()))
             read["classes"] = tuple(
                 ClassMetrics(**{**entry, **{k: Estimate(**entry[k]) for k in CLASS_TITLES}})
                 for entry in read["classes"]
@@ -137,12 +146,14 @@ def score(
     """
     p, y = _checked(probabilities, labels, len(class_names))
     n, c = p.shape
+    order = grade_order(class_names)
+    rank = None if order is None else np.argsort(order)
     samples: dict[str, list[Floats]] = {}
     for weights in resampled_weights(n, n_bootstrap, seed, groups):
-        for name, block in _weighted(p, y, weights).items():
+        for name, block in _weighted(p, y, weights, rank).items():
             samples.setdefault(name, []).append(block)
     joined = {name: np.concatenate(blocks, axis=-1) for name, blocks in samples.items()}
-    values = _weighted(p, y, np.ones((n, 1)))
+    values = _weighted(p, y, np.ones((n, 1)), rank)
 
     answer, unit = p.argmax(axis=1), resampling_units(n, groups)
 
@@ -160,7 +171,8 @@ def score(
         n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        **{name: estimate(name, among=everything) for name in TITLES},
+        **{name: estimate(name, among=everything) if name in values else None for name in TITLES},
+        grades=tuple(str(class_names[k]) for k in order or ()),
         classes=tuple(
             ClassMetrics(
                 name=str(class_names[k]),
@@ -220,8 +232,14 @@ def _checked(probabilities: npt.ArrayLike, labels: npt.ArrayLike, c: int) -> tup
     return p, y.astype(np.int64)
 
 
-def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
-    """All metrics for weights [N, b]; the last dimension of each result is the resample. NaN means not defined."""
+def _weighted(
+    p: Floats, y: npt.NDArray[np.int64], weights: Floats, rank: npt.NDArray[np.int64] | None
+) -> dict[str, Floats]:
+    """All metrics for weights [N, b]; the last dimension of each result is the resample. NaN means not defined.
+
+    Args:
+        rank: [C] the grade of each class, or None if the classes are no grades.
+    """
     c = p.shape[1]
     answer, top = p.argmax(axis=1), p.max(axis=1)
     total = weights.sum(axis=0)  # [b]
@@ -233,7 +251,9 @@ def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str,
     auroc = np.stack([_auroc(p[:, k], y == k, weights) for k in range(c)])  # [C, b]
     bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
     gaps = _sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
+    kappa = {} if rank is None else {"quadratic_kappa": _quadratic_kappa(confusion, rank)}
     return {
+        **kappa,
         "accuracy": hits.sum(axis=0) / total,
         "balanced_accuracy": _mean(rates[np.arange(c), np.arange(c)]),
         "macro_f1": _mean(f1),
@@ -244,6 +264,14 @@ def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str,
         "class_auroc": auroc,
         "confusion_rates": rates,
     }
+
+
+def _quadratic_kappa(confusion: Floats, rank: npt.NDArray[np.int64]) -> Floats:
+    """One minus the mean squared distance in grades over that of chance, from [C, C, b]; NaN if chance makes no error."""
+    distance = (rank[:, None] - rank) ** 2.0  # [C, C]
+    by_chance = confusion.sum(axis=1)[:, None] * confusion.sum(axis=0) / confusion.sum(axis=(0, 1))
+    observed, expected = (np.einsum("ij,ijb->b", distance, counts) for counts in (confusion, by_chance))
+    return 1 - _ratio(observed, expected)
 
 
 def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:

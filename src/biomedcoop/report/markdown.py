@@ -12,6 +12,7 @@ import numpy as np
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.cautions import group_cautions
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
@@ -175,6 +176,7 @@ def _cautions(report: RunReport) -> Iterator[str]:
             "The row “majority class” always predicts the largest class of the test split: the best accuracy without "
             "looking at any image."
         )
+    yield from map(escape, grade_notes(metrics.grades))
     yield from (escape(note) for note in report.notes)
 
 

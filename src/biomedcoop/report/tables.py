@@ -26,8 +26,9 @@ def number(share: float, signed: bool = False) -> str:
 
 def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
     """One row per method, one column per metric."""
-    cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
-    return Table(["method", *TITLES.values()], cells)
+    columns = [name for name in TITLES if any(getattr(m, name) is not None for m in rows.values())]
+    cells = [[name, *(percent(getattr(m, column)) for column in columns)] for name, m in rows.items()]
+    return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
 def class_cells(metrics: Metrics) -> Table:
