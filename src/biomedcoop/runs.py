@@ -29,6 +29,7 @@ from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.subgroups import by_subgroup
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -79,6 +80,7 @@ def train_run(
     }
     trained = dataclasses.replace(tested.trained, facts=facts)
     report = _report(request, data, plans, trained, tested, shared, tally)
+    notify(report.subgroups.alarms() if report.subgroups else ())
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -177,6 +179,7 @@ def _report(
             if name != method
         },
         leaks=tuple(leak.text for leak in shared),
+        subgroups=by_subgroup(data.part("test"), tested.right[method], n_bootstrap=request.n_bootstrap),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),
     )

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
 from biomedcoop.evaluation.grades import grade_order
+from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -171,7 +172,7 @@ def score(
         n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        **{name: estimate(name, among=everything) if name in values else None for name in TITLES},
+        **{name: estimate(name, among=everything) for name in TITLES if name in values},
         grades=tuple(str(class_names[k]) for k in order or ()),
         classes=tuple(
             ClassMetrics(
@@ -243,24 +244,24 @@ def _weighted(
     c = p.shape[1]
     answer, top = p.argmax(axis=1), p.max(axis=1)
     total = weights.sum(axis=0)  # [b]
-    confusion = _sum_by(weights, y * c + answer, c * c).reshape(c, c, -1)  # [C, C, b]
+    confusion = sum_by(weights, y * c + answer, c * c).reshape(c, c, -1)  # [C, C, b]
     hits = confusion[np.arange(c), np.arange(c)]  # [C, b]
     support, called = confusion.sum(axis=1), confusion.sum(axis=0)  # [C, b]
-    rates = _ratio(confusion, support[:, None])
-    f1 = np.where(support > 0, _ratio(2 * hits, support + called), np.nan)
+    rates = ratio(confusion, support[:, None])
+    f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
     auroc = np.stack([_auroc(p[:, k], y == k, weights) for k in range(c)])  # [C, b]
     bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = _sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
+    gaps = sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
     kappa = {} if rank is None else {"quadratic_kappa": _quadratic_kappa(confusion, rank)}
     return {
         **kappa,
         "accuracy": hits.sum(axis=0) / total,
-        "balanced_accuracy": _mean(rates[np.arange(c), np.arange(c)]),
-        "macro_f1": _mean(f1),
-        "auroc": _mean(auroc),
+        "balanced_accuracy": mean_of_defined(rates[np.arange(c), np.arange(c)]),
+        "macro_f1": mean_of_defined(f1),
+        "auroc": mean_of_defined(auroc),
         "calibration_error": abs(gaps).sum(axis=0) / total,
-        "specificity": _ratio(total - support - called + hits, total - support),
-        "precision": _ratio(hits, called),
+        "specificity": ratio(total - support - called + hits, total - support),
+        "precision": ratio(hits, called),
         "class_auroc": auroc,
         "confusion_rates": rates,
     }
@@ -271,7 +272,7 @@ def _quadratic_kappa(confusion: Floats, rank: npt.NDArray[np.int64]) -> Floats:
     distance = (rank[:, None] - rank) ** 2.0  # [C, C]
     by_chance = confusion.sum(axis=1)[:, None] * confusion.sum(axis=0) / confusion.sum(axis=(0, 1))
     observed, expected = (np.einsum("ij,ijb->b", distance, counts) for counts in (confusion, by_chance))
-    return 1 - _ratio(observed, expected)
+    return 1 - ratio(observed, expected)
 
 
 def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
@@ -283,28 +284,7 @@ def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> 
     np.cumsum(weights[negatives], axis=0, out=summed[1:])
     chosen = weights[positive]
     won = (chosen * (summed[below] + summed[up_to])).sum(axis=0) / 2
-    return _ratio(won, chosen.sum(axis=0) * summed[-1])
-
-
-def _sum_by(values: Floats, group: npt.NDArray[np.int64], n_groups: int) -> Floats:
-    """Sum the rows of [N, b] that share a group: [n_groups, b]."""
-    order = np.argsort(group, kind="stable")
-    present, starts = np.unique(group[order], return_index=True)
-    summed = np.zeros((n_groups, values.shape[1]))
-    summed[present] = np.add.reduceat(values[order], starts, axis=0)
-    return summed
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
-    """a / b, NaN where b is 0."""
-    out: Floats = np.full(np.broadcast_shapes(a.shape, b.shape), np.nan)
-    return np.divide(a, b, out=out, where=b > 0)
-
-
-def _mean(values: Floats) -> Floats:
-    """Mean over classes, [C, b] -> [b]; undefined values are left out."""
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+    return ratio(won, chosen.sum(axis=0) * summed[-1])
 
 
 def plain(value: Any) -> Any:

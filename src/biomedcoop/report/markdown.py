@@ -17,6 +17,7 @@ from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells
 
@@ -53,6 +54,7 @@ def render(report: RunReport) -> str:
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
         "Test images by true class (rows) and predicted class (columns):",
         _escaped(_confusion_cells(metrics)),
+        *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(_cautions(report)),
         "## Data",
@@ -178,6 +180,13 @@ def _cautions(report: RunReport) -> Iterator[str]:
         )
     yield from map(escape, grade_notes(metrics.grades))
     yield from (escape(note) for note in report.notes)
+
+
+def _by_subgroup(report: RunReport) -> Iterator[str]:
+    if report.subgroups is not None:
+        yield f"## By subgroup ({escape(report.method)})"
+        yield _escaped(subgroup_cells(report.subgroups))
+        yield _bullets(map(escape, report.subgroups.notes()))
 
 
 def _data(data: DatasetSummary) -> str:

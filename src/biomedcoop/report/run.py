@@ -8,6 +8,7 @@ from typing import Any
 
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.subgroups import Subgroups
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunReport:
         rows: metrics of each method on the same test images; the reported method first, then the others.
         differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
+        subgroups: results of the reported method by subgroup, if the data have columns for them.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
         figure: file name of the confusion matrix beside the report.
@@ -69,6 +71,7 @@ class RunReport:
     rows: Mapping[str, Metrics]
     differences: Mapping[str, Estimate] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    subgroups: Subgroups | None = None
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
@@ -96,4 +99,5 @@ class RunReport:
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
             "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
             "leaks": list(self.leaks),
+            "subgroups": None if self.subgroups is None else self.subgroups.to_dict(),
         }
