@@ -21,15 +21,13 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import load_dataset, user_path
+from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.bootstrap import paired_difference
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
-from biomedcoop.evaluation.grades import grade_notes
-from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
-from biomedcoop.evaluation.subgroups import by_subgroup
+from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.cross_validation import Divisions, cross_validate, divide
+from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -38,7 +36,10 @@ from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
 REQUEST = "run.json"
-RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", REQUEST)
+RUN_CONTENTS = (
+    *("model", "metrics.json", "report.md", "confusion.png", "predictions.csv", "split.json", "few_shot.json"),
+    REQUEST,
+)
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Tested:
     """Results of the methods of a run on the same test images.
 
     Attributes:
-        trained: the classifier of the reported method.
-        rows: metrics by method, the reported one first, the majority class last.
-        right: True for each test image that the method classifies correctly, bool [N] by method.
+        trained: the classifier of the reported method, trained with the first seed.
+        comparison: predictions and metrics by method with the first seed, the reported method first.
+        by_seed: metrics by method with each seed, without intervals; empty for one seed.
     """
 
     trained: Classifier
-    rows: dict[str, Metrics]
-    right: dict[str, npt.NDArray[np.bool_]]
+    comparison: Comparison
+    by_seed: dict[str, list[Metrics]]
 
 
 def train_run(
@@ -64,23 +65,25 @@ def train_run(
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
-    data = load_dataset(request.data, split_file=request.split_file)
+    data = read_dataset(request.data, split_file=request.split_file, draw_test=False)
     _check_place(place, data, request)
-    plans = {name: _plan_of(request, data, name) for name in dict.fromkeys((request.method, *request.compare))}
+    divisions = divide(data, request.seeds)
+    if divisions is not None:
+        data = dataclasses.replace(data, notes=(*data.notes, divisions.note(data)))
+    elif not data.counts("test").any():
+        data = with_test_split(data, seed=0)
+    notify(data.notes)
+    saved = request if divisions is None else dataclasses.replace(request, seeds=request.seeds[:1])
+    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *request.compare))}
     backbone = load_for(request.backbone, request.device, request.precision)
     shared = _say_before(data, plans, backbone)
     tally = Tally()
-    tested = _tested(request, data, plans, backbone, tally, progress)
-    cautions = list(group_cautions(tested.rows[request.method]))
-    notify([*class_cautions(tested.rows[request.method]), *cautions, *grade_notes(tested.rows[request.method].grades)])
-    results = {k: v for k, v in tested.rows[request.method].to_dict().items() if not isinstance(v, list)}
-    facts = {
-        **tested.trained.facts,
-        "test": {**results, "notes": [*(leak.text for leak in shared), *cautions]},
-    }
-    trained = dataclasses.replace(tested.trained, facts=facts)
-    report = _report(request, data, plans, trained, tested, shared, tally)
-    notify(report.subgroups.alarms() if report.subgroups else ())
+    tested = _tested(request, data, plans, backbone, tally, progress, divisions)
+    report = _report(request, data, plans, tested, shared, tally, divisions)
+    results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
+    verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
+    notes = [*([divisions.note(data)] if divisions else []), *verdict]
+    trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -112,12 +115,13 @@ def _tested(
     backbone: Backbone,
     tally: Tally,
     progress: Progress | None,
+    divisions: Divisions | None,
 ) -> Tested:
-    """Fit every method and test it on the same images."""
+    """Fit every method and test it on the same images: the test split, or all images by cross-validation."""
     from biomedcoop.features.facts import image_facts
     from biomedcoop.features.images import encode_images
 
-    part = data.part("test")
+    part = data.part("test" if divisions is None else "train")
     # before training: an image that cannot be read must stop the run early
     features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
     seen = data.select(_drawn(plans).tolist())
@@ -125,30 +129,37 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    def scored(probabilities: npt.NDArray[np.float32]) -> Metrics:
-        return score(probabilities, part.labels, data.class_names, n_bootstrap=request.n_bootstrap, groups=part.groups)
-
-    rows, right, trained = {}, {}, None
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    trained = None
     for name, plan in plans.items():
-        (classifier,) = fit_plan(plan, backbone, progress)
-        probabilities = classifier.probabilities(features)
-        rows[name], right[name] = scored(probabilities), probabilities.argmax(1) == part.labels
-        trained = trained or classifier
+        if divisions is None or trained is None or not plan.method.abilities.uses_images:
+            classifiers = fit_plan(plan, backbone, progress)
+            trained = trained or classifiers[0]
+            found[name] = [classifier.probabilities(features) for classifier in classifiers]
+        if divisions is not None and plan.method.abilities.uses_images:
+            found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
-    rows["majority class"] = scored(majority_probabilities(part.labels, len(data.class_names)))
-    return Tested(trained, rows, right)
+    first = {name: probabilities[0] for name, probabilities in found.items()}
+    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, part.subgroups)
+    by_seed = {
+        name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
+        for name, probabilities in found.items()
+        if len(probabilities) > 1
+    }
+    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap), by_seed)
 
 
 def _report(
     request: TrainRequest,
     data: Dataset,
     plans: Mapping[str, Plan],
-    trained: Classifier,
     tested: Tested,
     shared: list[Leak],
     tally: Tally,
+    divisions: Divisions | None,
 ) -> RunReport:
-    method, backbone, groups = request.method, trained.backbone, data.part("test").groups
+    method, trained = request.method, tested.trained
+    backbone = trained.backbone
     others = [note for plan in plans.values() for note in plan.notes]
     file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
     name = file.name if file.is_file() else data.name
@@ -172,14 +183,11 @@ def _report(
         shots=trained.facts["shots"],
         seed=trained.facts["seed"],
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
-        rows=tested.rows,
-        differences={
-            name: paired_difference(tested.right[method], other, n_bootstrap=request.n_bootstrap, groups=groups)
-            for name, other in tested.right.items()
-            if name != method
-        },
+        comparison=tested.comparison,
+        recipe=request.recipe,
+        by_seed=tested.by_seed,
+        folds=None if divisions is None else divisions.number,
         leaks=tuple(leak.text for leak in shared),
-        subgroups=by_subgroup(data.part("test"), tested.right[method], n_bootstrap=request.n_bootstrap),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),
     )

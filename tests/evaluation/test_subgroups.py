@@ -7,24 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from biomedcoop import Dataset
 from biomedcoop.evaluation.subgroups import UNKNOWN, by_subgroup
 
 NAMES = ("benign", "malignant", "normal")
 
 
-def images(labels, groups=None, **columns) -> Dataset:
-    n = len(labels)
-    return Dataset(
-        name="scans",
-        class_names=NAMES,
-        images=np.zeros((n, 2, 2), np.uint8),
-        keys=tuple(map(str, range(n))),
-        labels=np.asarray(labels),
-        splits=np.full(n, "test"),
-        groups=groups,
-        subgroups={name: list(values) for name, values in columns.items()},
-    )
+def results(labels, right, groups=None, n_bootstrap=1000, **columns):
+    columns = {name: np.array(values) for name, values in columns.items()}
+    return by_subgroup(columns, right, np.asarray(labels), NAMES, groups=groups, n_bootstrap=n_bootstrap)
 
 
 def answers(labels, shares, seed=0):
@@ -36,7 +26,7 @@ def test_values_are_those_of_the_images_of_a_subgroup() -> None:
     rng = np.random.default_rng(1)
     labels, sites = rng.integers(3, size=300), rng.choice(["A", "B", "C", ""], 300)
     right = answers(labels, np.where(sites == "B", 0.6, 0.8))
-    found = by_subgroup(images(labels, site=sites), right, n_bootstrap=200)
+    found = results(labels, right, n_bootstrap=200, site=sites)
     assert [(row.column, row.value) for row in found.rows] == [("site", "A"), ("site", "B"), ("site", "C")]
     assert found.missing == {"site": int((sites == "").sum())}
     for row in found.rows:
@@ -51,13 +41,13 @@ def test_values_are_those_of_the_images_of_a_subgroup() -> None:
         gaps = np.array(by_class) - [right[others & (labels == k)].mean() for k in range(3)]
         assert row.difference.value == pytest.approx(np.average(gaps, weights=n1 * n0 / (n1 + n0)))
     json.dumps(found.to_dict(), allow_nan=False)
-    assert by_subgroup(images(labels, site=sites), right, n_bootstrap=200) == found
+    assert results(labels, right, n_bootstrap=200, site=sites) == found
 
 
 def test_a_subgroup_that_is_clearly_worse_is_named() -> None:
     labels = np.arange(400) % 3
     sexes = np.where(np.arange(400) < 150, "F", "M")
-    found = by_subgroup(images(labels, sex=sexes), answers(labels, np.where(sexes == "F", 0.5, 0.85)))
+    found = results(labels, answers(labels, np.where(sexes == "F", 0.5, 0.85)), sex=sexes)
     assert [(row.value, row.worse) for row in found.rows] == [("F", True), ("M", False)]
     (alarm,) = found.alarms()
     accuracy = 100 * found.rows[0].accuracy.value
@@ -70,7 +60,7 @@ def test_harder_classes_make_no_subgroup_worse() -> None:
     old = rng.random(2000) < 0.5
     labels = np.where(rng.random(2000) < np.where(old, 0.8, 0.2), 1, 0)  # the old have more of the hard class
     ages = np.where(old, "60–79", "18–39")
-    found = by_subgroup(images(labels, age=ages), answers(labels, np.where(labels == 1, 0.4, 0.9)))
+    found = results(labels, answers(labels, np.where(labels == 1, 0.4, 0.9)), age=ages)
     young, aged = found.rows
     assert young.accuracy.low > aged.accuracy.high
     assert aged.difference.low < 0 < aged.difference.high
@@ -81,20 +71,20 @@ def test_harder_classes_make_no_subgroup_worse() -> None:
 def test_a_site_that_is_a_class_is_said() -> None:
     labels = np.arange(90) % 2
     sites = np.where(labels == 0, "A", "B")
-    found = by_subgroup(images(labels, site=sites), labels == 0)
+    found = results(labels, labels == 0, site=sites)
     assert found.confounded == ("site",)
     assert [row.difference for row in found.rows] == [UNKNOWN, UNKNOWN]
     (alarm,) = found.alarms()
     assert alarm.startswith("Each class has test images of one site only: the results cannot tell")
     sites[:3] = ["A", "A", "B"]
-    assert by_subgroup(images(labels, site=sites), labels == 0).confounded == ()
+    assert results(labels, labels == 0, site=sites).confounded == ()
 
 
 @pytest.mark.parametrize("groups", [None, [f"P{i // 4}" for i in range(100)]], ids=["images", "groups"])
 def test_few_images_or_groups_have_no_results(groups) -> None:
     labels = np.arange(100) % 3
     sites = ["A"] * (9 if groups is None else 36) + ["B"] * (91 if groups is None else 64)
-    small, large = by_subgroup(images(labels, groups, site=sites), labels == 0, n_bootstrap=50).rows
+    small, large = results(labels, labels == 0, n_bootstrap=50, groups=groups, site=sites).rows
     assert (small.accuracy, small.sensitivities, small.difference, small.n_groups) == (
         UNKNOWN,
         (),
@@ -103,26 +93,26 @@ def test_few_images_or_groups_have_no_results(groups) -> None:
     )
     assert large.accuracy.value is not None
     assert large.difference == UNKNOWN  # nine others are too few to compare with
-    notes = list(by_subgroup(images(labels, groups, site=sites), labels == 0, n_bootstrap=50).notes())
+    notes = list(results(labels, labels == 0, n_bootstrap=50, groups=groups, site=sites).notes())
     assert notes == [f"Subgroups with fewer than 10 images or groups have no results: site A ({small.n_images})."]
 
 
 def test_groups_are_resampled_whole() -> None:
     labels, sexes = np.repeat(np.arange(60) % 3, 5), np.repeat(["F", "M"] * 30, 5)
     right = np.repeat(answers(np.arange(60), 0.7), 5)
-    patients = by_subgroup(images(labels, [f"P{i // 5}" for i in range(300)], sex=sexes), right).rows[0].accuracy
-    single = by_subgroup(images(labels, sex=sexes), right).rows[0].accuracy
+    patients = results(labels, right, groups=[f"P{i // 5}" for i in range(300)], sex=sexes).rows[0].accuracy
+    single = results(labels, right, sex=sexes).rows[0].accuracy
     assert 1.7 < (patients.high - patients.low) / (single.high - single.low) < 2.8  # √5 = 2.24
 
 
 def test_without_columns_there_are_no_results() -> None:
-    assert by_subgroup(images([0, 1]), np.ones(2, bool)) is None
-    assert by_subgroup(images([0, 1], sex=["F", "F"]), np.ones(2, bool)) is None
+    assert results([0, 1], np.ones(2, bool)) is None
+    assert results([0, 1], np.ones(2, bool), sex=["F", "F"]) is None
 
 
 def test_values_are_in_their_order() -> None:
     codes = [str(number) for number in (10, 9, 2, 1)] * 20
-    rows = by_subgroup(images(np.arange(80) % 3, site=codes), np.ones(80, bool), n_bootstrap=5).rows
+    rows = results(np.arange(80) % 3, np.ones(80, bool), n_bootstrap=5, site=codes).rows
     assert [row.value for row in rows] == ["1", "2", "9", "10"]
 
 
@@ -132,6 +122,6 @@ def test_a_false_alarm_is_rare() -> None:
         rng = np.random.default_rng(seed)
         labels = rng.integers(3, size=150)
         columns = {f"c{k}": rng.choice(["A", "B", "C", "D"], 150, p=[0.1, 0.2, 0.3, 0.4]) for k in range(3)}
-        found = by_subgroup(images(labels, **columns), rng.random(150) < 0.75, n_bootstrap=200)
+        found = results(labels, rng.random(150) < 0.75, n_bootstrap=200, **columns)
         alarms += any(row.worse for row in found.rows)
     assert alarms <= 12  # 5 of 100 are expected; few images make it slightly more

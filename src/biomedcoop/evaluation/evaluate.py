@@ -10,8 +10,8 @@ from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest, group_leaks
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.alarms import test_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
@@ -76,7 +76,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([*class_cautions(metrics), *group_cautions(metrics), *grade_notes(metrics.grades)])
+    notify([*(alarm.text for alarm in test_alarms(metrics)), *grade_notes(metrics.grades)])
     return metrics
 
 

@@ -90,6 +90,11 @@ class Metrics:
     """The class names from the lowest grade to the highest; empty if they are no grades."""
 
     @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics of :data:`TITLES` that these classes have: kappa belongs to grades only."""
+        return {name: estimate for name in TITLES if (estimate := getattr(self, name)) is not None}
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.classes)
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, resampled_weights, resampling_units
-from biomedcoop.evaluation.cautions import FEW_GROUPS
+from biomedcoop.evaluation.bootstrap import FEW, LEVEL, Estimate, Floats, Groups, resampled_weights, resampling_units
 from biomedcoop.evaluation.metrics import plain
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
-
-if TYPE_CHECKING:
-    from biomedcoop.data.dataset import Dataset
 
 UNKNOWN = Estimate(None, None, None)
 
@@ -88,7 +84,7 @@ class Subgroups:
             yield f"“Worse” means: beyond chance, when {compared} subgroups are compared."
         few = [f"{row.column} {row.value} ({row.n_images})" for row in self.rows if row.accuracy.value is None]
         if few:
-            yield f"Subgroups with fewer than {FEW_GROUPS} images or groups have no results: {', '.join(few)}."
+            yield f"Subgroups with fewer than {FEW} images or groups have no results: {', '.join(few)}."
         for column, count in self.missing.items():
             if count:
                 yield f"Test images without a value in the column {column}: {count}; they are in none of its rows."
@@ -100,7 +96,14 @@ class Subgroups:
 
 
 def by_subgroup(
-    data: Dataset, right: npt.NDArray[np.bool_], *, n_bootstrap: int = 1000, seed: int = 0
+    columns: Mapping[str, npt.NDArray[np.str_]],
+    right: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    groups: Groups | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
 ) -> Subgroups | None:
     """The results of a classifier for each value of each subgroup column.
 
@@ -111,9 +114,12 @@ def by_subgroup(
     normal distribution allows for a family-wise error of 5 % over all comparisons (Bonferroni), one-sided.
 
     Args:
-        data: test images.
+        columns: column -> value of each test image, str [N]; an empty string is a missing value.
         right: bool [N], True for images that the classifier classifies correctly.
-        n_bootstrap: number of resamples of images, or of whole groups if the data have groups.
+        labels: true classes, int64 [N], 0..C-1.
+        class_names: C names.
+        groups: [N] group of each image, or None; whole groups are then resampled.
+        n_bootstrap: number of resamples.
         seed: random seed of the resampling.
 
     Returns:
@@ -121,55 +127,57 @@ def by_subgroup(
 
     Example:
         >>> import numpy as np
-        >>> from biomedcoop import Dataset
-        >>> images = {"images": np.zeros((80, 4, 4), np.uint8), "keys": [str(i) for i in range(80)]}
-        >>> labels = {"class_names": ["benign", "malignant"], "labels": [0, 1] * 40, "splits": ["test"] * 80}
-        >>> data = Dataset("scans", **images, **labels, subgroups={"sex": ["F"] * 40 + ["M"] * 40})
-        >>> found = by_subgroup(data, np.arange(80) >= 20)  # the first 20 answers are wrong
+        >>> columns = {"sex": np.array(["F"] * 40 + ["M"] * 40)}
+        >>> right = np.arange(80) >= 20  # the first 20 answers are wrong
+        >>> found = by_subgroup(columns, right, np.array([0, 1] * 40), ("benign", "malignant"))
         >>> [(row.value, row.accuracy.value, row.worse) for row in found.rows]
         [('F', 0.5, True), ('M', 1.0, False)]
     """
+    tested = _Tested(right, labels, len(class_names), groups, n_bootstrap, seed)
     rows: list[tuple[Subgroup, float]] = []
     missing, confounded = {}, []
-    for column, cells in data.subgroups.items():
+    for column, cells in columns.items():
         values = sorted(set(cells.tolist()) - {""}, key=lambda value: value.zfill(12) if value.isdecimal() else value)
         if len(values) < 2:
             continue
         place = {value: k for k, value in enumerate(values)}
         code = np.array([place.get(cell, -1) for cell in cells.tolist()], dtype=np.int64)
-        found = _rows(column, values, code, data, right, n_bootstrap, seed)
+        found = _rows(column, values, code, tested)
         rows += found
         missing[column] = int((code < 0).sum())
-        enough = [k for k, (row, _) in enumerate(found) if row.accuracy.value is not None]
-        if len(enough) > 1 and all(
-            len(set(code[data.labels == label].tolist()) & set(enough)) < 2 for label in range(len(data.class_names))
-        ):
+        enough = {k for k, (row, _) in enumerate(found) if row.accuracy.value is not None}
+        by_class = [set(code[labels == label].tolist()) & enough for label in range(len(class_names))]
+        if len(enough) > 1 and all(len(values_of_class) < 2 for values_of_class in by_class):
             confounded.append(column)
-    return Subgroups(data.class_names, _judged(rows), missing, tuple(confounded)) if missing else None
+    return Subgroups(tuple(class_names), _judged(rows), missing, tuple(confounded)) if missing else None
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The arguments of :func:`by_subgroup` that are the same for all columns."""
+
+    right: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int64]
+    n_classes: int
+    groups: Groups | None
+    n_bootstrap: int
+    seed: int
 
 
 def _rows(
-    column: str,
-    values: Sequence[str],
-    code: npt.NDArray[np.int64],
-    data: Dataset,
-    right: npt.NDArray[np.bool_],
-    n_bootstrap: int,
-    seed: int,
+    column: str, values: Sequence[str], code: npt.NDArray[np.int64], tested: _Tested
 ) -> list[tuple[Subgroup, float]]:
     """The results of each value of a column, and the standard error of its difference.
 
     Args:
         code: [N] the position of each image's value, or -1.
     """
-    n, c = len(data), len(data.class_names)
-    blocks = [
-        _results(data.labels, right, code, weights, c)
-        for weights in resampled_weights(n, n_bootstrap, seed, data.groups)
-    ]
+    n, labels, groups = len(code), tested.labels, tested.groups
+    drawn = resampled_weights(n, tested.n_bootstrap, tested.seed, groups)
+    blocks = [_results(tested, code, weights) for weights in drawn]
     samples = {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
-    once = _results(data.labels, right, code, np.ones((n, 1)), c)
-    unit = resampling_units(n, data.groups)
+    once = _results(tested, code, np.ones((n, 1)))
+    unit = resampling_units(n, groups)
 
     def units(of: npt.NDArray[np.bool_]) -> int:
         return len(np.unique(unit[of]))
@@ -180,35 +188,32 @@ def _rows(
     rows = []
     for k, value in enumerate(values):
         own = code == k
-        size = units(own)
-        row = Subgroup(column, value, int(own.sum()), None if data.groups is None else size)
-        error = np.nan
-        if size >= FEW_GROUPS:
+        size, error = units(own), np.nan
+        row = Subgroup(column, value, int(own.sum()), None if groups is None else size)
+        if size >= FEW:
             row = replace(
                 row,
                 accuracy=estimate("accuracy", k, among=size),
                 balanced_accuracy=estimate("balanced_accuracy", k, among=size),
                 sensitivities=tuple(
-                    estimate("sensitivities", j, k, among=units(own & (data.labels == j))) for j in range(c)
+                    estimate("sensitivities", j, k, among=units(own & (labels == j))) for j in range(tested.n_classes)
                 ),
             )
-            if units((code >= 0) & ~own) >= FEW_GROUPS:
-                row = replace(row, difference=estimate("difference", k, among=size))
-                if row.difference.value is not None:
-                    error = float(np.nanstd(samples["difference"][k]))
+        if size >= FEW and units((code >= 0) & ~own) >= FEW:
+            row = replace(row, difference=estimate("difference", k, among=size))
+            error = np.nan if row.difference.value is None else float(np.nanstd(samples["difference"][k]))
         rows.append((row, error))
     return rows
 
 
-def _results(
-    labels: npt.NDArray[np.int64], right: npt.NDArray[np.bool_], code: npt.NDArray[np.int64], weights: Floats, c: int
-) -> dict[str, Floats]:
+def _results(tested: _Tested, code: npt.NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
     """All results of the V values of a column for weights [N, b]; the last dimension of each is the resample."""
     with_value = code >= 0
-    cell = labels[with_value] * (v := int(code.max()) + 1) + code[with_value]
+    c, v = tested.n_classes, int(code.max()) + 1
+    cell = tested.labels[with_value] * v + code[with_value]
     chosen = weights[with_value]
     images = sum_by(chosen, cell, c * v).reshape(c, v, -1)  # [C, V, b]
-    hits = sum_by(chosen * right[with_value, None], cell, c * v).reshape(c, v, -1)
+    hits = sum_by(chosen * tested.right[with_value, None], cell, c * v).reshape(c, v, -1)
     other_images, other_hits = (counts.sum(axis=1, keepdims=True) - counts for counts in (images, hits))
     sensitivities = ratio(hits, images)
     share = np.nan_to_num(ratio(images * other_images, images + other_images))

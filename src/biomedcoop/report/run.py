@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.alarms import Finding
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics, plain
-from biomedcoop.evaluation.subgroups import Subgroups
+from biomedcoop.evaluation.verdict import judge
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class RunReport:
         shots: training images per class, "all", or None for a method that needs none.
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
-        rows: metrics of each method on the same test images; the reported method first, then the others.
-        differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
+        comparison: predictions and metrics of each method on the same test images; the reported method first.
+        recipe: recipe that the settings come from.
+        by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
+            for one seed.
+        folds: number of folds of the cross-validation that took the place of a test split, or None.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
-        subgroups: results of the reported method by subgroup, if the data have columns for them.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
         figure: file name of the confusion matrix beside the report.
@@ -68,28 +72,41 @@ class RunReport:
     shots: int | str | None
     seed: int
     versions: Mapping[str, str]
-    rows: Mapping[str, Metrics]
-    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    comparison: Comparison
+    recipe: str | None = None
+    by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
+    folds: int | None = None
     leaks: tuple[str, ...] = ()
-    subgroups: Subgroups | None = None
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
 
     @property
+    def rows(self) -> Mapping[str, Metrics]:
+        """Metrics of each method on the same test images, the reported one first, the majority class last."""
+        return self.comparison.rows
+
+    @property
     def metrics(self) -> Metrics:
-        """Metrics of the reported method, the first row."""
-        return next(iter(self.rows.values()))
+        """Metrics of the reported method."""
+        return self.comparison.metrics
+
+    @cached_property
+    def verdict(self) -> tuple[Finding, ...]:
+        """What the results mean, the most important first."""
+        return judge(self.comparison, trained=self.shots is not None, recipe=self.recipe, leaks=self.leaks)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
         return {
             "format": 1,
+            "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
             "dataset": self.dataset.name,
             "simulated": self.dataset.simulated,
             "class_names": list(self.dataset.class_names),
             "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
             "method": self.method,
+            "recipe": self.recipe,
             "settings": dict(self.settings),
             "backbone": self.backbone,
             "fingerprint": self.fingerprint,
@@ -97,7 +114,12 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
-            "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
+            "folds": self.folds,
+            "by_seed": {
+                name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
+                for name, found in self.by_seed.items()
+            },
+            "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
             "leaks": list(self.leaks),
-            "subgroups": None if self.subgroups is None else self.subgroups.to_dict(),
+            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }

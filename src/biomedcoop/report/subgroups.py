@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from biomedcoop.evaluation.subgroups import UNKNOWN, Subgroups
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 
 MOST_CLASS_COLUMNS = 3
 """Number of classes up to which the table shows the sensitivity of each class; with more, it shows balanced accuracy."""
