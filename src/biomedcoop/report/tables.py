@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
@@ -10,9 +10,9 @@ from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
 
-def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
-    """One row per method, one column per metric."""
-    columns = next(iter(rows.values())).estimates
+def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those named in ``without``."""
+    columns = [name for name in next(iter(rows.values())).estimates if name not in without]
     cells = [[name, *(percent(getattr(m, column)) for column in columns)] for name, m in rows.items()]
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
