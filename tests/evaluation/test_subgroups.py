@@ -139,3 +139,12 @@ def test_the_verdict_names_a_worse_subgroup() -> None:
     assert tested.subgroups == results(labels, right, n_bootstrap=200, sex=sexes)
     assert [f.text for f in judge(tested) if f.kind == "subgroup" and f.alarm] == list(tested.subgroups.alarms())
     assert Comparison.of(replace(predictions, subgroups={}), n_bootstrap=5).subgroups is None
+
+
+def test_few_images_of_a_class_have_no_sensitivity() -> None:
+    labels = np.array([0] * 40 + [1] * 9 + [0] * 20 + [1] * 20)
+    found = results(labels, labels == 0, n_bootstrap=50, site=["A"] * 49 + ["B"] * 40)
+    assert [[e.value for e in row.sensitivities] for row in found.rows] == [[1, None, None], [1, 0, None]]
+    assert [row.balanced_accuracy.value for row in found.rows] == [0.5, 0.5]
+    uneven = results(np.arange(50) % 3, np.ones(50, bool), n_bootstrap=50, site=["A"] * 29 + ["B"] * 21)
+    assert [row.balanced_accuracy.value for row in uneven.rows] == [None, None]

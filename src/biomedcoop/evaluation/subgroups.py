@@ -30,8 +30,9 @@ class Subgroup:
     """Number of groups (an image without a group counts as one), or None if images were resampled."""
     accuracy: Estimate = UNKNOWN
     balanced_accuracy: Estimate = UNKNOWN
+    """Mean sensitivity of the classes with images; None with fewer than ten images, or groups, per class on average."""
     sensitivities: tuple[Estimate, ...] = ()
-    """[C] the sensitivity of each class, or empty without results."""
+    """[C] the sensitivity of each class; None for a class with fewer than ten images or groups. Empty without results."""
     difference: Estimate = UNKNOWN
     """Accuracy minus that of the images with other values in the column, at equal classes; see :func:`by_subgroup`."""
     worse: bool = False
@@ -189,14 +190,17 @@ def _rows(
     for k, value in enumerate(values):
         own = code == k
         size, error = units(own), np.nan
+        by_class = [units(own & (labels == label)) for label in range(tested.n_classes)]
+        present = sum(n_units > 0 for n_units in by_class)
         row = Subgroup(column, value, int(own.sum()), None if groups is None else size)
         if size >= FEW:
             row = replace(
                 row,
                 accuracy=estimate("accuracy", k, among=size),
-                balanced_accuracy=estimate("balanced_accuracy", k, among=size),
+                balanced_accuracy=estimate("balanced_accuracy", k, among=size) if size >= FEW * present else UNKNOWN,
                 sensitivities=tuple(
-                    estimate("sensitivities", j, k, among=units(own & (labels == j))) for j in range(tested.n_classes)
+                    estimate("sensitivities", j, k, among=n_units) if n_units >= FEW else UNKNOWN
+                    for j, n_units in enumerate(by_class)
                 ),
             )
         if size >= FEW and units((code >= 0) & ~own) >= FEW:

@@ -17,8 +17,8 @@ def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ())
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
-def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
-    """One row per method, one column per metric: mean ± standard deviation over the seeds."""
+def spread_cells(by_seed: Mapping[str, Sequence[Metrics]], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the seeds."""
     from statistics import mean, stdev
 
     def cell(found: Sequence[Metrics], column: str) -> str:
@@ -26,7 +26,7 @@ def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
         defined = [value for value in values if value is not None]
         return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
 
-    columns = next(iter(by_seed.values()))[0].estimates
+    columns = [name for name in next(iter(by_seed.values()))[0].estimates if name not in without]
     cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_seed.items()]
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
