@@ -16,6 +16,9 @@ from biomedcoop.evaluation.subgroups import Subgroups, by_subgroup
 MAJORITY = "majority class"
 """Name of the row that always predicts the largest class of the test images."""
 
+ZERO_SHOT = "zero-shot"
+"""Name of the method that every trained method is judged against."""
+
 UNEVEN = 3
 """Ratio of the largest to the smallest class above which balanced accuracy comes first."""
 

@@ -98,15 +98,19 @@ def escape(text: str) -> str:
 
 
 def _verdict(report: RunReport) -> list[str]:
-    """The verdict: headline and score, a list with alarms in bold, and what to do next."""
-    headline, *others, step = report.verdict
-    (score,) = (finding for finding in others if finding.kind == "score")
-    lines = [
-        f"**{escape(finding.text)}**" if finding.alarm else escape(finding.text)
-        for finding in others
-        if finding is not score
+    """The verdict: leaks as a box, headline and score, a list with alarms in bold, and what to do next."""
+    texts = {"leak": [], "headline": [], "score": [], "next": [], "list": []}  # type: dict[str, list[str]]
+    for finding in report.verdict:
+        text = escape(finding.text)
+        texts.get(finding.kind, texts["list"]).append(
+            f"**{text}**" if finding.alarm and finding.kind != "leak" else text
+        )
+    return [
+        *(f"> {leak}" for leak in texts["leak"]),
+        f"**{' '.join(texts['headline'])}** {' '.join(texts['score'])}",
+        _bullets(texts["list"]),
+        f"**Next:** {' '.join(texts['next'])}",
     ]
-    return [f"**{escape(headline.text)}** {escape(score.text)}", _bullets(lines), f"**Next:** {escape(step.text)}"]
 
 
 def _spread(report: RunReport) -> list[str]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
-    return _table(comparison_cells(rows, _left_out(next(iter(rows.values())))), title, bold_first=True)
+    method, metrics = next(iter(rows.items()))
+    return _table(comparison_cells(rows, _left_out(metrics)), title, bold=method)
 
 
 def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> Table:
@@ -26,7 +27,7 @@ def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> T
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:
     """One row per method, the best first, with the paired difference to the reported method."""
-    return _table(ranked_cells(comparison), title)
+    return _table(ranked_cells(comparison), title, bold=comparison.method)
 
 
 def class_table(metrics: Metrics, title: str = "") -> Table:
@@ -42,7 +43,7 @@ def _left_out(metrics: Metrics) -> tuple[str, ...]:
 INTERVALS = "in %, with 95 % bootstrap intervals; –: not defined on these images"
 
 
-def _table(content: cells.Table, title: str, bold_first: bool = False, caption: str = INTERVALS) -> Table:
+def _table(content: cells.Table, title: str, bold: str = "", caption: str = INTERVALS) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -50,7 +51,7 @@ def _table(content: cells.Table, title: str, bold_first: bool = False, caption: 
     sides = content.align or "l" + "r" * (len(content.columns) - 1)
     for name, side in zip(content.columns, sides, strict=True):
         table.add_column(name, justify="right" if side == "r" else "left")
-    for number, row in enumerate(content.rows):
+    for row in content.rows:
         # As Text: a class called "[benign]" is a name, not markup.
-        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if bold_first and number == 0 else None)
+        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if row[0] == bold else None)
     return table
