@@ -67,7 +67,9 @@ def refusal(data: bc.Dataset, backbone: Any, **options: Any) -> str:
 def test_training_lowers_the_loss_and_beats_zero_shot(data: bc.Dataset, tiny: Backbone) -> None:
     told: list[tuple[str, int, int]] = []
     trained = bc.fit(data, backbone=tiny, shots=8, settings={"epochs": 6}, progress=lambda *now: told.append(now))
-    losses = [float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training (loss")]
+    losses = [
+        float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training biomedcoop (loss")
+    ]
     assert len(losses) == 36  # 24 images in batches of 4, 6 times
     assert np.mean(losses[-6:]) < 0.7 * np.mean(losses[:6])
     assert [(done, total) for what, done, total in told if what.startswith("training")][-1] == (36, 36)
@@ -247,7 +249,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seeds": [3]}, "fit takes one seed, fit_runs and train take seeds"),
         (
             {"zzz": 3},
-            "no option 'zzz'; known: data, method, backbone, shots, seeds, recipe, settings, prompts, modality",
+            "no option 'zzz'; known: data, plugins, method, backbone, shots, seeds, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.images.sources import ImageSource, as_source
-from biomedcoop.data.names import check_class_names
+from biomedcoop.data.names import check_class_names, list_names
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled images of one classification task. The constructor checks all attributes, as the readers do.
 
@@ -80,6 +80,12 @@ class Dataset:
         if self.root is not None:
             checked["root"] = _path(self.root, f"{where}: root")
         self._set(checked)
+
+    def __repr__(self) -> str:
+        splits = [f"{split} {count}" for split in SPLITS if (count := int((self.splits == split).sum()))]
+        groups = [] if self.groups is None else [f"{len(set(self.groups) - {''})} groups"]
+        facts = [repr(self.name), f"{len(self)} images" + (f" ({', '.join(splits)})" if splits else ""), *groups]
+        return f"Dataset({', '.join(facts + ['simulated'] * self.simulated)}, {list_names(self.class_names)})"
 
     def __len__(self) -> int:
         return len(self.labels)

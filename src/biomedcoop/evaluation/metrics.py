@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.names import list_names
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
 
@@ -36,7 +37,7 @@ its title here, its field below, and its weighted form in :func:`_weighted`. A m
 :func:`score`, which says how many groups it is estimated from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassMetrics:
     """Metrics of one class against the rest; an undefined value (no test image of the class, never predicted) is None."""
 
@@ -54,8 +55,12 @@ class ClassMetrics:
     n_groups: int | None = None
     """Number of groups of this class's test images, or None if images were resampled."""
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{title} {getattr(self, name)}" for name, title in CLASS_TITLES.items())
+        return f"ClassMetrics({self.name!r}, {self.support} images, {shown})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Metrics:
     """The metrics of one method on N test images of C classes; shares are 0..1.
 
@@ -80,6 +85,12 @@ class Metrics:
     """[C][C] numbers of images: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
     """[C][C] the confusion matrix as shares of each row."""
+
+    def __repr__(self) -> str:
+        groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
+        rows = [f"  {title:<17}  {getattr(self, name)}" for name, title in TITLES.items()]
+        first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}; 95 % intervals)"
+        return "\n".join([first, *rows])
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class DatasetSummary:
     image_notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """The results of one trained method, with those of the methods for comparison.
 
@@ -80,6 +80,12 @@ class RunReport:
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.rows))
+        rows = [f"  {name:<{width}}  accuracy {metrics.accuracy}" for name, metrics in self.rows.items()]
+        first = f"RunReport({self.title}, backbone={self.backbone!r}, shots={self.shots!r}; {self.metrics.n_images} test images)"
+        return "\n".join([first, *rows])
 
     @property
     def rows(self) -> Mapping[str, Metrics]:
