@@ -36,6 +36,13 @@ def verdict(*args, trained=True, recipe="general", seeds=1, leaks=(), **given) -
     return {finding.kind: finding.text for finding in findings}
 
 
+def changed(n: int, of: int, wrong: int) -> str:
+    return (
+        f"Training changed {n} of the {of} answers that the backbone gives without training (zero-shot), though {wrong} of them "
+        "are wrong."
+    )
+
+
 TRUTH = [0] * 50 + [1] * 50
 GOOD = [0] * 40 + [1] * 10 + [1] * 45 + [0] * 5
 HALF = [0, 1] * 50
@@ -44,9 +51,14 @@ HALF = [0, 1] * 50
 def test_a_good_method_has_facts_and_no_alarm() -> None:
     found = verdict(TRUTH, GOOD, HALF, sure=0.85)
     assert list(found) == KINDS
-    assert found["headline"] == "coop is better than always answering the largest class and zero-shot, beyond chance."
+    assert (
+        found["headline"]
+        == "coop is better than always answering the largest class and than zero-shot (no training), beyond chance."
+    )
     assert found["score"].startswith("It is right for 85.0 % of 100 test images (95 % interval 7")
-    assert found["largest class"].startswith("Always answering “cyst” reaches 50.0 %, a difference of +35.0 points (+2")
+    assert found["largest class"].startswith(
+        "Always answering “cyst”, the largest class, reaches 50.0 %, a difference of +35.0 points (+2"
+    )
     assert found["zero-shot"].startswith(
         "Zero-shot, the backbone without training, reaches 50.0 %, a difference of +35"
     )
@@ -60,7 +72,8 @@ def test_a_difference_that_may_be_chance_is_called_so() -> None:
     near = [*GOOD[:50], *[1] * 48, *[0] * 2]
     found = verdict(TRUTH, near, GOOD)
     assert found["headline"] == (
-        "coop is better than always answering the largest class, beyond chance, but not better than zero-shot beyond chance."
+        "coop is better than always answering the largest class, beyond chance, but not better than "
+        "zero-shot (no training) beyond chance."
     )
     assert found["zero-shot"].endswith(", which may be chance.")
 
@@ -72,16 +85,14 @@ def test_a_slight_difference_is_called_slight() -> None:
         truth, [0] * 9 + [1] * 439 + [0] * 2, [1] * 450, names=("covid lungs", "normal lungs"), recipe="paper"
     )
     assert found["headline"] == (
-        "coop is slightly better than always answering the largest class and zero-shot, beyond chance. It hardly finds "
+        "coop is slightly better than always answering the largest class and than zero-shot (no training), "
+        "beyond chance. It hardly finds "
         "“covid lungs”."
     )
     assert found["class hardly found"] == (
         "171 of 180 images of “covid lungs” are missed, all of them taken for “normal lungs”. Random answers would find 50.0 %."
     )
-    assert (
-        found["training changed little"]
-        == "Training changed 11 of 450 answers of zero-shot, though 180 of them are wrong."
-    )
+    assert found["training changed little"] == changed(11, 450, 180)
     assert found["next"] == (
         "Train with the default recipe ('--recipe general') and compare with lp++ ('--compare zero-shot,lp++')."
     )
@@ -92,9 +103,12 @@ def test_below_the_largest_class() -> None:
     found = verdict(truth, [0] * 60 + [1] * 40, [1, 0] * 50)
     assert "below the largest class" not in found
     found = verdict(truth, [0] * 90 + [1] * 10, [1, 0] * 50)
-    assert "coop is not better than always answering the largest class or zero-shot beyond chance." in found["headline"]
+    assert (
+        "coop is not better than always answering the largest class or than zero-shot (no training) beyond chance."
+        in found["headline"]
+    )
     assert found["below the largest class"].startswith(
-        "Always answering “stone” reaches 60.0 %, a difference of −10.0 points ("
+        "Always answering “stone”, the largest class, reaches 60.0 %, a difference of −10.0 points ("
     )
     assert "largest class" not in found
 
@@ -105,13 +119,15 @@ def test_uneven_classes_are_judged_by_balanced_accuracy_and_told_where_plain_acc
     found = verdict(truth, np.where(np.arange(150) < 12, 0, 2), np.full(150, 2), names=names)
     assert found["headline"] == (
         "coop is right less often than always answering the largest class. In balanced accuracy, it is better than always "
-        "answering the largest class and zero-shot, beyond chance. It hardly finds “b”."
+        "answering the largest class and than zero-shot (no training), beyond chance. It hardly finds “b”."
     )
     assert found["score"].startswith(
         "Its balanced accuracy, in which every class counts the same, is 53.3 % (95 % interval "
     )
     assert found["score"].endswith("on 150 test images. It comes first, because “b” has 5.0 times the images of “a”.")
-    assert found["largest class"].startswith("Always answering “b” reaches 33.3 %, a difference of +20.0 points")
+    assert found["largest class"].startswith(
+        "In balanced accuracy, always answering “b”, the largest class, reaches 33.3 %, a difference of +20.0 points"
+    )
     assert found["below the largest class"] == (
         "In plain accuracy it is below the largest class: it is right for 28.0 % of the images, always answering “b” for 66.7 %."
     )
@@ -139,11 +155,8 @@ def test_classes_that_are_never_predicted() -> None:
 
 def test_training_that_changed_nothing() -> None:
     found = verdict(TRUTH, GOOD, GOOD)
-    assert found["headline"].endswith("but no better than zero-shot.")
-    assert (
-        found["training changed little"]
-        == "Training changed 0 of 100 answers of zero-shot, though 15 of them are wrong."
-    )
+    assert found["headline"].endswith("but no better than zero-shot (no training).")
+    assert found["training changed little"] == changed(0, 100, 15)
     assert found["next"] == "Compare with lp++, which learns most from few images: '--compare zero-shot,lp++'."
     assert "training changed little" not in verdict(TRUTH, GOOD, GOOD, trained=False)
     assert "training changed little" not in verdict(TRUTH, TRUTH, TRUTH)  # nothing was wrong
@@ -152,7 +165,8 @@ def test_training_that_changed_nothing() -> None:
 def test_a_method_below_zero_shot() -> None:
     found = verdict(TRUTH, HALF, GOOD)
     assert found["headline"] == (
-        "coop is not better than always answering the largest class beyond chance, and worse than zero-shot, beyond chance."
+        "coop is not better than always answering the largest class beyond chance, and worse than zero-shot "
+        "(no training), beyond chance."
     )
     assert found["below zero-shot"].startswith(
         "Zero-shot, the backbone without training, reaches 85.0 %, a difference of −35.0"
@@ -181,7 +195,7 @@ def test_leaks_stand_first() -> None:
 
 def test_test_images_of_one_class() -> None:
     found = verdict([1] * 20, [1] * 15 + [0] * 5, [0] * 20)
-    assert found["headline"] == "coop is better than zero-shot, beyond chance."
+    assert found["headline"] == "coop is better than zero-shot (no training), beyond chance."
     assert found["one class"].startswith("All test images show “stone”. The comparison with the largest class, AUROC ")
     assert not {"largest class", "below the largest class", "class hardly found"} & found.keys()
     assert verdict([1] * 20, [1] * 20)["headline"] == "coop has nothing to be compared with on these images."
@@ -201,7 +215,7 @@ def test_the_one_comparison_may_be_another_method() -> None:
 def test_one_group_has_no_interval_and_no_relation() -> None:
     found = verdict(TRUTH, GOOD, HALF, groups=["P"] * 100)
     assert found["headline"] == (
-        "coop is not comparable with always answering the largest class or zero-shot: there is no interval."
+        "coop is not comparable with always answering the largest class or with zero-shot (no training): there is no interval."
     )
     assert found["score"] == "It is right for 85.0 % of 100 test images (without an interval)."
     assert found["one group"].startswith(
@@ -216,7 +230,10 @@ def test_a_class_without_test_images() -> None:
 
 def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
     found = verdict([0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0])
-    assert found["headline"] == "coop is not better than always answering the largest class or zero-shot beyond chance."
+    assert (
+        found["headline"]
+        == "coop is not better than always answering the largest class or than zero-shot (no training) beyond chance."
+    )
     assert found["few test images"].startswith("The test has only 8 test images: the 95 % intervals are rough")
     assert found["next"] == "Test on more images: fewer than 10 say little."
     found = verdict(TRUTH, TRUTH, HALF, groups=[f"P{i % 9}" for i in range(100)])
@@ -225,7 +242,7 @@ def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
 
 def test_several_methods_leave_the_differences_to_the_table() -> None:
     found = verdict(TRUTH, GOOD, HALF, TRUTH)
-    assert found["largest class"] == "Always answering “cyst” reaches 50.0 %."
+    assert found["largest class"] == "Always answering “cyst”, the largest class, reaches 50.0 %."
     assert found["below lp++"] == "lp++ reaches 100.0 %."
     assert "zero-shot" not in found
     assert found["next"] == "Train with '--method lp++', which is better on these images, beyond chance."

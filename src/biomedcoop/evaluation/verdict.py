@@ -58,7 +58,7 @@ def judge(
         >>> tested = Comparison.of(Predictions(("",) * 40, truth, ("cyst", "stone"), dict(zip(("coop", "zero-shot"), answers))))
         >>> findings = judge(tested, recipe="general")
         >>> findings[0].text
-        'coop is better than always answering the largest class and zero-shot, beyond chance.'
+        'coop is better than always answering the largest class and than zero-shot (no training), beyond chance.'
         >>> next(finding.text for finding in findings if finding.kind == "weakest class")
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """
@@ -108,10 +108,13 @@ def _largest_class(tested: Comparison) -> Iterator[Finding]:
     if tested_classes(tested.metrics) == 1:
         return
     largest = max(tested.metrics.classes, key=lambda c: c.support).name
+    balanced = tested.measure == "balanced_accuracy"
+    start = "In balanced accuracy, always" if balanced else "Always"
+    text = f"{start} answering “{largest}”, the largest class, reaches {_against(tested, MAJORITY)}."
     if (tested.difference(MAJORITY).value or 0) < 0:
-        yield Finding("below the largest class", f"Always answering “{largest}” reaches {_against(tested, MAJORITY)}.")
+        yield Finding("below the largest class", text)
         return
-    yield Fact("largest class", f"Always answering “{largest}” reaches {_against(tested, MAJORITY)}.")
+    yield Fact("largest class", text)
     if (tested.differences[MAJORITY].accuracy.value or 0) < 0:
         own, constant = (number(tested.rows[row].accuracy.value or 0) for row in (tested.method, MAJORITY))
         yield Finding(
@@ -128,8 +131,8 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
         if row == ZERO_SHOT and trained and errors and changed <= LITTLE * errors:
             yield Finding(
                 "training changed little",
-                f"Training changed {changed} of {n} answers of zero-shot, though {errors} of them {'is' if errors == 1 else 'are'} "
-                "wrong.",
+                f"Training changed {changed} of the {n} answers that the backbone gives without training (zero-shot), though "
+                f"{errors} of them {'is' if errors == 1 else 'are'} wrong.",
             )
         elif tested.relation(row) == "worse":
             yield Finding(f"below {row}", f"{EXPLAINED.get(row, row)} reaches {_against(tested, row)}.")
