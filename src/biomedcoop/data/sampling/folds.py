@@ -46,15 +46,15 @@ def draw_folds(labels: npt.NDArray[np.int64], units: Sequence[Hashable], most: i
     order = list(members.values())
     random.Random(f"folds {seed}").shuffle(order)
     order.sort(key=len, reverse=True)
-    contents = [Counter(labels[unit].tolist()) for unit in order]
+    contents = [Counter(labels[positions].tolist()) for positions in order]
     units_in = Counter(label for content in contents for label in content)
     total = Counter(labels.tolist())
     taken: list[Counter[int]] = [Counter() for _ in range(min([most, *units_in.values()]))]
     folds = np.zeros(len(labels), dtype=np.int64)
-    for unit, content in zip(order, contents, strict=True):
+    for positions, content in zip(order, contents, strict=True):
         shares = [sum(n * own[label] / total[label] ** 2 for label, n in content.items()) for own in taken]
         fold = min(range(len(taken)), key=lambda k: (shares[k], taken[k].total(), k))
-        folds[unit] = fold
+        folds[positions] = fold
         taken[fold].update(content)
     divided = all(sum(own[label] > 0 for own in taken) > 1 for label in total)
     return folds if divided else np.zeros_like(folds)
