@@ -21,12 +21,13 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import load_dataset, user_path
+from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.cross_validation import Divisions, cross_validate, divide
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
@@ -44,14 +45,39 @@ class Tested:
     """Results of the methods of a run on the same test images.
 
     Attributes:
-        trained: the classifier of the reported method.
-        rows: metrics by method, the reported one first, the majority class last.
-        right: True for each test image that the method classifies correctly, bool [N] by method.
+        trained: the classifier of the reported method, trained with the first seed.
+        part: the N test images; in a cross-validation, all images.
+        folds: number of folds of the cross-validation, or None.
+        probabilities: float32 [N, C] for each seed, by method, the reported one first.
     """
 
     trained: Classifier
-    rows: dict[str, Metrics]
-    right: dict[str, npt.NDArray[np.bool_]]
+    part: Dataset
+    folds: int | None
+    probabilities: dict[str, list[npt.NDArray[np.float32]]]
+
+    def right(self, method: str) -> npt.NDArray[np.bool_]:
+        """True for each test image that the method classifies correctly with the first seed, bool [N]."""
+        right: npt.NDArray[np.bool_] = self.probabilities[method][0].argmax(1) == self.part.labels
+        return right
+
+    def rows(self, n_bootstrap: int) -> dict[str, Metrics]:
+        """Metrics by method with the first seed, and those of the majority class."""
+        names, labels = self.part.class_names, self.part.labels
+        constant = majority_probabilities(labels, len(names))
+        return {
+            name: score(answers, labels, names, n_bootstrap=n_bootstrap, groups=self.part.groups)
+            for name, answers in (*((m, p[0]) for m, p in self.probabilities.items()), ("majority class", constant))
+        }
+
+    def by_seed(self) -> dict[str, tuple[Metrics, ...]]:
+        """Metrics by method with each seed, without intervals; empty for one seed."""
+        names, labels = self.part.class_names, self.part.labels
+        return {
+            method: tuple(score(p, labels, names, n_bootstrap=1) for p in found)
+            for method, found in self.probabilities.items()
+            if len(found) > 1
+        }
 
 
 def train_run(
@@ -62,22 +88,33 @@ def train_run(
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
-    data = load_dataset(request.data, split_file=request.split_file)
+    data = read_dataset(request.data, split_file=request.split_file, draw_test=False)
     _check_place(place, data, request)
-    plans = {name: _plan_of(request, data, name) for name in dict.fromkeys((request.method, *request.compare))}
+    divisions = divide(data, request.seeds)
+    if divisions is not None:
+        data = dataclasses.replace(data, notes=(*data.notes, divisions.note(data)))
+    elif not data.counts("test").any():
+        data = with_test_split(data, seed=0)
+    notify(data.notes)
+    saved = request if divisions is None else dataclasses.replace(request, seeds=request.seeds[:1])
+    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *request.compare))}
     backbone = load_for(request.backbone, request.device, request.precision)
     shared = _say_before(data, plans, backbone)
     tally = Tally()
-    tested = _tested(request, data, plans, backbone, tally, progress)
-    cautions = list(group_cautions(tested.rows[request.method]))
-    notify([*class_cautions(tested.rows[request.method]), *cautions])
-    results = {k: v for k, v in tested.rows[request.method].to_dict().items() if not isinstance(v, list)}
+    tested = _tested(data, plans, backbone, tally, progress, divisions)
+    rows = tested.rows(request.n_bootstrap)
+    cautions = list(group_cautions(rows[request.method]))
+    notify([*class_cautions(rows[request.method]), *cautions])
+    results = {k: v for k, v in rows[request.method].to_dict().items() if not isinstance(v, list)}
     facts = {
         **tested.trained.facts,
-        "test": {**results, "notes": [*(leak.text for leak in shared), *cautions]},
+        "test": {
+            **results,
+            "notes": [*([divisions.note(data)] if divisions else []), *(leak.text for leak in shared), *cautions],
+        },
     }
     trained = dataclasses.replace(tested.trained, facts=facts)
-    report = _report(request, data, plans, trained, tested, shared, tally)
+    report = _report(request, data, plans, trained, tested, rows, shared, tally)
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -103,18 +140,18 @@ def _drawn(plans: Mapping[str, Plan]) -> npt.NDArray[np.int64]:
 
 
 def _tested(
-    request: TrainRequest,
     data: Dataset,
     plans: Mapping[str, Plan],
     backbone: Backbone,
     tally: Tally,
     progress: Progress | None,
+    divisions: Divisions | None,
 ) -> Tested:
-    """Fit every method and test it on the same images."""
+    """Fit every method and test it on the same images: the test split, or all images by cross-validation."""
     from biomedcoop.features.facts import image_facts
     from biomedcoop.features.images import encode_images
 
-    part = data.part("test")
+    part = data.part("test" if divisions is None else "train")
     # before training: an image that cannot be read must stop the run early
     features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
     seen = data.select(_drawn(plans).tolist())
@@ -122,18 +159,17 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    def scored(probabilities: npt.NDArray[np.float32]) -> Metrics:
-        return score(probabilities, part.labels, data.class_names, n_bootstrap=request.n_bootstrap, groups=part.groups)
-
-    rows, right, trained = {}, {}, None
+    probabilities: dict[str, list[npt.NDArray[np.float32]]] = {}
+    trained = None
     for name, plan in plans.items():
-        (classifier,) = fit_plan(plan, backbone, progress)
-        probabilities = classifier.probabilities(features)
-        rows[name], right[name] = scored(probabilities), probabilities.argmax(1) == part.labels
-        trained = trained or classifier
+        if divisions is None or trained is None or not plan.method.abilities.uses_images:
+            classifiers = fit_plan(plan, backbone, progress)
+            trained = trained or classifiers[0]
+            probabilities[name] = [classifier.probabilities(features) for classifier in classifiers]
+        if divisions is not None and plan.method.abilities.uses_images:
+            probabilities[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
-    rows["majority class"] = scored(majority_probabilities(part.labels, len(data.class_names)))
-    return Tested(trained, rows, right)
+    return Tested(trained, part, None if divisions is None else divisions.number, probabilities)
 
 
 def _report(
@@ -142,10 +178,11 @@ def _report(
     plans: Mapping[str, Plan],
     trained: Classifier,
     tested: Tested,
+    rows: dict[str, Metrics],
     shared: list[Leak],
     tally: Tally,
 ) -> RunReport:
-    method, backbone, groups = request.method, trained.backbone, data.part("test").groups
+    method, backbone, groups = request.method, trained.backbone, tested.part.groups
     others = [note for plan in plans.values() for note in plan.notes]
     file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
     name = file.name if file.is_file() else data.name
@@ -169,10 +206,14 @@ def _report(
         shots=trained.facts["shots"],
         seed=trained.facts["seed"],
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
-        rows=tested.rows,
+        rows=rows,
+        by_seed=tested.by_seed(),
+        folds=tested.folds,
         differences={
-            name: paired_difference(tested.right[method], other, n_bootstrap=request.n_bootstrap, groups=groups)
-            for name, other in tested.right.items()
+            name: paired_difference(
+                tested.right(method), tested.right(name), n_bootstrap=request.n_bootstrap, groups=groups
+            )
+            for name in tested.probabilities
             if name != method
         },
         leaks=tuple(leak.text for leak in shared),

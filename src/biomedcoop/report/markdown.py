@@ -17,7 +17,7 @@ from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import class_cells, comparison_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, spread_cells
 
 FEW_TEST_IMAGES = 10
 
@@ -47,6 +47,7 @@ def render(report: RunReport) -> str:
         "## Results",
         NUMBERS,
         _escaped(comparison_cells(report.rows)),
+        *_spread(report),
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
@@ -111,6 +112,20 @@ def _summary(report: RunReport) -> Iterator[str]:
     if compared:
         yield f"For comparison, on the same images: {'; '.join(compared)}."
     yield _confused(metrics)
+
+
+def _spread(report: RunReport) -> list[str]:
+    """Mean and spread over the seeds, if there are several."""
+    if not report.by_seed:
+        return []
+    if report.folds:
+        over = f"divisions into {report.folds} folds; the table above shows the first"
+    else:
+        over = "seeds, each with its own draw of images; the table above shows the first, whose model was saved"
+    return [
+        f"Mean ± standard deviation over {len(next(iter(report.by_seed.values())))} {over}:",
+        _escaped(spread_cells(report.by_seed)),
+    ]
 
 
 def _words(estimate: Estimate) -> str:

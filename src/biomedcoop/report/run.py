@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class RunReport:
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
         rows: metrics of each method on the same test images; the reported method first, then the others.
+        by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
+            for one seed.
+        folds: number of folds of the cross-validation that took the place of a test split, or None.
         differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
@@ -67,6 +70,8 @@ class RunReport:
     seed: int
     versions: Mapping[str, str]
     rows: Mapping[str, Metrics]
+    by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
+    folds: int | None = None
     differences: Mapping[str, Estimate] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -94,6 +99,11 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
+            "folds": self.folds,
+            "by_seed": {
+                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                for name, found in self.by_seed.items()
+            },
             "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
             "leaks": list(self.leaks),
         }
