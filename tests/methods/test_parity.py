@@ -34,7 +34,7 @@ from biomedcoop.methods import (
     tip_adapter_f,
 )
 from biomedcoop.methods.base import State
-from biomedcoop.methods.class_embeddings import text_state
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
 from biomedcoop.methods.context import MANY_PASSES, ClassPrompts, ContextMethod, run_dropout
 from biomedcoop.methods.selection import select_sentences, sentence_scores, z_scores
 from biomedcoop.methods.training import learning_rate, sgd

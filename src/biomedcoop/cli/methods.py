@@ -24,7 +24,7 @@ def list_methods(json: Json = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
+    table = Table("name", "learns from", "new classes", "chooses", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
@@ -32,7 +32,7 @@ def list_methods(json: Json = False) -> None:
             name,
             " and ".join(sources) or "nothing",
             "yes" if able.retargets else "no",
-            "needed" if able.needs_validation else "-",
+            able.chooses or "-",
             method.parameters,
             method.paper,
         )
@@ -49,7 +49,7 @@ def show_method(
 ) -> None:
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.methods import get_method
-    from biomedcoop.methods.recipes import RECIPES, recipe_settings
+    from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
 
     method = get_method(name)
@@ -68,9 +68,12 @@ def show_method(
     able = method.abilities
     print(f"{method.title} ({method.paper})")
     print(f"trained: {method.parameters}")
-    print(
-        f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
-    )
+    print(f"new classes: {'yes' if able.retargets else 'no'}")
+    if able.chooses:
+        print(
+            f"chosen: {able.chooses}, by cross-validation within the training images; too few images: {able.otherwise}"
+        )
+        print(f"        (with recipes {' and '.join(PUBLISHED)}: on validation images, as published)")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     table = Table(
         "setting",

@@ -81,7 +81,9 @@ class LPPlusPlus(Method):
         self, task: Task, settings: LPPlusPlusSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
         t = template_embeddings(task.backbone, task.class_names, settings.template)
-        chosen = torch.stack([chosen_epochs(validations(task, run), t, settings, seed) for run, seed in enumerate(seeds)])
+        chosen = torch.stack(
+            [chosen_epochs(validations(task, run), t, settings, seed) for run, seed in enumerate(seeds)]
+        )
         f, on_step = F.normalize(task.features, dim=-1), reporter(progress, settings.epochs)
         head = initial_head(f, task.labels, t, seeds)
         trainer, best = Trainer(head, f, task.labels, t, settings.momentum), head.copy()

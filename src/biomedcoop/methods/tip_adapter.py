@@ -5,8 +5,8 @@ similar keys.
 
     logits = s · f · tᵀ + α · exp(−β (1 − f · keysᵀ)) · values
 
-A grid search on validation images, or in a cross-validation, sets α and β. The artefact holds the keys, which are features of the training images. Features do
-not show an image, but someone who has the image can recognise it by its features.
+A grid search on validation images, or in a cross-validation, sets α and β. The artefact holds the keys, which are features of the
+training images. Features do not show an image, but someone who has the image can recognise it by its features.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def chosen_weights(
     if not parts:
         return DEFAULT_WEIGHTS
     steps = [0.1 + i * (settings.highest - 0.1) / settings.grid for i in range(settings.grid)]
-    right = sum(right_answers(part, keys[0], values[0], text, steps) for part, keys, values in parts)
+    right = torch.stack([right_answers(part, keys[0], values[0], text, steps) for part, keys, values in parts]).sum(0)
     beta, alpha = divmod(int(right.flatten().argmax()), settings.grid)
     return steps[beta], steps[alpha]
 
@@ -121,7 +121,5 @@ def right_answers(part: Validation, keys: Tensor, values: Tensor, text: Tensor, 
     f = F.normalize(part.features[0], dim=-1)
     known, affinity = f @ text.T, f @ keys.T
     alphas = torch.tensor(steps, dtype=known.dtype, device=known.device)[:, None, None]
-    right = [
-        ((known + alphas * from_cache(affinity, values, b)).argmax(-1) == part.labels[0]).sum(1) for b in steps
-    ]
+    right = [((known + alphas * from_cache(affinity, values, b)).argmax(-1) == part.labels[0]).sum(1) for b in steps]
     return torch.stack(right)

@@ -1,8 +1,9 @@
 """Tip-Adapter-F (Zhang et al., ECCV 2022, arXiv 2207.09057): the keys of Tip-Adapter's cache are trained.
 
 Keys start as the features of the support images and are trained with the cross-entropy; values do not change. A trial with each of
-the cache weights α = 0, 1, … starts from the initial keys; the best on validation images, or in a cross-validation, is kept. Then α
-and β are searched as in Tip-Adapter. In the published biomedical code, the trials share their keys, and its last training changes nothing.
+the cache weights α = 0, 1, … starts from the initial keys; the best on validation images, or in a cross-validation, is kept. Then
+α and β are searched as in Tip-Adapter. In the published biomedical code, the trials share their keys, and its last training changes
+nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def chosen_trial(
 ) -> tuple[int, Weights]:
     """The trial with the most right answers in all parts together, the first in a tie, and the best β and α with its keys."""
     if not parts:
-        return min(DEFAULT_TRIAL, settings.trials - 1), DEFAULT_WEIGHTS
+        return DEFAULT_TRIAL, DEFAULT_WEIGHTS
     alphas = torch.arange(settings.trials, dtype=text.dtype, device=text.device)
     right, caches = torch.zeros(settings.trials, dtype=torch.int64, device=text.device), []
     for part in parts:

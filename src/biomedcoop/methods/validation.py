@@ -24,8 +24,8 @@ class Validation(NamedTuple):
 def validations(task: Task, run: int) -> list[Validation]:
     """The fits of one run, each of a single run, on which a method chooses; it adds up their right answers.
 
-    With validation images it is the run itself. With folds there is one for each fold, whose images judge what the others teach; all
-    views of an image are in its fold. The list is empty if there is nothing to choose on.
+    With validation images it is the run itself. With folds there is one for each fold, whose images judge what the others teach;
+    all views of an image are in its fold. The list is empty if there is nothing to choose on.
     """
     features, labels = task.features[run], task.labels[run]
     one = replace(task, features=features[None], labels=labels[None], val_features=None, val_labels=None, folds=None)
