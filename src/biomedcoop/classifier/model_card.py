@@ -29,7 +29,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Method: {description['method']}",
         f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
         f"- Training images: {images}; seed {facts.get('seed')}",
-        *([f"- Choice: {chosen}"] if (chosen := facts.get("chosen")) else []),
+        *([f"- {chosen}"] if (chosen := facts.get("chosen")) and chosen not in facts["notes"] else []),
         f"- Sentences: {facts.get('sentences') or 'none'}",
         f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
         "",

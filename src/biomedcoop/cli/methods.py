@@ -51,6 +51,7 @@ def show_method(
     from biomedcoop.methods import get_method
     from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
+    from biomedcoop.tasks.choice import FOLDS
 
     method = get_method(name)
     settings = declared(method.settings_type)
@@ -71,9 +72,9 @@ def show_method(
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
         print(
-            f"chosen: {able.chooses}, by cross-validation within the training images; too few images: {able.otherwise}"
+            f"chooses: {able.chooses}, by {FOLDS}-fold cross-validation within the training images; where that is not possible: "
+            f"{able.otherwise}; with recipes {' and '.join(PUBLISHED)}: on validation images"
         )
-        print(f"        (with recipes {' and '.join(PUBLISHED)}: on validation images, as published)")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     table = Table(
         "setting",

@@ -1,7 +1,7 @@
 """Linear probe (CLIP, Radford et al. 2021, arXiv 2103.00020, section 3.2): logistic regression on unit-norm image features.
 
-A search on validation images sets the strength of the L2 penalty: first seven powers of ten, then a bisection around the best.
-Without validation images the right answers of a cross-validation decide. The method uses no text.
+As published, a search on validation images sets the strength of the L2 penalty: first seven powers of ten, then a bisection around
+the best. A cross-validation within the training images compares nine strengths. The method uses no text.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.settings import setting
-from biomedcoop.methods.validation import Validation, validations
+from biomedcoop.methods.validation import validations
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
-"""Inverse penalties C of the first search."""
+"""Inverse penalties C of the first published search."""
 
-DEFAULT_C = 1.0
-"""Inverse penalty where nothing can be chosen."""
+CANDIDATES = (10.0, 30.0, 3.0, 100.0, 1.0, 0.3, 0.1, 1e3, 0.01)
+"""Inverse penalties C of a cross-validation; the first, the best for all datasets together, is the default, and wins a tie."""
 
 
 @dataclass(frozen=True)
 class LinearProbeSettings:
     """Settings of the search for the penalty and of the solver."""
 
-    bisections: int = setting(8, "steps of the search around the best of the first seven penalties", least=0)
+    bisections: int = setting(8, "steps of the published search around the best of its first seven penalties", least=0)
     max_iter: int = setting(1000, "maximum number of iterations of the L-BFGS solver", least=1)
 
 
@@ -46,7 +46,7 @@ class LinearProbe(Method):
     title = "Linear probe"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = LinearProbeSettings
-    abilities = Abilities(uses_images=True, needs_all_views=True, chooses="C", otherwise=f"C = {DEFAULT_C:g}")
+    abilities = Abilities(uses_images=True, needs_all_views=True, chooses="C", otherwise=f"C = {CANDIDATES[0]:g}")
     parameters = "weights: C × (E + 1)"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
@@ -61,7 +61,7 @@ class LinearProbe(Method):
         for run, own in enumerate(zip(task.features, task.labels, strict=True)):
             # on a busy machine, BLAS threads that wait for each other would slow down such small products
             with blas.limit(limits=1, user_api="blas"):
-                c = chosen_penalty(validations(task, run), settings)
+                c = chosen_penalty(task, run, settings)
                 model = logistic_regression(*as_arrays(*own), c, settings.max_iter)
             weight, bias = softmax_form(model.coef_, model.intercept_)
             states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias), "c": torch.tensor(c)})
@@ -73,13 +73,11 @@ class LinearProbe(Method):
         return F.normalize(features, dim=-1) @ state["weight"].T + state["bias"]
 
 
-def chosen_penalty(parts: Sequence[Validation], settings: LinearProbeSettings) -> float:
-    """The inverse penalty C with the most right answers in all parts together; :data:`DEFAULT_C` if there are none."""
-    if not parts:
-        return DEFAULT_C
+def chosen_penalty(task: Task, run: int, settings: LinearProbeSettings) -> float:
+    """The inverse penalty C of a run: from the published search on validation images, else the best of :data:`CANDIDATES`."""
     fits = [
         (as_arrays(part.task.features[0], part.task.labels[0]), as_arrays(part.features[0], part.labels[0]))
-        for part in parts
+        for part in validations(task, run)
     ]
     total = sum(len(labels) for _, (_, labels) in fits)
 
@@ -88,7 +86,9 @@ def chosen_penalty(parts: Sequence[Validation], settings: LinearProbeSettings) -
         models = (logistic_regression(*train, c, settings.max_iter) for train, _ in fits)
         return sum(int((m.predict(f) == y).sum()) for m, (_, (f, y)) in zip(models, fits, strict=True)) / total
 
-    return search(accuracy, settings.bisections)
+    if task.val_features is not None:
+        return search(accuracy, settings.bisections)
+    return max(CANDIDATES, key=accuracy) if fits else CANDIDATES[0]
 
 
 def as_arrays(features: Tensor, labels: Tensor) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

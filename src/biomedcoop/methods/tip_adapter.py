@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Weights = tuple[float, float]
 """β, the sharpness of the cache, and α, its weight beside the text."""
 
-DEFAULT_WEIGHTS: Weights = (5.0, 1.0)
-"""β and α where nothing can be chosen."""
+DEFAULT_WEIGHTS: Weights = (12.0, 50.0)
+"""β and α where nothing can be chosen: the best for all datasets together at 1 image per class."""
 
 
 @dataclass(frozen=True)

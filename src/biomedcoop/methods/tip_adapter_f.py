@@ -17,7 +17,6 @@ from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Progress, Task, register
 from biomedcoop.methods.settings import setting
 from biomedcoop.methods.tip_adapter import (
-    DEFAULT_WEIGHTS,
     TipAdapter,
     TipAdapterSettings,
     Weights,
@@ -31,8 +30,9 @@ from biomedcoop.methods.validation import Validation, validations
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_TRIAL = 1
-"""α in training where nothing can be chosen."""
+DEFAULT_TRIAL = 9
+DEFAULT_WEIGHTS: Weights = (1.0, 40.0)
+"""α in training, and then β and α, where nothing can be chosen: the best for all datasets together at 1 image per class."""
 
 
 @dataclass(frozen=True)
