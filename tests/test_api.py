@@ -23,7 +23,8 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import Note
 from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.methods import all_methods, get_method
-from biomedcoop.tasks.request import TrainRequest
+from biomedcoop.tasks.plan import plan_fit
+from biomedcoop.tasks.request import FitRequest, TrainRequest
 
 FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
 RUN_FILES = {
@@ -283,10 +284,7 @@ def test_default_shots_are_16_or_what_the_smallest_class_has(data: bc.Dataset, t
     assert few.facts["shots"] == 5
 
 
-@pytest.mark.parametrize(
-    "method",
-    [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation],
-)
+@pytest.mark.parametrize("method", [m.name for m in all_methods().values() if m.abilities.uses_images])
 def test_all_shots_take_every_training_image(data: bc.Dataset, tiny: Backbone, method: str) -> None:
     part = uneven(data, 5)
     known = get_method(method).settings({})
@@ -295,6 +293,59 @@ def test_all_shots_take_every_training_image(data: bc.Dataset, tiny: Backbone, m
     assert classifier.facts["shots"] == "all"
     assert len(classifier.facts["training_images"]) == part.counts("train").sum()
     assert np.isfinite(predict_dataset(classifier, part.part("test"))).all()
+
+
+# -- choosing within the training images
+
+PROBE: dict[str, Any] = {"method": "linear-probe", "shots": 6}
+
+
+def test_a_choice_by_folds_is_said(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
+    how = "linear-probe chooses C by 5-fold cross-validation within the 18 training images."
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        classifier = bc.fit(data, backbone=tiny, **PROBE)
+    assert classifier.facts["chosen"] == how
+    assert len(classifier.facts["training_images"]) == 18
+    classifier.save(tmp_path / "model")
+    assert f"- {how}\n" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert bc.fit(data, backbone=tiny, **{**PROBE, "method": "clip-adapter"}).facts["chosen"] == ""
+
+
+def test_too_few_images_for_folds_are_said_first(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
+    words = (
+        "linear-probe takes C = 10 and chooses nothing by cross-validation: class 'blue cyst' has one training image."
+    )
+    with pytest.warns(Note, match=words):
+        classifier = bc.fit(data, backbone=tiny, **{**PROBE, "shots": 1})
+    assert float(classifier.state["c"]) == 10
+    classifier.save(tmp_path / "model")
+    assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8").count(words) == 1
+
+
+def test_groups_stay_in_one_fold(data: bc.Dataset, tiny: Backbone) -> None:
+    def grouped(size: int) -> bc.Dataset:
+        return replace(data, groups=np.array([f"{label}-{i // size}" for i, label in enumerate(data.labels)]))
+
+    plan = plan_fit(FitRequest(grouped(4), seeds=(1, 2), **PROBE), grouped(4))
+    for draw, choice in zip(plan.draws, plan.choices, strict=True):
+        assert plan.data.groups is not None
+        groups = plan.data.groups[draw]
+        assert choice.folds.any()
+        for group in set(groups):
+            assert len(set(choice.folds[groups == group])) == 1
+    words = "cross-validation: all training images of class 'blue cyst' come from one group or image"
+    with pytest.warns(Note, match=words):
+        bc.fit(grouped(1000), backbone=tiny, **PROBE)
+
+
+def test_an_image_drawn_twice_stays_in_one_fold(data: bc.Dataset) -> None:
+    few = uneven(data, 3)
+    plan = plan_fit(FitRequest(few, repeat_shots=True, **PROBE), few)
+    (draw,), (choice,) = plan.draws, plan.choices
+    assert len(set(draw.tolist())) < len(draw)
+    for image in set(draw.tolist()):
+        assert len(set(choice.folds[draw == image])) == 1
 
 
 def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
@@ -360,7 +411,7 @@ def test_notes_come_before_the_work_and_once(data: bc.Dataset, tiny: Backbone, t
                 before.append(len(issued))
 
             settings = {"epochs": 1} if method == "biomedcoop" else {}
-            clf = bc.fit(data, method, tiny, 2, prompts=words, settings=settings, progress=progress)
+            clf = bc.fit(data, method, tiny, 2, recipe="paper", prompts=words, settings=settings, progress=progress)
         assert set(before) <= {lines}
         assert {warning.category for warning in issued} == {Note}
         assert {warning.filename for warning in issued} == {__file__}  # the line that asked for the work

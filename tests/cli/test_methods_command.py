@@ -35,7 +35,8 @@ def test_all_methods_are_listed(cli: Cli) -> None:
     rows = {row["name"]: row for row in json.loads(cli("methods", "list", "--json").out)}
     assert list(rows) == list(all_methods())
     assert rows["biomedcoop"]["uses_sentences"] is True
-    assert rows["tip-adapter"]["needs_validation"] is True
+    assert rows["tip-adapter"]["chooses"] == "β and α"
+    assert rows["coop"]["chooses"] == ""
     assert rows["linear-probe"]["retargets"] is False
 
 
@@ -56,14 +57,20 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     }
     assert settings["lr"]["default"] == 0.002
     assert settings["n_context"]["meaning"].startswith("number M")
+    assert "\nchooses" not in shown
+    probe = " ".join(cli("methods", "show", "linear-probe").out.split())
+    assert (
+        "chooses: C, by 5-fold cross-validation within the training images; where that is not possible: C = 10" in probe
+    )
+    assert "with recipes paper and paper-novel: on validation images" in probe
     assert "did you mean kgcoop" in refused("methods", "show", "kgcop")
 
 
-def test_a_method_that_needs_validation_takes_training_images(cli: Cli, discs: Path, tmp_path: Path) -> None:
+def test_a_published_recipe_takes_training_images_for_validation(cli: Cli, discs: Path, tmp_path: Path) -> None:
     """The discs have no validation split; the two images of each class it takes are none of the two drawn."""
-    result = cli(*train(tmp_path / "run", discs, "tip-adapter"))
+    result = cli(*train(tmp_path / "run", discs, "tip-adapter", "--recipe", "paper"))
     assert result.status == 0
-    note = "tip-adapter needs validation images and the data have no validation split; 6 training images that"
+    note = "tip-adapter chooses β and α on 6 training images that were not drawn: the data have no validation split."
     assert note in result.err
     draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
     train_keys, val_keys = ({row[0] for row in draw[part]} for part in ("train", "val"))
@@ -71,30 +78,48 @@ def test_a_method_that_needs_validation_takes_training_images(cli: Cli, discs: P
     assert not train_keys & val_keys
     description = json.loads((tmp_path / "run" / "model" / "classifier.json").read_text())
     assert len(description["facts"]["training_images"]) == 12
-    assert note in (tmp_path / "run" / "report.md").read_text()
-    compared = train(tmp_path / "beside", discs, "zero-shot", "--compare", "tip-adapter")
+    assert (tmp_path / "run" / "report.md").read_text().count(note) == 1
+    compared = train(tmp_path / "beside", discs, "zero-shot", "--compare", "tip-adapter", "--recipe", "paper")
     assert note in cli(*compared).err
 
 
 def test_without_images_left_for_validation(refused: Refused, discs: Path, tmp_path: Path) -> None:
-    line = refused(*train(tmp_path / "run", discs, "lp++", "--shots", 24))
-    assert "lp++ needs validation images, class 'blue cyst' has no training image left" in line
-    assert "choose a method that needs none: biomedcoop, clip-adapter, cocoop, coop, kgcoop, prograd" in line
+    line = refused(*train(tmp_path / "run", discs, "lp++", "--shots", 24, "--recipe", "paper"))
+    assert "with recipe paper, lp++ needs validation images: class 'blue cyst' has no training image left" in line
+    assert "use recipe general, which chooses by cross-validation within the training images" in line
     assert not (tmp_path / "run").exists()
 
 
-def test_images_of_the_validation_split_are_used_where_there_is_one(cli: Cli, discs: Path, tmp_path: Path) -> None:
-    data = shutil.copytree(discs, tmp_path / "scans")
-    for folder in sorted((data / "train").iterdir()):
-        (data / "val" / folder.name).mkdir(parents=True)
-        for image in sorted(folder.iterdir())[:5]:
-            image.rename(data / "val" / folder.name / image.name)
-    result = cli(*train(tmp_path / "run", data, "linear-probe"))
+def with_validation_split(discs: Path, folder: Path) -> Path:
+    data = shutil.copytree(discs, folder)
+    for classes in sorted((data / "train").iterdir()):
+        (data / "val" / classes.name).mkdir(parents=True)
+        for image in sorted(classes.iterdir())[:5]:
+            image.rename(data / "val" / classes.name / image.name)
+    return data
+
+
+def test_a_published_recipe_uses_the_validation_split_where_there_is_one(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    data = with_validation_split(discs, tmp_path / "scans")
+    result = cli(*train(tmp_path / "run", data, "linear-probe", "--recipe", "paper"))
     assert result.status == 0
-    assert "needs validation images" not in result.err
+    assert "not drawn" not in result.err
+    assert "linear-probe chooses C on 6 validation images." in (tmp_path / "run" / "report.md").read_text()
     draw = json.loads((tmp_path / "run" / "few_shot.json").read_text())
     assert all(key.startswith("val") for key, *_ in draw["val"])
     assert len(draw["val"]) == 6
+
+
+def test_the_other_recipes_choose_within_the_training_images(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    data = with_validation_split(discs, tmp_path / "scans")
+    result = cli(*train(tmp_path / "run", data, "lp++"))
+    assert result.status == 0
+    assert "not drawn" not in result.err
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "lp++ chooses the number of epochs by 2-fold cross-validation within the 6 training images." in report
+    assert "val" not in json.loads((tmp_path / "run" / "few_shot.json").read_text())
+    description = json.loads((tmp_path / "run" / "model" / "classifier.json").read_text())
+    assert len(description["facts"]["training_images"]) == 6
 
 
 @pytest.fixture(scope="module")

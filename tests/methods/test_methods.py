@@ -21,7 +21,6 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Method, Task, all_methods, get_method
 from biomedcoop.methods.recipes import published_for, recipe_settings
 from biomedcoop.methods.settings import declared
-from biomedcoop.methods.tip_adapter_f import best_trial
 
 # name: settings that make it quick, and sure to learn in few steps
 METHODS: dict[str, dict[str, Any]] = {
@@ -374,13 +373,6 @@ def test_lp_plus_plus_keeps_the_best_epoch(task: Task, backbone: Backbone) -> No
         right = method.logits(state, task.val_features[0], backbone).argmax(1) == task.val_labels[0]
         assert float(right.float().mean()) >= before
         before = float(right.float().mean())
-
-
-def test_tip_adapter_f_takes_the_best_trial() -> None:
-    labels = torch.tensor([[0, 1], [1, 1]])
-    right, wrong = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 3.0], [0.0, 3.0]])
-    logits = torch.stack([torch.stack([wrong, right, right]), torch.stack([wrong, right, wrong])])  # [R, A, V, C]
-    assert best_trial(logits, labels).tolist() == [1, 0]
 
 
 READ_NAMES = [n for n in METHODS if {"template", "context_words"} & set(describe_defaults(get_method(n)))]

@@ -34,7 +34,7 @@ from biomedcoop.methods import (
     tip_adapter_f,
 )
 from biomedcoop.methods.base import State
-from biomedcoop.methods.class_embeddings import text_state
+from biomedcoop.methods.class_embeddings import template_embeddings, text_state
 from biomedcoop.methods.context import MANY_PASSES, ClassPrompts, ContextMethod, run_dropout
 from biomedcoop.methods.selection import select_sentences, sentence_scores, z_scores
 from biomedcoop.methods.training import learning_rate, sgd
@@ -202,7 +202,7 @@ def replay_tip_adapter_f(name: str, gold: Arrays, world: World) -> dict[str, Any
     order = world.order[:8].flatten()
     settings = get_method(name).settings({"logit_scale": PUBLISHED_SCALE, "epochs": 2, "batch_size": 4})
     values = F.one_hot(task.labels[:, order], 4).float()
-    text = tip_adapter_f.scaled_text(task, settings)
+    text = PUBLISHED_SCALE * template_embeddings(task.backbone, task.class_names, settings.template)
     found: dict[str, list[np.ndarray]] = {"losses": [], "weight_after_step": []}
     for alpha, first in ((1, 16), (2, 32)):
         start = torch.from_numpy(gold["weight_after_step"][first - 1])

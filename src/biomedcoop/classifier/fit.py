@@ -43,11 +43,12 @@ def fit_plan(
         states = method.fit(task, plan.settings, request.seeds, training)
     settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
     classifiers = []
-    for seed, state, draw, val_draw in zip(request.seeds, states, plan.draws, plan.val_draws, strict=True):
-        support = data.select(np.concatenate([draw, val_draw]))
+    for seed, state, draw, choice in zip(request.seeds, states, plan.draws, plan.choices, strict=True):
+        support = data.select(np.concatenate([draw, choice.val_draw]))
         facts = {
             **plan.facts,
             "seed": seed,
+            "chosen": choice.how,
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
             "threads": threads,

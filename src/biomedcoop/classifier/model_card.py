@@ -29,6 +29,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Method: {description['method']}" + (f", from the plug-in {plugin} (not included)" if plugin else ""),
         f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
         f"- Training images: {images}; seed {facts.get('seed')}",
+        *([f"- {chosen}"] if (chosen := facts.get("chosen")) and chosen not in facts["notes"] else []),
         f"- Sentences: {facts.get('sentences') or 'none'}",
         *([f"- Written by: biomedcoop {version}"] if (version := description.get("biomedcoop_version")) else []),
         f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",

@@ -28,7 +28,7 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
     for line in describe(recommended()):
         print_text(line)
     print()
-    table = Table("name", "learns from", "new classes", "validation images", "trained", "paper")
+    table = Table("name", "learns from", "new classes", "chooses", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
@@ -36,7 +36,7 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
             name,
             " and ".join(sources) or "nothing",
             "yes" if able.retargets else "no",
-            "needed" if able.needs_validation else "-",
+            able.chooses or "-",
             method.parameters,
             method.paper,
         )
@@ -55,8 +55,9 @@ def show_method(
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.methods import get_method
     from biomedcoop.methods.plugins import plugin_of
-    from biomedcoop.methods.recipes import RECIPES, recipe_settings
+    from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
+    from biomedcoop.tasks.choice import FOLDS
 
     method = get_method(name)
     settings = declared(method.settings_type)
@@ -76,9 +77,12 @@ def show_method(
     if (source := plugin_of(method)) is not None:
         print(f"from the plug-in {source}")
     print(f"trained: {method.parameters}")
-    print(
-        f"new classes: {'yes' if able.retargets else 'no'}; validation images: {'needed' if able.needs_validation else 'not used'}"
-    )
+    print(f"new classes: {'yes' if able.retargets else 'no'}")
+    if able.chooses:
+        print(
+            f"chooses: {able.chooses}, by {FOLDS}-fold cross-validation within the training images; where that is not possible: "
+            f"{able.otherwise}; with recipes {' and '.join(PUBLISHED)}: on validation images"
+        )
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     if not settings:
         print("settings: none")

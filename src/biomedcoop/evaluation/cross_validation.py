@@ -127,6 +127,6 @@ def _joined(plans: list[Plan]) -> list[Plan]:
                 first.request, seeds=tuple(seed for plan in plans for seed in plan.request.seeds)
             ),
             draws=[draw for plan in plans for draw in plan.draws],
-            val_draws=[draw for plan in plans for draw in plan.val_draws],
+            choices=[choice for plan in plans for choice in plan.choices],
         )
     ]

@@ -42,9 +42,11 @@ class Task:
         features: raw image features of the support images of each run, [R, N·V, E]; the V views of an image are adjacent.
         labels: classes of these rows, int64 [R, N·V].
         sentence_features: raw text features of P sentences per class, [C, P, E]; None unless the method uses sentences.
-        val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method needs them.
+        val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method chooses on them.
         views: number V of views of each support image: 1 for the centre crop, more for random crops.
         per_epoch: True if view e is for epoch e; else a view is drawn at each step.
+        folds: fold of each support image, int64 [R, N], for a method that chooses by cross-validation; a run whose folds are all 0
+            has none. None unless the method chooses by it.
     """
 
     backbone: Backbone
@@ -56,6 +58,7 @@ class Task:
     val_labels: Tensor | None = None
     views: int = 1
     per_epoch: bool = False
+    folds: Tensor | None = None
 
     @property
     def n_images(self) -> int:
@@ -71,7 +74,8 @@ class Abilities:
         uses_images: the method learns from labelled images.
         uses_sentences: the method reads sentences about each class.
         retargets: a fitted state can be changed to other classes, without images of them.
-        needs_validation: the method chooses a value on validation images.
+        chooses: what the method chooses on validation images or by cross-validation, e.g. "C"; empty if nothing.
+        otherwise: what it takes where neither is possible, e.g. "C = 1".
         needs_all_views: the method uses all views of all support images at once, so views cannot belong to epochs.
         prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
     """
@@ -79,7 +83,8 @@ class Abilities:
     uses_images: bool
     uses_sentences: bool = False
     retargets: bool = False
-    needs_validation: bool = False
+    chooses: str = ""
+    otherwise: str = ""
     needs_all_views: bool = False
     prompts_per_image: bool = False
 

@@ -19,6 +19,10 @@ from biomedcoop.errors import UserError, nearest
 
 ANY = "any dataset"
 
+PUBLISHED = ("paper", "paper-novel")
+"""Recipes that repeat a published protocol; a method that chooses values does so on validation images, as published, and with the
+other recipes by cross-validation within the training images."""
+
 
 def _biomedcoop(sccm_weight: float, kdsp_weight: float, threshold: float) -> Mapping[str, Any]:
     return {"sccm_weight": sccm_weight, "kdsp_weight": kdsp_weight, "threshold": threshold}

@@ -1,8 +1,9 @@
 """Tip-Adapter-F (Zhang et al., ECCV 2022, arXiv 2207.09057): the keys of Tip-Adapter's cache are trained.
 
 Keys start as the features of the support images and are trained with the cross-entropy; values do not change. A trial with each of
-the cache weights α = 0, 1, … starts from the initial keys; the trial with the best validation accuracy is kept. Then α and β are
-searched as in Tip-Adapter. In the published biomedical code, the trials share their keys, and its last training changes nothing.
+the cache weights α = 0, 1, … starts from the initial keys; the best on validation images, or in a cross-validation, is kept. Then
+α and β are searched as in Tip-Adapter. In the published biomedical code, the trials share their keys, and its last training changes
+nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +14,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Progress, State, Task, register
-from biomedcoop.methods.class_embeddings import template_embeddings
+from biomedcoop.methods.base import Abilities, Progress, Task, register
 from biomedcoop.methods.settings import setting
-from biomedcoop.methods.tip_adapter import TipAdapter, TipAdapterSettings, cache_of, cached_states, from_cache
+from biomedcoop.methods.tip_adapter import (
+    TipAdapter,
+    TipAdapterSettings,
+    Weights,
+    cache_of,
+    chosen_weights,
+    from_cache,
+)
 from biomedcoop.methods.training import AdamW, Losses, OnStep, batch_of, descend, reporter, schedule_of, steps_in
+from biomedcoop.methods.validation import Validation, validations
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DEFAULT_TRIAL = 9
+DEFAULT_WEIGHTS: Weights = (1.0, 40.0)
+"""α in training, and then β and α, where nothing can be chosen: the best for all datasets together at 1 image per class."""
 
 
 @dataclass(frozen=True)
@@ -40,47 +52,66 @@ class TipAdapterF(TipAdapter):
     name = "tip-adapter-f"
     title = "Tip-Adapter-F"
     settings_type = TipAdapterFSettings
-    abilities = Abilities(uses_images=True, needs_validation=True)
+    abilities = Abilities(
+        uses_images=True,
+        chooses="the α of the training, β and α",
+        otherwise="α = {} in training, β = {:g} and α = {:g}".format(DEFAULT_TRIAL, *DEFAULT_WEIGHTS),
+    )
     parameters = "keys: N × E"
 
-    def fit(
+    def cache(
         self,
         task: Task,
-        settings: TipAdapterFSettings,  # type: ignore[override]
+        text: Tensor,
+        settings: TipAdapterFSettings,
         seeds: Sequence[int],
-        progress: Progress | None = None,
-    ) -> list[State]:
-        assert task.val_features is not None
-        assert task.val_labels is not None
-        start, values = cache_of(task)
-        keys = start[:, None].repeat(1, settings.trials, 1, 1).requires_grad_()  # [R, A, N, E]
-        alphas = torch.arange(settings.trials, dtype=keys.dtype, device=keys.device)
-        text = scaled_text(task, settings)
-        total = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        losses = key_losses(task, text, settings.beta, keys, values, alphas)
-        schedule = schedule_of(task, settings, seeds)
-        train_keys(keys, losses, [index for index, _ in schedule], settings, reporter(progress, total))
-        with torch.no_grad():
-            f = F.normalize(task.val_features, dim=-1)[:, None]  # [R, 1, V, E]
-            logits = cache_logits(f, text, settings.beta, keys, values[:, None], alphas)  # [R, A, V, C]
-            best = keys.detach()[torch.arange(len(seeds)), best_trial(logits, task.val_labels)]
-            return cached_states(task, settings, best, values)
+        progress: Progress | None,
+    ) -> tuple[Tensor, Tensor, list[Weights]]:
+        chosen = [chosen_trial(validations(task, run), text, settings, seed) for run, seed in enumerate(seeds)]
+        trials = torch.tensor([[float(trial)] for trial, _ in chosen], device=text.device)  # [R, 1]
+        keys, values = trained_cache(task, text, settings, seeds, trials, progress)
+        return keys[:, 0], values, [weights for _, weights in chosen]
 
 
-def best_trial(logits: Tensor, labels: Tensor) -> Tensor:
-    """Trial with the most correct validation images, [R], from logits [R, A, V, C] and labels [R, V]; the first wins a tie."""
-    return (logits.argmax(-1) == labels[:, None]).sum(-1).argmax(1)
+def chosen_trial(
+    parts: Sequence[Validation], text: Tensor, settings: TipAdapterFSettings, seed: int
+) -> tuple[int, Weights]:
+    """The trial with the most right answers in all parts together, the first in a tie, and the best β and α with its keys."""
+    if not parts:
+        return DEFAULT_TRIAL, DEFAULT_WEIGHTS
+    alphas = torch.arange(settings.trials, dtype=text.dtype, device=text.device)
+    right, caches = torch.zeros(settings.trials, dtype=torch.int64, device=text.device), []
+    for part in parts:
+        keys, values = trained_cache(part.task, text, settings, [seed], alphas[None])
+        f = F.normalize(part.features, dim=-1)[:, None]
+        logits = cache_logits(f, text, settings.beta, keys, values[:, None], alphas)  # [1, A, V, C]
+        right += (logits.argmax(-1) == part.labels[:, None]).sum(-1)[0]
+        caches.append((part, keys[0], values))
+    best = int(right.argmax())
+    return best, chosen_weights([(part, k[best][None], v) for part, k, v in caches], text, settings)
 
 
-def scaled_text(task: Task, settings: TipAdapterSettings) -> Tensor:
-    """Scaled class embeddings s · t, [C, E]."""
-    template = template_embeddings(task.backbone, task.class_names, settings.template)
-    return (settings.logit_scale or task.backbone.logit_scale) * template
+def trained_cache(
+    task: Task,
+    text: Tensor,
+    settings: TipAdapterFSettings,
+    seeds: Sequence[int],
+    alphas: Tensor,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Keys [R, A, N, E] trained with each of A cache weights ``alphas`` [R, A], and values [R, N, C]."""
+    start, values = cache_of(task)
+    keys = start[:, None].repeat(1, alphas.shape[1], 1, 1).requires_grad_()
+    losses = key_losses(task, text, settings.beta, keys, values, alphas)
+    order = [index for index, _ in schedule_of(task, settings, seeds)]
+    total = steps_in(task.n_images, settings.batch_size, settings.epochs)
+    train_keys(keys, losses, order, settings, reporter(progress, total))
+    return keys.detach(), values
 
 
 def cache_logits(f: Tensor, text: Tensor, beta: float, keys: Tensor, values: Tensor, alphas: Tensor) -> Tensor:
-    """Logits [R, A, B, C] of unit-norm features [R, 1, B, E] with the keys [R, A, N, E] of each trial."""
-    return f @ text.T + alphas[:, None, None] * from_cache(f @ keys.transpose(2, 3), values, beta)
+    """Logits [R, A, B, C] of unit-norm features [R, 1, B, E] with the keys [R, A, N, E] of each trial; α is [A] or [R, A]."""
+    return f @ text.T + alphas[..., None, None] * from_cache(f @ keys.transpose(2, 3), values, beta)
 
 
 def key_losses(task: Task, text: Tensor, beta: float, keys: Tensor, values: Tensor, alphas: Tensor) -> Losses:

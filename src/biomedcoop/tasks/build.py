@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.lazy import torch
 from biomedcoop.methods import Task
-from biomedcoop.tasks.plan import Draw, Plan
+from biomedcoop.tasks.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +48,10 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
         return torch.from_numpy(features), torch.from_numpy(drawn.labels), rows
 
     support = of_runs(*encoded(plan.draws, views))
-    validation = of_runs(*encoded(plan.val_draws, 1)) if method.abilities.needs_validation else (None, None)
+    validation = of_runs(*encoded(plan.val_draws, 1)) if len(plan.val_draws[0]) else (None, None)
     words = None if plan.sentences is None else plan.sentences.by_class
-    return _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch)
+    folds = [choice.folds for choice in plan.choices]
+    return _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
 
 
 def task_from_features(
@@ -58,18 +60,21 @@ def task_from_features(
     features: Tensor,
     labels: Tensor,
     draws: Sequence[Draw],
-    val_draws: Sequence[Draw],
+    val_draws: Sequence[Draw] | None,
     by_class: Sequence[Sequence[str]] | None,
+    folds: Sequence[Draw] | None = None,
 ) -> Task:
     """The task of R runs on images whose features are already computed.
 
     Args:
         features, labels: raw features [N, E] and labels int64 [N] of all images.
-        draws, val_draws: training and validation images of each run.
+        draws, val_draws: training and validation images of each run; None for no validation images.
         by_class: sentences of each class; None for a method that reads none.
+        folds: fold of each training image of each run; None for no folds.
     """
-    support, validation = (of_runs(features[:, None], labels, rows) for rows in (draws, val_draws))
-    return _task(backbone, class_names, support, validation, by_class)
+    support = of_runs(features[:, None], labels, draws)
+    validation = (None, None) if val_draws is None else of_runs(features[:, None], labels, val_draws)
+    return _task(backbone, class_names, support, validation, by_class, folds=folds)
 
 
 def of_runs(features: Tensor, labels: Tensor, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
@@ -86,6 +91,7 @@ def _task(
     by_class: Sequence[Sequence[str]] | None,
     views: int = 1,
     per_epoch: bool = False,
+    folds: Sequence[Draw] | None = None,
 ) -> Task:
     device = backbone.device
     val_features, val_labels = validation
@@ -99,6 +105,7 @@ def _task(
         None if val_labels is None else val_labels.to(device),
         views,
         per_epoch,
+        None if folds is None else torch.from_numpy(np.stack(folds)).to(device),
     )
 
 

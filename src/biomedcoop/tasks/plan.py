@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.sampling.few_shot import sample_few_shot, sample_validation
+from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
+from biomedcoop.tasks.choice import Choice, choices_of
 from biomedcoop.tasks.options import MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_per_class
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SHOTS = 16
 """Training images per class if the request names no number and every class has as many."""
-
-Draw = npt.NDArray[np.int64]
-"""Positions of drawn images in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ class Plan:
         modality, organ: content of the images, or None where it is not known.
         sentences: sentences of every class; None for a method that reads none.
         shots: training images per class, "all", or None for a method that learns from no image.
-        draws, val_draws: training and validation images of each run.
+        draws: training images of each run.
+        choices: what each run chooses values on.
         published: True if the settings are those published for this dataset.
         views: number of views of each training image.
         per_epoch: True if view e is for epoch e.
@@ -62,11 +60,16 @@ class Plan:
     sentences: Sentences | None
     shots: int | str | None
     draws: list[Draw]
-    val_draws: list[Draw]
+    choices: list[Choice]
     published: bool
     views: int
     per_epoch: bool
     notes: tuple[str, ...]
+
+    @property
+    def val_draws(self) -> list[Draw]:
+        """Validation images of each run."""
+        return [choice.val_draw for choice in self.choices]
 
     @property
     def drawn(self) -> Draw:
@@ -103,6 +106,8 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if facts["sentences"]:
         lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
+    if facts["chosen"]:
+        lines.append(facts["chosen"])
     if facts["published_settings"]:
         lines.append(f"Settings: the values published for {facts['benchmark_dataset']}.")
     if (views := facts["views"]) != 1:
@@ -143,12 +148,15 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
         notes.append(sentences_line(sentences.origin, used_per_class(sentences, settings)))
     shots, shots_notes = _shots(request, data, method)
     notes += shots_notes
-    draws, val_draws = _draws(request, data, method, shots)
-    if method.abilities.needs_validation and not data.counts("val").any():
-        notes.append(
-            f"{method.name} needs validation images and the data have no validation split; {len(val_draws[0])} training images "
-            "that were not drawn are used instead."
-        )
+    number = shots if isinstance(shots, int) else None
+    draws = [
+        sample_few_shot(data, number, seed, request.repeat_shots)[0]
+        if method.abilities.uses_images
+        else np.zeros(0, dtype=np.int64)
+        for seed in request.seeds
+    ]
+    choices = choices_of(request, data, method, number, draws)
+    notes += dict.fromkeys(choice.note for choice in choices if choice.note)
     return Plan(
         request=request,
         data=data,
@@ -160,7 +168,7 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
         sentences=sentences,
         shots=shots,
         draws=draws,
-        val_draws=val_draws,
+        choices=choices,
         published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
@@ -183,38 +191,6 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
         f"class {data.class_names[smallest]!r} has {counts[smallest]} training image{'s' * (shots != 1)}, so {shots} of each "
         f"class are used instead of {DEFAULT_SHOTS}; --shots all takes all images of every class"
     ]
-
-
-def _draws(
-    request: FitRequest, data: Dataset, method: Method, shots: int | str | None
-) -> tuple[list[Draw], list[Draw]]:
-    """Training and validation images of each run."""
-    nothing = [np.zeros(0, dtype=np.int64) for _ in request.seeds]
-    if not method.abilities.uses_images:
-        return nothing, nothing
-    number = shots if isinstance(shots, int) else None
-    drawn = [sample_few_shot(data, number, seed, request.repeat_shots) for seed in request.seeds]
-    draws = [train for train, _ in drawn]
-    if not method.abilities.needs_validation:
-        return draws, nothing
-    if data.counts("val").any():
-        return draws, [val for _, val in drawn]
-    return draws, [
-        _held_out(method, data, train, number, seed) for train, seed in zip(draws, request.seeds, strict=True)
-    ]
-
-
-def _held_out(method: Method, data: Dataset, drawn: Draw, shots: int | None, seed: int) -> Draw:
-    """Validation images from the training images that were not drawn."""
-    from biomedcoop.methods import all_methods
-
-    try:
-        return sample_validation(data, drawn, shots, seed)
-    except UserError as error:
-        able = [m.name for m in all_methods().values() if m.abilities.uses_images and not m.abilities.needs_validation]
-        raise UserError(
-            f"{method.name} needs validation images, {error}; or choose a method that needs none: {', '.join(able)}"
-        ) from error
 
 
 def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:

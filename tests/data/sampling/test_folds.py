@@ -54,3 +54,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     data = Dataset("d", ("a", "b"), [tmp_path / "gone.png"] * 2, ("x", "y"), [0, 1], ["train"] * 2)
     with pytest.raises(UserError, match="x"):
         related_images(data)
+
+
+@pytest.mark.parametrize(("shots", "folds"), [(2, 2), (4, 4), (16, 5)])
+def test_unrelated_images_are_divided_evenly(shots: int, folds: int) -> None:
+    labels = np.repeat(np.arange(7), shots)
+    drawn = draw_folds(labels, np.arange(len(labels)), 5, seed=3)
+    counts = np.array([np.bincount(drawn[labels == c], minlength=folds) for c in range(7)])
+    assert counts.shape == (7, folds)
+    assert np.ptp(counts, axis=1).max() <= 1
+    assert np.ptp(counts.sum(0)) <= 1  # the larger shares of the classes are in different folds
+
+
+def test_a_ring_of_sets_cannot_be_divided() -> None:
+    """Each class has two sets, and each set shares a class with each of the others."""
+    with pytest.raises(UserError, match="cannot be divided"):
+        draw_folds(np.array([0, 1, 1, 2, 0, 2]), np.array([0, 0, 1, 1, 2, 2]), 5, seed=1)

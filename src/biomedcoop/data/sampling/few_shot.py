@@ -16,6 +16,9 @@ import numpy.typing as npt
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.errors import UserError
 
+Draw = npt.NDArray[np.int64]
+"""Positions of drawn images in the dataset."""
+
 MAX_VAL_SHOTS = 4
 """The published protocol validates on min(shots, 4) images per class."""
 

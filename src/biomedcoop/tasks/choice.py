@@ -1,0 +1,102 @@
+"""What a method chooses its values on: folds of its training images, or the validation images of a published recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, sample_validation
+from biomedcoop.data.sampling.folds import draw_folds
+from biomedcoop.errors import UserError
+from biomedcoop.methods.recipes import PUBLISHED
+from biomedcoop.tasks.request import FitRequest
+
+if TYPE_CHECKING:
+    from biomedcoop.methods import Method
+
+FOLDS = 5
+"""Number of folds; a class with fewer images or groups lowers it."""
+
+
+class Choice(NamedTuple):
+    """What one run chooses on.
+
+    Attributes:
+        val_draw: validation images; empty if there are folds.
+        folds: fold of each training image; all 0 if there are validation images or no two folds.
+        how: a sentence for the report; empty for a method that chooses nothing.
+        note: the same sentence if it must be known before the work.
+    """
+
+    val_draw: Draw
+    folds: Draw
+    how: str = ""
+    note: str = ""
+
+
+def choices_of(
+    request: FitRequest, data: Dataset, method: Method, shots: int | None, draws: Sequence[Draw]
+) -> list[Choice]:
+    """What each run chooses on.
+
+    Args:
+        shots: training images per class; None if all are drawn.
+        draws: training images of each run.
+
+    Raises:
+        UserError: a published recipe needs validation images, and no training image of a class is left for them.
+    """
+    if not method.abilities.chooses:
+        return [Choice(_nothing(), np.zeros_like(draw)) for draw in draws]
+    find = _on_images if request.recipe in PUBLISHED else _by_folds
+    return [find(request, data, method, shots, draw, seed) for draw, seed in zip(draws, request.seeds, strict=True)]
+
+
+def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:
+    able = method.abilities
+    # an image that is drawn twice, and the images of a group, stay in one fold
+    names = [str(i) if data.groups is None or not data.groups[i] else f"group {data.groups[i]}" for i in draw.tolist()]
+    sets = np.unique(names, return_inverse=True)[1]
+    try:
+        folds = draw_folds(data.labels[draw], sets, FOLDS, seed)
+    except UserError:
+        reason = _why_not(data, draw, sets)
+        how = f"{method.name} takes {able.otherwise} and chooses nothing by cross-validation: {reason}."
+        return Choice(_nothing(), np.zeros_like(draw), how, how)
+    number = folds.max() + 1
+    how = f"{method.name} chooses {able.chooses} by {number}-fold cross-validation within the {len(draw)} training images."
+    return Choice(_nothing(), folds, how)
+
+
+def _why_not(data: Dataset, draw: Draw, sets: Draw) -> str:
+    """Why the drawn images cannot be divided."""
+    for label, name in enumerate(data.class_names):
+        own = sets[data.labels[draw] == label]
+        if len(own) == 1:
+            return f"class {name!r} has one training image"
+        if len(set(own.tolist())) == 1:
+            return f"all training images of class {name!r} come from one group or image"
+    return "the groups of the training images cannot be divided"
+
+
+def _on_images(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:
+    what = f"{method.name} chooses {method.abilities.chooses}"
+    if data.counts("val").any():
+        val = sample_few_shot(data, shots, seed, request.repeat_shots)[1]
+        return Choice(val, np.zeros_like(draw), f"{what} on {len(val)} validation images.")
+    try:
+        val = sample_validation(data, draw, shots, seed)
+    except UserError as error:
+        raise UserError(
+            f"with recipe {request.recipe}, {method.name} needs validation images: {error}; or use recipe general, which "
+            "chooses by cross-validation within the training images"
+        ) from error
+    how = f"{what} on {len(val)} training images that were not drawn: the data have no validation split."
+    return Choice(val, np.zeros_like(draw), how, how)
+
+
+def _nothing() -> Draw:
+    return np.zeros(0, dtype=np.int64)
