@@ -16,7 +16,9 @@ from biomedcoop.cli.options import (
     NewPrompts,
     OtherBackbone,
     Precision,
+    Rename,
     SplitFile,
+    parse_rename,
 )
 
 
@@ -26,10 +28,13 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="Split to test on: train, val, test or all. Default: test if it exists, else all."
+            "--split",
+            help="Split to test on: train, val, test or all. Default: test if the data have it, else all. If the model was trained "
+            "on images of data without a test split, the default is the test images that 'train' draws.",
         ),
     ] = None,
     split_file: SplitFile = None,
+    rename: Rename = None,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
@@ -45,19 +50,19 @@ def evaluate(
     from biomedcoop.classifier import load
     from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.load import load_dataset
+    from biomedcoop.evaluation.images import learned_from
 
+    renamed = parse_rename(rename)
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
     dataset = load_dataset(data, split_file=split_file, for_training=False)
-    tests = bool(dataset.counts("test").any())
-    if split == "test" and not tests:
-        dataset = load_dataset(data, split_file=split_file)
-    if split is None:
-        split = "test" if tests else "all"
+    no_tests = not dataset.counts("test").any()
+    if no_tests and (split == "test" or (split is None and learned_from(classifier, dataset))):
+        dataset = load_dataset(data, split_file=split_file)  # the test images that 'train' draws
     say_notes(dataset.notes)
     with progress_bar(quiet=json) as progress:
-        metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
+        metrics = evaluate_classifier(classifier, dataset, split, rename=renamed, progress=progress)
     if json:
         about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}
         print_json({**about, **metrics.to_dict()})

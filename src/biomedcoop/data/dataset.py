@@ -38,6 +38,7 @@ class Dataset:
             or a missing value, means that the image belongs to no group.
         root: folder that ``keys`` are relative to, or None for arrays.
         simulated: True if a program drew the images.
+        test_drawn: True if the source gives no test split, so that a share of its training images was drawn as one.
         notes: notes for the user on how the data were read, a sentence each.
 
     Raises:
@@ -53,6 +54,7 @@ class Dataset:
     groups: npt.NDArray[np.str_] | None = None
     root: Path | None = None
     simulated: bool = False
+    test_drawn: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
