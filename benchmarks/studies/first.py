@@ -19,8 +19,8 @@ from benchmarks.command import positive, start
 from benchmarks.studies.study import show
 from biomedcoop import api
 from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 
 DATASETS = {"seen": ("btmri", "kneexray"), "unseen": ("busi", "ham10000", "retina")}
 METHODS = ("biomedcoop", "zero-shot", "zero-shot-ensemble")

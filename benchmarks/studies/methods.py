@@ -22,11 +22,11 @@ from benchmarks.tasks import right_answers, settings_of, task_of
 from biomedcoop.evaluation.study.cells import Answers, Cell
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
+from biomedcoop.evaluation.wording import number
 from biomedcoop.methods import all_methods, get_method
 from biomedcoop.report.figures import write_figure
 from biomedcoop.report.studies import dataset_table, difference_table
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import number
 
 SHOTS = (1, 2, 4, 8, 16)
 COST = {"biomedcoop": 8.0, "cocoop": 12.0, "linear-probe": 2.0, "tip-adapter-f": 2.0}

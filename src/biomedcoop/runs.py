@@ -25,9 +25,7 @@ from biomedcoop.data.readers.load import load_dataset, user_path
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.bootstrap import paired_difference
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
-from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -36,7 +34,10 @@ from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
 REQUEST = "run.json"
-RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", REQUEST)
+RUN_CONTENTS = (
+    *("model", "metrics.json", "report.md", "confusion.png", "predictions.csv", "split.json", "few_shot.json"),
+    REQUEST,
+)
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,11 @@ class Tested:
 
     Attributes:
         trained: the classifier of the reported method.
-        rows: metrics by method, the reported one first, the majority class last.
-        right: True for each test image that the method classifies correctly, bool [N] by method.
+        comparison: predictions and metrics by method, the reported one first.
     """
 
     trained: Classifier
-    rows: dict[str, Metrics]
-    right: dict[str, npt.NDArray[np.bool_]]
+    comparison: Comparison
 
 
 def train_run(
@@ -69,15 +68,10 @@ def train_run(
     shared = _say_before(data, plans, backbone)
     tally = Tally()
     tested = _tested(request, data, plans, backbone, tally, progress)
-    cautions = list(group_cautions(tested.rows[request.method]))
-    notify([*class_cautions(tested.rows[request.method]), *cautions])
-    results = {k: v for k, v in tested.rows[request.method].to_dict().items() if not isinstance(v, list)}
-    facts = {
-        **tested.trained.facts,
-        "test": {**results, "notes": [*(leak.text for leak in shared), *cautions]},
-    }
-    trained = dataclasses.replace(tested.trained, facts=facts)
-    report = _report(request, data, plans, trained, tested, shared, tally)
+    report = _report(request, data, plans, tested, shared, tally)
+    results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
+    verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
+    trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": verdict}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -122,30 +116,26 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    def scored(probabilities: npt.NDArray[np.float32]) -> Metrics:
-        return score(probabilities, part.labels, data.class_names, n_bootstrap=request.n_bootstrap, groups=part.groups)
-
-    rows, right, trained = {}, {}, None
+    probabilities, trained = {}, None
     for name, plan in plans.items():
         (classifier,) = fit_plan(plan, backbone, progress)
-        probabilities = classifier.probabilities(features)
-        rows[name], right[name] = scored(probabilities), probabilities.argmax(1) == part.labels
+        probabilities[name] = classifier.probabilities(features)
         trained = trained or classifier
     assert trained is not None
-    rows["majority class"] = scored(majority_probabilities(part.labels, len(data.class_names)))
-    return Tested(trained, rows, right)
+    predictions = Predictions(part.keys, part.labels, data.class_names, probabilities, part.groups)
+    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))
 
 
 def _report(
     request: TrainRequest,
     data: Dataset,
     plans: Mapping[str, Plan],
-    trained: Classifier,
     tested: Tested,
     shared: list[Leak],
     tally: Tally,
 ) -> RunReport:
-    method, backbone, groups = request.method, trained.backbone, data.part("test").groups
+    method, trained = request.method, tested.trained
+    backbone = trained.backbone
     others = [note for plan in plans.values() for note in plan.notes]
     file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
     name = file.name if file.is_file() else data.name
@@ -169,12 +159,8 @@ def _report(
         shots=trained.facts["shots"],
         seed=trained.facts["seed"],
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
-        rows=tested.rows,
-        differences={
-            name: paired_difference(tested.right[method], other, n_bootstrap=request.n_bootstrap, groups=groups)
-            for name, other in tested.right.items()
-            if name != method
-        },
+        comparison=tested.comparison,
+        recipe=request.recipe,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-
 from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+
 from biomedcoop.evaluation.metrics import score
 
 

@@ -11,9 +11,9 @@ import pytest
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.metrics import Metrics, score
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.markdown import escape, render, write_report
 from biomedcoop.report.run import DatasetSummary
-from biomedcoop.report.tables import percent
 
 
 def test_the_summary_has_the_numbers(run_report, rows):

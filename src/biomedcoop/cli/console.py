@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.cli.layout import lay_out
@@ -16,6 +16,8 @@ from biomedcoop.errors import Note
 if TYPE_CHECKING:
     from rich.style import StyleType
     from rich.table import Table
+
+    from biomedcoop.evaluation.alarms import Finding
 
 
 def say(text: str) -> None:
@@ -120,6 +122,27 @@ def print_first(lines: Iterable[str]) -> None:
             print("… and more; --json lists all")
             break
         print(line)
+
+
+MOST_COLUMNS = 100
+"""Width of sentences on a wider terminal."""
+
+
+def print_verdict(findings: Sequence[Finding]) -> None:
+    """Print a verdict on stdout: headline and score, alarms behind "!", other facts behind "-", then what to do next."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for finding in findings:
+        style = "bold red" if finding.alarm else "bold" if finding.kind in ("headline", "next") else ""
+        mark = "!" if finding.alarm else "" if finding.kind in ("headline", "score", "next") else "-"
+        text = f"Next: {finding.text}" if finding.kind == "next" else finding.text
+        cells = [mark, text] if mark else [text]
+        (lines,) = lay_out([cells], [False] * len(cells), min(console.width, MOST_COLUMNS))
+        for line in lines:
+            console.print(Text(line, style), soft_wrap=True)
+    console.print()
 
 
 def print_table(table: Table) -> None:

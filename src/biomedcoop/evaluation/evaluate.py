@@ -11,8 +11,8 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.alarms import test_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
 from biomedcoop.evaluation.images import images_to_evaluate
 from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.progress import Progress, counting
@@ -86,5 +86,5 @@ def evaluate(
         seed=seed,
         groups=tested.data.groups,
     )
-    notify([*class_cautions(metrics), *group_cautions(metrics)])
+    notify([alarm.text for alarm in test_alarms(metrics)])
     return metrics

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.alarms import Finding
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.verdict import judge
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class RunReport:
         shots: training images per class, "all", or None for a method that needs none.
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
-        rows: metrics of each method on the same test images; the reported method first, then the others.
-        differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
+        comparison: predictions and metrics of each method on the same test images; the reported method first.
+        recipe: recipe that the settings come from.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
@@ -66,27 +69,39 @@ class RunReport:
     shots: int | str | None
     seed: int
     versions: Mapping[str, str]
-    rows: Mapping[str, Metrics]
-    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    comparison: Comparison
+    recipe: str | None = None
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
 
     @property
+    def rows(self) -> Mapping[str, Metrics]:
+        """Metrics of each method on the same test images, the reported one first, the majority class last."""
+        return self.comparison.rows
+
+    @property
     def metrics(self) -> Metrics:
-        """Metrics of the reported method, the first row."""
-        return next(iter(self.rows.values()))
+        """Metrics of the reported method."""
+        return self.comparison.metrics
+
+    @cached_property
+    def verdict(self) -> tuple[Finding, ...]:
+        """What the results mean, the most important first."""
+        return judge(self.comparison, trained=self.shots is not None, recipe=self.recipe, leaks=self.leaks)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
         return {
             "format": 1,
+            "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
             "dataset": self.dataset.name,
             "simulated": self.dataset.simulated,
             "class_names": list(self.dataset.class_names),
             "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
             "method": self.method,
+            "recipe": self.recipe,
             "settings": dict(self.settings),
             "backbone": self.backbone,
             "fingerprint": self.fingerprint,
@@ -94,6 +109,6 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
-            "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
+            "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
             "leaks": list(self.leaks),
         }

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
-
-
-def percent(estimate: Estimate | None, signed: bool = False) -> str:
-    """An estimate as text: ``71.2 (64.1–77.5)``, or signed ``+7.1 (−0.4 to +8.0)``; a dash for an undefined value or interval."""
-    if estimate is None or estimate.value is None:
-        return "–"
-    value = number(estimate.value, signed)
-    if estimate.low is None or estimate.high is None:
-        return f"{value} (–)"
-    return f"{value} ({number(estimate.low, signed)}{' to ' if signed else '–'}{number(estimate.high, signed)})"
-
-
-def number(share: float, signed: bool = False) -> str:
-    """Percent with one decimal and a true minus sign."""
-    return f"{100 * share:{'+' if signed else ''}.1f}".replace("-", "−")
 
 
 def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
     """One row per method, one column per metric."""
     cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
     return Table(["method", *TITLES.values()], cells)
+
+
+WORDS = {"better": "worse", "worse": "better", "same": "the same", "unclear": "no clear difference", "unknown": "–"}
+"""A row against the reported method, by the relation of the reported method to the row."""
+
+
+def ranked_cells(comparison: Comparison) -> Table:
+    """One row per method, the best first: the first measure, and the paired difference to the reported method."""
+    ranked = sorted(comparison.rows, key=lambda row: -(comparison.value(row).value or 0.0))
+    cells = [
+        [
+            row,
+            percent(comparison.value(row)),
+            percent(-comparison.difference(row), signed=True),
+            WORDS[comparison.relation(row)],
+        ]
+        if row in comparison.differences
+        else [row, percent(comparison.value(row)), "", ""]
+        for row in ranked
+    ]
+    return Table(
+        ["method", TITLES[comparison.measure], f"difference to {comparison.method}", "in words"], cells, "lrrl"
+    )
 
 
 def class_cells(metrics: Metrics) -> Table:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.report import table as cells
-from biomedcoop.report.tables import class_cells, comparison_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
     return _table(comparison_cells(rows), title, bold_first=True)
+
+
+def ranked_table(comparison: Comparison, title: str = "") -> Table:
+    """One row per method, the best first, with the paired difference to the reported method."""
+    return _table(ranked_cells(comparison), title)
 
 
 def class_table(metrics: Metrics, title: str = "") -> Table:
@@ -31,8 +37,9 @@ def _table(content: cells.Table, title: str, bold_first: bool = False) -> Table:
         title=Text(title) if title else None,
         caption="in %, with 95 % bootstrap intervals; –: not defined on these images",
     )
-    for number, name in enumerate(content.columns):
-        table.add_column(name, justify="right" if number else "left")
+    sides = content.align or "l" + "r" * (len(content.columns) - 1)
+    for name, side in zip(content.columns, sides, strict=True):
+        table.add_column(name, justify="right" if side == "r" else "left")
     for number, row in enumerate(content.rows):
         # As Text: a class called "[benign]" is a name, not markup.
         table.add_row(*(Text(str(cell)) for cell in row), style="bold" if bold_first and number == 0 else None)
