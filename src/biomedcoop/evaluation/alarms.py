@@ -101,6 +101,18 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
         )
 
 
+def tested_classes(metrics: Metrics) -> int:
+    """Number of classes with test images; random answers find 1 / this number of each."""
+    return sum(c.support > 0 for c in metrics.classes)
+
+
+def hardly_found(metrics: Metrics) -> list[str]:
+    """Classes found less than half as often as by random answers."""
+    least = 1 / tested_classes(metrics) / 2
+    found = [(c.name, c.sensitivity.value) for c in metrics.classes if tested_classes(metrics) > 1]
+    return [name for name, share in found if share is not None and share < least]
+
+
 def units_of(metrics: Metrics) -> tuple[int, str]:
     """Number and name of what the intervals resample: images or groups."""
     return (metrics.n_images, "test image") if metrics.n_groups is None else (metrics.n_groups, "test group")

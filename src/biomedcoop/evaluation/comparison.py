@@ -15,6 +15,9 @@ from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
 MAJORITY = "majority class"
 """Name of the row that always predicts the largest class of the test images."""
 
+ZERO_SHOT = "zero-shot"
+"""Name of the method that every trained method is judged against."""
+
 UNEVEN = 3
 """Ratio of the largest to the smallest class above which balanced accuracy comes first."""
 

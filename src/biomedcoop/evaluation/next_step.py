@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biomedcoop.evaluation.alarms import Finding, class_units
+from biomedcoop.evaluation.alarms import Finding, class_units, units_of
 from biomedcoop.evaluation.bootstrap import FEW
-from biomedcoop.evaluation.comparison import MAJORITY, Comparison
+from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.wording import listed
 
 SAFEST = "lp++"
@@ -35,15 +35,20 @@ def next_step(
         return "Test on images of every class."
     if "one group" in kinds:
         return "Test on images of more groups (such as patients)."
+    if units_of(comparison.metrics)[0] < FEW:
+        return f"Test on more images: fewer than {FEW} say little."
     if best := _better_method(comparison):
         return f"Train with '--method {best}', which is better on these images, beyond chance."
-    names = [name for name in (MAJORITY, "zero-shot") if name in comparison.differences]
+    names = [name for name in (MAJORITY, ZERO_SHOT) if name in comparison.differences]
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
         return _better(comparison, trained, recipe)
     classes = [c for c in comparison.metrics.classes if c.support]
     weakest = min(classes, key=lambda c: c.sensitivity.value or 0.0)
     if (weakest.sensitivity.value or 0) < WEAK:
-        return f"Give more training images of “{weakest.name}” and check its sentences: 'biomedcoop prompts check --help' says how."
+        more = f"Give more training images of “{weakest.name}”"
+        if SAFEST not in comparison.rows:
+            return f"{more}, or compare with {SAFEST}: '--compare zero-shot,{SAFEST}'."
+        return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
         return f"Collect more test images of {listed(few)}."
     if not trained:
@@ -53,7 +58,7 @@ def next_step(
 
 def _better_method(comparison: Comparison) -> str:
     """The best trained method that is better than the reported one beyond chance, or an empty text."""
-    better = [name for name in comparison.others if comparison.relation(name) == "worse" and name != "zero-shot"]
+    better = [name for name in comparison.others if comparison.relation(name) == "worse" and name != ZERO_SHOT]
     return max(better, key=lambda name: comparison.value(name).value or 0.0, default="")
 
 
@@ -61,7 +66,7 @@ def _better(comparison: Comparison, trained: bool, recipe: str | None) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
     if not trained:
         return f"Train on a few images per class ('--method {SAFEST}'), or check the sentences: 'biomedcoop prompts check --help'."
-    if recipe not in (None, "general"):
+    if recipe not in (None, "general") and comparison.method != SAFEST:
         return f"Train with the default recipe ('--recipe general') and compare with {SAFEST} ('--compare zero-shot,{SAFEST}')."
     if SAFEST not in comparison.rows:
         return f"Compare with {SAFEST}, which learns most from few images: '--compare zero-shot,{SAFEST}'."

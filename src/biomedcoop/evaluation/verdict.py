@@ -11,33 +11,22 @@ from functools import partial
 
 import numpy as np
 
-from biomedcoop.evaluation.alarms import Finding, answer_alarms, test_alarms, units_of
+from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, test_alarms, tested_classes, units_of
 from biomedcoop.evaluation.bootstrap import FEW
-from biomedcoop.evaluation.comparison import MAJORITY, Comparison, Relation
-from biomedcoop.evaluation.metrics import CALIBRATION_BINS, ClassMetrics
+from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
+from biomedcoop.evaluation.headline import headline
+from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import next_step
-from biomedcoop.evaluation.wording import count, interval, listed, number
+from biomedcoop.evaluation.wording import count, interval, number
 
 Fact = partial(Finding, alarm=False)
 
-ZERO_SHOT = "zero-shot"
 EXPLAINED = {ZERO_SHOT: "Zero-shot, the backbone without training,"}
 LITTLE = 0.1
 """Answers that training changed, as a share of zero-shot's errors, below which training changed little."""
 
-SLIGHT = 0.05
-"""Difference below which a method is only slightly better."""
-
 BADLY_CALIBRATED = 0.1
 """Calibration error, beyond what as many images of calibrated probabilities would show, above which there is an alarm."""
-
-RELATIONS: dict[Relation, str] = {
-    "better": "better than {}, beyond chance",
-    "worse": "worse than {}, beyond chance",
-    "unclear": "not better than {} beyond chance",
-    "same": "no better than {}",
-    "unknown": "not comparable with {}: there is no interval",
-}
 
 
 def judge(
@@ -67,7 +56,7 @@ def judge(
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """
     findings = [
-        _headline(comparison),
+        Fact("headline", headline(comparison)),
         *(Finding("leak", f"The test images are not independent. {leak}") for leak in leaks),
         _score(comparison),
         *_largest_class(comparison),
@@ -78,41 +67,6 @@ def judge(
         *_calibration(comparison),
     ]
     return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe)))
-
-
-def _headline(tested: Comparison) -> Finding:
-    names = {MAJORITY: "always answering the largest class", ZERO_SHOT: "zero-shot"}
-    compared: dict[str, list[str]] = {}
-    for row, words in names.items():
-        if row in tested.differences and not (row == MAJORITY and _one_class(tested)):
-            relation, difference = tested.relation(row), tested.difference(row).value or 0
-            slightly = "slightly " if relation in ("better", "worse") and abs(difference) < SLIGHT else ""
-            compared.setdefault(slightly + RELATIONS[relation], []).append(words)
-    parts = [
-        words.format((" or " if words.startswith("n") else " and ").join(rows)) for words, rows in compared.items()
-    ]
-    if not parts:
-        return Fact("headline", f"{tested.method} has nothing to be compared with on these images.")
-    # the second part contrasts with the first if only one of them is good
-    contrast = len({"better than" in part and not part.startswith("n") for part in parts}) > 1
-    headline = f"{tested.method} is {(', but ' if contrast else ', and ').join(parts)}"
-    if hardly := [f"“{c.name}”" for c in tested.metrics.classes if _hardly_found(tested, c)]:
-        headline += f"{'; it' if contrast or parts[0].startswith('n') else ', but'} hardly finds {listed(hardly)}"
-    return Fact("headline", f"{headline}.")
-
-
-def _hardly_found(tested: Comparison, c: ClassMetrics) -> bool:
-    """Whether a tested class is found less than half as often as by random answers."""
-    return c.sensitivity.value is not None and c.sensitivity.value < _by_chance(tested) / 2 < 0.5
-
-
-def _by_chance(tested: Comparison) -> float:
-    """Share of a class that random answers would find: 1 / the number of tested classes."""
-    return 1 / sum(c.support > 0 for c in tested.metrics.classes)
-
-
-def _one_class(tested: Comparison) -> bool:
-    return _by_chance(tested) == 1
 
 
 def _score(tested: Comparison) -> Finding:
@@ -142,7 +96,7 @@ def _against(tested: Comparison, row: str) -> str:
 
 
 def _largest_class(tested: Comparison) -> Iterator[Finding]:
-    if _one_class(tested):
+    if tested_classes(tested.metrics) == 1:
         return
     largest = max(tested.metrics.classes, key=lambda c: c.support).name
     if (tested.difference(MAJORITY).value or 0) < 0:
@@ -191,8 +145,11 @@ def _weakest(tested: Comparison) -> Iterator[Finding]:
         text = (
             f"{missed} of {count(int(row.sum()), 'image')} of “{name}” {'is' if missed == 1 else 'are'} missed, {how}."
         )
-        if _hardly_found(tested, classes[weakest]):
-            yield Finding("class hardly found", f"{text} Random answers would find {number(_by_chance(tested))} %.")
+        if name in hardly_found(tested.metrics):
+            yield Finding(
+                "class hardly found",
+                f"{text} Random answers would find {number(1 / tested_classes(tested.metrics))} %.",
+            )
         else:
             yield Fact("weakest class", f"Weakest class: {text}")
 

@@ -31,7 +31,7 @@ def ranked_cells(comparison: Comparison) -> Table:
             WORDS[comparison.relation(row)],
         ]
         if row in comparison.differences
-        else [row, percent(comparison.value(row)), "", ""]
+        else [row, percent(comparison.value(row)), "", "reported here"]
         for row in ranked
     ]
     return Table(

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
-    return _table(comparison_cells(rows), title, bold_first=True)
+    return _table(comparison_cells(rows), title, bold=next(iter(rows)))
 
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:
     """One row per method, the best first, with the paired difference to the reported method."""
-    return _table(ranked_cells(comparison), title)
+    return _table(ranked_cells(comparison), title, bold=comparison.method)
 
 
 def class_table(metrics: Metrics, title: str = "") -> Table:
@@ -29,7 +29,7 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
     return _table(class_cells(metrics), title)
 
 
-def _table(content: cells.Table, title: str, bold_first: bool = False) -> Table:
+def _table(content: cells.Table, title: str, bold: str = "") -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -40,7 +40,7 @@ def _table(content: cells.Table, title: str, bold_first: bool = False) -> Table:
     sides = content.align or "l" + "r" * (len(content.columns) - 1)
     for name, side in zip(content.columns, sides, strict=True):
         table.add_column(name, justify="right" if side == "r" else "left")
-    for number, row in enumerate(content.rows):
+    for row in content.rows:
         # As Text: a class called "[benign]" is a name, not markup.
-        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if bold_first and number == 0 else None)
+        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if row[0] == bold else None)
     return table
