@@ -133,7 +133,8 @@ class Classifier:
                 unlike += int(self.domain.unlike(np.stack(features)).sum())
             for source, feature in batch:
                 yield source, feature if isinstance(feature, ImageError) else next(rows)
-        notify([*tally.notes(), *unlike_note(unlike, tally.images, self.facts)])
+        note = unlike_note(unlike, tally.images, self.facts)
+        notify([*tally.notes(), *([note] if note else [])])
 
     def _answers(self, features: Sequence[Floats], size: int) -> Floats:
         """Probabilities [n, C] of at most ``size`` features [E].

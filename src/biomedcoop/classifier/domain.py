@@ -90,24 +90,22 @@ class Domain:
 MEANS, LIMIT = "domain.means", "domain.limit"
 
 
-def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> list[str]:
-    """A note that some images are unlike the training images, with the share of false alarms.
+def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:
+    """The note that some images are unlike the training images, with the share of false alarms; empty if there are none.
 
     Args:
         unlike, images: number of these images, and of all images.
         facts: facts of the classifier; its own test gives the share of false alarms if there was one.
     """
     if not unlike:
-        return []
+        return ""
     test = facts.get("test", {})
     known = "unlike_training" in test
     alarms = (
         f"{test['unlike_training']} of the {test['n_images']} images of its own test are too" if known else FALSE_ALARMS
     )
     are = "is" if unlike == 1 else "are"
-    return [
-        f"{unlike} of {images} images {are} unlike the training images ({alarms}); the answers for them may be worth nothing"
-    ]
+    return f"{unlike} of {images} images {are} unlike the training images ({alarms}); do not rely on the answers for them"
 
 
 def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:

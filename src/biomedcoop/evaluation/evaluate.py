@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.domain import unlike_note
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.alarms import test_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
-from biomedcoop.evaluation.images import images_to_evaluate
+from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate
 from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.progress import Progress, counting
 
@@ -31,6 +33,42 @@ def predict_dataset(
 
     count = counting(progress, "encoding test images")
     return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features of evaluated images.
+
+    Attributes:
+        features: raw features float32 [N, E].
+        unlike: whether each image is unlike the classifier's training images, bool [N]; None if the classifier cannot tell.
+        notes: notes on unusual images that name no image, a sentence each.
+        unlike_note: a sentence on the images unlike the training images, or an empty text.
+    """
+
+    features: npt.NDArray[np.float32]
+    unlike: npt.NDArray[np.bool_] | None
+    notes: tuple[str, ...]
+    unlike_note: str
+
+
+def encode_for(classifier: Classifier, evaluated: EvaluatedImages, progress: Progress | None = None) -> Encoded:
+    """Encode the images that a classifier is evaluated on; warnings tell of leaks, assumptions and unusual images."""
+    from biomedcoop.features.images import encode_images
+
+    notify([*evaluated.notes, *map(str, evaluated.leaks)])
+    tally, count = Tally(tuple(classifier.facts.get("depths", ()))), counting(progress, "encoding test images")
+    features = encode_images(classifier.backbone, evaluated.data, progress=count, tally=tally)
+    unlike = None if classifier.domain is None else classifier.domain.unlike(features)
+    note = "" if unlike is None else unlike_note(int(unlike.sum()), len(unlike), classifier.facts)
+    notify([*tally.notes(), *([note] if note else [])])
+    return Encoded(features, unlike, tuple(tally.notes(named=False)), note)
+
+
+def check_classifier(classifier: object) -> None:
+    """Raise UserError unless ``classifier`` is a fitted classifier."""
+    if not isinstance(classifier, Classifier):
+        raise UserError(f"the classifier must come from fit or load, not {type(classifier).__name__}")
 
 
 def evaluate(
@@ -69,17 +107,13 @@ def evaluate(
         >>> metrics.n_images, 0 <= metrics.accuracy.value <= 1
         (3, True)
     """
-    if not isinstance(classifier, Classifier):
-        raise UserError(f"the classifier must come from fit or load, not {type(classifier).__name__}")
+    check_classifier(classifier)
     check_dataset(data)
     check_bootstrap(n_bootstrap, seed)
     tested = images_to_evaluate(classifier, data, split, rename)
-    notify([*tested.notes, *tested.leaks])
-    tally = Tally(tuple(classifier.facts.get("depths", ())))
-    probabilities = predict_dataset(classifier, tested.data, progress, tally)
-    notify(tally.notes())
+    features = encode_for(classifier, tested, progress).features
     metrics = score(
-        probabilities,
+        classifier.probabilities(features),
         tested.labels,
         classifier.class_names,
         n_bootstrap=n_bootstrap,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.sampling.leakage import digest, group_leaks
+from biomedcoop.data.sampling.leakage import Leak, digest, group_leaks
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.matching import labels_of
 
@@ -24,14 +24,14 @@ class EvaluatedImages:
         labels: their classes as positions in the classifier's class names, int64 [N].
         split: "train", "val", "test" or "all".
         notes: which images were taken, and how their labels were read; a sentence each.
-        leaks: reasons for too good results, a sentence each.
+        leaks: images and groups that the classifier saw in training.
     """
 
     data: Dataset
     labels: npt.NDArray[np.int64]
     split: str
     notes: tuple[str, ...]
-    leaks: tuple[str, ...]
+    leaks: tuple[Leak, ...]
 
 
 def images_to_evaluate(
@@ -79,16 +79,15 @@ def _usual_split(classifier: Classifier, data: Dataset) -> tuple[str, list[str]]
     return "all", [f"{data.name} has no test split of its own, so the test takes all {len(data)} images"]
 
 
-def _leaks(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[str]:
-    """Notes on test images and groups that the classifier saw in training."""
+def _leaks(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[Leak]:
+    """Evaluated images and groups that the classifier saw in training."""
     known = set(classifier.facts.get("training_images", ()))
     if not known:
         return []
-    notes = []
-    if seen := sum(digest(image) in known for image in part.images):
-        notes.append(
-            f"{seen} of the {len(part)} evaluated images were used to train this classifier; the results look better than they are."
-        )
+    found = []
+    if seen := [key for key, image in zip(part.keys, part.images, strict=True) if digest(image) in known]:
+        text = f"{len(seen)} of the {len(part)} evaluated images were used to train this classifier"
+        found.append(Leak(f"{text}; the results look better than they are.", seen[0]))
     if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
-        notes += map(str, group_leaks(data, split, ["train", "val"] if split == "test" else ["train"]))
-    return notes
+        found += group_leaks(data, split, ["train", "val"] if split == "test" else ["train"])
+    return found
