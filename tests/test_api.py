@@ -235,10 +235,10 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"modality": 3}, "modality=3 must be one or more words, e.g. modality='CT'"),
         ({"organ": " "}, "organ=' ' must be one or more words, e.g. organ='kidney'"),
         ({"shot": 3}, "no option 'shot'; did you mean shots?"),
-        ({"seeds": [3]}, "no option 'seeds'; did you mean seed?"),
+        ({"seeds": [3]}, "fit takes one seed, fit_runs and train take seeds"),
         (
             {"zzz": 3},
-            "no option 'zzz'; known: data, method, backbone, shots, seed, recipe, settings, prompts, modality",
+            "no option 'zzz'; known: data, method, backbone, shots, seeds, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
@@ -310,7 +310,10 @@ def test_arguments_of_the_wrong_kind(data: bc.Dataset, discs: Path, tmp_path: Pa
         assert said(bc.fit, path) == "data='scans' is a path or a name; give load_dataset('scans')"
     assert said(bc.fit, [1, 2]) == "data must be a dataset from load_dataset, not list"
     assert said(bc.fit_runs, data, shot=3) == "no option 'shot'; did you mean shots?"
-    assert said(bc.fit_runs, data, seed=3) == "no option 'seed'; did you mean seeds?"
+    assert (
+        said(bc.fit_runs, data, seed=3)
+        == "seed and seeds are both given; fit takes one seed, fit_runs and train take seeds"
+    )
     assert said(bc.fit_runs, data, seeds=3) == "seeds=3 must be a list of whole numbers, e.g. seeds=[1, 2, 3]"
     assert said(bc.fit, data, backbone=3) == "backbone=3 must be a name, a folder or a backbone from load_backbone"
     assert said(bc.train, discs, tmp_path / "run", shot=3) == "no option 'shot'; did you mean shots?"

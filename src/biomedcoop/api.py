@@ -59,7 +59,7 @@ def fit(
         ('benign tumor', 'malignant tumor', 'normal scan')
     """
     arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seed": seed, **options}
-    return _fitted(arguments, True, progress)[0]
+    return _fitted(arguments, progress)[0]
 
 
 def fit_runs(
@@ -84,12 +84,12 @@ def fit_runs(
         [1, 2]
     """
     arguments = {"data": data, "method": method, "backbone": backbone, "shots": shots, "seeds": seeds, **options}
-    return _fitted(arguments, False, progress)
+    return _fitted(arguments, progress)
 
 
-def _fitted(arguments: dict[str, Any], one_seed: bool, progress: Progress | None) -> list[Classifier]:
+def _fitted(arguments: dict[str, Any], progress: Progress | None) -> list[Classifier]:
     data = check_dataset(arguments["data"])
-    request = FitRequest.of(arguments, one_seed)
+    request = FitRequest.of(arguments)
     plan = plan_fit(request, data)
     backbone = load_for(request.backbone, request.device, request.precision)
     notify(plan.notes_with(backbone))

@@ -21,11 +21,13 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import load_dataset, user_path
+from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.cross_validation import Divisions, cross_validate, divide
+from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -45,12 +47,14 @@ class Tested:
     """Results of the methods of a run on the same test images.
 
     Attributes:
-        trained: the classifier of the reported method.
-        comparison: predictions and metrics by method, the reported one first.
+        trained: the classifier of the reported method, trained with the first seed.
+        comparison: predictions and metrics by method with the first seed, the reported method first.
+        by_seed: metrics by method with each seed, without intervals; empty for one seed.
     """
 
     trained: Classifier
     comparison: Comparison
+    by_seed: dict[str, list[Metrics]]
 
 
 def train_run(
@@ -61,17 +65,25 @@ def train_run(
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
-    data = load_dataset(request.data, split_file=request.split_file)
+    data = read_dataset(request.data, split_file=request.split_file, draw_test=False)
     _check_place(place, data, request)
-    plans = {name: _plan_of(request, data, name) for name in dict.fromkeys((request.method, *request.compare))}
+    divisions = divide(data, request.seeds)
+    if divisions is not None:
+        data = dataclasses.replace(data, notes=(*data.notes, divisions.note(data)))
+    elif not data.counts("test").any():
+        data = with_test_split(data, seed=0)
+    notify(data.notes)
+    saved = request if divisions is None else dataclasses.replace(request, seeds=request.seeds[:1])
+    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *request.compare))}
     backbone = load_for(request.backbone, request.device, request.precision)
     shared = _say_before(data, plans, backbone)
     tally = Tally()
-    tested = _tested(request, data, plans, backbone, tally, progress)
-    report = _report(request, data, plans, tested, shared, tally)
+    tested = _tested(request, data, plans, backbone, tally, progress, divisions)
+    report = _report(request, data, plans, tested, shared, tally, divisions)
     results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
     verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
-    trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": verdict}})
+    notes = [*([divisions.note(data)] if divisions else []), *verdict]
+    trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -103,12 +115,13 @@ def _tested(
     backbone: Backbone,
     tally: Tally,
     progress: Progress | None,
+    divisions: Divisions | None,
 ) -> Tested:
-    """Fit every method and test it on the same images."""
+    """Fit every method and test it on the same images: the test split, or all images by cross-validation."""
     from biomedcoop.features.facts import image_facts
     from biomedcoop.features.images import encode_images
 
-    part = data.part("test")
+    part = data.part("test" if divisions is None else "train")
     # before training: an image that cannot be read must stop the run early
     features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
     seen = data.select(_drawn(plans).tolist())
@@ -116,14 +129,27 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    probabilities, trained = {}, None
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    trained = None
     for name, plan in plans.items():
-        (classifier,) = fit_plan(plan, backbone, progress)
-        probabilities[name] = classifier.probabilities(features)
-        trained = trained or classifier
+        if divisions is None or trained is None or not plan.method.abilities.uses_images:
+            classifiers = fit_plan(plan, backbone, progress)
+            trained = trained or classifiers[0]
+            found[name] = [classifier.probabilities(features) for classifier in classifiers]
+        if divisions is not None and plan.method.abilities.uses_images:
+            found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
-    predictions = Predictions(part.keys, part.labels, data.class_names, probabilities, part.groups)
-    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))
+    first = {name: probabilities[0] for name, probabilities in found.items()}
+    # a cross-validation tests the training images themselves
+    known = None if divisions is not None else trained.domain
+    unlike = None if known is None else known.unlike(features)
+    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, unlike)
+    by_seed = {
+        name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
+        for name, probabilities in found.items()
+        if len(probabilities) > 1
+    }
+    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap), by_seed)
 
 
 def _report(
@@ -133,6 +159,7 @@ def _report(
     tested: Tested,
     shared: list[Leak],
     tally: Tally,
+    divisions: Divisions | None,
 ) -> RunReport:
     method, trained = request.method, tested.trained
     backbone = trained.backbone
@@ -161,6 +188,8 @@ def _report(
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
         comparison=tested.comparison,
         recipe=request.recipe,
+        by_seed=tested.by_seed,
+        folds=None if divisions is None else divisions.number,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),

@@ -87,6 +87,11 @@ def parse_rename(pairs: list[str] | None) -> dict[str, str]:
     return rename
 
 
+def parse_seeds(text: str) -> list[int | str]:
+    """ "1,2,3" -> [1, 2, 3]; a part that is not a whole number stays text, which the request refuses."""
+    return [int(part) if part.strip().isdecimal() else part for part in text.split(",")]
+
+
 def split_list(text: str) -> list[str]:
     """Names separated by commas: "coop, kgcoop" -> ["coop", "kgcoop"]; "none" -> []."""
     return [name for word in text.split(",") if (name := word.strip()) and name != "none"]

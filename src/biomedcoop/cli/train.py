@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from biomedcoop.cli.console import print_json, print_table, print_verdict, progress_bar, say_notes
-from biomedcoop.cli.options import Json, Overwrite, parse_settings, split_list
+from biomedcoop.cli.options import Json, Overwrite, parse_seeds, parse_settings, split_list
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
 
@@ -29,6 +29,8 @@ def train(ctx: typer.Context, **values: Any) -> None:
     options = {name: value for name, value in values.items() if _on_command_line(ctx, name)}
     if "settings" in options:
         options["settings"] = parse_settings(options["settings"])
+    if "seeds" in options:
+        options["seeds"] = parse_seeds(options["seeds"])
     if "compare" in options:
         options["compare"] = split_list(options["compare"])
     for name in OPTIONAL & options.keys():
@@ -51,7 +53,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     if json:
         print_json(report.to_dict())
         return
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table
+    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
 
     print_verdict(report.verdict)
     simulated = " (simulated images)" if report.dataset.simulated else ""
@@ -60,6 +62,12 @@ def train(ctx: typer.Context, **values: Any) -> None:
     )
     if len(report.comparison.others) > 1:
         print_table(ranked_table(report.comparison, "the same methods, the best first"))
+    if report.by_seed:
+        print_table(
+            spread_table(
+                report.by_seed, f"mean ± standard deviation over the {'divisions' if report.folds else 'seeds'}"
+            )
+        )
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
@@ -83,16 +91,17 @@ def _signature() -> inspect.Signature:
     )
     config = Annotated[Path | None, typer.Option("--config", help=words)]
     options: dict[str, tuple[Any, Any]] = {"data": (None, None), "out": (out, None), "config": (config, None)}
-    for name, field in ((name, fields[field]) for name, field in TrainRequest.names().items()):
+    for name, field in fields.items():
         default = None if field.default is dataclasses.MISSING else field.default
         if isinstance(default, tuple):
-            (default,) = default
+            default = ",".join(map(str, default))
         kind = field.metadata["kind"]
         flag = field.metadata["flag"] or field.name.replace("_", "-")
         both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"  # a saved request may say yes
         required = " Required without --config." if name == "data" else ""
         metavar = {bool: "", list[str]: "NAME=VALUE"}.get(kind)
-        option = typer.Option(both, help=field.metadata["help"] + required, metavar=metavar)
+        names = (both, "--seed") if name == "seeds" else (both,)
+        option = typer.Option(*names, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
     options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
     parameters = [

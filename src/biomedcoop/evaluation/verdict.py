@@ -16,7 +16,7 @@ from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
-from biomedcoop.evaluation.next_step import next_step
+from biomedcoop.evaluation.next_step import UNLIKE, next_step
 from biomedcoop.evaluation.wording import count, interval, number
 
 Fact = partial(Finding, alarm=False)
@@ -25,12 +25,21 @@ EXPLAINED = {ZERO_SHOT: "Zero-shot, the backbone without training,"}
 LITTLE = 0.1
 """Answers that training changed, as a share of zero-shot's errors, below which training changed little."""
 
+MANY_UNLIKE = 0.1
+"""Share of test images unlike the training images above which there is an alarm: more than the false alarms of any dataset in
+``docs/results/unlike.md``."""
+
 BADLY_CALIBRATED = 0.1
 """Calibration error, beyond what as many images of calibrated probabilities would show, above which there is an alarm."""
 
 
 def judge(
-    comparison: Comparison, *, trained: bool = True, recipe: str | None = None, leaks: Iterable[str] = ()
+    comparison: Comparison,
+    *,
+    trained: bool = True,
+    recipe: str | None = None,
+    leaks: Iterable[str] = (),
+    unlike: str = "",
 ) -> tuple[Finding, ...]:
     """Judge the reported method of a comparison.
 
@@ -39,6 +48,7 @@ def judge(
         trained: True if the reported method learned from images.
         recipe: recipe of the reported method, or None if it is unknown.
         leaks: overlaps of test and training images, a sentence each.
+        unlike: a sentence on the test images unlike the training images, or an empty text.
 
     Returns:
         The findings: "headline" first, then the score, comparisons, the weakest class and the alarms; "next" is last.
@@ -64,9 +74,17 @@ def judge(
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
         *test_alarms(comparison.metrics),
+        *_unlike(comparison, unlike),
         *_calibration(comparison),
     ]
     return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe)))
+
+
+def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
+    """An alarm if more images are unlike the training images than false alarms explain, else a fact."""
+    if sentence and tested.predictions.unlike is not None:
+        many = bool(tested.predictions.unlike.mean() > MANY_UNLIKE)
+        yield Finding(UNLIKE if many else "a few images unlike the training images", f"{sentence}.", many)
 
 
 def _score(tested: Comparison) -> Finding:

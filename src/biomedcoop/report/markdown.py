@@ -16,7 +16,7 @@ from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 SIMULATED = (
     "> **Simulated images.** A program drew these images; no patient was imaged. "
@@ -45,6 +45,7 @@ def render(report: RunReport) -> str:
         NUMBERS,
         *([_escaped(ranked_cells(report.comparison))] if len(report.comparison.others) > 1 else []),
         _escaped(comparison_cells(report.rows)),
+        *_spread(report),
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
@@ -68,7 +69,8 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     """Write ``report.md``, ``metrics.json``, the confusion figure and ``predictions.csv``; returns the path of ``report.md``.
 
     ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
-    method (``prediction``) and its probability for every class (``p_<class name>``). It is the only one that names images.
+    method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is unlike
+    the training images (``unlike_training``). It is the only one that names images.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -84,6 +86,7 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     write_atomically(folder / "metrics.json", content.encode())
     predictions = report.comparison.predictions
     columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
+    columns += [] if predictions.unlike is None else ["unlike_training"]
     write_table(_predicted(predictions), columns, folder / "predictions.csv")
     write_atomically(folder / "report.md", render(report).encode())
     return folder / "report.md"
@@ -106,6 +109,20 @@ def _verdict(report: RunReport) -> list[str]:
     return [f"**{escape(headline.text)}** {escape(score.text)}", _bullets(lines), f"**Next:** {escape(step.text)}"]
 
 
+def _spread(report: RunReport) -> list[str]:
+    """Mean and spread over the seeds, if there are several."""
+    if not report.by_seed:
+        return []
+    if report.folds:
+        over = f"divisions into {report.folds} folds; the table above shows the first"
+    else:
+        over = "seeds, each with its own draw of images; the table above shows the first, whose model was saved"
+    return [
+        f"Mean ± standard deviation over {len(next(iter(report.by_seed.values())))} {over}:",
+        _escaped(spread_cells(report.by_seed)),
+    ]
+
+
 def _setup(report: RunReport) -> str:
     """What was trained and tested."""
     data = report.dataset
@@ -125,9 +142,12 @@ def _setup(report: RunReport) -> str:
 def _predicted(predictions: Predictions) -> Iterator[Row]:
     names = predictions.class_names
     probabilities = predictions.probabilities[predictions.method]
-    for key, label, p in zip(predictions.keys, predictions.labels, probabilities, strict=True):
+    for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
         row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
-        yield row | {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+        row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+        if predictions.unlike is not None:
+            row["unlike_training"] = int(predictions.unlike[number])
+        yield row
 
 
 def _reading(report: RunReport) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from biomedcoop.evaluation.alarms import Finding
 from biomedcoop.evaluation.comparison import Comparison
-from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
 from biomedcoop.evaluation.verdict import judge
 
 
@@ -44,7 +44,7 @@ class RunReport:
 
     Attributes:
         title: headline of the report.
-        dataset: dataset of training and test.
+        dataset: dataset of the test and, unless ``trained_on`` names another, of training.
         method: name of the method.
         settings: the method's settings, JSON values.
         backbone: name of the frozen model.
@@ -54,6 +54,12 @@ class RunReport:
         versions: software versions, e.g. {"torch": "2.4.0"}.
         comparison: predictions and metrics of each method on the same test images; the reported method first.
         recipe: recipe that the settings come from.
+        by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
+            for one seed.
+        split: the tested split: "test", or in an evaluation "train", "val" or "all".
+        trained_on: name of the dataset of training if it is another run that trained the method, else None.
+        unlike: a sentence on the test images unlike the training images, or an empty text.
+        folds: number of folds of the cross-validation that took the place of a test split, or None.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
@@ -71,6 +77,11 @@ class RunReport:
     versions: Mapping[str, str]
     comparison: Comparison
     recipe: str | None = None
+    by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
+    folds: int | None = None
+    split: str = "test"
+    trained_on: str | None = None
+    unlike: str = ""
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
@@ -86,10 +97,22 @@ class RunReport:
         """Metrics of the reported method."""
         return self.comparison.metrics
 
+    @property
+    def unlike_training(self) -> int | None:
+        """Number of test images unlike the training images, or None if that is unknown."""
+        unlike = self.comparison.predictions.unlike
+        return None if unlike is None else int(unlike.sum())
+
     @cached_property
     def verdict(self) -> tuple[Finding, ...]:
         """What the results mean, the most important first."""
-        return judge(self.comparison, trained=self.shots is not None, recipe=self.recipe, leaks=self.leaks)
+        return judge(
+            self.comparison,
+            trained=self.shots is not None,
+            recipe=self.recipe,
+            leaks=self.leaks,
+            unlike=self.unlike,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
@@ -109,6 +132,14 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
+            "folds": self.folds,
+            "by_seed": {
+                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                for name, found in self.by_seed.items()
+            },
             "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
+            "split": self.split,
+            "trained_on": self.trained_on or self.dataset.name,
             "leaks": list(self.leaks),
+            "unlike_training": self.unlike_training,
         }

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
-from biomedcoop.evaluation.wording import percent
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
 
 def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
     """One row per method, one column per metric."""
     cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
+    return Table(["method", *TITLES.values()], cells)
+
+
+def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
+    """One row per method, one column per metric: mean ± standard deviation over the seeds."""
+    from statistics import mean, stdev
+
+    def cell(found: Sequence[Metrics], column: str) -> str:
+        values = [estimate.value for m in found if (estimate := getattr(m, column)) is not None]
+        defined = [value for value in values if value is not None]
+        return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
+
+    cells = [[name, *(cell(found, column) for column in TITLES)] for name, found in by_seed.items()]
     return Table(["method", *TITLES.values()], cells)
 
 

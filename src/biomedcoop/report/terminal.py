@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.report import table as cells
-from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
     return _table(comparison_cells(rows), title, bold=next(iter(rows)))
+
+
+def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> Table:
+    """One row per method: mean ± standard deviation over the seeds, in percent."""
+    return _table(spread_cells(by_seed), title, caption="in %")
 
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:
@@ -29,14 +34,14 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
     return _table(class_cells(metrics), title)
 
 
-def _table(content: cells.Table, title: str, bold: str = "") -> Table:
+INTERVALS = "in %, with 95 % bootstrap intervals; –: not defined on these images"
+
+
+def _table(content: cells.Table, title: str, bold: str = "", caption: str = INTERVALS) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(title) if title else None,
-        caption="in %, with 95 % bootstrap intervals; –: not defined on these images",
-    )
+    table = Table(title=Text(title) if title else None, caption=caption)
     sides = content.align or "l" + "r" * (len(content.columns) - 1)
     for name, side in zip(content.columns, sides, strict=True):
         table.add_column(name, justify="right" if side == "r" else "left")

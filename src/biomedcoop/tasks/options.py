@@ -78,7 +78,7 @@ def shots(name: str, value: Any) -> int | str | None:
         return None
     if value == ALL:
         return ALL
-    digits = isinstance(value, str) and value.isdecimal()
+    digits = isinstance(value, str) and value.removeprefix("-").isdecimal()
     try:
         return whole_number(16, 1)(name, int(value) if digits else value)
     except UserError as error:

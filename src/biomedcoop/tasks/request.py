@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -51,6 +51,7 @@ class TrainOptions(FitOptions, total=False):
     backbone: Backbone | str | os.PathLike[str]
     shots: int | str | None
     seed: int
+    seeds: Sequence[int]
     compare: Iterable[str]
     split_file: str | os.PathLike[str] | None
     n_bootstrap: int
@@ -106,11 +107,10 @@ class FitRequest:
     )
     seeds: tuple[int, ...] = option(
         (1,),
-        "Random seed that draws the training images and orders the batches.",
+        "Random seeds, separated by commas, one training each; a seed draws the training images and orders the batches. Several "
+        "seeds show how far results depend on them. The saved model is that of the first.",
         options.seeds,
-        flag="seed",
         shown=True,
-        kind=int,
     )
     recipe: str = option(
         "general",
@@ -161,27 +161,28 @@ class FitRequest:
             object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
 
     @classmethod
-    def names(cls, one_seed: bool = False) -> dict[str, str]:
-        """Public name of every option -> its field; with ``one_seed``, ``seeds`` is called ``seed``."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return {"seed" if one_seed and name == "seeds" else name: name for name in names}
+    def names(cls) -> list[str]:
+        """Name of every option."""
+        return [field.name for field in dataclasses.fields(cls)]
 
     @classmethod
-    def of(cls: type[Request], arguments: Mapping[str, Any], one_seed: bool = False) -> Request:
-        """A request from keyword arguments.
+    def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
+        """A request from keyword arguments; ``seed=1`` stands for ``seeds=[1]``.
 
         Raises:
             UserError: an unknown argument (the message offers the nearest name), or a value that cannot be used.
         """
-        known = cls.names(one_seed)
+        known = [*cls.names(), "seed"]
         for name in arguments:
             if name not in known:
                 raise UserError(f"no option '{name}'; {nearest(name, known)}")
+        values = dict(arguments)
+        if "seed" in values:
+            if "seeds" in values:
+                raise UserError("seed and seeds are both given; fit takes one seed, fit_runs and train take seeds")
+            values["seeds"] = [options.seed("seed", values.pop("seed"))]
         if arguments.get("data") is None:
             raise UserError("no data are named; give a path, a name or what load_dataset returns")
-        if "seed" in arguments and "seed" in known:
-            options.seed("seed", arguments["seed"])
-        values: dict[str, Any] = {known[n]: [value] if n == "seed" else value for n, value in arguments.items()}
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,9 +193,7 @@ class FitRequest:
         """
         if not isinstance(self.data, str):
             raise UserError("a loaded dataset has no JSON form; make the request with its path or name")
-        values = {name: getattr(self, field) for name, field in self.names().items()}
-        if "seed" in values:
-            (values["seed"],) = self.seeds
+        values = {name: getattr(self, name) for name in self.names()}
         values["backbone"] = self.backbone if isinstance(self.backbone, str) else self.backbone.name
         return {"format": FORMAT_VERSION, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
@@ -221,7 +220,8 @@ class FitRequest:
             raise UserError(
                 f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
             )
-        values = {"data": over.get("data"), **{key: value for key, value in content.items() if key != "format"}}
+        dropped = {"format", "seed", "seeds"} if {"seed", "seeds"} & over.keys() else {"format"}
+        values = {"data": over.get("data"), **{key: value for key, value in content.items() if key not in dropped}}
         try:
             cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
@@ -298,16 +298,3 @@ class TrainRequest(FitRequest):
         options.whole_number(1000, 1, MAX_RESAMPLES),
         kind=int,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.seeds) != 1:
-            raise UserError(f"seeds={list(self.seeds)}: a training has one seed; use fit_runs for several")
-
-    @classmethod
-    def names(cls, one_seed: bool = True) -> dict[str, str]:
-        return super().names(one_seed=True)
-
-    @classmethod
-    def of(cls: type[Request], arguments: Mapping[str, Any], one_seed: bool = True) -> Request:
-        return super().of(arguments, one_seed=True)

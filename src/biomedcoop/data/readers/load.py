@@ -59,18 +59,24 @@ def load_dataset(
 
 
 def read_dataset(
-    source: str | Path, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+    source: str | Path,
+    split_file: str | Path | None = None,
+    seed: int = 0,
+    for_training: bool = True,
+    draw_test: bool = True,
 ) -> Dataset:
-    """:func:`load_dataset` without warnings."""
+    """:func:`load_dataset` without warnings; with ``draw_test=False`` without a test split if the source has none."""
     try:
-        return _load(source, split_file, seed, for_training)
+        data = _load(source, split_file, for_training)
+        wanted = for_training and draw_test and not data.counts("test").any()
+        return with_test_split(data, seed) if wanted else data
     except PermissionError as error:
         raise UserError(
             f"{error.filename or source}: no permission to read it ({error.strerror}); change its access rights"
         ) from error
 
 
-def _load(source: str | Path, split_file: str | Path | None, seed: int, for_training: bool) -> Dataset:
+def _load(source: str | Path, split_file: str | Path | None, for_training: bool) -> Dataset:
     split_path = None if split_file is None else user_path(split_file)
     if split_path is not None:
         check_text(split_path, split_path.name)  # the name goes into reports and notes
@@ -105,10 +111,9 @@ def _load(source: str | Path, split_file: str | Path | None, seed: int, for_trai
     if split_path is not None:
         where = split_path
         data = apply_split(data, split_path)
-    if not for_training:
-        return data
-    check_training_images(data, where)
-    return data if data.counts("test").any() else _with_test_split(data, seed)
+    if for_training:
+        check_training_images(data, where)
+    return data
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
@@ -121,7 +126,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         return Path(text)
 
 
-def _with_test_split(data: Dataset, seed: int) -> Dataset:
+def with_test_split(data: Dataset, seed: int) -> Dataset:
     """``data`` with 30 % of its training images moved to test; groups that are also in val stay in train."""
     train = data.indices("train")
     groups = data.groups

@@ -1,0 +1,120 @@
+"""Cross-validation: when it takes the place of a test split, and that no image is tested by a classifier that has seen it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier import fit as fitting
+from biomedcoop.data.sampling.leakage import digest
+from biomedcoop.errors import Note
+from biomedcoop.evaluation import cross_validation
+from biomedcoop.evaluation.cross_validation import cross_validate, divide, shots_outside
+from biomedcoop.tasks.request import FitRequest
+
+QUICK: dict[str, Any] = {"method": "clip-adapter", "settings": {"epochs": 2}, "n_bootstrap": 20}
+
+
+@pytest.fixture
+def few(discs: Path, tmp_path: Path) -> Path:
+    """A folder with 24 images of each class and no split."""
+    return shutil.copytree(discs / "train", tmp_path / "few")
+
+
+def unsplit(discs: Path) -> bc.Dataset:
+    data = bc.load_dataset(discs).part("train")
+    return data
+
+
+def test_it_is_for_few_images_without_a_test_split(discs: Path) -> None:
+    data = unsplit(discs)
+    divisions = divide(data, [7])
+    assert divisions is not None
+    assert (divisions.seeds, divisions.number) == ((7, 8, 9), 5)
+    assert divide(data, [3, 9]).seeds == (3, 9)  # type: ignore[union-attr]
+    assert divide(bc.load_dataset(discs), [1]) is None
+    many = data.select(np.tile(np.arange(len(data)), 2))
+    assert divide(many, [1]) is None
+
+
+def test_no_image_is_tested_by_a_classifier_that_has_seen_it(
+    discs: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = unsplit(discs)
+    data = replace(data, groups=[f"g{i // 2}" for i in range(len(data))])
+    divisions = divide(data, [1])
+    assert divisions is not None
+    seen: list[set[str]] = []
+
+    def spy(*given: Any) -> Any:
+        found = fitting.fit_plan(*given)
+        seen.extend(set(classifier.facts["training_images"]) for classifier in found)
+        return found
+
+    monkeypatch.setattr(cross_validation, "fit_plan", spy)
+    request = FitRequest(data, method="clip-adapter", settings={"epochs": 1}, backbone=tiny, shots=8)
+    features = np.random.default_rng(1).normal(size=(len(data), tiny.embed_dim)).astype(np.float32)
+    found = cross_validate(request, data, divisions, features, tiny)
+    assert len(found) == 3
+    assert len(seen) == 15
+    for trained_on, (_, _, tested) in zip(seen, divisions, strict=True):
+        assert trained_on
+        assert not trained_on & {digest(image) for image in data.select(tested).images}
+        assert {data.groups[i] for i in np.flatnonzero(tested)}.isdisjoint(  # type: ignore[index]
+            data.groups[i]
+            for i in range(len(data))
+            if digest(data.images[i]) in trained_on  # type: ignore[index]
+        )
+    for probabilities in found:
+        np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_shots_are_what_every_fold_leaves(discs: Path, tiny: Backbone) -> None:
+    data = unsplit(discs)
+    divisions = divide(data, [1])
+    assert divisions is not None
+    assert shots_outside(FitRequest(data, backbone=tiny), data, divisions) == 16
+    assert shots_outside(FitRequest(data, backbone=tiny, shots=24), data, divisions) == 19
+    assert shots_outside(FitRequest(data, backbone=tiny, shots="all"), data, divisions) == "all"
+
+
+def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
+    with pytest.warns(Note, match="has only 24 images, too few to set some aside: 5-fold cross-validation, repeated 3"):
+        report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
+    assert report.metrics.n_images == 72
+    assert {name: len(found) for name, found in report.by_seed.items()} == {"clip-adapter": 3}
+    content = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert content["folds"] == 5
+    assert len(content["by_seed"]["clip-adapter"]) == 3
+    text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "over 3 divisions into 5 folds" in text
+    assert "cross-validation" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert len(bc.load(tmp_path / "run", tiny).facts["training_images"]) == 48  # 16 of each class, of all folds
+
+
+def test_all_shots_of_unequal_folds(few: Path, tiny: Backbone, tmp_path: Path) -> None:
+    for path in sorted((few / "red_stone").iterdir())[:3]:
+        path.unlink()
+    report = bc.train(few, tmp_path / "run", backbone=tiny, shots="all", seeds=[4, 5], compare=[], **QUICK)
+    assert (report.metrics.n_images, report.shots, report.seed) == (69, "all", 4)
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["seeds"] == [4, 5]
+
+
+def test_several_seeds_with_a_test_split(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    report = bc.train(discs, tmp_path / "run", backbone=tiny, seeds=[3, 1], shots=4, **QUICK)
+    one = bc.train(discs, tmp_path / "one", backbone=tiny, seed=3, shots=4, **QUICK)
+    assert report.metrics.confusion == one.metrics.confusion
+    assert one.by_seed == {}
+    first, second = report.by_seed["clip-adapter"]
+    assert first.accuracy.value == report.metrics.accuracy.value
+    other = bc.train(discs, tmp_path / "other", backbone=tiny, seed=1, shots=4, **QUICK)
+    assert second.accuracy.value == other.metrics.accuracy.value
+    assert "over 2 seeds" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
