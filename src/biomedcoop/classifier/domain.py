@@ -105,7 +105,9 @@ def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:
         f"{test['unlike_training']} of the {test['n_images']} images of its own test are too" if known else FALSE_ALARMS
     )
     are = "is" if unlike == 1 else "are"
-    return f"{unlike} of {images} images {are} unlike the training images ({alarms}); do not rely on the answers for them"
+    return (
+        f"{unlike} of {images} images {are} unlike the training images ({alarms}); do not rely on the answers for them"
+    )
 
 
 def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:

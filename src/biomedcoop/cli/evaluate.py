@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_notes
+from biomedcoop.cli.console import notes_said, print_json, progress_bar
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -15,11 +16,13 @@ from biomedcoop.cli.options import (
     NewClasses,
     NewPrompts,
     OtherBackbone,
+    Overwrite,
     Precision,
     Rename,
     SplitFile,
     parse_rename,
 )
+from biomedcoop.cli.run_report import print_run_report
 
 
 def evaluate(
@@ -40,36 +43,39 @@ def evaluate(
     backbone: OtherBackbone = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write: report, metrics, confusion matrix and a row for each image."),
+    ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Test a saved classifier on labelled images.
+    """Test a saved classifier on labelled images, beside zero-shot and the largest class.
 
-    If the data have no test split, --split test draws the same test split as 'train'.
+    If the data have no test split, --split test draws the same test split as 'train'. Not a medical device.
     """
-    from biomedcoop.api import evaluate as evaluate_classifier
+    from biomedcoop.api import compare
     from biomedcoop.classifier import load
     from biomedcoop.data.name_lists import split_names
-    from biomedcoop.data.readers.load import load_dataset
-    from biomedcoop.evaluation.images import learned_from
 
     renamed = parse_rename(rename)
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
-    dataset = load_dataset(data, split_file=split_file, for_training=False)
-    no_tests = not dataset.counts("test").any()
-    if no_tests and (split == "test" or (split is None and learned_from(classifier, dataset))):
-        dataset = load_dataset(data, split_file=split_file)  # the test images that 'train' draws
-    say_notes(dataset.notes)
     with progress_bar(quiet=json) as progress:
-        metrics = evaluate_classifier(classifier, dataset, split, rename=renamed, progress=progress)
+        report = compare(
+            classifier,
+            data,
+            split,
+            split_file=split_file,
+            rename=renamed,
+            out=out,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if json:
-        about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}
-        print_json({**about, **metrics.to_dict()})
+        print_json({**report.to_dict(), "notes": notes_said()})
         return
-    from biomedcoop.report.terminal import class_table, comparison_table
-
-    which = f"all {metrics.n_images} images" if split == "all" else f"{metrics.n_images} {split} images"
-    title = f"{dataset.name}{' (simulated images)' if dataset.simulated else ''}: {which}"
-    print_table(comparison_table({classifier.method: metrics}, title))
-    print_table(class_table(metrics))
+    print_run_report(report)
+    if out is not None:
+        print(f"report: {out / 'report.md'}")

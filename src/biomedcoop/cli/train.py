@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, print_verdict, progress_bar, say_notes
+from biomedcoop.cli.console import print_json, progress_bar, say_notes
 from biomedcoop.cli.options import Json, Overwrite, parse_seeds, parse_settings, split_list
+from biomedcoop.cli.run_report import print_run_report
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
 
@@ -53,22 +54,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     if json:
         print_json(report.to_dict())
         return
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
-
-    print_verdict(report.verdict)
-    simulated = " (simulated images)" if report.dataset.simulated else ""
-    print_table(
-        comparison_table(report.rows, f"{report.dataset.name}{simulated}: {report.metrics.n_images} test images")
-    )
-    if len(report.comparison.others) > 1:
-        print_table(ranked_table(report.comparison, "the same methods, the best first"))
-    if report.by_seed:
-        print_table(
-            spread_table(
-                report.by_seed, f"mean ± standard deviation over the {'divisions' if report.folds else 'seeds'}"
-            )
-        )
-    print_table(class_table(report.metrics, f"{report.method}, by class"))
+    print_run_report(report)
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 

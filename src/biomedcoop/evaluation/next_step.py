@@ -23,12 +23,17 @@ POOR = {"training changed little", "no better than chance", "below the largest c
 
 
 def next_step(
-    comparison: Comparison, findings: Sequence[Finding], *, trained: bool = True, recipe: str | None = None
+    comparison: Comparison,
+    findings: Sequence[Finding],
+    *,
+    trained: bool = True,
+    recipe: str | None = None,
+    elsewhere: bool = False,
 ) -> str:
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, trained, recipe: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, trained, recipe, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
     kinds = {finding.kind for finding in findings}
@@ -44,7 +49,7 @@ def next_step(
         return f"Train with '--method {best}', which is better on these images, beyond chance."
     names = [name for name in (MAJORITY, ZERO_SHOT) if name in comparison.differences]
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
-        if UNLIKE in kinds:
+        if trained and (elsewhere or UNLIKE in kinds):
             return "Train again with images of this source among the training images."
         return _better(comparison, trained, recipe)
     classes = [c for c in comparison.metrics.classes if c.support]

@@ -40,6 +40,7 @@ def judge(
     recipe: str | None = None,
     leaks: Iterable[str] = (),
     unlike: str = "",
+    elsewhere: bool = False,
 ) -> tuple[Finding, ...]:
     """Judge the reported method of a comparison.
 
@@ -49,6 +50,7 @@ def judge(
         recipe: recipe of the reported method, or None if it is unknown.
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
+        elsewhere: True if the test images are of another dataset than the training images.
 
     Returns:
         The findings: "headline" first, then the score, comparisons, the weakest class and the alarms; "next" is last.
@@ -77,14 +79,16 @@ def judge(
         *_unlike(comparison, unlike),
         *_calibration(comparison),
     ]
-    return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe)))
+    return (
+        *findings,
+        Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe, elsewhere=elsewhere)),
+    )
 
 
 def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
-    """An alarm if more images are unlike the training images than false alarms explain, else a fact."""
-    if sentence and tested.predictions.unlike is not None:
-        many = bool(tested.predictions.unlike.mean() > MANY_UNLIKE)
-        yield Finding(UNLIKE if many else "a few images unlike the training images", f"{sentence}.", many)
+    """An alarm if more images are unlike the training images than false alarms explain."""
+    if tested.predictions.unlike is not None and tested.predictions.unlike.mean() > MANY_UNLIKE:
+        yield Finding(UNLIKE, f"{sentence}.")
 
 
 def _score(tested: Comparison) -> Finding:

@@ -112,6 +112,7 @@ class RunReport:
             recipe=self.recipe,
             leaks=self.leaks,
             unlike=self.unlike,
+            elsewhere=self.trained_on not in (None, self.dataset.name),
         )
 
     def to_dict(self) -> dict[str, Any]:
