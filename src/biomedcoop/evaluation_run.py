@@ -13,7 +13,6 @@ import numpy as np
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
-from biomedcoop.data.sampling.folds import too_few_to_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.comparison import Comparison, Predictions
@@ -88,7 +87,7 @@ def _dataset(
     data = read_dataset(os.fspath(source), None if split_file is None else Path(split_file), for_training=False)
     if place is not None:
         check_place(place, data, source, split_file)
-    wanted = split == "test" or (split is None and not too_few_to_split(data) and learned_from(classifier, data))
+    wanted = split == "test" or (split is None and learned_from(classifier, data))
     if wanted and data.counts("train").any() and not data.counts("test").any():
         data = with_test_split(data, seed=0)
     notify(data.notes)

@@ -53,22 +53,16 @@ class Domain:
             >>> domain.unlike(np.float32([[1, 0.1, 0, 0], [0, 0, 0, 1]]))
             array([False,  True])
         """
-        present, y, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        if len(labels) < LEAST_IMAGES or counts.min() < 2:
+        if len(labels) < LEAST_IMAGES or np.unique(labels, return_counts=True)[1].min() < 2:
             return None
-        x = _unit(features.astype(np.float64))
-        sums = np.zeros((len(present), x.shape[1]))
-        np.add.at(sums, y, x)
-        nearness = x @ _unit(sums).T  # [N, C]
-        nearness[np.arange(len(x)), y] = (x * _unit(sums[y] - x)).sum(axis=1)
-        distances = 1 - nearness.max(axis=1)
-        limit = distances.mean() + DEVIATIONS * distances.std(ddof=1)
+        own = left_out_distances(features, labels)
+        limit = own.mean() + DEVIATIONS * own.std(ddof=1)
         # rounded, because the last bits of the products above can depend on the number of cores
-        return cls(_unit(sums).astype(np.float32), round(float(limit), 6))
+        return cls(class_means(features, labels).astype(np.float32), round(float(limit), 6))
 
     def unlike(self, features: Floats) -> npt.NDArray[np.bool_]:
         """Whether each image is unlike the training images, bool [N], from raw features [N, E]."""
-        unlike: npt.NDArray[np.bool_] = 1 - (_unit(features) @ self.means.T).max(axis=1) > self.limit
+        unlike: npt.NDArray[np.bool_] = distances(features, self.means) > self.limit
         return unlike
 
     def tensors(self) -> dict[str, Any]:
@@ -110,8 +104,37 @@ def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Rows scaled to length 1; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: npt.NDArray[Any] = vectors / np.where(lengths > 0, lengths, 1)
-    return unit
+def class_means(features: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Mean direction of each class that occurs, unit vectors [C, E], from features [N, E]."""
+    return unit(_sums(unit(features), labels)[0])
+
+
+def distances(features: npt.NDArray[Any], means: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cosine distance [N] of features [N, E] to the nearest of unit vectors [C, E]."""
+    nearest: npt.NDArray[Any] = 1 - (unit(features) @ means.T).max(axis=1)
+    return nearest
+
+
+def left_out_distances(features: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Cosine distance [N] of each training image to the nearest class mean, its own class's taken without the image."""
+    x = unit(features)
+    sums, y = _sums(x, labels)
+    nearness = x @ unit(sums).T  # [N, C]
+    nearness[np.arange(len(x)), y] = (x * unit(sums[y] - x)).sum(axis=1)
+    left_out: npt.NDArray[np.float64] = 1 - nearness.max(axis=1)
+    return left_out
+
+
+def _sums(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], Any]:
+    """Sum of the rows of each class that occurs [C, E], and the class of each row among these [N]."""
+    present, y = np.unique(labels, return_inverse=True)
+    sums = np.zeros((len(present), x.shape[1]))
+    np.add.at(sums, y, x)
+    return sums, y
+
+
+def unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Rows scaled to length 1, in double precision; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)
+    scaled: npt.NDArray[np.float64] = vectors / np.where(lengths > 0, lengths, 1)
+    return scaled

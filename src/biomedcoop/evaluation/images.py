@@ -61,9 +61,15 @@ def images_to_evaluate(
 
 def learned_from(classifier: Classifier, data: Dataset) -> bool:
     """Whether images of ``data`` trained the classifier; of one without training images, whether it was made for this dataset."""
-    if known := set(classifier.facts.get("training_images", ())):
-        return any(digest(image) in known for image in data.images)
+    if classifier.facts.get("training_images"):
+        return bool(_seen(classifier, data).any())
     return classifier.facts.get("dataset") == data.name
+
+
+def _seen(classifier: Classifier, data: Dataset) -> npt.NDArray[np.bool_]:
+    """Whether each image trained the classifier, bool [N]."""
+    known = set(classifier.facts.get("training_images", ()))
+    return np.array([bool(known) and digest(image) in known for image in data.images], dtype=bool)
 
 
 def _usual_split(classifier: Classifier, data: Dataset) -> tuple[str, list[str]]:
@@ -71,7 +77,8 @@ def _usual_split(classifier: Classifier, data: Dataset) -> tuple[str, list[str]]
     drawn = int(data.counts("test").sum())
     if drawn and not data.test_drawn:
         return "test", []
-    if drawn and learned_from(classifier, data):
+    # a cross-validated training draws no test images and may learn from all
+    if drawn and learned_from(classifier, data) and not _seen(classifier, data.part("test")).any():
         return "test", [
             f"{data.name} has no test split of its own and the classifier was made from it, so the test takes the {drawn} of "
             f"{len(data)} images that were drawn for testing; --split all takes all"
@@ -81,13 +88,12 @@ def _usual_split(classifier: Classifier, data: Dataset) -> tuple[str, list[str]]
 
 def _leaks(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[Leak]:
     """Evaluated images and groups that the classifier saw in training."""
-    known = set(classifier.facts.get("training_images", ()))
-    if not known:
+    if not classifier.facts.get("training_images"):
         return []
     found = []
-    if seen := [key for key, image in zip(part.keys, part.images, strict=True) if digest(image) in known]:
-        text = f"{len(seen)} of the {len(part)} evaluated images were used to train this classifier"
-        found.append(Leak(f"{text}; the results look better than they are.", seen[0]))
+    if (seen := _seen(classifier, part)).any():
+        text = f"{seen.sum()} of the {len(part)} evaluated images were used to train this classifier"
+        found.append(Leak(f"{text}; the results look better than they are.", part.keys[int(seen.argmax())]))
     if split in ("val", "test") and classifier.facts.get("dataset") == data.name:
         found += group_leaks(data, split, ["train", "val"] if split == "test" else ["train"])
     return found
