@@ -76,11 +76,38 @@ def accuracy_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panel, (7.5, 2.8), path)
 
 
+def unlike_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Share of images flagged as unlike 16 training images per class of each dataset, from the table "test"."""
+    table = tables["test"]
+    datasets = [str(row[0]) for row in table.rows]
+    kinds = {
+        "false alarms, 16": "own",
+        "detected, 16": "other modality or organ",
+        "detected, chest, 16": "other chest X-rays",
+    }
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        for (column, label), mark, colour in zip(kinds.items(), "osx", (BLUE, "#D55E00", "#009E73"), strict=True):
+            shares = [(numbers(row[list(table.columns).index(column)]), place) for place, row in enumerate(table.rows)]
+            found = [(values[0], place) for values, place in shares if values]
+            axis.plot(*zip(*found, strict=True), mark, color=colour, label=label, markersize=7, ls="")
+        axis.set_yticks(range(len(datasets)), datasets)
+        axis.set_ylim(len(datasets) - 0.5, -0.5)
+        axis.set_xlabel("flagged images, %")
+        axis.set_ylabel("training images of")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, title="images of")
+
+    write_figure(panel, (7.5, 4.0), path)
+
+
 FIGURES = {
     "fast": difference_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,
     "recipes": difference_figure,
+    "unlike": unlike_figure,
     "views": difference_figure,
 }
 """What draws ``PAGE.png``; the other pages' figures are drawn by their own commands."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
-    from biomedcoop.api import evaluate, fit, fit_runs, train
+    from biomedcoop.api import compare, evaluate, fit, fit_runs, train
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier import Classifier, load
     from biomedcoop.data.dataset import Dataset
@@ -30,6 +30,7 @@ _WHERE = {
     "Dataset": "biomedcoop.data.dataset",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
+    "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
     "fit_runs": "biomedcoop.api",
@@ -45,6 +46,7 @@ __all__ = [
     "ImageError",
     "UserError",
     "__version__",
+    "compare",
     "evaluate",
     "fit",
     "fit_runs",

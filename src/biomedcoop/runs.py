@@ -17,6 +17,7 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.domain import unlike_note
 from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
@@ -56,6 +57,12 @@ class Tested:
     comparison: Comparison
     by_seed: dict[str, list[Metrics]]
 
+    @property
+    def unlike_note(self) -> str:
+        """A sentence on the test images unlike the training images, or an empty text."""
+        unlike = self.comparison.predictions.unlike
+        return "" if unlike is None else unlike_note(int(unlike.sum()), len(unlike), self.trained.facts)
+
 
 def train_run(
     request: TrainRequest, out: str | os.PathLike[str], *, overwrite: bool = False, progress: Progress | None = None
@@ -66,7 +73,7 @@ def train_run(
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
     data = read_dataset(request.data, split_file=request.split_file, draw_test=False)
-    _check_place(place, data, request)
+    check_place(place, data, str(request.data), request.split_file)
     divisions = divide(data, request.seeds)
     if divisions is not None:
         data = dataclasses.replace(data, notes=(*data.notes, divisions.note(data)))
@@ -83,6 +90,8 @@ def train_run(
     results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
     verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
     notes = [*([divisions.note(data)] if divisions else []), *verdict]
+    if report.unlike_training is not None:
+        results["unlike_training"] = report.unlike_training
     trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
@@ -140,7 +149,12 @@ def _tested(
             found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
     first = {name: probabilities[0] for name, probabilities in found.items()}
-    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups)
+    # a cross-validation tests the training images themselves
+    known = None if divisions is not None else trained.domain
+    unlike = None if known is None else known.unlike(features)
+    predictions = Predictions(
+        part.keys, part.labels, data.class_names, first, part.groups, unlike, subgroups=part.subgroups
+    )
     by_seed = {
         name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
         for name, probabilities in found.items()
@@ -186,6 +200,7 @@ def _report(
         comparison=tested.comparison,
         recipe=request.recipe,
         by_seed=tested.by_seed,
+        unlike=tested.unlike_note,
         folds=None if divisions is None else divisions.number,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
@@ -246,19 +261,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def _check_place(out: Path, data: Dataset, request: TrainRequest) -> None:
+def check_place(
+    out: Path, data: Dataset, source: str | os.PathLike[str], split_file: str | os.PathLike[str] | None
+) -> None:
     """Refuse a run folder among class folders: the next reading would take it for a class."""
-    folder = user_path(str(request.data))
-    if (
-        data.root is None
-        or request.split_file is not None
-        or not folder.is_dir()
-        or find_split_file(folder) is not None
-    ):
+    folder = user_path(source)
+    if data.root is None or split_file is not None or not folder.is_dir() or find_split_file(folder) is not None:
         return
     if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(
-            f"{out} is inside the dataset {request.data}, where it would be read as a class; choose a folder outside it"
+            f"{out} is inside the dataset {source}, where it would be read as a class; choose a folder outside it"
         )
 
 

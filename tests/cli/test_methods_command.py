@@ -155,7 +155,7 @@ def test_new_classes_on_the_command_line(
         "red stone, green tumor, blue cyst",
     )
     plain = cli("evaluate", trained, "--data", discs, "--backbone", TINY, "--json")
-    accuracy = [json.loads(result.out)["accuracy"] for result in (same, plain)]
+    accuracy = [json.loads(result.out)["rows"]["coop"]["accuracy"] for result in (same, plain)]
     assert accuracy[0] == accuracy[1]
     assert cli(*train(tmp_path / "probe", discs, "linear-probe")).status == 0
     line = refused("predict", tmp_path / "probe", discs / "test", "--backbone", TINY, "--classes", "a, b")

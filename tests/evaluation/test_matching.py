@@ -61,3 +61,35 @@ def test_a_classifier_of_numbers_takes_numbers_and_refuses_words():
     assert notes == []
     with pytest.raises(UserError, match=r"class 'normal', the classifier was trained on numbers .* 0 to 2; give these"):
         labels_of(dataset(WORDS, [2]), NUMBERS)
+
+
+def test_renamed_classes_several_to_one_and_whatever_their_case():
+    data = dataset(["Cancer", "in situ", "NORMAL"], [0, 1, 2, 1])
+    labels, notes = labels_of(data, WORDS, {"cancer": "Malignant-Tumor", "in situ": "malignant tumor"})
+    assert labels.tolist() == [1, 1, 2, 1]
+    assert notes == []
+
+
+def test_labels_without_names_are_renamed_too():
+    labels, notes = labels_of(dataset(NUMBERS, [0, 1, 2]), WORDS, {"class 0": "normal", "class 2": "benign tumor"})
+    assert labels.tolist() == [2, 1, 0]
+    assert "1 as 'malignant tumor'." in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rename", "words"),
+    [
+        ({"polip": "normal"}, "rename polip=normal: ext has no class 'polip'; did you mean polyp?"),
+        (
+            {"polyp": "benign tumour"},
+            "the classifier has no class 'benign tumour'; did you mean benign tumor or malignant tumor?",
+        ),
+        ({"polyp": "normal", "Polyp": "benign tumor"}, "rename gives the class 'polyp' two names; give it one"),
+        (["polyp"], "rename must map class names"),
+        ({"polyp": 1}, "rename must map class names"),
+    ],
+)
+def test_wrong_names_are_refused(rename, words):
+    with pytest.raises(UserError) as caught:
+        labels_of(dataset(["normal", "polyp"], [0, 1]), WORDS, rename)
+    assert words in str(caught.value)

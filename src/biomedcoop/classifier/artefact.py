@@ -1,6 +1,7 @@
 """The artefact: a folder with ``classifier.json``, ``model.safetensors`` and a model card ``README.md``.
 
-The artefact of a text-based method takes a few kB. It holds no image, no path and no pickle. ``read_artefact.py`` reads it.
+The artefact of a text-based method takes a few kB. It holds no image, no path and no pickle; of the training images, it holds the
+mean feature of each class (``domain.py``). ``read_artefact.py`` reads it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     from biomedcoop.methods import get_method
     from biomedcoop.methods.plugins import plugin_of
 
-    tensors = to_bytes({key: value.contiguous() for key, value in classifier.state.items()})
+    domain = {} if classifier.domain is None else classifier.domain.tensors()
+    tensors = to_bytes({key: value.contiguous() for key, value in {**classifier.state, **domain}.items()})
     backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -59,6 +61,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
         "settings": dict(classifier.settings),
         **({} if classifier.temperature == 1 else {"temperature": classifier.temperature}),
         "facts": dict(classifier.facts),
+        "domain": classifier.domain is not None,
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
     }
     description["sha256"] = checksum(description)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.classifier.domain import Domain, unlike_note
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.data.names import list_names
@@ -41,6 +42,8 @@ class Classifier:
         facts: origin of the classifier, JSON values: dataset, shots, seed, notes, digests of the training images, metrics, and in
             ``depths`` the bit depths guessed for training images above 8 bits.
         temperature: number above 0 that divides the logits; 1 leaves them unchanged.
+        domain: mean features of the training images, which show whether an image is unlike them; None without training images,
+            with too few of them, or after a change of classes.
 
     Example:
         >>> import biomedcoop as bc
@@ -57,6 +60,7 @@ class Classifier:
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    domain: Domain | None = None
 
     def __repr__(self) -> str:
         known = [f"{name}={self.facts[name]!r}" for name in ("dataset", "shots", "seed") if name in self.facts]
@@ -104,7 +108,7 @@ class Classifier:
         """Predict images one by one, in order; memory does not grow with the number of images.
 
         After the last image, warnings (:class:`biomedcoop.errors.Note`) tell of unusual images: different bit depths, images of
-        one colour, files with several frames.
+        one colour, files with several frames, images unlike the training images.
 
         Args:
             sources: images in any form that :meth:`predict_proba` accepts.
@@ -129,12 +133,16 @@ class Classifier:
         from biomedcoop.features.stream import stream_features
 
         tally, size = Tally(tuple(self.facts.get("depths", ()))), image_batch(self.backbone)
+        unlike = 0
         for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
             features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
             rows = iter(self._answers(features, size) if features else ())
+            if self.domain is not None and features:
+                unlike += int(self.domain.unlike(np.stack(features)).sum())
             for source, feature in batch:
                 yield source, feature if isinstance(feature, ImageError) else next(rows)
-        notify(tally.notes())
+        note = unlike_note(unlike, tally.images, self.facts)
+        notify([*tally.notes(), *([note] if note else [])])
 
     def _answers(self, features: Sequence[Floats], size: int) -> Floats:
         """Probabilities [n, C] of at most ``size`` features [E].

@@ -9,10 +9,12 @@ import numpy as np
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.domain import Domain
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import notify
 from biomedcoop.lazy import torch
+from biomedcoop.methods import Task
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.build import build_task
 from biomedcoop.tasks.plan import Plan
@@ -43,7 +45,8 @@ def fit_plan(
         states = method.fit(task, plan.settings, request.seeds, training)
     settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
     classifiers = []
-    for seed, state, draw, choice in zip(request.seeds, states, plan.draws, plan.choices, strict=True):
+    for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
+        draw, choice = plan.draws[run], plan.choices[run]
         support = data.select(np.concatenate([draw, choice.val_draw]))
         facts = {
             **plan.facts,
@@ -57,8 +60,20 @@ def fit_plan(
             # a later evaluation compares these half hashes to find its images among the training images
             "training_images": sorted({digest(image) for image in support.images}),
         }
-        classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts))
+        domain = _domain(plan, task, run)
+        classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts, domain=domain))
     return classifiers
+
+
+def _domain(plan: Plan, task: Task, run: int) -> Domain | None:
+    """The domain of the training images of one run, by their centre crops; each image counts once."""
+    from biomedcoop.features.images import encode_images
+
+    draw, first = np.unique(plan.draws[run], return_index=True)
+    labels = plan.data.labels[draw]
+    if plan.views == 1:
+        return Domain.of(task.features[run].cpu().numpy()[first], labels)
+    return Domain.of(encode_images(task.backbone, plan.data.select(draw)), labels)
 
 
 def load_for(backbone: Any, device: str = "cpu", precision: str = "float32") -> Backbone:

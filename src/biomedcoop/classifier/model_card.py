@@ -35,6 +35,11 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
         "",
     ]
+    if description.get("domain"):
+        lines[-1:] = [
+            "- Also included: the mean feature of each class's training images, to tell images that are unlike them",
+            "",
+        ]
     if results := facts.get("test"):
         lines += [
             f"## Test results ({results['n_images']} images, 95 % bootstrap interval)",

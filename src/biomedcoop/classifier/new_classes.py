@@ -54,4 +54,5 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
             f"Made from a classifier of {', '.join(classifier.class_names)}; it was trained on no image of {', '.join(new)}."
         )
     facts["notes"] = [*facts.get("notes", ()), *notes]
-    return dataclasses.replace(classifier, class_names=names, state=state, facts=facts)
+    # images of other classes may well be unlike the training images
+    return dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.domain import Domain
 from biomedcoop.errors import UserError
 from biomedcoop.version import __version__
 
@@ -62,6 +63,7 @@ def load(
         path = path / "model"
     description = _description(path)
     state = _tensors(path, description)
+    domain = _domain(state, path / TENSORS)
     try:
         get_method(description["method"])
     except UserError as error:
@@ -97,19 +99,30 @@ def load(
         {RENAMED_SETTINGS.get(name, name): value for name, value in description["settings"].items()},
         description["facts"],
         float(description.get("temperature", 1.0)),
+        domain,
     )
     _try_out(classifier, path / TENSORS)
     return classifier
+
+
+def _domain(state: dict[str, Any], file: Path) -> Domain | None:
+    try:
+        return Domain.take_from(state)
+    except KeyError as error:
+        raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
 
 
 def _try_out(classifier: Classifier, file: Path) -> None:
     """Refuse tensors that do not give a probability for each class; one test prediction shows this for every method."""
     c, e = len(classifier.class_names), classifier.backbone.embed_dim
     try:
-        shape = classifier.probabilities(np.ones((1, e), dtype=np.float32)).shape
+        ones = np.ones((1, e), dtype=np.float32)
+        shape = classifier.probabilities(ones).shape
+        if classifier.domain is not None:
+            classifier.domain.unlike(ones)
     except KeyError as error:
         raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
     if shape != (1, c):
         raise UserError(f"{file}: damaged (its tensors are for {shape[-1]} classes, {DESCRIPTION} names {c}); {AGAIN}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import notes_said, print_json, print_table, progress_bar, say_notes
+from biomedcoop.cli.console import notes_said, print_json, progress_bar
 from biomedcoop.cli.options import (
     Data,
     Device,
@@ -15,11 +16,15 @@ from biomedcoop.cli.options import (
     NewClasses,
     NewPrompts,
     OtherBackbone,
+    Overwrite,
     Plugin,
     Precision,
     Quiet,
+    Rename,
     SplitFile,
+    parse_rename,
 )
+from biomedcoop.cli.run_report import print_run_report
 
 
 def evaluate(
@@ -28,47 +33,53 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="Split to test on: train, val, test or all. Default: test if it exists, else all."
+            "--split",
+            help="Split to test on: train, val, test or all. Default: test if the data have it, else all. If the model was trained "
+            "on images of data without a test split, the default is the test images that 'train' draws.",
         ),
     ] = None,
     split_file: SplitFile = None,
+    rename: Rename = None,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
     plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to write: report, metrics, confusion matrix and a row for each image."),
+    ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Test a saved classifier on labelled images.
+    """Test a saved classifier on labelled images, beside zero-shot and the largest class.
 
-    If the data have no test split, --split test draws the same test split as 'train'.
+    If the data have no test split, --split test draws the same test split as 'train'. Not a medical device.
     """
-    from biomedcoop.api import evaluate as evaluate_classifier
+    from biomedcoop.api import compare
     from biomedcoop.classifier import load
     from biomedcoop.data.name_lists import split_names
-    from biomedcoop.data.readers.load import load_dataset
 
+    renamed = parse_rename(rename)
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
-    dataset = load_dataset(data, split_file=split_file, for_training=False)
-    tests = bool(dataset.counts("test").any())
-    if split == "test" and not tests:
-        dataset = load_dataset(data, split_file=split_file)
-    if split is None:
-        split = "test" if tests else "all"
-    say_notes(dataset.notes)
     with progress_bar() as progress:
-        metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
+        report = compare(
+            classifier,
+            data,
+            split,
+            split_file=split_file,
+            rename=renamed,
+            out=out,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if json:
-        about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}
-        print_json({**about, **metrics.to_dict()})
+        print_json({**report.to_dict(), "notes": notes_said()})
         return
-    from biomedcoop.report.terminal import class_table, comparison_table
-
-    which = f"all {metrics.n_images} images" if split == "all" else f"{metrics.n_images} {split} images"
-    title = f"{dataset.name}{' (simulated images)' if dataset.simulated else ''}: {which}"
-    print_table(comparison_table({classifier.method: metrics}, title))
-    print_table(class_table(metrics))
+    print_run_report(report)
+    if out is not None:
+        print(f"report: {out / 'report.md'}")

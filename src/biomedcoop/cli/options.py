@@ -47,6 +47,16 @@ Plugin = Annotated[
     ),
 ]
 """The option loads the files itself, before the command looks a method up."""
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Read the data's class OLD as the classifier's class NEW. Repeatable; several classes may become one. Case makes no "
+        "difference to names.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
 Overwrite = Annotated[
@@ -65,13 +75,32 @@ Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or saved cla
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:
     """["lr=0.001", "epochs=50"] -> {"lr": "0.001", "epochs": "50"}."""
-    settings = {}
+    values = parse_pairs(pairs, "--set", "name=value, e.g. --set epochs=50")
+    return {key.replace("-", "_"): value for key, value in values}
+
+
+def parse_pairs(pairs: list[str], option: str, form: str) -> list[tuple[str, str]]:
+    """["lr=0.001"] -> [("lr", "0.001")].
+
+    Args:
+        option, form: name of the option and what it takes, for the error line.
+    """
+    found = []
     for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign or not key or not value:
-            raise UserError(f"--set {pair!r} is not of the form name=value, e.g. --set epochs=50")
-        settings[key.strip().replace("-", "_")] = value.strip()
-    return settings
+        key, _, value = (word.strip() for word in pair.partition("="))
+        if not key or not value:
+            raise UserError(f"{option} {pair!r} is not of the form {form}")
+        found.append((key, value))
+    return found
+
+
+def parse_rename(pairs: list[str] | None) -> dict[str, str]:
+    """["covid=covid lungs"] -> {"covid": "covid lungs"}."""
+    rename: dict[str, str] = {}
+    for old, new in parse_pairs(pairs or [], "--rename", "OLD=NEW, e.g. --rename 'covid=covid lungs'"):
+        if rename.setdefault(old, new) != new:
+            raise UserError(f"--rename gives the class '{old}' two names, '{rename[old]}' and '{new}'; give it one")
+    return rename
 
 
 def parse_seeds(text: str) -> list[int | str]:

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, print_verdict, progress_bar, say_notes
+from biomedcoop.cli.console import print_json, progress_bar, say_notes
 from biomedcoop.cli.options import Json, Overwrite, Quiet, parse_seeds, parse_settings, split_list
+from biomedcoop.cli.run_report import print_run_report
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
 
@@ -22,8 +23,8 @@ from biomedcoop.tasks.request import TrainRequest
 def train(ctx: typer.Context, **values: Any) -> None:
     """Train a classifier on a few images per class, test it, and write model, metrics and report.
 
-    The test images are the data's test split; if the data have none, 30 % of each class are drawn as test images. Not a medical
-    device.
+    The test images are the data's test split. If the data have none, 30 % of each class are drawn; with fewer than 34 images in a
+    class, all images are tested by cross-validation. Not a medical device.
     """
     out, config, overwrite, json, _ = (values.pop(name) for name in ("out", "config", "overwrite", "json", "quiet"))
     # only options on the command line count: the others come from the saved request or its defaults
@@ -54,22 +55,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     if json:
         print_json(report.to_dict())
         return
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
-
-    print_verdict(report.verdict)
-    simulated = " (simulated images)" if report.dataset.simulated else ""
-    print_table(
-        comparison_table(report.rows, f"{report.dataset.name}{simulated}: {report.metrics.n_images} test images")
-    )
-    if len(report.comparison.others) > 1:
-        print_table(ranked_table(report.comparison, "the same methods, the best first"))
-    if report.by_seed:
-        print_table(
-            spread_table(
-                report.by_seed, f"mean ± standard deviation over the {'divisions' if report.folds else 'seeds'}"
-            )
-        )
-    print_table(class_table(report.metrics, f"{report.method}, by class"))
+    print_run_report(report)
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 

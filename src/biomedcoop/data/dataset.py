@@ -43,6 +43,7 @@ class Dataset:
             values; a missing value is an empty string. The values may stand in reports: give bands, not single ages.
         root: folder that ``keys`` are relative to, or None for arrays.
         simulated: True if a program drew the images.
+        test_drawn: True if the source gives no test split, so that a share of its training images was drawn as one.
         notes: notes for the user on how the data were read, a sentence each.
 
     Raises:
@@ -59,6 +60,7 @@ class Dataset:
     subgroups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     root: Path | None = None
     simulated: bool = False
+    test_drawn: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

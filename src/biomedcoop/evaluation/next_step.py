@@ -15,6 +15,9 @@ SAFEST = "lp++"
 WEAK = 0.5
 """Sensitivity of the weakest class below which more images of it come next."""
 
+UNLIKE = "images unlike the training images"
+"""Kind of the alarm that the test images come from elsewhere."""
+
 POOR = {"training changed little", "no better than chance", "below the largest class"}
 """Kinds of findings that call for another recipe or method."""
 
@@ -26,11 +29,12 @@ def next_step(
     trained: bool = True,
     recipe: str | None = None,
     seeds: int = 1,
+    elsewhere: bool = False,
 ) -> str:
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, trained, recipe, seeds: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, trained, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
     kinds = {finding.kind for finding in findings}
@@ -46,6 +50,8 @@ def next_step(
         return f"Train with '--method {best}', which is better on these images, beyond chance."
     names = [name for name in (MAJORITY, ZERO_SHOT) if name in comparison.differences]
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
+        if trained and (elsewhere or UNLIKE in kinds):
+            return "Train again with images of this source among the training images."
         return _better(comparison, trained, recipe)
     classes = [c for c in comparison.metrics.classes if c.support]
     weakest = min(classes, key=lambda c: c.sensitivity.value or 0.0)

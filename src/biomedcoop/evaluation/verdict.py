@@ -17,7 +17,7 @@ from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
-from biomedcoop.evaluation.next_step import next_step
+from biomedcoop.evaluation.next_step import UNLIKE, next_step
 from biomedcoop.evaluation.wording import count, interval, number
 
 Fact = partial(Finding, alarm=False)
@@ -25,6 +25,10 @@ Fact = partial(Finding, alarm=False)
 EXPLAINED = {ZERO_SHOT: "Zero-shot, the backbone without training,"}
 LITTLE = 0.1
 """Answers that training changed, as a share of zero-shot's errors, below which training changed little."""
+
+MANY_UNLIKE = 0.1
+"""Share of test images unlike the training images above which there is an alarm: more than the false alarms of any dataset in
+``docs/results/unlike.md``."""
 
 BADLY_CALIBRATED = 0.1
 """Calibration error, beyond what as many images of calibrated probabilities would show, above which there is an alarm."""
@@ -37,6 +41,8 @@ def judge(
     recipe: str | None = None,
     seeds: int = 1,
     leaks: Iterable[str] = (),
+    unlike: str = "",
+    elsewhere: bool = False,
 ) -> tuple[Finding, ...]:
     """Judge the reported method of a comparison.
 
@@ -46,6 +52,8 @@ def judge(
         recipe: recipe of the reported method, or None if it is unknown.
         seeds: number of seeds, or of divisions in a cross-validation, that were trained.
         leaks: overlaps of test and training images, a sentence each.
+        unlike: a sentence on the test images unlike the training images, or an empty text.
+        elsewhere: True if the test images are of another dataset than the training images.
 
     Returns:
         The findings: leaks, "headline", then the score, comparisons, the weakest class and the alarms; "next" is last.
@@ -72,10 +80,23 @@ def judge(
         *answer_alarms(comparison.metrics),
         *image_alarms(comparison.metrics),
         *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
+        *_unlike(comparison, unlike),
         *_calibration(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
-    return (*findings, Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe, seeds=seeds)))
+    return (
+        *findings,
+        Fact(
+            "next",
+            next_step(comparison, findings, trained=trained, recipe=recipe, seeds=seeds, elsewhere=elsewhere),
+        ),
+    )
+
+
+def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
+    """An alarm if more images are unlike the training images than false alarms explain."""
+    if tested.predictions.unlike is not None and tested.predictions.unlike.mean() > MANY_UNLIKE:
+        yield Finding(UNLIKE, f"{sentence}.")
 
 
 def _score(tested: Comparison) -> Finding:

@@ -71,7 +71,8 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     """Write ``report.md``, ``metrics.json``, the confusion figure and ``predictions.csv``; returns the path of ``report.md``.
 
     ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
-    method (``prediction``) and its probability for every class (``p_<class name>``). It is the only one that names images.
+    method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
+    unlike the training images (``unlike_training``). It is the only one that names images.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -87,6 +88,7 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     write_atomically(folder / "metrics.json", content.encode())
     predictions = report.comparison.predictions
     columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
+    columns += [] if predictions.unlike is None else ["unlike_training"]
     write_table(_predicted(predictions), columns, folder / "predictions.csv")
     write_atomically(folder / "report.md", render(report).encode())
     return folder / "report.md"
@@ -137,18 +139,24 @@ def _setup(report: RunReport) -> str:
         learned = "was trained on all training images"
     elif isinstance(report.shots, int):
         learned = f"was trained on {count(report.shots, 'image')} per class ({report.shots * c} in total)"
-    return (
-        f"{escape(report.method)} {learned}, on the frozen backbone {escape(report.backbone)}, to tell {c} classes of {images} "
-        "apart."
-    )
+    backbone = f"on the frozen backbone {escape(report.backbone)}"
+    if report.trained_on is None:
+        return f"{escape(report.method)} {learned}, {backbone}, to tell {c} classes of {images} apart."
+    source = "" if report.shots is None else f" of {escape(report.trained_on)}"
+    which = "" if report.split == "all" else f"{report.split} "
+    trained = f"{escape(report.method)} {learned}{source}, {backbone}, to tell {c} classes apart."
+    return f"{trained} It is tested here on {which}{images}."
 
 
 def _predicted(predictions: Predictions) -> Iterator[Row]:
     names = predictions.class_names
     probabilities = predictions.probabilities[predictions.method]
-    for key, label, p in zip(predictions.keys, predictions.labels, probabilities, strict=True):
+    for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
         row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
-        yield row | {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+        row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+        if predictions.unlike is not None:
+            row["unlike_training"] = int(predictions.unlike[number])
+        yield row
 
 
 def _reading(report: RunReport) -> Iterator[str]:
@@ -173,6 +181,7 @@ def _reading(report: RunReport) -> Iterator[str]:
             f"The row “{MAJORITY}” always predicts the largest class of the test split: the best accuracy without "
             "looking at any image."
         )
+    yield from ([f"{escape(report.unlike)}."] if report.unlike else [])
     yield from (escape(note) for note in report.notes)
 
 

@@ -44,7 +44,7 @@ class RunReport:
 
     Attributes:
         title: headline of the report.
-        dataset: dataset of training and test.
+        dataset: dataset of the test and, unless ``trained_on`` names another, of training.
         method: name of the method.
         settings: the method's settings, JSON values.
         backbone: name of the frozen model.
@@ -56,6 +56,9 @@ class RunReport:
         recipe: recipe that the settings come from.
         by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
             for one seed.
+        split: the tested split: "test", or in an evaluation "train", "val" or "all".
+        trained_on: name of the dataset of training if it is another run that trained the method, else None.
+        unlike: a sentence on the test images unlike the training images, or an empty text.
         folds: number of folds of the cross-validation that took the place of a test split, or None.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
@@ -76,6 +79,9 @@ class RunReport:
     recipe: str | None = None
     by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
     folds: int | None = None
+    split: str = "test"
+    trained_on: str | None = None
+    unlike: str = ""
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
@@ -97,6 +103,12 @@ class RunReport:
         """Metrics of the reported method."""
         return self.comparison.metrics
 
+    @property
+    def unlike_training(self) -> int | None:
+        """Number of test images unlike the training images, or None if that is unknown."""
+        unlike = self.comparison.predictions.unlike
+        return None if unlike is None else int(unlike.sum())
+
     @cached_property
     def verdict(self) -> tuple[Finding, ...]:
         """What the results mean, the most important first."""
@@ -106,6 +118,8 @@ class RunReport:
             recipe=self.recipe,
             seeds=max(map(len, self.by_seed.values()), default=1),
             leaks=self.leaks,
+            unlike=self.unlike,
+            elsewhere=self.trained_on not in (None, self.dataset.name),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,6 +146,9 @@ class RunReport:
                 for name, found in self.by_seed.items()
             },
             "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
+            "split": self.split,
+            "trained_on": self.trained_on or self.dataset.name,
             "leaks": list(self.leaks),
             "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
+            "unlike_training": self.unlike_training,
         }

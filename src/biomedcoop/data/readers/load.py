@@ -144,7 +144,7 @@ def with_test_split(data: Dataset, seed: int) -> Dataset:
         f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
         f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})",
     ]
-    data = replace(data, splits=splits)
+    data = replace(data, splits=splits, test_drawn=True)
     without = [name for name, count in zip(data.class_names, data.counts("test"), strict=True) if not count]
     if without:
         notes.append(f"no test image could be drawn for {', '.join(without)}: too few images or groups")

@@ -1,0 +1,27 @@
+"""The results of a run on the terminal: the verdict, then the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from biomedcoop.cli.console import print_table, print_verdict
+
+if TYPE_CHECKING:
+    from biomedcoop.report.run import RunReport
+
+
+def print_run_report(report: RunReport) -> None:
+    """Print the results of a training or an evaluation on stdout."""
+    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
+
+    print_verdict(report.verdict)
+    simulated = " (simulated images)" if report.dataset.simulated else ""
+    n = report.metrics.n_images
+    which = f"all {n} images" if report.split == "all" else f"{n} {report.split} images"
+    print_table(comparison_table(report.rows, f"{report.dataset.name}{simulated}: {which}"))
+    if len(report.comparison.others) > 1:
+        print_table(ranked_table(report.comparison, "the same methods, the best first"))
+    if report.by_seed:
+        over = "divisions" if report.folds else "seeds"
+        print_table(spread_table(report.by_seed, f"mean ± standard deviation over the {over}"))
+    print_table(class_table(report.metrics, f"{report.method}, by class"))

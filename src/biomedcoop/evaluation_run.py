@@ -1,0 +1,159 @@
+"""An evaluation run: test a fitted classifier on labelled images, compare it, judge it, and write what a training run writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.dataset import Dataset, check_dataset
+from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
+from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.bootstrap import check_bootstrap
+from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
+from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate, learned_from
+from biomedcoop.methods import get_method
+from biomedcoop.output import check_new_folder, new_folder
+from biomedcoop.progress import Progress
+from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.runs import check_place, summarise, versions
+from biomedcoop.tasks.build import task_without_images
+
+CONTENTS = ("metrics.json", "report.md", "confusion.png", "predictions.csv")
+ZERO_SHOT = "zero-shot"
+
+
+def compare_run(
+    classifier: Classifier,
+    source: Dataset | str | os.PathLike[str],
+    split: str | None,
+    split_file: str | os.PathLike[str] | None,
+    rename: Mapping[str, str] | None,
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    n_bootstrap: int,
+    progress: Progress | None,
+) -> RunReport:
+    """See :func:`biomedcoop.compare`."""
+    check_classifier(classifier)
+    check_bootstrap(n_bootstrap)
+    place = None if out is None else user_path(out)
+    if place is not None:
+        check_new_folder(place, overwrite, "metrics.json", CONTENTS)
+    data = _dataset(classifier, source, split, split_file, place)
+    evaluated = images_to_evaluate(classifier, data, split, rename)
+    encoded = encode_for(classifier, evaluated, progress)
+    probabilities = {classifier.method: classifier.probabilities(encoded.features)}
+    zero_shot, notes = _zero_shot(classifier)
+    if zero_shot is not None:
+        probabilities[ZERO_SHOT] = zero_shot.probabilities(encoded.features)
+    predictions = Predictions(
+        evaluated.data.keys,
+        evaluated.labels,
+        classifier.class_names,
+        probabilities,
+        evaluated.data.groups,
+        encoded.unlike,
+        subgroups=evaluated.data.subgroups,
+    )
+    comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
+    command = _command(data.name, split, rename or {})
+    report = _report(classifier, comparison, evaluated, encoded, (*evaluated.notes, *notes), command)
+    if place is not None:
+        from biomedcoop.report.markdown import write_report
+
+        with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=CONTENTS) as folder:
+            write_report(report, folder)
+    return report
+
+
+def _dataset(
+    classifier: Classifier,
+    source: Dataset | str | os.PathLike[str],
+    split: str | None,
+    split_file: str | os.PathLike[str] | None,
+    place: Path | None,
+) -> Dataset:
+    """The dataset; one from a path gets the test split that a training run draws, if the user or the classifier needs it."""
+    if isinstance(source, Dataset) or not isinstance(source, (str, os.PathLike)):
+        if split_file is not None:
+            raise UserError("split_file belongs to a path; give it to load_dataset instead")
+        return check_dataset(source)
+    data = read_dataset(os.fspath(source), None if split_file is None else Path(split_file), for_training=False)
+    if place is not None:
+        check_place(place, data, source, split_file)
+    wanted = split == "test" or (split is None and learned_from(classifier, data))
+    if wanted and data.counts("train").any() and not data.counts("test").any():
+        data = with_test_split(data, seed=0)
+    notify(data.notes)
+    return data
+
+
+def _zero_shot(classifier: Classifier) -> tuple[Classifier | None, list[str]]:
+    """Zero-shot for the same classes, with the classifier's template if it has one; else None, and a note if it is impossible."""
+    if classifier.method == ZERO_SHOT:
+        return None, []
+    method = get_method(ZERO_SHOT)
+    own = classifier.settings.get("template")
+    settings = method.settings({} if own is None else {"template": own})
+    try:
+        task = task_without_images(classifier.backbone, classifier.class_names)
+        (state,) = method.fit(task, settings, [0])
+    except UserError as error:  # a class name that is too long for the text tower
+        return None, [f"There is no comparison with zero-shot: {error}."]
+    return Classifier(classifier.class_names, ZERO_SHOT, state, classifier.backbone), []
+
+
+def _report(
+    classifier: Classifier,
+    comparison: Comparison,
+    evaluated: EvaluatedImages,
+    encoded: Encoded,
+    notes: tuple[str, ...],
+    command: str,
+) -> RunReport:
+    facts, backbone = classifier.facts, classifier.backbone
+    return RunReport(
+        title=f"{classifier.method} on {evaluated.data.name}",
+        dataset=_summary(classifier, evaluated, encoded),
+        method=classifier.method,
+        settings=classifier.settings,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        shots=facts.get("shots"),
+        seed=facts.get("seed", 0),
+        versions=versions(),
+        comparison=comparison,
+        recipe=facts.get("recipe"),
+        split=evaluated.split,
+        trained_on=facts.get("dataset"),
+        unlike=encoded.unlike_note,
+        leaks=tuple(leak.text for leak in evaluated.leaks),
+        notes=tuple(dict.fromkeys([*notes, *facts.get("notes", ())])),
+        command=command,
+    )
+
+
+def _summary(classifier: Classifier, evaluated: EvaluatedImages, encoded: Encoded) -> DatasetSummary:
+    """The facts about the evaluated images, by the classes of the classifier."""
+    counts = np.bincount(evaluated.labels, minlength=len(classifier.class_names)).tolist()
+    return dataclasses.replace(
+        summarise(evaluated.data),
+        class_names=classifier.class_names,
+        counts={evaluated.split: counts},
+        image_notes=encoded.notes,
+    )
+
+
+def _command(name: str, split: str | None, rename: Mapping[str, str]) -> str:
+    """The command that repeats the evaluation, without paths of this machine."""
+    words = ["biomedcoop", "evaluate", "MODEL", "--data", name, *(["--split", split] if split else [])]
+    for old, new in rename.items():
+        words += ["--rename", f"{old}={new}"]
+    return shlex.join([*words, "--out", "RUN"])

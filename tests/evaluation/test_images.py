@@ -1,0 +1,59 @@
+"""Which images of a dataset are evaluated, and that it is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.evaluation.images import images_to_evaluate
+
+
+@pytest.fixture(scope="module")
+def without_splits(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 72 training images of the discs in class folders."""
+    return shutil.copytree(discs / "train", tmp_path_factory.mktemp("external") / "clinic")
+
+
+@pytest.fixture(scope="module")
+def clf(without_splits: Path, tiny: Backbone) -> bc.Classifier:
+    return bc.fit(bc.load_dataset(without_splits), backbone=tiny, method="tip-adapter", shots=4)
+
+
+def test_a_test_split_of_the_source_is_taken(clf: bc.Classifier, discs: Path) -> None:
+    taken = images_to_evaluate(clf, bc.load_dataset(discs))
+    assert (taken.split, len(taken.data), taken.notes, taken.leaks) == ("test", 30, (), ())
+
+
+def test_all_images_of_another_source_are_taken(clf: bc.Classifier, discs: Path, tmp_path: Path) -> None:
+    other = bc.load_dataset(shutil.copytree(discs / "test", tmp_path / "ward"))
+    assert other.test_drawn
+    assert other.counts("test").sum() == 9
+    taken = images_to_evaluate(clf, other)
+    assert (taken.split, len(taken.data)) == ("all", 30)
+    assert taken.notes == ("ward has no test split of its own, so the test takes all 30 images",)
+    assert len(images_to_evaluate(clf, other, "test").data) == 9
+
+
+def test_the_drawn_test_images_are_taken_if_the_others_trained_the_classifier(
+    clf: bc.Classifier, without_splits: Path, tiny: Backbone
+) -> None:
+    data = bc.load_dataset(without_splits)
+    taken = images_to_evaluate(clf, data)
+    assert (taken.split, len(taken.data), taken.leaks) == ("test", 21, ())
+    (note,) = taken.notes
+    assert "the test takes the 21 of 72 images that were drawn for testing" in note
+    zero_shot = bc.fit(data, backbone=tiny, method="zero-shot")  # the same images, so that the two can be compared
+    assert images_to_evaluate(zero_shot, data).data.keys == taken.data.keys
+
+
+def test_training_images_among_all_are_said_without_a_name_in_the_text(
+    clf: bc.Classifier, without_splits: Path
+) -> None:
+    (leak,) = images_to_evaluate(clf, bc.load_dataset(without_splits), "all").leaks
+    assert leak.text.startswith("24 of the 72 evaluated images were used to train this classifier")
+    assert ".png" not in leak.text
+    assert leak.example.endswith(".png")
