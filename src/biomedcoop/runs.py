@@ -140,7 +140,7 @@ def _tested(
             found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
     first = {name: probabilities[0] for name, probabilities in found.items()}
-    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups)
+    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups)
     by_seed = {
         name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
         for name, probabilities in found.items()

@@ -13,6 +13,7 @@ from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.alarms import image_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.progress import ProgressOption, counting
@@ -77,7 +78,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([alarm.text for alarm in image_alarms(metrics)])
+    notify([*(alarm.text for alarm in image_alarms(metrics)), *grade_notes(metrics.grades)])
     return metrics
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, image_alarms, tested_classes, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import next_step
@@ -70,7 +71,9 @@ def judge(
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
         *image_alarms(comparison.metrics),
+        *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_calibration(comparison),
+        *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
     return (*findings, Fact("next", next_step(comparison, findings, shots=shots, recipe=recipe, seeds=seeds)))
 

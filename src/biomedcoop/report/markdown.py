@@ -15,6 +15,7 @@ from biomedcoop.evaluation.wording import count
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
@@ -51,6 +52,7 @@ def render(report: RunReport) -> str:
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
         "Test images by true class (rows) and predicted class (columns):",
         _escaped(_confusion_cells(metrics)),
+        *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(_reading(report)),
         "## Data",
@@ -172,6 +174,13 @@ def _reading(report: RunReport) -> Iterator[str]:
             "looking at any image."
         )
     yield from (escape(note) for note in report.notes)
+
+
+def _by_subgroup(report: RunReport) -> Iterator[str]:
+    if (found := report.comparison.subgroups) is not None:
+        yield f"## By subgroup ({escape(report.method)})"
+        yield _escaped(subgroup_cells(found))
+        yield _bullets(map(escape, found.notes()))
 
 
 def _data(data: DatasetSummary) -> str:

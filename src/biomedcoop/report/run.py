@@ -9,7 +9,7 @@ from typing import Any
 
 from biomedcoop.evaluation.alarms import Finding
 from biomedcoop.evaluation.comparison import Comparison
-from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
+from biomedcoop.evaluation.metrics import Metrics, plain
 from biomedcoop.evaluation.verdict import judge
 
 
@@ -128,9 +128,10 @@ class RunReport:
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
             "folds": self.folds,
             "by_seed": {
-                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
                 for name, found in self.by_seed.items()
             },
             "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
             "leaks": list(self.leaks),
+            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }
