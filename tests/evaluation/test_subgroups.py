@@ -134,7 +134,7 @@ def test_the_verdict_names_a_worse_subgroup() -> None:
     labels, sexes = np.arange(400) % 3, np.where(np.arange(400) < 150, "F", "M")
     right = answers(labels, np.where(sexes == "F", 0.5, 0.85))
     p = np.eye(3)[np.where(right, labels, (labels + 1) % 3)]
-    predictions = Predictions(tuple(map(str, range(400))), labels, NAMES, {"coop": p}, None, {"sex": sexes})
+    predictions = Predictions(tuple(map(str, range(400))), labels, NAMES, {"coop": p}, subgroups={"sex": sexes})
     tested = Comparison.of(predictions, n_bootstrap=200)
     assert tested.subgroups == results(labels, right, n_bootstrap=200, sex=sexes)
     assert [f.text for f in judge(tested) if f.kind == "subgroup" and f.alarm] == list(tested.subgroups.alarms())

@@ -7,11 +7,13 @@ import pytest
 
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.verdict import judge
+from biomedcoop.methods.recommended import recommended
 
 KINDS = ["headline", "score", "largest class", "zero-shot", "weakest class", "next"]
 
 
-METHODS = ("coop", "zero-shot", "lp++")
+BEST = recommended()["unknown"]["recommended"]["16"]
+METHODS = ("coop", "zero-shot", BEST)
 
 
 def comparison_of(truth, *answers, names=("cyst", "stone"), groups=None, sure=1.0, methods=METHODS) -> Comparison:
@@ -24,9 +26,9 @@ def comparison_of(truth, *answers, names=("cyst", "stone"), groups=None, sure=1.
     return Comparison.of(Predictions(keys, np.asarray(truth), names, p, groups), n_bootstrap=200)
 
 
-def verdict(*args, trained=True, recipe="general", seeds=1, leaks=(), **given) -> dict[str, str]:
+def verdict(*args, shots=16, recipe="general", seeds=1, leaks=(), **given) -> dict[str, str]:
     """The texts of a verdict by kind."""
-    findings = judge(comparison_of(*args, **given), trained=trained, recipe=recipe, seeds=seeds, leaks=leaks)
+    findings = judge(comparison_of(*args, **given), shots=shots, recipe=recipe, seeds=seeds, leaks=leaks)
     kinds = [finding.kind for finding in findings]
     assert len(set(kinds)) == len(kinds)
     for finding in findings:
@@ -94,7 +96,7 @@ def test_a_slight_difference_is_called_slight() -> None:
     )
     assert found["training changed little"] == changed(11, 450, 180)
     assert found["next"] == (
-        "Train with the default recipe ('--recipe general') and compare with lp++ ('--compare zero-shot,lp++')."
+        f"Train with the default recipe ('--recipe general') and compare with {BEST} ('--compare zero-shot,{BEST}')."
     )
 
 
@@ -157,8 +159,10 @@ def test_training_that_changed_nothing() -> None:
     found = verdict(TRUTH, GOOD, GOOD)
     assert found["headline"].endswith("but no better than zero-shot (no training).")
     assert found["training changed little"] == changed(0, 100, 15)
-    assert found["next"] == "Compare with lp++, which learns most from few images: '--compare zero-shot,lp++'."
-    assert "training changed little" not in verdict(TRUTH, GOOD, GOOD, trained=False)
+    assert found["next"] == (
+        f"Compare with {BEST}, the most accurate where the backbone does not know the classes: '--compare zero-shot,{BEST}'."
+    )
+    assert "training changed little" not in verdict(TRUTH, GOOD, GOOD, shots=None)
     assert "training changed little" not in verdict(TRUTH, TRUTH, TRUTH)  # nothing was wrong
 
 
@@ -243,9 +247,9 @@ def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
 def test_several_methods_leave_the_differences_to_the_table() -> None:
     found = verdict(TRUTH, GOOD, HALF, TRUTH)
     assert found["largest class"] == "Always answering “cyst”, the largest class, reaches 50.0 %."
-    assert found["below lp++"] == "lp++ reaches 100.0 %."
+    assert found[f"below {BEST}"] == f"{BEST} reaches 100.0 %."
     assert "zero-shot" not in found
-    assert found["next"] == "Train with '--method lp++', which is better on these images, beyond chance."
+    assert found["next"] == f"Train with '--method {BEST}', which is better on these images, beyond chance."
 
 
 @pytest.mark.parametrize(
@@ -254,12 +258,12 @@ def test_several_methods_leave_the_differences_to_the_table() -> None:
         ((GOOD, HALF), {"leaks": ["Copies."]}, "Take the shared images or groups out"),
         ((GOOD, HALF), {}, "Train with several seeds ('--seeds 1,2,3')"),
         ((GOOD, HALF), {"seeds": 3}, "Test on images from another place"),
-        ((GOOD, HALF), {"trained": False}, "Train on a few images per class: '--method lp++'."),
-        ((HALF, HALF), {"trained": False}, "or check the sentences"),
-        ((HALF, HALF), {}, "Compare with lp++"),
+        ((GOOD, HALF), {"shots": None}, f"Train on a few images per class: '--method {BEST}'."),
+        ((HALF, HALF), {"shots": None}, "or check the sentences"),
+        ((HALF, HALF), {}, f"Compare with {BEST}"),
         ((HALF, HALF, HALF), {}, "Train on more images ('--shots all'), or with another backbone"),
-        ((HALF, HALF), {"methods": ("lp++", "zero-shot"), "recipe": "paper"}, "Train on more images"),
-        (([0] * 50 + [0] * 27 + [1] * 23, [1] * 50 + [0] * 50), {}, "Give more training images of “stone”, or compare with lp++"),
+        ((HALF, HALF), {"methods": (BEST, "zero-shot"), "recipe": "paper"}, "Train on more images"),
+        (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {}, f"Give more training images of “stone”, or compare with {BEST}"),
     ],
 )  # fmt: skip
 def test_the_next_step_follows_from_the_findings(answers, options, words) -> None:

@@ -250,7 +250,7 @@ def test_one_file_of_the_library() -> None:
         sentences_for(["benign tumor", "kidney stone", "hip"], None, "library:busi")
     with pytest.raises(UserError, match=r"has no file 'bussi'; did you mean busi\?"):
         sentences_for(["benign tumor"], None, "library:bussi")
-    with pytest.raises(UserError, match=r"has no file 'zzz'; it has: .*busi, "):
+    with pytest.raises(UserError, match=r"has no file 'zzz'; known: .*busi, "):
         sentences_for(["benign tumor"], None, "library:zzz")
 
 

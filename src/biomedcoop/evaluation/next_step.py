@@ -8,9 +8,7 @@ from biomedcoop.evaluation.alarms import Finding, class_units, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.wording import listed
-
-SAFEST = "lp++"
-"""The method to compare with: first or level with the first in ``docs/results/methods.md``."""
+from biomedcoop.methods.recommended import recommended
 
 WEAK = 0.5
 """Sensitivity of the weakest class below which more images of it come next."""
@@ -26,7 +24,7 @@ def next_step(
     comparison: Comparison,
     findings: Sequence[Finding],
     *,
-    trained: bool = True,
+    shots: int | str | None = None,
     recipe: str | None = None,
     seeds: int = 1,
     elsewhere: bool = False,
@@ -34,9 +32,10 @@ def next_step(
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, trained, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, shots, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
+    trained, best_known = shots is not None, _recommended(shots)
     kinds = {finding.kind for finding in findings}
     if "leak" in kinds:
         return "Take the shared images or groups out of the training or the test images, then train again."
@@ -52,18 +51,18 @@ def next_step(
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
         if trained and (elsewhere or UNLIKE in kinds):
             return "Train again with images of this source among the training images."
-        return _better(comparison, trained, recipe)
+        return _better(comparison, best_known, trained, recipe)
     classes = [c for c in comparison.metrics.classes if c.support]
     weakest = min(classes, key=lambda c: c.sensitivity.value or 0.0)
     if (weakest.sensitivity.value or 0) < WEAK:
         more = f"Give more training images of “{weakest.name}”"
-        if SAFEST not in comparison.rows:
-            return f"{more}, or compare with {SAFEST}: '--compare zero-shot,{SAFEST}'."
+        if best_known not in comparison.rows:
+            return f"{more}, or compare with {best_known}: '--compare zero-shot,{best_known}'."
         return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
         return f"Collect more test images of {listed(few)}."
     if not trained:
-        return f"Train on a few images per class: '--method {SAFEST}'."
+        return f"Train on a few images per class: '--method {best_known}'."
     if seeds > 1:
         return "Test on images from another place, as 'biomedcoop evaluate' does."
     return "Train with several seeds ('--seeds 1,2,3'): other training images give other results."
@@ -75,12 +74,23 @@ def _better_method(comparison: Comparison) -> str:
     return max(better, key=lambda name: comparison.value(name).value or 0.0, default="")
 
 
-def _better(comparison: Comparison, trained: bool, recipe: str | None) -> str:
+def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
+    compare = f"'--compare zero-shot,{best_known}'"
     if not trained:
-        return f"Train on a few images per class ('--method {SAFEST}'), or check the sentences: 'biomedcoop prompts check --help'."
-    if recipe not in (None, "general") and comparison.method != SAFEST:
-        return f"Train with the default recipe ('--recipe general') and compare with {SAFEST} ('--compare zero-shot,{SAFEST}')."
-    if SAFEST not in comparison.rows:
-        return f"Compare with {SAFEST}, which learns most from few images: '--compare zero-shot,{SAFEST}'."
+        return (
+            f"Train on a few images per class ('--method {best_known}'), or check the sentences: "
+            "'biomedcoop prompts check --help'."
+        )
+    if recipe not in (None, "general") and comparison.method != best_known:
+        return f"Train with the default recipe ('--recipe general') and compare with {best_known} ({compare})."
+    if best_known not in comparison.rows:
+        return f"Compare with {best_known}, the most accurate where the backbone does not know the classes: {compare}."
     return "Train on more images ('--shots all'), or with another backbone ('biomedcoop backbones list')."
+
+
+def _recommended(shots: int | str | None) -> str:
+    """The method that was the most accurate on classes that the backbone does not know, with as many images per class."""
+    by_shots = {int(number): method for number, method in recommended()["unknown"]["recommended"].items()}
+    at_most = [number for number in by_shots if not isinstance(shots, int) or number <= shots]
+    return str(by_shots[max(at_most, default=min(by_shots))])

@@ -37,7 +37,7 @@ BADLY_CALIBRATED = 0.1
 def judge(
     comparison: Comparison,
     *,
-    trained: bool = True,
+    shots: int | str | None = None,
     recipe: str | None = None,
     seeds: int = 1,
     leaks: Iterable[str] = (),
@@ -48,7 +48,7 @@ def judge(
 
     Args:
         comparison: the reported method, the methods for comparison and the majority class on the same test images.
-        trained: True if the reported method learned from images.
+        shots: training images per class, "all", or None for a method that needs none.
         recipe: recipe of the reported method, or None if it is unknown.
         seeds: number of seeds, or of divisions in a cross-validation, that were trained.
         leaks: overlaps of test and training images, a sentence each.
@@ -64,7 +64,7 @@ def judge(
         >>> answers = np.eye(2)[[0] * 30 + [1] * 10], np.eye(2)[[0, 1] * 20]
         >>> truth = np.array([0] * 20 + [1] * 20)
         >>> tested = Comparison.of(Predictions(("",) * 40, truth, ("cyst", "stone"), dict(zip(("coop", "zero-shot"), answers))))
-        >>> findings = judge(tested, recipe="general")
+        >>> findings = judge(tested, shots=16, recipe="general")
         >>> findings[0].text
         'coop is better than always answering the largest class and than zero-shot (no training), beyond chance.'
         >>> next(finding.text for finding in findings if finding.kind == "weakest class")
@@ -75,7 +75,7 @@ def judge(
         Fact("headline", headline(comparison)),
         _score(comparison),
         *_largest_class(comparison),
-        *_others(comparison, trained),
+        *_others(comparison, shots is not None),
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
         *image_alarms(comparison.metrics),
@@ -88,7 +88,7 @@ def judge(
         *findings,
         Fact(
             "next",
-            next_step(comparison, findings, trained=trained, recipe=recipe, seeds=seeds, elsewhere=elsewhere),
+            next_step(comparison, findings, shots=shots, recipe=recipe, seeds=seeds, elsewhere=elsewhere),
         ),
     )
 

@@ -114,7 +114,7 @@ class RunReport:
         """What the results mean, the most important first."""
         return judge(
             self.comparison,
-            trained=self.shots is not None,
+            shots=self.shots,
             recipe=self.recipe,
             seeds=max(map(len, self.by_seed.values()), default=1),
             leaks=self.leaks,
