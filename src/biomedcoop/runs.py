@@ -152,7 +152,9 @@ def _tested(
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
     unlike = None if known is None else known.unlike(features)
-    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, unlike)
+    predictions = Predictions(
+        part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups, unlike=unlike
+    )
     by_seed = {
         name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
         for name, probabilities in found.items()

@@ -17,7 +17,9 @@ from biomedcoop.cli.options import (
     NewPrompts,
     OtherBackbone,
     Overwrite,
+    Plugin,
     Precision,
+    Quiet,
     Rename,
     SplitFile,
     parse_rename,
@@ -41,6 +43,7 @@ def evaluate(
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     out: Annotated[
@@ -49,6 +52,7 @@ def evaluate(
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test a saved classifier on labelled images, beside zero-shot and the largest class.
 
@@ -62,7 +66,7 @@ def evaluate(
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         report = compare(
             classifier,
             data,

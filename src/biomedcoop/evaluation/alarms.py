@@ -34,7 +34,7 @@ class Finding:
     alarm: bool = True
 
 
-def test_alarms(metrics: Metrics) -> Iterator[Finding]:
+def image_alarms(metrics: Metrics) -> Iterator[Finding]:
     """Alarms about the test images: one class or group, few images or groups, classes without images."""
     present = [c for c in metrics.classes if c.support]
     if len(present) == 1:
@@ -97,7 +97,7 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
     if perfect := [words for c in metrics.classes if (words := _perfect_few(c))]:
         yield Finding(
             "perfect on few images",
-            f"Perfect, but on few images: {listed(perfect)}, by Wilson's 95 % interval.",
+            f"Perfect, but on few images. Wilson's 95 % interval goes down to: {listed(perfect)}.",
         )
 
 
@@ -130,4 +130,4 @@ def _perfect_few(c: ClassMetrics) -> str:
         return ""
     low = wilson(1.0, units).low or 0.0
     groups = "" if c.n_groups is None else f" from {count(units, 'group')}"
-    return f"“{c.name}”, {c.support} of {c.support}{groups} (the true share may be {100 * low:.0f} %)"
+    return f"{100 * low:.0f} % for “{c.name}” ({c.support} of {c.support}{groups})"

@@ -28,7 +28,7 @@ FEW = 10
 _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """A value with its 95 % interval.
 
@@ -39,6 +39,15 @@ class Estimate:
     value: float | None
     low: float | None
     high: float | None
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def __str__(self) -> str:
+        """ "0.933 (0.867–1.000)"; a value that is not defined is "–"."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.3f}" + ("" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})")
 
     def __neg__(self) -> Estimate:
         """The estimate of the opposite difference."""

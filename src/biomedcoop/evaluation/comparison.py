@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from biomedcoop.evaluation.bootstrap import FEW, Estimate, Groups, paired_difference
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.subgroups import Subgroups, by_subgroup
 
 MAJORITY = "majority class"
 """Name of the row that always predicts the largest class of the test images."""
@@ -34,6 +35,7 @@ class Predictions:
         class_names: C names.
         probabilities: method -> float32 [N, C]; the reported method first.
         groups: [N] group of each image (patient, lesion), or None.
+        subgroups: column -> [N] value of each image, for results by subgroup.
         unlike: whether each image is unlike the training images of the reported method, bool [N]; None if that is unknown.
     """
 
@@ -42,6 +44,7 @@ class Predictions:
     class_names: tuple[str, ...]
     probabilities: Mapping[str, npt.NDArray[np.float32]]
     groups: Groups | None = None
+    subgroups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     unlike: npt.NDArray[np.bool_] | None = None
 
     @property
@@ -73,6 +76,7 @@ class Comparison:
         predictions: the predictions.
         rows: metrics by method: the reported one first, :data:`MAJORITY` last.
         differences: row name -> difference of the reported method to that row.
+        subgroups: results of the reported method by subgroup, or None without columns for them.
 
     Example:
         >>> import numpy as np
@@ -85,6 +89,7 @@ class Comparison:
     predictions: Predictions
     rows: Mapping[str, Metrics]
     differences: Mapping[str, Difference]
+    subgroups: Subgroups | None = None
 
     @classmethod
     def of(cls, predictions: Predictions, *, n_bootstrap: int = 1000, seed: int = 0) -> Comparison:
@@ -110,7 +115,10 @@ class Comparison:
             name: Difference(paired(other, None), paired(other, y), int((own != other).sum()))
             for name, other in answers.items()
         }
-        return cls(predictions, rows, differences)
+        subgroups = by_subgroup(
+            predictions.subgroups, own == y, y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
+        )
+        return cls(predictions, rows, differences, subgroups)
 
     @property
     def method(self) -> str:

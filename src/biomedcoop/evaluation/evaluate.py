@@ -12,27 +12,30 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unlike_note
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
+from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.alarms import test_alarms
+from biomedcoop.evaluation.alarms import image_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate
 from biomedcoop.evaluation.metrics import Metrics, score
-from biomedcoop.progress import Progress, counting
+from biomedcoop.progress import Progress, ProgressOption, counting
 
 
 def predict_dataset(
-    classifier: Classifier, data: Dataset, progress: Progress | None = None, tally: Tally | None = None
+    classifier: Classifier, data: Dataset, progress: ProgressOption = None, tally: Tally | None = None
 ) -> npt.NDArray[np.float32]:
     """Predict probabilities float32 [N, C] of a dataset's images; known features come from the feature store.
 
     Args:
-        progress: called with the state of the work.
+        progress: see :func:`biomedcoop.fit`.
         tally: counts unusual images, such as those of one colour.
     """
     from biomedcoop.features.images import encode_images
 
-    count = counting(progress, "encoding test images")
-    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
+    with shown(progress) as tell:
+        count = counting(tell, "encoding test images")
+        return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
 ) -> Metrics:
     """Compute the metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
 
@@ -93,7 +96,7 @@ def evaluate(
             classifier learned from images of this dataset, the default is the test split that :func:`biomedcoop.load_dataset` drew.
         rename: class of ``data`` -> class of the classifier, for classes with other names; several may become one.
         n_bootstrap, seed: number of resamples and random seed of the bootstrap.
-        progress: called with the state of the work.
+        progress: see :func:`biomedcoop.fit`.
 
     Raises:
         UserError: the split is empty, or an image has a class that the classifier does not know, or ``rename`` has a name
@@ -111,7 +114,8 @@ def evaluate(
     check_dataset(data)
     check_bootstrap(n_bootstrap, seed)
     tested = images_to_evaluate(classifier, data, split, rename)
-    features = encode_for(classifier, tested, progress).features
+    with shown(progress) as tell:
+        features = encode_for(classifier, tested, tell).features
     metrics = score(
         classifier.probabilities(features),
         tested.labels,
@@ -120,5 +124,5 @@ def evaluate(
         seed=seed,
         groups=tested.data.groups,
     )
-    notify([alarm.text for alarm in test_alarms(metrics)])
+    notify([*(alarm.text for alarm in image_alarms(metrics)), *grade_notes(metrics.grades)])
     return metrics

@@ -43,13 +43,16 @@ def headline(tested: Comparison) -> str:
 
 def _compared(tested: Comparison) -> str:
     """The relation to the largest class and to zero-shot; one phrase if they are equal, an empty text if there are none."""
-    names = {MAJORITY: CONSTANT, ZERO_SHOT: "zero-shot"}
+    names = {MAJORITY: CONSTANT, ZERO_SHOT: "zero-shot (no training)"}
     phrases: dict[str, list[str]] = {}
     for row, words in names.items():
         if row in tested.differences and not (row == MAJORITY and tested_classes(tested.metrics) == 1):
             relation, difference = tested.relation(row), tested.difference(row).value or 0
             slightly = "slightly " if relation in ("better", "worse") and abs(difference) < SLIGHT else ""
             phrases.setdefault(slightly + RELATIONS[relation], []).append(words)
-    parts = [words.format((" or " if words.startswith("n") else " and ").join(rows)) for words, rows in phrases.items()]
+    parts = []
+    for words, rows in phrases.items():
+        before = "with" if "with {}" in words else "than"
+        parts.append(words.format(f" {'or' if words.startswith('n') else 'and'} {before} ".join(rows)))
     good = {part.startswith(("better", "slightly better")) for part in parts}
     return (", but " if len(good) > 1 else ", and ").join(parts)

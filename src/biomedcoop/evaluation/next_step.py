@@ -28,12 +28,13 @@ def next_step(
     *,
     trained: bool = True,
     recipe: str | None = None,
+    seeds: int = 1,
     elsewhere: bool = False,
 ) -> str:
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, trained, recipe, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, trained, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
     kinds = {finding.kind for finding in findings}
@@ -63,6 +64,8 @@ def next_step(
         return f"Collect more test images of {listed(few)}."
     if not trained:
         return f"Train on a few images per class: '--method {SAFEST}'."
+    if seeds > 1:
+        return "Test on images from another place, as 'biomedcoop evaluate' does."
     return "Train with several seeds ('--seeds 1,2,3'): other training images give other results."
 
 

@@ -11,9 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, test_alarms, tested_classes, units_of
+from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, image_alarms, tested_classes, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import UNLIKE, next_step
@@ -38,6 +39,7 @@ def judge(
     *,
     trained: bool = True,
     recipe: str | None = None,
+    seeds: int = 1,
     leaks: Iterable[str] = (),
     unlike: str = "",
     elsewhere: bool = False,
@@ -48,12 +50,13 @@ def judge(
         comparison: the reported method, the methods for comparison and the majority class on the same test images.
         trained: True if the reported method learned from images.
         recipe: recipe of the reported method, or None if it is unknown.
+        seeds: number of seeds, or of divisions in a cross-validation, that were trained.
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
         elsewhere: True if the test images are of another dataset than the training images.
 
     Returns:
-        The findings: "headline" first, then the score, comparisons, the weakest class and the alarms; "next" is last.
+        The findings: leaks, "headline", then the score, comparisons, the weakest class and the alarms; "next" is last.
 
     Example:
         >>> import numpy as np
@@ -63,26 +66,26 @@ def judge(
         >>> tested = Comparison.of(Predictions(("",) * 40, truth, ("cyst", "stone"), dict(zip(("coop", "zero-shot"), answers))))
         >>> findings = judge(tested, recipe="general")
         >>> findings[0].text
-        'coop is better than always answering the largest class and zero-shot, beyond chance.'
+        'coop is better than always answering the largest class and than zero-shot (no training), beyond chance.'
         >>> next(finding.text for finding in findings if finding.kind == "weakest class")
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """
     findings = [
-        Fact("headline", headline(comparison)),
         *(Finding("leak", f"The test images are not independent. {leak}") for leak in leaks),
+        Fact("headline", headline(comparison)),
         _score(comparison),
         *_largest_class(comparison),
         *_others(comparison, trained),
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
-        *test_alarms(comparison.metrics),
+        *image_alarms(comparison.metrics),
         *_unlike(comparison, unlike),
+        *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_calibration(comparison),
+        *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
-    return (
-        *findings,
-        Fact("next", next_step(comparison, findings, trained=trained, recipe=recipe, elsewhere=elsewhere)),
-    )
+    step = next_step(comparison, findings, trained=trained, recipe=recipe, seeds=seeds, elsewhere=elsewhere)
+    return (*findings, Fact("next", step))
 
 
 def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
@@ -121,10 +124,13 @@ def _largest_class(tested: Comparison) -> Iterator[Finding]:
     if tested_classes(tested.metrics) == 1:
         return
     largest = max(tested.metrics.classes, key=lambda c: c.support).name
+    balanced = tested.measure == "balanced_accuracy"
+    start = "In balanced accuracy, always" if balanced else "Always"
+    text = f"{start} answering “{largest}”, the largest class, reaches {_against(tested, MAJORITY)}."
     if (tested.difference(MAJORITY).value or 0) < 0:
-        yield Finding("below the largest class", f"Always answering “{largest}” reaches {_against(tested, MAJORITY)}.")
+        yield Finding("below the largest class", text)
         return
-    yield Fact("largest class", f"Always answering “{largest}” reaches {_against(tested, MAJORITY)}.")
+    yield Fact("largest class", text)
     if (tested.differences[MAJORITY].accuracy.value or 0) < 0:
         own, constant = (number(tested.rows[row].accuracy.value or 0) for row in (tested.method, MAJORITY))
         yield Finding(
@@ -141,8 +147,8 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
         if row == ZERO_SHOT and trained and errors and changed <= LITTLE * errors:
             yield Finding(
                 "training changed little",
-                f"Training changed {changed} of {n} answers of zero-shot, though {errors} of them {'is' if errors == 1 else 'are'} "
-                "wrong.",
+                f"Training changed {changed} of the {n} answers that the backbone gives without training (zero-shot), though "
+                f"{errors} of them {'is' if errors == 1 else 'are'} wrong.",
             )
         elif tested.relation(row) == "worse":
             yield Finding(f"below {row}", f"{EXPLAINED.get(row, row)} reaches {_against(tested, row)}.")

@@ -15,6 +15,7 @@ from biomedcoop.evaluation.wording import count
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
@@ -51,6 +52,7 @@ def render(report: RunReport) -> str:
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
         "Test images by true class (rows) and predicted class (columns):",
         _escaped(_confusion_cells(metrics)),
+        *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(_reading(report)),
         "## Data",
@@ -98,15 +100,19 @@ def escape(text: str) -> str:
 
 
 def _verdict(report: RunReport) -> list[str]:
-    """The verdict: headline and score, a list with alarms in bold, and what to do next."""
-    headline, *others, step = report.verdict
-    (score,) = (finding for finding in others if finding.kind == "score")
-    lines = [
-        f"**{escape(finding.text)}**" if finding.alarm else escape(finding.text)
-        for finding in others
-        if finding is not score
+    """The verdict: leaks as a box, headline and score, a list with alarms in bold, and what to do next."""
+    texts = {"leak": [], "headline": [], "score": [], "next": [], "list": []}  # type: dict[str, list[str]]
+    for finding in report.verdict:
+        text = escape(finding.text)
+        texts.get(finding.kind, texts["list"]).append(
+            f"**{text}**" if finding.alarm and finding.kind != "leak" else text
+        )
+    return [
+        *(f"> {leak}" for leak in texts["leak"]),
+        f"**{' '.join(texts['headline'])}** {' '.join(texts['score'])}",
+        _bullets(texts["list"]),
+        f"**Next:** {' '.join(texts['next'])}",
     ]
-    return [f"**{escape(headline.text)}** {escape(score.text)}", _bullets(lines), f"**Next:** {escape(step.text)}"]
 
 
 def _spread(report: RunReport) -> list[str]:
@@ -177,6 +183,13 @@ def _reading(report: RunReport) -> Iterator[str]:
         )
     yield from ([f"{escape(report.unlike)}."] if report.unlike else [])
     yield from (escape(note) for note in report.notes)
+
+
+def _by_subgroup(report: RunReport) -> Iterator[str]:
+    if (found := report.comparison.subgroups) is not None:
+        yield f"## By subgroup ({escape(report.method)})"
+        yield _escaped(subgroup_cells(found))
+        yield _bullets(map(escape, found.notes()))
 
 
 def _data(data: DatasetSummary) -> str:

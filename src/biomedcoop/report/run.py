@@ -9,7 +9,7 @@ from typing import Any
 
 from biomedcoop.evaluation.alarms import Finding
 from biomedcoop.evaluation.comparison import Comparison
-from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
+from biomedcoop.evaluation.metrics import Metrics, plain
 from biomedcoop.evaluation.verdict import judge
 
 
@@ -38,7 +38,7 @@ class DatasetSummary:
     image_notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """The results of one trained method, with those of the methods for comparison.
 
@@ -87,6 +87,12 @@ class RunReport:
     command: str = ""
     figure: str = "confusion.png"
 
+    def __repr__(self) -> str:
+        width = max(map(len, self.rows))
+        rows = [f"  {name:<{width}}  accuracy {metrics.accuracy}" for name, metrics in self.rows.items()]
+        first = f"RunReport({self.title}, backbone={self.backbone!r}, shots={self.shots!r}; {self.metrics.n_images} test images)"
+        return "\n".join([first, *rows])
+
     @property
     def rows(self) -> Mapping[str, Metrics]:
         """Metrics of each method on the same test images, the reported one first, the majority class last."""
@@ -110,6 +116,7 @@ class RunReport:
             self.comparison,
             trained=self.shots is not None,
             recipe=self.recipe,
+            seeds=max(map(len, self.by_seed.values()), default=1),
             leaks=self.leaks,
             unlike=self.unlike,
             elsewhere=self.trained_on not in (None, self.dataset.name),
@@ -135,7 +142,7 @@ class RunReport:
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
             "folds": self.folds,
             "by_seed": {
-                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
                 for name, found in self.by_seed.items()
             },
             "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
@@ -143,4 +150,5 @@ class RunReport:
             "trained_on": self.trained_on or self.dataset.name,
             "leaks": list(self.leaks),
             "unlike_training": self.unlike_training,
+            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }

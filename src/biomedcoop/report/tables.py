@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
@@ -10,14 +10,15 @@ from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
 
-def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
-    """One row per method, one column per metric."""
-    cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
-    return Table(["method", *TITLES.values()], cells)
+def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those named in ``without``."""
+    columns = [name for name in next(iter(rows.values())).estimates if name not in without]
+    cells = [[name, *(percent(getattr(m, column)) for column in columns)] for name, m in rows.items()]
+    return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
-def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
-    """One row per method, one column per metric: mean ± standard deviation over the seeds."""
+def spread_cells(by_seed: Mapping[str, Sequence[Metrics]], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the seeds."""
     from statistics import mean, stdev
 
     def cell(found: Sequence[Metrics], column: str) -> str:
@@ -25,8 +26,9 @@ def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
         defined = [value for value in values if value is not None]
         return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
 
-    cells = [[name, *(cell(found, column) for column in TITLES)] for name, found in by_seed.items()]
-    return Table(["method", *TITLES.values()], cells)
+    columns = [name for name in next(iter(by_seed.values()))[0].estimates if name not in without]
+    cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_seed.items()]
+    return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
 WORDS = {"better": "worse", "worse": "better", "same": "the same", "unclear": "no clear difference", "unknown": "–"}

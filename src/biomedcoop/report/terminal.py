@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
-    return _table(comparison_cells(rows), title, bold=next(iter(rows)))
+    method, metrics = next(iter(rows.items()))
+    return _table(comparison_cells(rows, _left_out(metrics)), title, bold=method)
 
 
 def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> Table:
     """One row per method: mean ± standard deviation over the seeds, in percent."""
-    return _table(spread_cells(by_seed), title, caption="in %")
+    return _table(spread_cells(by_seed, _left_out(next(iter(by_seed.values()))[0])), title, caption="in %")
 
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:
@@ -32,6 +33,11 @@ def ranked_table(comparison: Comparison, title: str = "") -> Table:
 def class_table(metrics: Metrics, title: str = "") -> Table:
     """One row per class: test images, sensitivity, specificity, precision, AUROC; percent with 95 % intervals."""
     return _table(class_cells(metrics), title)
+
+
+def _left_out(metrics: Metrics) -> tuple[str, ...]:
+    """Metrics that the terminal does not show: with kappa, all of them do not fit into 80 columns."""
+    return ("macro_f1",) if metrics.grades else ()
 
 
 INTERVALS = "in %, with 95 % bootstrap intervals; –: not defined on these images"
