@@ -59,8 +59,8 @@ def compare_run(
         classifier.class_names,
         probabilities,
         evaluated.data.groups,
-        encoded.unlike,
         subgroups=evaluated.data.subgroups,
+        unlike=encoded.unlike,
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
     command = _command(data.name, split, rename or {})

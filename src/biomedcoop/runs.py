@@ -153,7 +153,7 @@ def _tested(
     known = None if divisions is not None else trained.domain
     unlike = None if known is None else known.unlike(features)
     predictions = Predictions(
-        part.keys, part.labels, data.class_names, first, part.groups, unlike, subgroups=part.subgroups
+        part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups, unlike=unlike
     )
     by_seed = {
         name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]

@@ -192,7 +192,7 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
     evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
     assert "evaluated images were used to train this classifier" in evaluated.err
     content = json.loads(evaluated.out, parse_constant=pytest.fail)
-    assert next(iter(content["rows"].values()))["n_groups"] == 12
+    assert content["rows"]["biomedcoop"]["n_groups"] == 12
     assert [f"note: {note}" for note in content["notes"]] == evaluated.err.splitlines()
 
 

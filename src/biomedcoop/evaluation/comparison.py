@@ -35,8 +35,8 @@ class Predictions:
         class_names: C names.
         probabilities: method -> float32 [N, C]; the reported method first.
         groups: [N] group of each image (patient, lesion), or None.
-        unlike: whether each image is unlike the training images of the reported method, bool [N]; None if that is unknown.
         subgroups: column -> [N] value of each image, for results by subgroup.
+        unlike: whether each image is unlike the training images of the reported method, bool [N]; None if that is unknown.
     """
 
     keys: tuple[str, ...]
@@ -44,8 +44,8 @@ class Predictions:
     class_names: tuple[str, ...]
     probabilities: Mapping[str, npt.NDArray[np.float32]]
     groups: Groups | None = None
-    unlike: npt.NDArray[np.bool_] | None = None
     subgroups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    unlike: npt.NDArray[np.bool_] | None = None
 
     @property
     def method(self) -> str:

@@ -79,6 +79,7 @@ def judge(
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
         *image_alarms(comparison.metrics),
+        *_unlike(comparison, unlike),
         *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_unlike(comparison, unlike),
         *_calibration(comparison),

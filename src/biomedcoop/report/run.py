@@ -149,6 +149,6 @@ class RunReport:
             "split": self.split,
             "trained_on": self.trained_on or self.dataset.name,
             "leaks": list(self.leaks),
-            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
             "unlike_training": self.unlike_training,
+            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }
