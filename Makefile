@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed
 	$(BIN)/biomedcoop datasets simulate breast-ultrasound --out $(DEMO)/data --overwrite
-	$(BIN)/biomedcoop train --data $(DEMO)/data --shots 16 --seed 1 --out $(DEMO)/run --overwrite
+	$(BIN)/biomedcoop train --data $(DEMO)/data --out $(DEMO)/run --overwrite
 	$(BIN)/biomedcoop predict $(DEMO)/run $(DEMO)/data/test/benign_tumor/0000.png $(DEMO)/data/test/malignant_tumor/0000.png
 	@echo
 	@echo "The images above are simulated. Open $(DEMO)/run/report.md, or train on your own folder of class folders:"
-	@echo "  $(BIN)/biomedcoop train --data YOUR_FOLDER --shots 16 --seed 1 --out YOUR_RUN"
+	@echo "  $(BIN)/biomedcoop train --data YOUR_FOLDER --out YOUR_RUN"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -27,7 +27,16 @@ from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest, TrainRequest
 
 FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
-RUN_FILES = {"metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", "model", "run.json"}
+RUN_FILES = {
+    "metrics.json",
+    "report.md",
+    "confusion.png",
+    "predictions.csv",
+    "split.json",
+    "few_shot.json",
+    "model",
+    "run.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,9 @@ def refusal(data: bc.Dataset, backbone: Any, **options: Any) -> str:
 def test_training_lowers_the_loss_and_beats_zero_shot(data: bc.Dataset, tiny: Backbone) -> None:
     told: list[tuple[str, int, int]] = []
     trained = bc.fit(data, backbone=tiny, shots=8, settings={"epochs": 6}, progress=lambda *now: told.append(now))
-    losses = [float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training (loss")]
+    losses = [
+        float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training biomedcoop (loss")
+    ]
     assert len(losses) == 36  # 24 images in batches of 4, 6 times
     assert np.mean(losses[-6:]) < 0.7 * np.mean(losses[:6])
     assert [(done, total) for what, done, total in told if what.startswith("training")][-1] == (36, 36)
@@ -198,7 +209,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         in text
     )
     assert "The first is 'P0'." in text
-    assert "The test images come from only 3 groups" in text
+    assert "The test has only 3 test groups" in text
     assert metrics.n_groups == 3
     with pytest.warns(Note, match="All test images come from one group") as said:
         one = bc.evaluate(clf, replace(data.part("test"), groups=["P"] * 30), n_bootstrap=10)
@@ -239,7 +250,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"seeds": [3]}, "fit takes one seed, fit_runs and train take seeds"),
         (
             {"zzz": 3},
-            "no option 'zzz'; known: data, method, backbone, shots, seeds, recipe, settings, prompts, modality",
+            "no option 'zzz'; known: data, plugins, method, backbone, shots, seeds, recipe, settings, prompts, modality",
         ),
         ({"prompts": "library"}, "'blue cyst'"),
         ({"prompts": "nowhere.json"}, "nowhere.json"),
@@ -637,9 +648,9 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
         line.startswith(f"{leak} The first is 'test/") for line in said_before_work
     )  # names only on the terminal
     text = (tmp_path / "run" / "report.md").read_text()
-    assert text.split("\n\n")[1].startswith("> **The test images are not independent.** Test images that are copies")
+    assert text.split("\n\n")[1].startswith("> The test images are not independent. Test images that are copies")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]
-    assert f"- {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"- The test images are not independent. {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
     with pytest.warns(Note):
         bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=10, **FAST)
     assert contents(tmp_path / "again") == contents(tmp_path / "run")
@@ -672,9 +683,10 @@ def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
         predict_dataset(clf, data).argmax(1) == data.labels
         for clf in (bc.load(tmp_path / "run", tiny), bc.fit(bc.load_dataset(table), "zero-shot", tiny))
     ]
-    assert report.differences["zero-shot"] == paired_difference(*right, n_bootstrap=200, groups=data.groups)
-    assert report.differences["zero-shot"] != paired_difference(*right, n_bootstrap=200)
-    assert "Classes whose test images come from few groups" in (tmp_path / "run" / "report.md").read_text()
+    difference = report.comparison.differences["zero-shot"].accuracy
+    assert difference == paired_difference(*right, n_bootstrap=200, groups=data.groups)
+    assert difference != paired_difference(*right, n_bootstrap=200)
+    assert "Classes with fewer than 10 test groups" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
@@ -684,12 +696,12 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     (tmp_path / "table.csv").write_text("\n".join(["path,label,split,group", *rows]))
     report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=10, **FAST)
     assert report.metrics.auroc.value is None
-    assert report.differences["zero-shot"].low is None
+    assert report.comparison.differences["zero-shot"].accuracy.low is None
     text = (tmp_path / "run" / "report.md").read_text()
     assert "biomedcoop train --data table.csv --method" in text
     assert "(without an interval)" in text
     assert "All test images come from one group" in text
-    assert "All test images are of one class: there is no AUROC" in text
+    assert "All test images show “red stone”." in text
     assert "resamples" not in text
     json.loads((tmp_path / "run" / "metrics.json").read_text(), parse_constant=pytest.fail)
     card = (tmp_path / "run" / "model" / "README.md").read_text()

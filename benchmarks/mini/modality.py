@@ -18,9 +18,9 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats
 from biomedcoop.evaluation.intervals import mean_of, wilson
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.figures import write_figure
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 from pretraining.captions import FILES, MODALITY_TEMPLATES, SOURCES, modality_and_organ
 
 IMAGES_PER_DATASET = 200

@@ -15,10 +15,10 @@ from biomedcoop.data.catalogue import find
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Floats
 from biomedcoop.evaluation.intervals import mean_of
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.features.texts import encode_texts
 from biomedcoop.prompts import sentences_for
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 
 EXAMPLES_PER_DATASET = 2
 

@@ -12,8 +12,8 @@ from benchmarks.mini.accuracy import CARD, COLUMNS, EXEMPT, Row
 from benchmarks.mini.probe import SHOTS
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.intervals import mean_of
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 
 
 def accuracy_table(rows: Sequence[Row]) -> Table:

@@ -24,10 +24,10 @@ from benchmarks.tasks import settings_of, task_of
 from biomedcoop.evaluation.study.cells import Cell
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.methods import get_method
 from biomedcoop.methods.recipes import recipe_settings
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import number, percent
 
 SHOTS = (1, 4, 16)
 

@@ -3,7 +3,8 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.first --runs RUNS --page
 
 For every dataset and seed it is the command
-``biomedcoop train --data D --shots 16 --seed S --compare zero-shot,zero-shot-ensemble``; finished runs in RUNS are not repeated.
+``biomedcoop train --data D --shots 16 --seed S --recipe paper --compare zero-shot,zero-shot-ensemble``.
+Finished runs in RUNS are not repeated.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from benchmarks.command import positive, start
 from benchmarks.studies.study import show
 from biomedcoop import api
 from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import percent
 
 DATASETS = {"seen": ("btmri", "kneexray"), "unseen": ("busi", "ham10000", "retina")}
 METHODS = ("biomedcoop", "zero-shot", "zero-shot-ensemble")
@@ -41,7 +42,15 @@ def main() -> None:
             out = args.runs / f"{name}-{seed}"
             if not (out / "metrics.json").is_file():
                 start = time.monotonic()
-                api.train(name, out, shots=args.shots, seed=seed, backbone=args.backbone, compare=METHODS[1:])
+                api.train(
+                    name,
+                    out,
+                    shots=args.shots,
+                    seed=seed,
+                    backbone=args.backbone,
+                    recipe="paper",
+                    compare=METHODS[1:],
+                )
                 seconds[name, seed] = time.monotonic() - start
             results[name, seed] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 

@@ -9,24 +9,25 @@ pretraining has not seen. Methods that need validation images get min(shots, 4) 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.command import start
-from benchmarks.datasets import SEEDS, unused_sentences
+from benchmarks.datasets import GROUPS, SEEDS, unused_sentences
 from benchmarks.studies.study import arguments, run, show
 from benchmarks.tasks import right_answers, settings_of, task_of
+from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.evaluation.study.cells import Answers, Cell
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
+from biomedcoop.evaluation.wording import number
 from biomedcoop.methods import all_methods, get_method
 from biomedcoop.report.figures import write_figure
 from biomedcoop.report.studies import dataset_table, difference_table
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import number
 
 SHOTS = (1, 2, 4, 8, 16)
 COST = {"biomedcoop": 8.0, "cocoop": 12.0, "linear-probe": 2.0, "tip-adapter-f": 2.0}
@@ -82,6 +83,16 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
     yield "biomedcoop and the others", difference_table(results, differences)
 
 
+def largest_class(datasets: Collection[str]) -> Table:
+    """Accuracy of the answer that is always the largest class of the test images."""
+    rows = []
+    for group, names in GROUPS.items():
+        for name in [name for name in names if name in datasets]:
+            counts = load_dataset(name).counts("test")
+            rows.append([group, name, number(counts.max() / counts.sum())])
+    return Table(["group", "dataset", "largest class"], rows, "llr")
+
+
 def draw(results: Results, path: Path) -> None:
     """Accuracy by images per class, a panel a group."""
     import matplotlib
@@ -112,7 +123,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="write the figure there")
     args = arguments(parser)
     results = run(compute, cells(args.datasets), args)
-    show("methods", dict(tables(results)), args)
+    show("methods", {**dict(tables(results)), "largest class": largest_class(args.datasets)}, args)
     if args.figure is not None and results.complete:
         draw(results, args.figure)
 

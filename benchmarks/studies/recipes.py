@@ -19,10 +19,10 @@ from benchmarks.studies.methods import compute
 from benchmarks.studies.study import arguments, run, show
 from biomedcoop.evaluation.study.cells import Cell
 from biomedcoop.evaluation.study.results import Results
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.methods.recipes import recipe_settings
 from biomedcoop.report.studies import dataset_table, difference_table
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import number, percent
 
 SHOTS = (4,)
 TEST_SHOTS = (1, 4, 16)

@@ -30,6 +30,7 @@ from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
 from biomedcoop.features.images import encode_views
 from biomedcoop.methods import Method, get_method
+from biomedcoop.methods.settings import declared
 from biomedcoop.report.studies import dataset_table, difference_table, mean_table
 from biomedcoop.report.table import Table
 
@@ -39,7 +40,9 @@ VIEWS = {4: (1, 4, 16, "per-epoch"), 16: (1, 4)}
 
 
 def views_of(name: str, shots: int) -> list[int | str]:
-    return [v for v in VIEWS[shots] if v != "per-epoch" or not get_method(name).abilities.needs_all_views]
+    method = get_method(name)
+    in_epochs = "epochs" in declared(method.settings_type) and not method.abilities.needs_all_views
+    return [views for views in VIEWS[shots] if views != "per-epoch" or in_epochs]
 
 
 def number_of(name: str, data: Dataset, views: int | str) -> int:

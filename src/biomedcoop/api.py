@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset, check_dataset
+from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.check_prompts import check_prompts
 from biomedcoop.evaluation.evaluate import evaluate, predict_dataset
-from biomedcoop.progress import Progress
+from biomedcoop.progress import ProgressOption
 from biomedcoop.runs import train_run
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitOptions, FitRequest, TrainOptions, TrainRequest
@@ -33,7 +34,7 @@ def fit(
     shots: int | str | None = None,
     seed: int = 1,
     *,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[FitOptions],
 ) -> Classifier:
     """Train a classifier on a few images per class.
@@ -45,7 +46,8 @@ def fit(
         data: a dataset from :func:`biomedcoop.load_dataset`.
         method, backbone, shots, options: see :class:`biomedcoop.tasks.request.FitRequest`.
         seed: random seed that draws the training images and orders the batches.
-        progress: called with the state of the work.
+        progress: by default, work of more than two seconds shows its progress on stderr. False shows nothing. A function is
+            called with (stage of the work, units done, units in total).
 
     Raises:
         UserError: an argument or the data cannot be used; raised before long work starts.
@@ -69,7 +71,7 @@ def fit_runs(
     shots: int | str | None = None,
     seeds: Sequence[int] = (1, 2, 3),
     *,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[FitOptions],
 ) -> list[Classifier]:
     """Train one classifier per seed; all of them share each pass of the text encoder.
@@ -87,13 +89,14 @@ def fit_runs(
     return _fitted(arguments, progress)
 
 
-def _fitted(arguments: dict[str, Any], progress: Progress | None) -> list[Classifier]:
+def _fitted(arguments: dict[str, Any], progress: ProgressOption) -> list[Classifier]:
     data = check_dataset(arguments["data"])
     request = FitRequest.of(arguments)
     plan = plan_fit(request, data)
     backbone = load_for(request.backbone, request.device, request.precision)
     notify(plan.notes_with(backbone))
-    return fit_plan(plan, backbone, progress, say=True)
+    with shown(progress) as tell:
+        return fit_plan(plan, backbone, tell, say=True)
 
 
 def train(
@@ -101,12 +104,13 @@ def train(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     **options: Unpack[TrainOptions],
 ) -> RunReport:
     """Read the data, train, test, compare, and write the run folder; the same as ``biomedcoop train``.
 
-    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``split.json`` (all images
+    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``predictions.csv`` (a row
+    per test image: truth, answer and probabilities), ``split.json`` (all images
     by split) and ``run.json`` (the request, which can be run again). If a method learns from images, the folder also holds
     ``few_shot.json`` (the images that were drawn). The folder appears when the run is complete; a failed run leaves none. Before
     long work starts, warnings tell how the data were read, and which test images or groups are also in the training data.
@@ -116,7 +120,7 @@ def train(
             earlier run (``TrainRequest.read``).
         out: run folder to write.
         overwrite: replace an earlier run folder.
-        progress: called with the state of the work.
+        progress: see :func:`fit`.
         options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 
     Raises:
@@ -141,4 +145,5 @@ def train(
         raise UserError(
             f"source must be a path or a name, not {type(source).__name__}; for a loaded dataset, use fit and evaluate"
         )
-    return train_run(request, out, overwrite=overwrite, progress=progress)
+    with shown(progress) as tell:
+        return train_run(request, out, overwrite=overwrite, progress=tell)

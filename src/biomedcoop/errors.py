@@ -28,7 +28,12 @@ class UserError(ValueError):
     """An error in the user's input: one line that names the fault, its place and its remedy.
 
     The command line prints the message without a traceback and exits with status 2.
+
+    Attributes:
+        option: name of the option of a request that has a wrong value; None for any other error.
     """
+
+    option: str | None = None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

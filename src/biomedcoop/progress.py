@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 Progress = Callable[[str, int, int], None]
-"""Callback with (stage of the work, units done, units in total)."""
+"""Callback with (stage of the work, units done, units in total); a total of 0 means that it is not known."""
+
+ProgressOption = Progress | Literal[False] | None
+"""The argument ``progress`` of a public function: None shows long work on stderr, False shows nothing, a callback is called."""
 
 
 def counting(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:

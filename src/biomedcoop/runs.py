@@ -25,10 +25,9 @@ from biomedcoop.data.readers.load import read_dataset, user_path, with_test_spli
 from biomedcoop.data.sampling.leakage import Leak, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
-from biomedcoop.evaluation.bootstrap import paired_difference
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import Divisions, cross_validate, divide
-from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -37,7 +36,10 @@ from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
 REQUEST = "run.json"
-RUN_CONTENTS = ("model", "metrics.json", "report.md", "confusion.png", "split.json", "few_shot.json", REQUEST)
+RUN_CONTENTS = (
+    *("model", "metrics.json", "report.md", "confusion.png", "predictions.csv", "split.json", "few_shot.json"),
+    REQUEST,
+)
 
 
 @dataclass(frozen=True)
@@ -46,38 +48,13 @@ class Tested:
 
     Attributes:
         trained: the classifier of the reported method, trained with the first seed.
-        part: the N test images; in a cross-validation, all images.
-        folds: number of folds of the cross-validation, or None.
-        probabilities: float32 [N, C] for each seed, by method, the reported one first.
+        comparison: predictions and metrics by method with the first seed, the reported method first.
+        by_seed: metrics by method with each seed, without intervals; empty for one seed.
     """
 
     trained: Classifier
-    part: Dataset
-    folds: int | None
-    probabilities: dict[str, list[npt.NDArray[np.float32]]]
-
-    def right(self, method: str) -> npt.NDArray[np.bool_]:
-        """True for each test image that the method classifies correctly with the first seed, bool [N]."""
-        right: npt.NDArray[np.bool_] = self.probabilities[method][0].argmax(1) == self.part.labels
-        return right
-
-    def rows(self, n_bootstrap: int) -> dict[str, Metrics]:
-        """Metrics by method with the first seed, and those of the majority class."""
-        names, labels = self.part.class_names, self.part.labels
-        constant = majority_probabilities(labels, len(names))
-        return {
-            name: score(answers, labels, names, n_bootstrap=n_bootstrap, groups=self.part.groups)
-            for name, answers in (*((m, p[0]) for m, p in self.probabilities.items()), ("majority class", constant))
-        }
-
-    def by_seed(self) -> dict[str, tuple[Metrics, ...]]:
-        """Metrics by method with each seed, without intervals; empty for one seed."""
-        names, labels = self.part.class_names, self.part.labels
-        return {
-            method: tuple(score(p, labels, names, n_bootstrap=1) for p in found)
-            for method, found in self.probabilities.items()
-            if len(found) > 1
-        }
+    comparison: Comparison
+    by_seed: dict[str, list[Metrics]]
 
 
 def train_run(
@@ -101,20 +78,12 @@ def train_run(
     backbone = load_for(request.backbone, request.device, request.precision)
     shared = _say_before(data, plans, backbone)
     tally = Tally()
-    tested = _tested(data, plans, backbone, tally, progress, divisions)
-    rows = tested.rows(request.n_bootstrap)
-    cautions = list(group_cautions(rows[request.method]))
-    notify([*class_cautions(rows[request.method]), *cautions])
-    results = {k: v for k, v in rows[request.method].to_dict().items() if not isinstance(v, list)}
-    facts = {
-        **tested.trained.facts,
-        "test": {
-            **results,
-            "notes": [*([divisions.note(data)] if divisions else []), *(leak.text for leak in shared), *cautions],
-        },
-    }
-    trained = dataclasses.replace(tested.trained, facts=facts)
-    report = _report(request, data, plans, trained, tested, rows, shared, tally)
+    tested = _tested(request, data, plans, backbone, tally, progress, divisions)
+    report = _report(request, data, plans, tested, shared, tally, divisions)
+    results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
+    verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
+    notes = [*([divisions.note(data)] if divisions else []), *verdict]
+    trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     return report
@@ -140,6 +109,7 @@ def _drawn(plans: Mapping[str, Plan]) -> npt.NDArray[np.int64]:
 
 
 def _tested(
+    request: TrainRequest,
     data: Dataset,
     plans: Mapping[str, Plan],
     backbone: Backbone,
@@ -159,30 +129,37 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    probabilities: dict[str, list[npt.NDArray[np.float32]]] = {}
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
     trained = None
     for name, plan in plans.items():
         if divisions is None or trained is None or not plan.method.abilities.uses_images:
             classifiers = fit_plan(plan, backbone, progress)
             trained = trained or classifiers[0]
-            probabilities[name] = [classifier.probabilities(features) for classifier in classifiers]
+            found[name] = [classifier.probabilities(features) for classifier in classifiers]
         if divisions is not None and plan.method.abilities.uses_images:
-            probabilities[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
+            found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
     assert trained is not None
-    return Tested(trained, part, None if divisions is None else divisions.number, probabilities)
+    first = {name: probabilities[0] for name, probabilities in found.items()}
+    predictions = Predictions(part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups)
+    by_seed = {
+        name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
+        for name, probabilities in found.items()
+        if len(probabilities) > 1
+    }
+    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap), by_seed)
 
 
 def _report(
     request: TrainRequest,
     data: Dataset,
     plans: Mapping[str, Plan],
-    trained: Classifier,
     tested: Tested,
-    rows: dict[str, Metrics],
     shared: list[Leak],
     tally: Tally,
+    divisions: Divisions | None,
 ) -> RunReport:
-    method, backbone, groups = request.method, trained.backbone, tested.part.groups
+    method, trained = request.method, tested.trained
+    backbone = trained.backbone
     others = [note for plan in plans.values() for note in plan.notes]
     file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
     name = file.name if file.is_file() else data.name
@@ -206,16 +183,10 @@ def _report(
         shots=trained.facts["shots"],
         seed=trained.facts["seed"],
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
-        rows=rows,
-        by_seed=tested.by_seed(),
-        folds=tested.folds,
-        differences={
-            name: paired_difference(
-                tested.right(method), tested.right(name), n_bootstrap=request.n_bootstrap, groups=groups
-            )
-            for name in tested.probabilities
-            if name != method
-        },
+        comparison=tested.comparison,
+        recipe=request.recipe,
+        by_seed=tested.by_seed,
+        folds=None if divisions is None else divisions.number,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),

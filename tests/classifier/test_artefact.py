@@ -92,7 +92,14 @@ def test_it_is_small_and_holds_nothing_of_images_places_or_people(saved: Path, d
 
 def test_the_card_says_what_it_is_and_what_it_is_not(saved: Path, tiny: Backbone) -> None:
     card = (saved / "README.md").read_text()
-    for words in ("Not a medical device", "blue cyst, green tumor, red stone", "biomedcoop", tiny.fingerprint, "4 per"):
+    for words in (
+        "Not a medical device",
+        f"Written by: biomedcoop {bc.__version__}",
+        "blue cyst, green tumor, red stone",
+        "biomedcoop",
+        tiny.fingerprint,
+        "4 per",
+    ):
         assert words in card
     assert "simulated" not in card
 
@@ -112,7 +119,12 @@ def test_another_backbone(saved: Path, parity: Path, tmp_path: Path) -> None:
 
 def test_a_newer_format(saved: Path, tiny: Backbone) -> None:
     describe(saved, format_version=2)
-    assert "format 2" in refusal(saved, tiny)
+    ours = f"biomedcoop {bc.__version__}"
+    assert f"(written by {ours}) has format 2, {ours} reads up to format 1; upgrade" in refusal(saved, tiny)
+    describe(saved, biomedcoop_version="9.9.9")
+    assert "(written by biomedcoop 9.9.9) has format 2" in refusal(saved, tiny)
+    describe(saved, format_version=1, method="sorcery")
+    assert "(written by biomedcoop 9.9.9) needs a method that" in refusal(saved, tiny)
     assert "upgrade" in refusal(saved, tiny)
 
 

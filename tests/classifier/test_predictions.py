@@ -27,13 +27,17 @@ COLUMNS = ["path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"]
 
 
 def read_back(file: Path) -> list[Row]:
+    """The rows of a file; an empty number of a CSV is None, as in the other formats."""
     if file.suffix == ".json":
         return json.loads(file.read_text())
     if file.suffix == ".parquet":
         return parquet.read_table(file).to_pylist()
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    return [{name: float(cell) if name.startswith("p_") else cell for name, cell in row.items()} for row in rows]
+    return [
+        {name: (float(cell) if cell else None) if name.startswith("p_") else cell for name, cell in row.items()}
+        for row in rows
+    ]
 
 
 @pytest.fixture
@@ -97,12 +101,13 @@ def test_columns_of_tables_beside_the_predictions(
     assert [row["prediction"] for row in rows] == clf.predict([test_images[0], test_images[-1], test_images[3]])
 
 
-def test_skipped_images_do_not_shift_the_cells(clf: bc.Classifier, test_images: list[Path], tmp_path: Path) -> None:
+def test_bad_images_do_not_shift_the_cells(clf: bc.Classifier, test_images: list[Path], tmp_path: Path) -> None:
     names = [str(image) if n % 3 else f"none{n}.png" for n, image in enumerate(test_images)]
     table = tmp_path / "list.csv"
     table.write_text("id,path\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)))
     rows = list(predict_rows(clf, find_images([table], keep=["id"]), keep=["id"], skip_bad=True))
-    assert [(row["path"], row["id"]) for row in rows] == [(name, str(n)) for n, name in enumerate(names) if n % 3]
+    assert [(row["path"], row["id"]) for row in rows] == [(name, str(n)) for n, name in enumerate(names)]
+    assert [row["error"] is None for row in rows] == [n % 3 > 0 for n in range(len(names))]
 
 
 def test_columns_that_cannot_be_kept(tables: tuple[Path, Path], test_images: list[Path], tmp_path: Path) -> None:
@@ -171,18 +176,46 @@ def test_a_bad_image_stops_everything(
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
 
 
-def test_bad_images_are_skipped_and_reported(clf: bc.Classifier, test_images: list[Path], bad_image: Path) -> None:
-    told: list[str] = []
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_bad_images_keep_their_rows(
+    clf: bc.Classifier, test_images: list[Path], bad_image: Path, tmp_path: Path, ending: str
+) -> None:
     done: list[int] = []
-    missing = bad_image.with_name("missing.png")
-    inputs = [test_images[0], bad_image, missing, *test_images[1:]]
-    rows = list(predict_rows(clf, inputs, skip_bad=True, report=told.append, progress=done.append))
-    assert [row["path"] for row in rows] == [str(path) for path in test_images]
+    inputs = [test_images[0], bad_image, bad_image.with_name("missing.png"), *test_images[1:]]
+    out, columns = tmp_path / f"out{ending}", columns_of(clf, skip_bad=True)
+    assert columns == ["path", "prediction", "error", *COLUMNS[2:]]
+    assert write_predictions(predict_rows(clf, inputs, skip_bad=True, progress=done.append), columns, out) == 32
+    rows = read_back(out)
+    assert [row["path"] for row in rows] == [str(path) for path in inputs]
+    assert all(list(row) == columns for row in rows)
+    bad, missing = rows.pop(1), rows.pop(1)
+    assert bad["error"].startswith("the content is not a readable image")
+    assert missing["error"].startswith("there is no such file")
+    empty = "" if ending == ".csv" else None
+    assert all(row["prediction"] == empty and {row[name] for name in COLUMNS[2:]} == {None} for row in (bad, missing))
+    assert {row.pop("error") for row in rows} == {empty}
     assert rows == list(predict_rows(clf, test_images))  # neighbours change nothing
-    assert len(told) == 2
-    assert told[0].startswith(f"skipped {bad_image}: the content is not a readable image")
-    assert told[1].startswith(f"skipped {missing}: there is no such file")
     assert done == list(range(1, 33))
+
+
+def test_a_file_may_hold_nothing_but_bad_images(clf: bc.Classifier, bad_image: Path, tmp_path: Path) -> None:
+    rows = predict_rows(clf, [bad_image], skip_bad=True)
+    assert write_predictions(rows, columns_of(clf, skip_bad=True), tmp_path / "out.parquet") == 1
+    assert read_back(tmp_path / "out.parquet")[0]["prediction"] is None
+
+
+def test_a_column_called_error_is_kept_only_where_it_is_free(
+    clf: bc.Classifier, test_images: list[Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text(f"path,error\n{test_images[0]},blurred\n")
+    assert kept_columns([table], ["error"], columns_of(clf)) == ["error"]
+    columns = columns_of(clf, ["error"])
+    rows = predict_rows(clf, find_images([table], keep=["error"]), keep=["error"])
+    write_predictions(rows, columns, tmp_path / "out.parquet")
+    assert read_back(tmp_path / "out.parquet")[0]["error"] == "blurred"
+    with pytest.raises(bc.UserError, match="the column 'error' cannot be kept"):
+        kept_columns([table], ["error"], columns_of(clf, skip_bad=True))
 
 
 def test_images_are_read_as_they_are_needed(clf: bc.Classifier, test_images: list[Path], tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def test_train_evaluate_and_predict(cli: Cli, discs: Path, tmp_path: Path) -> No
     out = tmp_path / "run"
     trained = cli(*train_words(discs, out))
     assert trained.status == 0, trained.err
+    assert trained.out.startswith("biomedcoop is ")
+    assert trained.out.index("\nNext: ") < trained.out.index("scans: 30 test images")
     for words in ("scans: 30 test images", "biomedcoop", "zero-shot", "majority class", "red stone", str(out)):
         assert words in trained.out
     assert "note: Templates (general) are used in place of sentences" in trained.err
@@ -156,10 +158,17 @@ def test_a_bad_image_among_those_to_predict(
     line = refused(*words, "--out", out.with_suffix(".csv"))
     assert "03.png: the file is empty" in line
     assert "--skip-bad" in line
-    skipping = cli(*words, "--skip-bad")
-    assert skipping.status == 0
-    assert len(skipping.out.splitlines()) == 30
-    assert [text.split(" ")[0] for text in skipping.err.splitlines()] == ["skipped", "29"]
+    last = "29 predictions; 1 of 30 images cannot be read, the column 'error' says why\n"
+    for quiet in ([], ["--quiet"]):
+        status, printed, said = cli(*words, "--skip-bad", *quiet)
+        assert (status, said) == (1, last)
+    header, *rows = printed.splitlines()
+    assert header == "path,prediction,error,p_blue cyst,p_green tumor,p_red stone"
+    assert len(rows) == 30
+    (bad,) = (row for row in rows if "the file is empty" in row)
+    assert bad.endswith("/blue_cyst/03.png,,the file is empty (0 bytes); copy it again or remove it,,,")
+    as_json = json.loads(cli(*words, "--skip-bad", "--json").out, parse_constant=pytest.fail)
+    assert [row["prediction"] for row in as_json].count(None) == 1
 
 
 def test_the_data_folder_and_its_names(
@@ -179,7 +188,7 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
     lines = trained.err.splitlines()
     assert len(set(lines)) == len(lines)
     assert sum("There is no test split" in line for line in lines) == 1
-    assert sum("Classes whose test images come from few groups" in line for line in lines) == 1
+    assert " ".join(trained.out.split()).count("! Classes with fewer than 10 test groups: ") == 1
     evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--json")
     assert "evaluated images were used to train this classifier" in evaluated.err
     content = json.loads(evaluated.out, parse_constant=pytest.fail)
@@ -188,6 +197,35 @@ def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_p
 
 
 # -- output for machines
+
+
+def test_quiet_leaves_results_and_errors(
+    cli: Cli, refused: Refused, run_folder: Path, discs: Path, tmp_path: Path, out: Path
+) -> None:
+    assert "note: " in cli(*train_words(discs, tmp_path / "loud")).err
+    trained = cli(*train_words(discs, tmp_path / "run"), "--quiet")
+    assert (trained.status, trained.err) == (0, "")
+    assert "30 test images" in trained.out
+    evaluate = ["evaluate", run_folder, "--data", discs, "--split", "train", "--backbone", TINY, "--json"]
+    loud, quiet = cli(*evaluate), cli(*evaluate, "--quiet")
+    assert "note: " in loud.err
+    assert (quiet.out, quiet.err) == (loud.out, "")  # the notes stand in the JSON
+    predicted = cli("predict", run_folder, discs / "test", "--backbone", TINY, "--out", tmp_path / "p.csv", "--quiet")
+    assert (predicted.status, predicted.out, predicted.err) == (0, "", "")
+    simulate = ["datasets", "simulate", "kidney-ct", "--train", 1, "--val", 0, "--test", 1, "--out", tmp_path / "ct"]
+    assert cli(*simulate, "--quiet").err == ""
+    assert "shots" in refused(*train_words(discs, out, "--shots", 25), "--quiet")
+
+
+def test_long_work_is_shown_unless_quiet(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, run_folder: Path, discs: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("biomedcoop.display.LONG", 0)
+    monkeypatch.setattr("biomedcoop.display.LINE_EVERY", 0)
+    predict = ["predict", run_folder, discs / "test", "--backbone", TINY]
+    assert "predicting: 30 of 30, 0:00" in cli(*predict).err
+    assert cli(*predict, "--quiet").err == ""
+    assert "training biomedcoop (loss " in cli(*train_words(discs, tmp_path / "run")).err
 
 
 def test_json_is_all_there_is_on_stdout(cli: Cli, run_folder: Path, discs: Path, scans: Path, tmp_path: Path) -> None:
@@ -259,7 +297,7 @@ def test_command_lines_that_say_nothing_or_nonsense(cli: Cli, refused: Refused, 
         assert "Usage: biomedcoop" in result.out
     assert "'trian'. Did you mean 'train'?" in refused("trian")
     assert "Missing option '--data'; see 'biomedcoop train --help'" in refused("train")
-    assert "shots='four' must be" in refused("train", "--data", "x", "--out", out, "--shots", "four")
+    assert "--shots 'four' must be" in refused("train", "--data", "x", "--out", out, "--shots", "four")
     assert "--shotz" in refused("train", "--data", "x", "--out", out, "--shotz", "4")
     assert "epochs" in refused(*train_words("x", out, "--set", "epochs"))
 
@@ -480,9 +518,11 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--compare", "zero-shot,zeroshot"], "no method 'zeroshot'; did you mean zero-shot"),
         (["--backbone", "minni"], "no backbone 'minni': neither a known name nor a folder; did you mean mini?"),
         (["--data", "busy"], "'busy'"),
-        (["--shots", 0], "shots=0"),
-        (["--shots", -3], "shots=-3"),
-        (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or pass"),
+        (["--shots", 0], "--shots 0 must be a whole number of at least 1, e.g. --shots 16, or --shots 'all'"),
+        (["--shots", -3], "--shots -3 must be"),
+        (["--n-bootstrap", 0], "--n-bootstrap 0 must be a whole number from 1 to 1000000, e.g. --n-bootstrap 1000"),
+        (["--views", "some"], "--views 'some' must be"),
+        (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),
         (["--set", "epoch=3"], "no setting 'epoch'; did you mean epochs"),
         (["--set", "lr=fast"], "lr='fast'"),
         (["--seed", -1], "-1"),

@@ -9,10 +9,12 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from biomedcoop.cli.console import print_table
+from biomedcoop.cli.console import print_table, print_verdict
 from biomedcoop.cli.layout import lay_out
+from biomedcoop.evaluation.alarms import Finding
+from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.metrics import score
-from biomedcoop.report.terminal import class_table, comparison_table
+from biomedcoop.report.terminal import class_table, comparison_table, ranked_table
 
 LABELS = np.arange(40) % 2
 METRICS = {
@@ -36,6 +38,10 @@ TABLES = [plain, *(lambda m=m: class_table(m, "by class") for m in METRICS.value
 TABLES += [
     lambda m=m: comparison_table({"biomedcoop": m, "majority class": m}, "scans: 40 images") for m in METRICS.values()
 ]
+
+RANDOM = {name: np.random.default_rng(k).dirichlet([1, 1], 40) for k, name in enumerate(("zero-shot-ensemble", "lp++"))}
+RANKED = Comparison.of(Predictions(("",) * 40, LABELS, ("benign", "malignant"), RANDOM), n_bootstrap=20)
+TABLES.append(lambda: ranked_table(RANKED, "the best first"))
 
 
 def words(table: Table) -> list[str]:
@@ -65,6 +71,7 @@ def test_eighty_columns_are_kept_where_the_words_fit(
     for metrics in list(METRICS.values())[:2]:
         print_table(class_table(metrics, "by class"))
         print_table(comparison_table({"biomedcoop": metrics}, "scans"))
+    print_table(ranked_table(RANKED))
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
@@ -102,3 +109,34 @@ def test_commands_print_the_same_words_at_any_width(command, cli, discs: Path, m
         return sorted(word for word in result.out.split() if set(word) != {"\u2500"})
 
     assert printed(30) == printed(80) == printed(400)
+
+
+FINDINGS = (
+    Finding("leak", "The test images are not independent."),
+    Finding(
+        "headline",
+        "coop is better than always answering the largest class and than zero-shot, beyond chance.",
+        alarm=False,
+    ),
+    Finding("score", "It is right for 85.0 % of 100 test images (95 % interval 77.0–92.0 %).", alarm=False),
+    Finding("weakest class", "Weakest class: 10 of 50 images of “[b] cyst” are missed.", alarm=False),
+    Finding(
+        "class never predicted", "Never the answer: “stone” (50 test images), which is a long sentence of many words."
+    ),
+    Finding("next", "Compare with lp++.", alarm=False),
+)
+
+
+@pytest.mark.parametrize(("width", "widest"), [(40, 40), (80, 80), (200, 100)])
+def test_a_verdict_is_wrapped_and_marked(
+    width: int, widest: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_verdict(FINDINGS)
+    printed = capsys.readouterr().out
+    assert widest // 2 < max(map(len, printed.splitlines())) <= widest
+    assert [line[0] for line in printed.splitlines() if line.strip() and line[0] in "!-"] == ["!", "-", "!"]
+    assert " ".join(printed.split()) == " ".join(
+        f"{mark} {finding.text}".strip()
+        for mark, finding in zip(("!", "", "", "-", "!", "Next:"), FINDINGS, strict=True)
+    )

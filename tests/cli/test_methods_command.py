@@ -12,6 +12,7 @@ import pytest
 
 from biomedcoop.methods import all_methods
 from biomedcoop.methods.recipes import recipe_settings
+from biomedcoop.methods.recommended import describe, recommended
 
 TINY = str(Path(__file__).parents[1] / "parity_a" / "model")
 Cli = Callable[..., Any]
@@ -26,8 +27,10 @@ def train(out: Path, data: Path, method: str, *more: object) -> list[object]:
 def test_all_methods_are_listed(cli: Cli) -> None:
     listed = cli("methods", "list")
     assert listed.status == 0
+    advice, _, table = listed.out.partition("\n\n")
+    assert advice.split() == " ".join(describe(recommended())).split()
     for name, method in all_methods().items():
-        assert name in listed.out
+        assert name in table
         assert method.paper.split(",")[0].split()[0] in listed.out
     rows = {row["name"]: row for row in json.loads(cli("methods", "list", "--json").out)}
     assert list(rows) == list(all_methods())
@@ -163,7 +166,7 @@ def test_new_classes_on_the_command_line(
 def test_cocoop_says_first_how_long_it_takes(cli: Cli, discs: Path, tmp_path: Path) -> None:
     result = cli(*train(tmp_path / "run", discs, "cocoop", "--set", "epochs=1"))
     assert result.status == 0
-    assert "info: cocoop runs the text tower for every image and class: training will take about" in result.err
+    assert "note: cocoop runs the text tower for every image and class: training will take about" in result.err
     assert cli("predict", tmp_path / "run", discs / "test", "--backbone", TINY).status == 0
 
 

@@ -393,7 +393,9 @@ def test_train_tells_of_near_names(cli: Cli, refused: Refused, discs: Path, tmp_
     assert "note: Sentences: library: busi (ultrasound, breast), 50 for each class." in taken.err
     assert "'benign' those of 'benign tumor', 'malignant' those of 'malignant tumor'" in taken.err
     words = ["--data", tmp_path / "BUSI", "--out", tmp_path / "no", "--backbone", TINY]
-    assert "modality=' ' must be one or more words, e.g. modality='CT'" in refused("train", *words, "--modality", " ")
+    assert "--modality ' ' must be one or more words, e.g. --modality 'CT'" in refused(
+        "train", *words, "--modality", " "
+    )
 
 
 def train(cli: Cli, data: Path, out: Path, *more: object) -> Any:

@@ -175,3 +175,41 @@ def test_labels_are_a_copy_and_splits_are_known_words() -> None:
     assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
     with pytest.raises(UserError, match="no split 'tests'; choose train, val or test"):
         data.part("tests")
+
+
+def test_subgroups_follow_the_images() -> None:
+    data = make(
+        subgroups={"sex": ["F", "M", None, " F ", float("nan"), "unknown"], "site": [1.0, 2, 1, 2, 1, 2], "x": [""] * N}
+    )
+    assert {column: values.tolist() for column, values in data.subgroups.items()} == {
+        "sex": ["F", "M", "", "F", "", ""],
+        "site": ["1", "2", "1", "2", "1", "2"],
+    }
+    assert data.select([3, 1]).subgroups["sex"].tolist() == ["F", "M"]
+    assert data.part("test").subgroups["site"].tolist() == ["1", "2"]
+    assert replace(data.part("train"), name="other").subgroups["sex"].tolist() == ["F", "M", "", "F"]
+    assert make().subgroups == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["F"] * N, "subgroups are a list; give a dict of columns"),
+        ({"sex": ["F"]}, "1 values of sex for 6 labels"),
+        ({"sex": "F"}, "subgroups\\['sex'\\] are a str; give a list"),
+    ],
+)
+def test_subgroups_that_cannot_be_are_refused(given: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make(subgroups=given)
+
+
+def test_a_column_with_too_many_values_is_refused() -> None:
+    plain = {
+        "images": np.zeros((13, 4, 4), np.uint8),
+        "keys": [*"abcdefghijklm"],
+        "labels": [0] * 13,
+        "splits": ["test"] * 13,
+    }
+    with pytest.raises(UserError, match=r"subgroups\['age'\] has 13 different values; give at most 12"):
+        make(**plain, subgroups={"age": range(13)})

@@ -78,6 +78,29 @@ def test_calibration_error_by_hand():
     assert score(p, y, names, n_bootstrap=5).calibration_error.value == pytest.approx(expected, abs=1e-12)
 
 
+def test_kappa_of_grades_equals_scikit_learns():
+    p, y, _ = draw(4, 200, digits=1)
+    names = ["grade 2", "grade 0", "grade 3", "grade 1"]
+    m = score(p, y, names, n_bootstrap=100)
+    answer, grade = p.argmax(axis=1), np.array([2, 0, 3, 1])
+    expected = sk.cohen_kappa_score(grade[y], grade[answer], weights="quadratic", labels=range(4))
+    assert m.grades == ("grade 0", "grade 1", "grade 2", "grade 3")
+    assert m.quadratic_kappa.value == pytest.approx(expected, abs=1e-12)
+    assert m.quadratic_kappa.low < m.quadratic_kappa.value < m.quadratic_kappa.high
+    assert Metrics.from_dict(m.to_dict()).quadratic_kappa.value == pytest.approx(expected, abs=1e-6)
+    assert score(p, y, names, groups=["one patient"] * 200, n_bootstrap=5).quadratic_kappa.low is None
+    majority = score(majority_probabilities(y, 4), y, names, n_bootstrap=5)
+    assert majority.quadratic_kappa.value == 0
+    same = score(np.eye(4)[[1, 1]], [1, 1], names, n_bootstrap=5)
+    assert same.quadratic_kappa.value is None
+
+
+def test_other_classes_have_no_kappa():
+    m = score(*draw(4, 50), n_bootstrap=5)  # "class 0", "class 1", …
+    assert (m.quadratic_kappa, m.grades) == (None, ())
+    assert Metrics.from_dict(m.to_dict()).quadratic_kappa is None
+
+
 def test_intervals_equal_a_plain_bootstrap_with_scikit_learn():
     p, y, names = draw(3, 60, digits=1)
     m = score(p, y, names, n_bootstrap=100, seed=5)
@@ -202,6 +225,7 @@ def test_metrics_of_earlier_versions_are_read():
     values = score(*draw(2, 30), n_bootstrap=5).to_dict()
     for entry in values["classes"]:
         del entry["n_groups"]
+    del values["quadratic_kappa"], values["grades"]
     assert Metrics.from_dict(values).classes[0].n_groups is None
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Abilities, Method, all_methods, get_method, register
+from biomedcoop.methods.base import REGISTRY
 
 
 def test_methods_by_name() -> None:
@@ -66,10 +67,11 @@ def test_an_incomplete_method_is_not_registered(change: dict, words: str) -> Non
     assert all_methods() == before
 
 
-def test_a_complete_method_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("biomedcoop.methods.base._REGISTRY", {})
+def test_a_complete_method_is_registered() -> None:
     kind = made()
     assert register(kind) is kind
-    method = get_method("made-up")
-    with pytest.raises(UserError, match="method made-up has no setting 'x'; known: none"):
-        method.settings({"x": 1})
+    try:
+        with pytest.raises(UserError, match="method made-up has no setting 'x'; known: none"):
+            get_method("made-up").settings({"x": 1})
+    finally:
+        del REGISTRY["made-up"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
-from biomedcoop.evaluation.bootstrap import paired_difference
-from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.report.run import DatasetSummary, RunReport
 
 NAMES = ("benign", "malignant", "normal")
@@ -23,18 +25,21 @@ def predictions(class_names, images: int, skill: float, seed: int = 0):
 
 
 @pytest.fixture(scope="session")
-def rows() -> dict[str, Metrics]:
+def comparison() -> Comparison:
     p, labels = predictions(NAMES, 150, 1.5)
     q, _ = predictions(NAMES, 150, 0.5)
-    majority = majority_probabilities(labels, 3)
-    answers = {"biomedcoop": p, "zero-shot": q, "majority class": majority}
-    return {name: score(a, labels, NAMES, n_bootstrap=100) for name, a in answers.items()}
+    keys = tuple(f"test/{i}.png" for i in range(150))
+    return Comparison.of(Predictions(keys, labels, NAMES, {"biomedcoop": p, "zero-shot": q}), n_bootstrap=100)
 
 
 @pytest.fixture(scope="session")
-def run_report(rows) -> RunReport:
-    p, labels = predictions(NAMES, 150, 1.5)
-    q, _ = predictions(NAMES, 150, 0.5)
+def rows(comparison) -> Mapping[str, Metrics]:
+    return comparison.rows
+
+
+@pytest.fixture(scope="session")
+def run_report(comparison) -> RunReport:
+    labels = comparison.predictions.labels
     return RunReport(
         title="BiomedCoOp on busi",
         dataset=DatasetSummary(
@@ -46,14 +51,14 @@ def run_report(rows) -> RunReport:
             notes=("The split was drawn with seed 0.",),
         ),
         method="biomedcoop",
-        settings={"recipe": "default", "tau": 1.5, "lambdas": [1.0, 2.0]},
+        settings={"tau": 1.5, "lambdas": [1.0, 2.0]},
         backbone="mini",
         fingerprint="3f2a9c",
         shots=16,
         seed=1,
         versions={"torch": "2.4.0", "biomedcoop": "0.1.0"},
-        rows=rows,
-        differences={"zero-shot": paired_difference(p.argmax(1) == labels, q.argmax(1) == labels, n_bootstrap=100)},
+        comparison=comparison,
+        recipe="general",
         notes=("One image was skipped.",),
         command="biomedcoop train --data DATA --shots 16 --seed 1 --out RUN",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
@@ -9,26 +10,56 @@ import numpy as np
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.metrics import Metrics, score
+from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.markdown import escape, render, write_report
-from biomedcoop.report.run import DatasetSummary
-from biomedcoop.report.tables import percent
+from biomedcoop.report.run import DatasetSummary, RunReport
+
+NAMES = ("benign", "malignant", "normal")
 
 
-def test_the_summary_has_the_numbers(run_report, rows):
-    text = render(run_report)
-    summary = text.split("\n\n")[1]
-    assert "trained on 16 images per class (48 in total)" in summary
-    assert "3 classes of breast ultrasound images" in summary
-    assert "On 150 test images" in summary
-    for name, m in rows.items():
-        assert name in summary
-        assert f"{100 * m.accuracy.value:.1f} %" in summary
-        assert f"{100 * m.accuracy.low:.1f}–{100 * m.accuracy.high:.1f} %" in summary
-    assert f"a difference of {100 * run_report.differences['zero-shot'].value:+.1f} points" in summary
-    assert "cannot tell the two apart" not in summary
-    assert "\n\nNot a medical device.\n\n" in text
+def compared(report: RunReport, labels, probabilities, class_names=NAMES, groups=None, others=None) -> RunReport:
+    """The report with other results."""
+    keys = tuple(map(str, range(len(labels))))
+    by_method = {"x": np.asarray(probabilities, dtype=np.float32), **(others or {})}
+    found = Predictions(keys, np.asarray(labels), tuple(class_names), by_method, groups)
+    return replace(report, method="x", comparison=Comparison.of(found, n_bootstrap=20))
+
+
+def test_the_verdict_comes_first(run_report, rows):
+    verdict, facts, step, setup, disclaimer = render(run_report).split("\n\n")[1:6]
+    texts = {finding.kind: finding.text for finding in run_report.verdict}
+    assert verdict == f"**{texts['headline']}** {texts['score']}"
+    assert facts.splitlines()[0] == f"- {texts['largest class']}"
+    assert step == f"**Next:** {texts['next']}"
+    assert "trained on 16 images per class (48 in total)" in setup
+    assert "3 classes of breast ultrasound images" in setup
+    assert disclaimer == "Not a medical device."
+    accuracy = rows["biomedcoop"].accuracy
+    assert f"{100 * accuracy.value:.1f} % of 150 test images" in texts["score"]
+    assert f"{100 * accuracy.low:.1f}–{100 * accuracy.high:.1f} %" in texts["score"]
+
+
+def test_an_alarm_is_bold(run_report):
+    labels = np.repeat([0, 1, 2], 20)
+    text = render(compared(run_report, labels, np.eye(3)[np.repeat([0, 0, 2], 20)]))
+    assert "- **Never the answer: “malignant” (20 test images). “benign” is the answer for 40 of 60 images.**" in text
+
+
+def test_several_methods_are_ranked_with_paired_differences(run_report):
+    assert "difference to" not in render(run_report)
+    labels = np.repeat([0, 1, 2], 20)
+    best, worst = np.eye(3)[labels].astype(np.float32), np.eye(3)[np.roll(labels, 7)].astype(np.float32)
+    mixed = np.where(np.arange(60)[:, None] % 3 == 0, worst, best)
+    report = compared(run_report, labels, mixed, others={"zero-shot": worst, "lp++": best})
+    table = [line for line in render(report).splitlines() if line.startswith("| ")]
+    start = table.index("| method | accuracy | difference to x | in words |")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[start + 2 : start + 6]]
+    assert [line[0] for line in lines] == ["lp++", "x", "zero-shot", "majority class"]
+    assert [line[3] for line in lines] == ["better", "reported here", "worse", "worse"]
+    assert lines[0][2] == percent(-report.comparison.differences["lp++"].accuracy, signed=True)
+    assert lines[0][2].startswith("+")
 
 
 def test_the_tables_have_the_numbers(run_report, rows):
@@ -63,66 +94,39 @@ def test_simulated_images_are_labelled_at_the_top(run_report):
     assert render(simulated).split("\n\n")[1].startswith("> **Simulated images.**")
 
 
-@pytest.mark.parametrize(
-    ("answers", "words"),
-    [
-        (
-            [0] * 20 + [1] * 14 + [2] * 6 + [0] * 3 + [2] * 17,
-            ("“b” and “c”", "6 of 20 “b” images", "0 of 20 “c” images"),
-        ),
-        (
-            [0] * 20 + [1] * 19 + [2] * 1 + [1] * 4 + [2] * 16,
-            ("“c” and “b”", "4 of 20 “c” images", "1 of 20 “b” images"),
-        ),
-    ],
-)
-def test_the_most_confused_pair_is_named_worse_direction_first(run_report, answers, words):
-    m = score(np.eye(3)[answers], np.repeat([0, 1, 2], 20), ["a", "b", "c"], n_bootstrap=20)
-    text = render(replace(run_report, rows={"biomedcoop": m}))
-    assert f"confused most often are {words[0]}: {words[1]} were taken for" in text
-    assert f", {words[2]} for" in text
-    assert "100.0–100.0 means" in text
-
-
-def test_no_error_is_said(run_report):
-    perfect = score(np.eye(3)[[0, 1, 2]], [0, 1, 2], ["a", "b", "c"], n_bootstrap=20)
-    assert "No test image was misclassified." in render(replace(run_report, rows={"x": perfect}))
-
-
 def test_doubt_is_said(run_report):
-    unsure = replace(run_report, differences={"zero-shot": Estimate(0.02, -0.01, 0.05)})
-    assert "+2.0 points (-1.0 to +5.0), so these test images cannot tell the two apart" in render(unsure)
     labels = np.array([0] * 30 + [1] * 4)
     p = np.random.default_rng(0).dirichlet([1, 1, 1], 34)
-    groups = [f"patient {i // 2}" for i in range(34)]
-    text = render(replace(run_report, rows={"x": score(p, labels, run_report.dataset.class_names, groups=groups)}))
-    assert "“malignant” has only 4 test images" in text
-    assert "“normal” has no test image" in text
+    text = render(compared(run_report, labels, p, groups=[f"patient {i // 2}" for i in range(34)]))
     assert "17 groups" in text
+    assert "“malignant” (2)" in text
+    assert "No test image shows “normal”" in text
     assert "| normal | 0 | – |" in text
+    assert "“Beyond chance” means that the 95 % interval of the paired difference excludes zero" in text
+    answers = np.eye(3)[np.repeat([0, 1, 2], 10)]
+    assert "100.0–100.0 means" in render(compared(run_report, np.repeat([0, 1, 2], 10), answers))
 
 
 def test_what_flatters_the_numbers_stands_at_the_top(run_report):
     assert "not independent" not in render(run_report)
     text = render(replace(run_report, leaks=("Copies: 3 of 9, e.g. test/a_b.png.", "Groups: 2.")))
-    first, second = text.split("\n\n")[1:3]
-    assert first == "> **The test images are not independent.** Copies: 3 of 9, e.g. test/a\\_b.png."
+    first, second, verdict = text.split("\n\n")[1:4]
+    assert first == "> The test images are not independent. Copies: 3 of 9, e.g. test/a\\_b.png."
     assert second.endswith("Groups: 2.")
+    assert verdict.startswith("**biomedcoop is ")
 
 
 def test_what_cannot_be_told_is_a_dash(run_report):
-    labels, names = np.ones(30, dtype=int), run_report.dataset.class_names
-    m = score(np.random.default_rng(0).dirichlet([1, 1, 1], 30), labels, names, groups=["P"] * 30, n_bootstrap=10)
-    text = render(replace(run_report, rows={"x": m}, differences={}))
-    assert f"| x | {100 * m.accuracy.value:.1f} (–) |" in text
+    p = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
+    report = compared(run_report, np.ones(30, dtype=int), p, groups=["P"] * 30)
+    text, accuracy = render(report), report.metrics.accuracy.value
+    assert f"| x | {100 * accuracy:.1f} (–) |" in text
     assert "| malignant | 30 |" in text
-    assert f"right for **{100 * m.accuracy.value:.1f} % (without an interval)**" in text
+    assert f"right for {100 * accuracy:.1f} % of 30 test images (without an interval)" in text
     assert "All test images come from one group" in text
-    assert "All test images are of one class: there is no AUROC, and no specificity of that class." in text
+    assert "All test images show “malignant”." in text
     assert "resamples" not in text
     assert "100.0–100.0 means" not in text
-    paired = replace(run_report, differences={"zero-shot": Estimate(0.02, None, None)})
-    assert "a difference of +2.0 points (without an interval)" in render(paired)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +138,8 @@ def test_methods_without_shots(run_report, shots, words):
 
 def test_names_cannot_break_the_report(run_report):
     names = ("a|b", "<script>", "two\nlines *bold*")
-    m = score(np.eye(3)[[0, 1, 1]], [0, 1, 2], names, n_bootstrap=10)
     data = DatasetSummary("x_y", names, {"test": [1, 1, 1]})
-    text = render(replace(run_report, dataset=data, rows={"m": m}, differences={}))
+    text = render(compared(replace(run_report, dataset=data), [0, 1, 2], np.eye(3)[[0, 1, 1]], names))
     assert "| a\\|b | 1 | 0 | 0 |" in text
     assert "\\<script\\>" in text
     assert "two lines \\*bold\\*" in text
@@ -147,7 +150,7 @@ def test_files_are_identical_between_folders(run_report, tmp_path):
     for name in "ab":
         assert write_report(run_report, tmp_path / name) == tmp_path / name / "report.md"
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert files == ["confusion.png", "metrics.json", "report.md"]
+    assert files == ["confusion.png", "metrics.json", "predictions.csv", "report.md"]
     for name in files:
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes()
@@ -163,9 +166,24 @@ def test_metrics_json_reads_back(run_report, rows, tmp_path):
     assert (read["backbone"], read["fingerprint"]) == ("mini", "3f2a9c")
     assert read["settings"] == run_report.settings
     assert read["counts"]["train"] == [262, 126, 80]
+    assert read["recipe"] == "general"
+    assert read["verdict"] == [{"kind": found.kind, "text": found.text} for found in run_report.verdict]
+    assert read["differences"]["zero-shot"]["changed"] == run_report.comparison.differences["zero-shot"].changed
     again = Metrics.from_dict(read["rows"]["biomedcoop"])
     assert again.accuracy.value == pytest.approx(rows["biomedcoop"].accuracy.value, abs=1e-6)
     assert again.confusion == rows["biomedcoop"].confusion
+
+
+def test_predictions_have_a_row_per_image(run_report, tmp_path):
+    write_report(run_report, tmp_path)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    found = run_report.comparison.predictions
+    p = found.probabilities["biomedcoop"]
+    assert [row["path"] for row in read] == list(found.keys)
+    assert [row["truth"] for row in read] == [found.class_names[k] for k in found.labels]
+    assert [row["prediction"] for row in read] == [found.class_names[k] for k in p.argmax(1)]
+    assert [[float(row[f"p_{name}"]) for name in found.class_names] for row in read] == pytest.approx(p, abs=1e-6)
 
 
 def test_a_folder_that_cannot_be_made_is_named(run_report, tmp_path):

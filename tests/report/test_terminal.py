@@ -9,7 +9,7 @@ import pytest
 
 from biomedcoop.cli.console import print_table
 from biomedcoop.evaluation.metrics import score
-from biomedcoop.report.tables import percent
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.terminal import class_table, comparison_table
 
 

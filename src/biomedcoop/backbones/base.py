@@ -52,6 +52,11 @@ class Backbone(ABC):
     image_tower: nn.Module
     towers: nn.Module
 
+    def __repr__(self) -> str:
+        facts = [f"{self.image_size} px", f"embed_dim={self.embed_dim}", f"device='{self.device}'"]
+        facts += [f"precision={self.precision!r}", f"fingerprint={self.fingerprint[:8]!r}"]
+        return f"{type(self).__name__}({self.name!r}, {', '.join(facts)})"
+
     @property
     def text_macs_per_token(self) -> int:
         """Multiply-adds (MACs) of the text tower for each token: the number of weights in its matrices, without embeddings."""

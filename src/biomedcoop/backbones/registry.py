@@ -179,8 +179,11 @@ def usable_device(device: torch.device | str) -> torch.device:
     raise UserError(f"device '{device}' cannot be used: {reason}; choose cpu")
 
 
-def download(name: str) -> Path:
+def download(name: str, progress: bool = True) -> Path:
     """Download a named backbone from the Hugging Face hub into the cache folder.
+
+    Args:
+        progress: show the hub's progress bars on stderr.
 
     Returns:
         The folder that holds the files.
@@ -196,7 +199,10 @@ def download(name: str) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    if not progress:
+        disable_progress_bars()
     folder = weights_root() / name
     try:
         # the configuration comes last: a folder that has it is complete

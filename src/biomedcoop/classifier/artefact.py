@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomedcoop.classifier.model_card import model_card
 from biomedcoop.output import new_folder
+from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
     from biomedcoop.classifier.classifier import Classifier
@@ -36,11 +37,16 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     """Write the artefact's three files into an existing folder."""
     from safetensors.torch import save as to_bytes
 
+    from biomedcoop.methods import get_method
+    from biomedcoop.methods.plugins import plugin_of
+
     tensors = to_bytes({key: value.contiguous() for key, value in classifier.state.items()})
-    backbone = classifier.backbone
+    backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
+        "biomedcoop_version": __version__,
         "method": classifier.method,
+        **({} if plugin is None else {"plugin": plugin}),
         "class_names": list(classifier.class_names),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "preprocessing": {

@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource, as_sources
+from biomedcoop.data.names import list_names
+from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, notify
+from biomedcoop.progress import ProgressOption
 from biomedcoop.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Classifier:
     """A fitted classifier; :func:`biomedcoop.fit` returns it and :func:`biomedcoop.load` reads it.
 
@@ -54,6 +57,11 @@ class Classifier:
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+
+    def __repr__(self) -> str:
+        known = [f"{name}={self.facts[name]!r}" for name in ("dataset", "shots", "seed") if name in self.facts]
+        facts = [f"method={self.method!r}", f"backbone={self.backbone.name!r}", *known]
+        return f"Classifier({', '.join(facts)}, {list_names(self.class_names)})"
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute logits [N, C] from raw image features [N, E], on the features' device and with their gradient.
@@ -142,7 +150,7 @@ class Classifier:
         filled[:n] = features
         return self.probabilities(filled)[:n]
 
-    def predict_proba(self, images: Any) -> Floats:
+    def predict_proba(self, images: Any, *, progress: ProgressOption = None) -> Floats:
         """Predict the probabilities of images, float32 [N, C], columns in the order of ``class_names``.
 
         Args:
@@ -150,6 +158,7 @@ class Classifier:
                 array or tensor: [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several images are a
                 list, a pandas column or another iterable of those, or an array [N, H, W, 3] or [N, H, W].
                 See :func:`biomedcoop.data.images.sources.as_sources`.
+            progress: see :func:`biomedcoop.fit`.
 
         Raises:
             ImageError: an image cannot be read.
@@ -165,15 +174,18 @@ class Classifier:
             >>> probabilities.sum(axis=1).round(5).tolist()
             [1.0, 1.0, 1.0]
         """
-        rows = []
-        for _, row in self.predict_stream(images):
-            if isinstance(row, ImageError):
-                raise row
-            rows.append(row)
+        rows: list[Floats] = []
+        total = len(images) if isinstance(images, (list, tuple)) else 0
+        with shown(progress) as tell:
+            for _, row in self.predict_stream(images):
+                if isinstance(row, ImageError):
+                    raise row
+                rows.append(row)
+                tell("predicting", len(rows), total)
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 
-    def predict(self, images: Any) -> list[str]:
-        """Predict the class name of each image; the first class wins a tie. Images are as in :meth:`predict_proba`.
+    def predict(self, images: Any, *, progress: ProgressOption = None) -> list[str]:
+        """Predict the class name of each image; the first class wins a tie. Arguments are those of :meth:`predict_proba`.
 
         Example:
             >>> import biomedcoop as bc
@@ -183,7 +195,7 @@ class Classifier:
             >>> len(answers), set(answers) <= set(classifier.class_names)
             (3, True)
         """
-        return [self.class_names[i] for i in self.predict_proba(images).argmax(1)]
+        return [self.class_names[i] for i in self.predict_proba(images, progress=progress).argmax(1)]
 
     def for_classes(self, class_names: Sequence[str], prompts: str | os.PathLike[str] = "auto") -> Classifier:
         """Make a classifier for other classes without images of them: the learned context is combined with the new names.

@@ -36,7 +36,8 @@ def fit_plan(
     task = build_task(plan, backbone, count=counting(progress, "encoding training images"), tally=tally)
     if say:
         notify(tally.notes())
-    training = None if progress is None else lambda done, total, words: progress(f"training ({words})", done, total)
+    stage = f"training {method.name}"
+    training = None if progress is None else lambda done, total, words: progress(f"{stage} ({words})", done, total)
     threads = method.threads(task, plan.settings)
     with torch_threads(threads), torch.enable_grad():
         states = method.fit(task, plan.settings, request.seeds, training)

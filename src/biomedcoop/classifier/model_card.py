@@ -14,7 +14,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     """
     facts, backbone = description["facts"], description["backbone"]
     names = ", ".join(description["class_names"])
-    shots = facts.get("shots")
+    shots, plugin = facts.get("shots"), description.get("plugin")
     images = {None: "none", "all": "the whole training split"}.get(shots, f"{shots} per class")
     lines = [
         f"# {description['method']} classifier: {facts.get('dataset', 'unnamed dataset')}",
@@ -26,11 +26,12 @@ def model_card(description: Mapping[str, Any]) -> str:
         lines += ["**Trained on simulated images**: a program drew them; they show no patient.", ""]
     lines += [
         f"- Classes: {names}",
-        f"- Method: {description['method']}",
+        f"- Method: {description['method']}" + (f", from the plug-in {plugin} (not included)" if plugin else ""),
         f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
         f"- Training images: {images}; seed {facts.get('seed')}",
         *([f"- {chosen}"] if (chosen := facts.get("chosen")) and chosen not in facts["notes"] else []),
         f"- Sentences: {facts.get('sentences') or 'none'}",
+        *([f"- Written by: biomedcoop {version}"] if (version := description.get("biomedcoop_version")) else []),
         f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
         "",
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.errors import UserError, notify
-from biomedcoop.methods import get_method
+from biomedcoop.methods import all_methods, get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 from biomedcoop.tasks.build import task_without_images
 from biomedcoop.tasks.sentences import used_per_class
@@ -28,6 +28,11 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
             f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
         )
     method, backbone = get_method(classifier.method), classifier.backbone
+    if not method.abilities.retargets:
+        able = ", ".join(name for name, other in all_methods().items() if other.abilities.retargets)
+        raise UserError(
+            f"method {method.name} cannot take new classes, because it learns classes from images; methods that can: {able}"
+        )
     # no recipe applies: the classifier holds all settings
     settings = method.settings(classifier.settings)
     facts = {key: value for key, value in classifier.facts.items() if key != "test"}

@@ -18,18 +18,18 @@ def predict_rows(
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
-    report: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
-    """Predict one row per image: ``path``, the columns of ``keep``, ``prediction`` and ``p_<class name>`` for every class.
+    """Predict one row per image, in order: the columns of :func:`columns_of`.
 
     Args:
         keep: columns to copy from the tables that list the images; the cell is empty for an image without such a column.
-        skip_bad: leave out images that cannot be read and call ``report``, instead of raising an error.
+        skip_bad: go on after an image that cannot be read. The column ``error`` of its row holds the reason, and its prediction
+            and probabilities are None; the ``error`` of any other image is None.
         progress: called with the number of images done.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: an image cannot be read, unless ``skip_bad``.
     """
     waiting: deque[ListedImage] = deque()  # images that are read but not yet predicted
 
@@ -43,15 +43,15 @@ def predict_rows(
         listed = waiting.popleft()
         if progress is not None:
             progress(done)
-        if isinstance(probabilities, ImageError):
-            if not skip_bad:
-                raise UserError(f"{probabilities}; or pass --skip-bad to leave such images out") from probabilities
-            if report is not None:
-                report(f"skipped {probabilities}")
-            continue
-        row: Row = {"path": listed.path, **{name: listed.kept.get(name, "") for name in keep}}
-        row["prediction"] = classifier.class_names[int(probabilities.argmax())]
-        row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
+        row: Row = dict.fromkeys(columns_of(classifier, keep, skip_bad))
+        row |= {"path": listed.path, **{name: listed.kept.get(name, "") for name in keep}}
+        if not isinstance(probabilities, ImageError):
+            row["prediction"] = classifier.class_names[int(probabilities.argmax())]
+            row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
+        elif skip_bad:
+            row["error"] = probabilities.reason
+        else:
+            raise UserError(f"{probabilities}; or pass --skip-bad to go on after such images") from probabilities
         yield row
 
 
@@ -74,10 +74,15 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
         UserError: see `check_predictions_file`; or the file cannot be written.
     """
     check_predictions_file(out, overwrite)
-    texts = columns[: columns.index("prediction") + 1] if "prediction" in columns else columns
+    numbers = columns.index("prediction") + 1 if "prediction" in columns else len(columns)
+    texts = [*columns[:numbers], *(name for name in columns[numbers:] if name == "error")]
     return write_table(rows, columns, out, texts)
 
 
-def columns_of(classifier: Classifier, keep: Sequence[str] = ()) -> list[str]:
-    """Column names of the rows of :func:`predict_rows`."""
-    return ["path", *keep, "prediction", *(f"p_{name}" for name in classifier.class_names)]
+def columns_of(classifier: Classifier, keep: Sequence[str] = (), skip_bad: bool = False) -> list[str]:
+    """Column names of the rows of :func:`predict_rows`.
+
+    They are ``path``, those of ``keep``, ``prediction``, ``error`` (with ``skip_bad``), and ``p_<class name>`` for every class.
+    """
+    error = ["error"] if skip_bad else []
+    return ["path", *keep, "prediction", *error, *(f"p_{name}" for name in classifier.class_names)]

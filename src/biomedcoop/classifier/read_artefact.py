@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ import numpy as np
 from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.errors import UserError
+from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
     import torch
 
     from biomedcoop.backbones.base import Backbone
+
+THIS_VERSION = f"biomedcoop {__version__}"
 
 
 def load(
@@ -61,7 +65,14 @@ def load(
     try:
         get_method(description["method"])
     except UserError as error:
-        raise UserError(f"{path} needs a method that this version lacks: {error}; upgrade biomedcoop") from error
+        if "plugin" not in description:
+            raise UserError(
+                f"{path}{_written_by(description)} needs a method that {THIS_VERSION} lacks: {error}; upgrade biomedcoop"
+            ) from error
+        raise UserError(
+            f"{path} needs the method '{description['method']}' of the plug-in {description['plugin']}; give its file with "
+            "--plugin, install its package, or import it in Python first"
+        ) from error
     wanted = description["backbone"]
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)
@@ -104,6 +115,12 @@ def _try_out(classifier: Classifier, file: Path) -> None:
         raise UserError(f"{file}: damaged (its tensors are for {shape[-1]} classes, {DESCRIPTION} names {c}); {AGAIN}")
 
 
+def _written_by(description: Mapping[str, Any]) -> str:
+    """The version that wrote an artefact, for an error line; empty for the first artefacts, which do not name it."""
+    version = description.get("biomedcoop_version")
+    return f" (written by biomedcoop {version})" if isinstance(version, str) else ""
+
+
 def _description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION
     try:
@@ -120,7 +137,10 @@ def _description(path: Path) -> dict[str, Any]:
     if type(version) is not int or version < 1:
         raise UserError(f"{file}: damaged (format_version is {version!r}); {AGAIN}")
     if version > FORMAT_VERSION:
-        raise UserError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop")
+        raise UserError(
+            f"{path}{_written_by(description)} has format {version}, {THIS_VERSION} reads up to format {FORMAT_VERSION}; "
+            "upgrade biomedcoop"
+        )
     want = {
         "method": str,
         "class_names": list,

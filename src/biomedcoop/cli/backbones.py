@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import print_json, print_table
-from biomedcoop.cli.options import Json
+from biomedcoop.cli.options import Json, Quiet
 
 app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
 
@@ -35,11 +35,12 @@ def list_backbones(json: Json = False) -> None:
 def download_backbone(
     name: Annotated[str, typer.Argument(help="Name of the backbone, e.g. biomedclip.", show_default=False)],
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download a backbone from the Hugging Face hub; this needs the network."""
     from biomedcoop.backbones.registry import download
 
-    folder = download(name)
+    folder = download(name, progress=not quiet)
     if json:
         print_json({"name": name, "folder": str(folder)})
     else:

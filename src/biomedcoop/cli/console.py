@@ -1,26 +1,47 @@
-"""Output of all commands: messages on stderr, results on stdout, a progress bar, and JSON for machines."""
+"""Output of all commands: messages and progress on stderr, results on stdout, and JSON for machines."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.cli.layout import lay_out
+from biomedcoop.display import shown
 from biomedcoop.errors import Note
+from biomedcoop.progress import Progress
 
 if TYPE_CHECKING:
     from rich.style import StyleType
     from rich.table import Table
 
+    from biomedcoop.evaluation.alarms import Finding
+
+
+_quiet = False
+"""Whether this command prints results and errors only."""
+
+
+def set_quiet(quiet: bool) -> bool:
+    """Print results and errors only, or everything; returns its argument, as a callback of typer must."""
+    global _quiet
+    _quiet = quiet
+    return quiet
+
 
 def say(text: str) -> None:
-    """Print a message for the user on stderr; stdout is for results."""
+    """Print an error on stderr; stdout is for results."""
     print(text, file=sys.stderr)
+
+
+def inform(text: str) -> None:
+    """Print a message on stderr unless ``--quiet`` is given."""
+    if not _quiet:
+        say(text)
 
 
 def print_json(value: Any) -> None:
@@ -29,29 +50,30 @@ def print_json(value: Any) -> None:
 
 
 _said: dict[str, None] = {}
-"""The notes that this command has printed."""
+"""The notes of this command, printed unless ``--quiet`` is given."""
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Print notes on stderr; a note that this command has printed before is left out."""
+    """Print notes on stderr; a note that this command has said before is left out."""
     for note in notes:
         if note not in _said:
             _said[note] = None
-            say(f"note: {note}")
+            inform(f"note: {note}")
 
 
 def notes_said() -> list[str]:
-    """The notes that this command has printed so far, for JSON output."""
+    """The notes of this command so far, for JSON output."""
     return list(_said)
 
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"{record.levelname.lower()}: {record.getMessage()}")
+        inform(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def show_log() -> None:
     """Print log messages and notes of the package on stderr, one line each."""
+    set_quiet(False)
     _said.clear()
     warnings.simplefilter("always", Note)
     shown = warnings.showwarning
@@ -70,44 +92,9 @@ def show_log() -> None:
         log.propagate = False
 
 
-@contextlib.contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar on stderr, one line per stage; yield the callback for the API's ``progress``.
-
-    Nothing is shown if ``quiet``, or if stderr is not a terminal.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # stdout is not redirected: it may go to a file while stderr is a terminal
-    off = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=off, redirect_stdout=False) as bar:
-        rows: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            stage = what.split(" (")[0]
-            if total == 0:
-                return
-            if stage not in rows or bar.tasks[rows[stage]].total != total:
-                rows[stage] = bar.add_task(what, total=total)
-            bar.update(rows[stage], completed=done, description=what)
-
-        yield report
+def progress_bar() -> AbstractContextManager[Progress]:
+    """The callback for the API's ``progress``, with the display of long work on stderr unless ``--quiet`` is given."""
+    return shown(False if _quiet else None)
 
 
 MOST_LINES = 20
@@ -120,6 +107,36 @@ def print_first(lines: Iterable[str]) -> None:
             print("… and more; --json lists all")
             break
         print(line)
+
+
+MOST_COLUMNS = 100
+"""Width of sentences on a wider terminal."""
+
+
+def print_verdict(findings: Sequence[Finding]) -> None:
+    """Print a verdict on stdout: headline and score, alarms behind "!", other facts behind "-", then what to do next."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for finding in findings:
+        style = "bold red" if finding.alarm else "bold" if finding.kind in ("headline", "next") else ""
+        mark = "!" if finding.alarm else "" if finding.kind in ("headline", "score", "next") else "-"
+        text = f"Next: {finding.text}" if finding.kind == "next" else finding.text
+        cells = [mark, text] if mark else [text]
+        (lines,) = lay_out([cells], [False] * len(cells), min(console.width, MOST_COLUMNS))
+        for line in lines:
+            console.print(Text(line, style), soft_wrap=True)
+    console.print()
+
+
+def print_text(text: str) -> None:
+    """Print a paragraph on stdout, wrapped between words; a later line is indented."""
+    from textwrap import fill
+
+    from rich.console import Console
+
+    print(fill(text, Console().width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(table: Table) -> None:

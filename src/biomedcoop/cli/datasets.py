@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_first, print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Json, Overwrite, SplitFile
+from biomedcoop.cli.console import inform, print_first, print_json, print_table, progress_bar
+from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
 
 app = typer.Typer(help="Check datasets and draw simulated datasets.", no_args_is_help=True)
 
@@ -27,11 +27,12 @@ def check(
         bool, typer.Option("--for-testing", metavar="", help="Check the data for testing only: one class is enough.")
     ] = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Read every image once and report problems. Exit status 1 if a problem makes training wrong."""
     from biomedcoop.data.audit import check_dataset
 
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         report = check_dataset(
             path,
             shots,
@@ -78,14 +79,15 @@ def simulate(
     ] = 0.5,
     overwrite: Overwrite = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a simulated dataset with masks of the lesions. The images show no patient and are not for medical use."""
     from biomedcoop.data.simulate import write_simulated
 
     name = f"simulated:{task}?difficulty={difficulty}&seed={seed}&train={train}&val={val}&test={test}"
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         data = write_simulated(name, out, overwrite, lambda done, total: progress("drawing", done, total))
     if json:
         print_json({"dataset": data.name, "folder": str(out), "images": len(data), "classes": list(data.class_names)})
     else:
-        say(f"{len(data)} simulated images in {out}")
+        inform(f"{len(data)} simulated images in {out}")

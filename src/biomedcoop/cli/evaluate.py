@@ -15,7 +15,9 @@ from biomedcoop.cli.options import (
     NewClasses,
     NewPrompts,
     OtherBackbone,
+    Plugin,
     Precision,
+    Quiet,
     SplitFile,
 )
 
@@ -33,9 +35,11 @@ def evaluate(
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test a saved classifier on labelled images.
 
@@ -56,7 +60,7 @@ def evaluate(
     if split is None:
         split = "test" if tests else "all"
     say_notes(dataset.notes)
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         metrics = evaluate_classifier(classifier, dataset, split, progress=progress)
     if json:
         about = {"dataset": dataset.name, "simulated": dataset.simulated, "split": split, "notes": notes_said()}

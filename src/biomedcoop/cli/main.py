@@ -70,7 +70,7 @@ def main() -> None:
     try:
         status = app(prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
-        fail(str(error), error)
+        fail(train.as_typed(str(error), error.option), error)
     except _CommandLineError as error:
         complain(error)
     except (KeyboardInterrupt, typer.Abort):

@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table
-from biomedcoop.cli.options import Json
+from biomedcoop.cli.console import print_json, print_table, print_text
+from biomedcoop.cli.options import Json, Plugin
 
 app = typer.Typer(help="Adaptation methods.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_methods(json: Json = False) -> None:
-    """List all methods with their inputs, abilities and trained parameters."""
+def list_methods(plugin: Plugin = None, json: Json = False) -> None:
+    """Recommend a method, and list all methods with their inputs, abilities and trained parameters."""
     from biomedcoop.methods import all_methods
+    from biomedcoop.methods.recommended import describe, recommended
 
     methods = all_methods()
     if json:
@@ -24,6 +25,9 @@ def list_methods(json: Json = False) -> None:
         return
     from rich.table import Table
 
+    for line in describe(recommended()):
+        print_text(line)
+    print()
     table = Table("name", "learns from", "new classes", "chooses", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
@@ -45,10 +49,12 @@ def list_methods(json: Json = False) -> None:
 @app.command("show")
 def show_method(
     name: Annotated[str, typer.Argument(help="Name of the method, e.g. biomedcoop.", show_default=False)],
+    plugin: Plugin = None,
     json: Json = False,
 ) -> None:
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.plugins import plugin_of
     from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
     from biomedcoop.tasks.choice import FOLDS
@@ -68,6 +74,8 @@ def show_method(
 
     able = method.abilities
     print(f"{method.title} ({method.paper})")
+    if (source := plugin_of(method)) is not None:
+        print(f"from the plug-in {source}")
     print(f"trained: {method.parameters}")
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
@@ -76,6 +84,9 @@ def show_method(
         print(f"    where that is not possible: {able.otherwise}")
         print(f"    with recipes {' and '.join(PUBLISHED)}: on validation images")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
+    if not settings:
+        print("settings: none")
+        return
     table = Table(
         "setting",
         "published",
@@ -93,5 +104,8 @@ def show_method(
 
 def about(method: Any) -> dict[str, Any]:
     """The facts about a method as JSON values."""
+    from biomedcoop.methods.plugins import plugin_of
+
     facts = {"name": method.name, "title": method.title, "paper": method.paper, "trained": method.parameters}
+    facts["plugin"] = plugin_of(method)
     return {**facts, **asdict(method.abilities)}

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from biomedcoop.cli.console import set_quiet
 from biomedcoop.errors import UserError
+from biomedcoop.tasks import options
 from biomedcoop.tasks.request import TrainRequest
 
 
@@ -38,12 +40,26 @@ NewPrompts = Annotated[
         help="Sentences about the --classes, as for 'train --prompts'; only for a method without training images.",
     ),
 ]
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help=help_of("plugins"), callback=lambda files: options.plugins("plugin", files)
+    ),
+]
+"""The option loads the files itself, before the command looks a method up."""
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace an earlier result in the output folder.")
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", metavar="", callback=set_quiet, help="Print only results and errors: no notes, no progress."
+    ),
+]
+"""Its callback tells :mod:`biomedcoop.cli.console`, so a command that prints through it need not read the value."""
 Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or saved classifier.", show_default=False)]
 
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biomedcoop.cli.console import progress_bar, say
-from biomedcoop.cli.options import Device, Json, Model, NewClasses, NewPrompts, OtherBackbone, Precision
-from biomedcoop.errors import UserError
+from biomedcoop.cli.console import inform, progress_bar, say, say_notes
+from biomedcoop.cli.options import (
+    Device,
+    Json,
+    Model,
+    NewClasses,
+    NewPrompts,
+    OtherBackbone,
+    Plugin,
+    Precision,
+    Quiet,
+)
+
+if TYPE_CHECKING:
+    from biomedcoop.data.tables.writing import Row
 
 
 def predict(
@@ -30,21 +43,29 @@ def predict(
         ),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", metavar="", help="Report and leave out images that cannot be read.")
+        bool,
+        typer.Option(
+            "--skip-bad",
+            metavar="",
+            help="Go on after images that cannot be read: their rows are empty but for the column 'error', which says why.",
+        ),
     ] = False,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace an existing output file.")
     ] = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Predict the probability of every class for new images. Without --out, print CSV.
 
-    The output repeats each path as it stands in the input. Paths in a table are relative to the folder of the table.
+    The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
+    to the folder of the table. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing is written).
 
     Not a medical device.
     """
@@ -61,38 +82,41 @@ def predict(
 
     if out is not None:
         check_predictions_file(out, overwrite)
-    total = sum(1 for _ in find_images(images, tell=lambda note: say(f"note: {note}")))
+    total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note])))
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
-    kept = kept_columns(images, split_names(keep or ""), columns_of(classifier))
-    columns = columns_of(classifier, kept)
-    skipped = 0
+    kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad))
+    columns = columns_of(classifier, kept, skip_bad)
+    bad = 0
 
-    def skip(reason: str) -> None:
-        nonlocal skipped
-        skipped += 1
-        say(reason)
+    def counted(rows: Iterable[Row]) -> Iterator[Row]:
+        nonlocal bad
+        for row in rows:
+            bad += row["prediction"] is None
+            yield row
 
-    with progress_bar() as progress:
-        rows = predict_rows(
-            classifier,
-            find_images(images, keep=kept),
-            keep=kept,
-            skip_bad=skip_bad,
-            report=skip,
-            progress=lambda done: progress("predicting", done, total),
-        )
-        if out is not None:
-            count = write_predictions(rows, columns, out, overwrite=overwrite)
-        else:
-            # collected in a file first: a bad image must not leave half a table on the terminal or in a pipe
-            with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
-                count = write_json(rows, file) if json else write_csv(rows, columns, file)
-                file.seek(0)
-                shutil.copyfileobj(file, sys.stdout)
-        if not count:
-            raise UserError("none of the images could be read, so there is no prediction")
-    if out is not None or skipped:
-        where = f" in {out}" if out is not None else ""
-        say(f"{count} predictions{where}" + (f", {skipped} skipped" if skipped else ""))
+    # collected in a file before it is printed: a bad image must not leave half a table on the terminal or in a pipe
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as printed:
+        with progress_bar() as progress:
+            rows = counted(
+                predict_rows(
+                    classifier,
+                    find_images(images, keep=kept),
+                    keep=kept,
+                    skip_bad=skip_bad,
+                    progress=lambda done: progress("predicting", done, total),
+                )
+            )
+            if out is not None:
+                count = write_predictions(rows, columns, out, overwrite=overwrite)
+            else:
+                count = write_json(rows, printed) if json else write_csv(rows, columns, printed)
+        printed.seek(0)
+        shutil.copyfileobj(printed, sys.stdout)
+    where = f" in {out}" if out is not None else ""
+    if bad:
+        say(f"{count - bad} predictions{where}; {bad} of {count} images cannot be read, the column 'error' says why")
+        raise typer.Exit(1)
+    if out is not None:
+        inform(f"{count} predictions{where}")

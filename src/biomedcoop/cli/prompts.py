@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say
-from biomedcoop.cli.options import Device, Json, SplitFile
+from biomedcoop.cli.console import inform, print_json, print_table, progress_bar, say_notes
+from biomedcoop.cli.options import Device, Json, Quiet, SplitFile
 from biomedcoop.cli.prompts_generate import Overwrite, generate_prompts
 from biomedcoop.errors import UserError
 
@@ -116,6 +116,7 @@ def check(
     split_file: SplitFile = None,
     device: Device = "cpu",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check sentences. Exit status 1 if a problem makes training with them wrong."""
     from biomedcoop.api import check_prompts
@@ -145,11 +146,10 @@ def check(
         from biomedcoop.backbones import load_backbone
 
         encoder = load_backbone(backbone, device=device)
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         reports = []
-        for done, one in enumerate(sources := [f"library:{name}" for name in library()] if whole else [source]):
-            if whole:
-                progress("checking", done, len(sources))
+        sources = [f"library:{name}" for name in library()] if whole else [source]
+        for done, one in enumerate(sources, start=1):
             reports.append(
                 check_prompts(
                     one,
@@ -162,6 +162,8 @@ def check(
                     progress=progress,
                 )
             )
+            if whole:
+                progress("checking", done, len(sources))
     if json:
         print_json([report.to_dict() for report in reports] if whole else reports[0].to_dict())
     elif whole:
@@ -188,6 +190,7 @@ def import_prompts(
     organ: Organ = None,
     overwrite: Overwrite = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert sentences from a file or folder into a JSON file for 'train --prompts'."""
     from biomedcoop.prompts.checks import check_sentences
@@ -201,10 +204,10 @@ def import_prompts(
     if json:
         print_json({"out": str(out), "sentences": {n: len(t) for n, t in table.items()}, "faults": dict(kinds)})
         return
-    say(f"{sum(map(len, table.values()))} sentences of {len(table)} classes in {out}")
+    inform(f"{sum(map(len, table.values()))} sentences of {len(table)} classes in {out}")
     if kinds:
         faults = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-        say(f"note: {faults}; 'biomedcoop prompts check {out}' shows them")
+        say_notes([f"{faults}; 'biomedcoop prompts check {out}' shows them"])
 
 
 app.command("generate")(generate_prompts)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import print_json, progress_bar, say
-from biomedcoop.cli.options import Json
+from biomedcoop.cli.console import inform, print_json, progress_bar
+from biomedcoop.cli.options import Json, Quiet
 from biomedcoop.errors import UserError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing file.")]
@@ -60,6 +60,7 @@ def generate_prompts(
     yes: Annotated[bool, typer.Option("--yes", metavar="", help="Send without asking first.")] = False,
     overwrite: Overwrite = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let a language model write sentences for your own classes. Only class names, modality and organ are sent.
 
@@ -93,23 +94,23 @@ def generate_prompts(
     if dry_run:
         body = request_body(wanted, endpoint, wanted.class_names[0], 0)
         print_json({"url": f"{url}/chat/completions", "first_request": body, "estimate": vars(expected)})
-        say(f"would send {about}")
+        inform(f"would send {about}")
         return
     if out is None:
         raise UserError("--out is missing: name the JSON file to write, or pass --dry-run to send nothing")
     check_output(out, overwrite)
     check_access(endpoint)
     cache = cache_root() / "prompts"
-    say(f"{about}; answers are kept in {cache}, so no request is sent twice")
+    inform(f"{about}; answers are kept in {cache}, so no request is sent twice")
     asks = not yes and not json and sys.stdin.isatty() and sys.stderr.isatty()
     if asks and not typer.confirm("send them?", err=True):
-        say("nothing was sent")
+        inform("nothing was sent")
         raise typer.Exit(1)
     try:
-        with progress_bar(quiet=json) as progress:
+        with progress_bar() as progress:
             table, provenance = generate(wanted, endpoint, cache, progress)
     except KeyboardInterrupt:
-        say("the answers so far are kept; the same command continues from there")
+        inform("the answers so far are kept; the same command continues from there")
         raise
     write_table(out, table, about_file(wanted, endpoint, provenance, __version__))
     dropped = sum(sum(request["dropped"].values()) for request in provenance["requests"])
@@ -118,7 +119,7 @@ def generate_prompts(
             {"out": str(out), "sentences": {name: len(texts) for name, texts in table.items()}, "dropped": dropped}
         )
         return
-    say(f"{sum(map(len, table.values()))} sentences in {out}; {dropped} others did not pass the checks")
-    say(
+    inform(f"{sum(map(len, table.values()))} sentences in {out}; {dropped} others did not pass the checks")
+    inform(
         f"read them, as a model makes mistakes; then: biomedcoop prompts check {out}; biomedcoop train --prompts {out} …"
     )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, print_table, progress_bar, say_notes
-from biomedcoop.cli.options import Json, Overwrite, parse_seeds, parse_settings, split_list
+from biomedcoop.cli.console import print_json, print_table, print_verdict, progress_bar, say_notes
+from biomedcoop.cli.options import Json, Overwrite, Quiet, parse_seeds, parse_settings, split_list
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
 
@@ -24,7 +25,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     The test images are the data's test split; if the data have none, 30 % of each class are drawn as test images. Not a medical
     device.
     """
-    out, config, overwrite, json = (values.pop(name) for name in ("out", "config", "overwrite", "json"))
+    out, config, overwrite, json, _ = (values.pop(name) for name in ("out", "config", "overwrite", "json", "quiet"))
     # only options on the command line count: the others come from the saved request or its defaults
     options = {name: value for name, value in values.items() if _on_command_line(ctx, name)}
     if "settings" in options:
@@ -47,18 +48,21 @@ def train(ctx: typer.Context, **values: Any) -> None:
         raise UserError("Missing option '--out'; see 'biomedcoop train --help'")
     from biomedcoop.api import train as run
 
-    with progress_bar(quiet=json) as progress:
+    with progress_bar() as progress:
         report = run(request, out, overwrite=overwrite, progress=progress)
     say_notes((*report.dataset.notes, *report.notes))
     if json:
         print_json(report.to_dict())
         return
-    from biomedcoop.report.terminal import class_table, comparison_table, spread_table
+    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
 
+    print_verdict(report.verdict)
     simulated = " (simulated images)" if report.dataset.simulated else ""
     print_table(
         comparison_table(report.rows, f"{report.dataset.name}{simulated}: {report.metrics.n_images} test images")
     )
+    if len(report.comparison.others) > 1:
+        print_table(ranked_table(report.comparison, "the same methods, the best first"))
     if report.by_seed:
         print_table(
             spread_table(
@@ -69,7 +73,13 @@ def train(ctx: typer.Context, **values: Any) -> None:
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
 
 
-OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.default is None} - {"settings"}
+OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.default is None} - {"settings", "plugins"}
+
+
+def as_typed(message: str, option: str | None) -> str:
+    """An error about an option, spelled as on the command line: "n_bootstrap=0" becomes "--n-bootstrap 0"."""
+    flags = {f.name: f.metadata["flag"] or f.name.replace("_", "-") for f in dataclasses.fields(TrainRequest)}
+    return message if option is None else re.sub(rf"\b{option}=", f"--{flags[option]} ", message)
 
 
 def _on_command_line(ctx: typer.Context, name: str) -> bool:
@@ -96,11 +106,11 @@ def _signature() -> inspect.Signature:
         flag = field.metadata["flag"] or field.name.replace("_", "-")
         both = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"  # a saved request may say yes
         required = " Required without --config." if name == "data" else ""
-        metavar = {bool: "", list[str]: "NAME=VALUE"}.get(kind)
+        metavar = {"set": "NAME=VALUE", "plugin": "FILE"}.get(flag, "" if kind is bool else None)
         names = (both, "--seed") if name == "seeds" else (both,)
         option = typer.Option(*names, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
-    options |= {"overwrite": (Overwrite, False), "json": (Json, False)}
+    options |= {"overwrite": (Overwrite, False), "json": (Json, False), "quiet": (Quiet, False)}
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         for name, (annotation, default) in options.items()

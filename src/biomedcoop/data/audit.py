@@ -6,14 +6,15 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.images.facts import ImageFacts, Tally
 from biomedcoop.data.images.reading import open_image
-from biomedcoop.data.readers.load import read_dataset
+from biomedcoop.data.readers.load import read_dataset, with_test_split
+from biomedcoop.data.sampling.folds import few_images_note, too_few_to_split
 from biomedcoop.errors import ImageError
 
 SMALL_EDGE = 32
@@ -106,7 +107,11 @@ def check_dataset(
     Raises:
         UserError: the dataset cannot be read at all (see `load_dataset`); faults of single images are in the report.
     """
-    data = read_dataset(source, split_file=split_file, for_training=for_training)
+    data = read_dataset(source, split_file=split_file, for_training=for_training, draw_test=False)
+    if for_training and too_few_to_split(data):
+        data = replace(data, notes=(*data.notes, f"{few_images_note(data)}: training tests by cross-validation."))
+    elif for_training and not data.counts("test").any():
+        data = with_test_split(data, seed=0)
     report = AuditReport(
         name=data.name,
         shots=shots,

@@ -1,4 +1,4 @@
-"""The one value that every reader returns: images, integer labels, class names, split, optional group."""
+"""The one value that every reader returns: images, integer labels, class names, split, optional group and subgroups."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.images.sources import ImageSource, as_source
-from biomedcoop.data.names import check_class_names
+from biomedcoop.data.names import check_class_names, list_names
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
+MOST_SUBGROUPS = 12
+"""Largest number of different values of a column that divides the images into subgroups."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled images of one classification task. The constructor checks all attributes, as the readers do.
 
@@ -36,6 +39,8 @@ class Dataset:
         splits: str [N], each "train", "val" or "test". File order within a split is kept (few-shot sampling needs it).
         groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None. An empty string,
             or a missing value, means that the image belongs to no group.
+        subgroups: column -> str [N], for results by subgroup: {"sex": …, "age": ["40–59", …]}. A column has at most 12 different
+            values; a missing value is an empty string. The values may stand in reports: give bands, not single ages.
         root: folder that ``keys`` are relative to, or None for arrays.
         simulated: True if a program drew the images.
         notes: notes for the user on how the data were read, a sentence each.
@@ -51,6 +56,7 @@ class Dataset:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_] | None = None
+    subgroups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     root: Path | None = None
     simulated: bool = False
     notes: tuple[str, ...] = field(default=())
@@ -67,12 +73,16 @@ class Dataset:
             "keys": _texts(self.keys, f"{where}: keys"),
             "splits": _splits(self.splits, where),
             "groups": None if self.groups is None else _groups(self.groups, where),
+            "subgroups": _subgroups(self.subgroups, where),
             "notes": _texts(self.notes, f"{where}: notes"),
         }
         n = len(checked["labels"])
         for attribute in ("images", "keys", "splits", "groups"):
             if (value := checked[attribute]) is not None and len(value) != n:
                 raise UserError(f"{where}: {len(value)} {attribute} for {n} labels; give one for each image")
+        for column, values in checked["subgroups"].items():
+            if len(values) != n:
+                raise UserError(f"{where}: {len(values)} values of {column} for {n} labels; give one for each image")
         keys = checked["keys"]
         if len(set(keys)) < n:
             repeated = next(key for key, count in Counter(keys).items() if count > 1)
@@ -80,6 +90,12 @@ class Dataset:
         if self.root is not None:
             checked["root"] = _path(self.root, f"{where}: root")
         self._set(checked)
+
+    def __repr__(self) -> str:
+        splits = [f"{split} {count}" for split in SPLITS if (count := int((self.splits == split).sum()))]
+        groups = [] if self.groups is None else [f"{len(set(self.groups) - {''})} groups"]
+        facts = [repr(self.name), f"{len(self)} images" + (f" ({', '.join(splits)})" if splits else ""), *groups]
+        return f"Dataset({', '.join(facts + ['simulated'] * self.simulated)}, {list_names(self.class_names)})"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,6 +124,7 @@ class Dataset:
                 "labels": self.labels[index],
                 "splits": self.splits[index],
                 "groups": None if self.groups is None else self.groups[index],
+                "subgroups": {column: values[index] for column, values in self.subgroups.items()},
             }
         )
         return selected
@@ -173,12 +190,32 @@ def _splits(given: Any, where: str) -> npt.NDArray[np.str_]:
 
 def _groups(given: Any, where: str) -> npt.NDArray[np.str_] | None:
     """Groups as text, empty for a missing value; None if no image belongs to a group."""
-    groups = [_group(group, f"{where}: groups") for group in _items(given, f"{where}: groups")]
+    groups = _cells(given, f"{where}: groups")
     return np.array(groups, dtype=np.str_) if any(groups) else None
 
 
-def _group(given: Any, what: str) -> str:
-    """A group as text: a missing value becomes empty, and 12.0 becomes "12"."""
+def _subgroups(given: Any, where: str) -> dict[str, npt.NDArray[np.str_]]:
+    """Columns with at least one value, as text, empty for a missing value."""
+    if not isinstance(given, Mapping) or not all(isinstance(column, str) and column.strip() for column in given):
+        raise UserError(f"{where}: subgroups are {_kind(given)}; give a dict of columns, such as {{'sex': [...]}}")
+    columns = {}
+    for column, values in given.items():
+        cells = _cells(values, f"{where}: subgroups[{column!r}]")
+        if (count := len({*cells} - {""})) > MOST_SUBGROUPS:
+            raise UserError(
+                f"{where}: subgroups[{column!r}] has {count} different values; give at most {MOST_SUBGROUPS}"
+            )
+        if any(cells):
+            columns[column] = np.array(cells, dtype=np.str_)
+    return columns
+
+
+def _cells(given: Any, what: str) -> list[str]:
+    return [_cell(value, what) for value in _items(given, what)]
+
+
+def _cell(given: Any, what: str) -> str:
+    """A value as text: a missing value becomes empty, and 12.0 becomes "12"."""
     value = given.as_py() if hasattr(given, "as_py") else given.item() if hasattr(given, "item") else given
     if _is_missing(value) or (isinstance(value, str) and is_missing(value.strip())):
         return ""

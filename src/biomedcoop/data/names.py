@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from textwrap import shorten
 
 from biomedcoop.errors import UserError
 
@@ -28,6 +29,11 @@ def clean_class_name(name: str) -> str:
     visible = (c for c in name if unicodedata.category(c) != "Cf" or _KEPT_FORMATS.match(c))
     # NFC comes last, because an invisible character may stand between a letter and its accent
     return unicodedata.normalize("NFC", " ".join(_INVISIBLE.sub("", "".join(visible)).replace("_", " ").split()))
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Class names in one short line: "3 classes: benign, malignant, normal"; "…" stands for those that do not fit."""
+    return f"{len(names)} class{'es' * (len(names) != 1)}: {shorten(', '.join(names), 80, placeholder=' …')}"
 
 
 def fold(name: str) -> str:

@@ -22,10 +22,13 @@ Groups = Sequence[str | None] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
 """The group of each image; an empty or missing value means that the image belongs to no group."""
 
 LEVEL = 0.95
+FEW = 10
+"""Number of images, or of groups, below which a percentile interval is too narrow to be trusted."""
+
 _BLOCK_BYTES = 16 * 2**20  # one block of weights; a metric needs a few copies of it at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """A value with its 95 % interval.
 
@@ -36,6 +39,20 @@ class Estimate:
     value: float | None
     low: float | None
     high: float | None
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def __str__(self) -> str:
+        """ "0.933 (0.867–1.000)"; a value that is not defined is "–"."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.3f}" + ("" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})")
+
+    def __neg__(self) -> Estimate:
+        """The estimate of the opposite difference."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Estimate(None if self.value is None else -self.value, low, high)
 
     @classmethod
     def of(cls, value: float, samples: Floats, units: int | None = None) -> Estimate:
@@ -125,6 +142,7 @@ def paired_difference(
     correct_a: npt.ArrayLike,
     correct_b: npt.ArrayLike,
     *,
+    labels: npt.ArrayLike | None = None,
     seed: int = 0,
     n_bootstrap: int = 1000,
     groups: Groups | None = None,
@@ -137,6 +155,8 @@ def paired_difference(
     Args:
         correct_a: bool [N], True for images that method a classifies correctly.
         correct_b: bool [N], the same for method b, in the same order.
+        labels: int64 [N], classes of the images; the difference is then that of balanced accuracy, the mean over the classes
+            with images.
         seed: random seed of the resampling.
         n_bootstrap: number of resamples.
         groups: [N] group of each image, for a cluster bootstrap.
@@ -146,14 +166,27 @@ def paired_difference(
 
     Raises:
         UserError: there are no images, or the arguments differ in length.
+
+    Example:
+        >>> paired_difference([True, True, True, False], [True, False, False, True], labels=[0, 0, 0, 1]).value
+        -0.16666666666666669
     """
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise UserError(f"cannot pair answers of shapes {a.shape} and {b.shape}; give one per image, in the same order")
+    of = np.zeros(len(a), dtype=np.int64) if labels is None else np.asarray(labels)
+    if of.shape != a.shape:
+        raise UserError(f"{len(of)} labels for {len(a)} answers; give one per image, in the same order")
+    members = (of == np.unique(of)[:, None]).astype(np.float64)  # [classes, N]
     difference = a.astype(np.float64) - b.astype(np.float64)
-    samples = [
-        (weights * difference[:, None]).sum(axis=0) / weights.sum(axis=0)
-        for weights in resampled_weights(len(a), n_bootstrap, seed, groups)
-    ]
+
+    def mean(weights: Floats) -> Floats:
+        """Mean over the classes that a resample contains, [N, b] -> [b]."""
+        total, summed = members @ weights, (members * difference) @ weights  # [classes, b]
+        by_class = np.divide(summed, total, out=np.zeros_like(total), where=total > 0)
+        means: Floats = by_class.sum(axis=0) / (total > 0).sum(axis=0)
+        return means
+
+    samples = np.concatenate([mean(weights) for weights in resampled_weights(len(a), n_bootstrap, seed, groups)])
     units = int(resampling_units(len(a), groups).max()) + 1
-    return Estimate.of(float(difference.mean()), np.concatenate(samples), units)
+    return Estimate.of(float(mean(np.ones((len(a), 1)))[0]), samples, units)

@@ -15,7 +15,7 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.evaluate import evaluate
 from biomedcoop.evaluation.sentences import CLOSE, PromptReport, closest_pairs, dropped_by_selection, outliers
-from biomedcoop.progress import Progress
+from biomedcoop.progress import ProgressOption
 from biomedcoop.prompts import check_sentences
 from biomedcoop.prompts.advice import ways_to_get
 from biomedcoop.prompts.checks import too_long, uneven
@@ -39,7 +39,7 @@ def check_prompts(
     split: str | None = None,
     threshold: float = 1.5,
     device: torch.device | str = "cpu",
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
 ) -> PromptReport:
     """Check the sentences of a task: their text, their features in a backbone, and their accuracy on labelled images.
 
@@ -51,7 +51,7 @@ def check_prompts(
         split: split of ``data`` to test on; by default "val", or "train" if there is no "val". "test" is never a default.
         threshold: τ of the statistics-based selection, in standard deviations.
         device: device of a backbone that is given by name.
-        progress: called with the state of the work.
+        progress: see :func:`biomedcoop.fit`.
 
     Raises:
         UserError: the source, the data or the backbone cannot be used.
@@ -115,7 +115,7 @@ def _test_prompts(
     features: Mapping[str, torch.Tensor],
     split: str | None,
     threshold: float,
-    progress: Progress | None,
+    progress: ProgressOption,
 ) -> None:
     """Test the sentence ensemble and the class name alone on labelled images, and find the sentences that the selection drops."""
     import torch

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.sampling.folds import draw_folds, related_images
+from biomedcoop.data.sampling.folds import draw_folds, few_images_note, related_images, too_few_to_split
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.options import ALL
 from biomedcoop.tasks.plan import DEFAULT_SHOTS, Plan, plan_fit
@@ -22,9 +22,6 @@ FOLDS = 5
 
 REPEATS = 3
 """Number of divisions if the request names one seed."""
-
-FEW_IMAGES = 34
-"""Number of images of the smallest class below which a drawn test split would hold fewer than ten of them."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,9 @@ class Divisions:
 
     def note(self, data: Dataset) -> str:
         """The note on a cross-validation of a dataset, issued before the work."""
-        counts = data.counts("train")
-        smallest = int(counts.argmin())
         return (
-            f"There is no test split, and the class {data.class_names[smallest]!r} has only {counts[smallest]} images, too few "
-            f"to set some aside: {self.number}-fold cross-validation, repeated {len(self.folds)} times, tests each image with "
-            "classifiers trained on the others. The saved model is trained on the images of all folds, so it should be a little "
+            f"{few_images_note(data)}: {self.number}-fold cross-validation, repeated {len(self.folds)} times, tests each image "
+            "with classifiers trained on the others. The saved model is trained on images of all folds, so it should be a little "
             "better."
         )
 
@@ -71,7 +65,7 @@ def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
     Raises:
         UserError: the images cannot be divided.
     """
-    if data.counts("test").any() or not 0 < data.counts("train").min() < FEW_IMAGES:
+    if not too_few_to_split(data):
         return None
     part = data.part("train")
     related = related_images(part)

@@ -9,27 +9,30 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest, group_leaks
+from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.alarms import image_alarms
 from biomedcoop.evaluation.bootstrap import check_bootstrap
-from biomedcoop.evaluation.cautions import class_cautions, group_cautions
+from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.matching import labels_of
 from biomedcoop.evaluation.metrics import Metrics, score
-from biomedcoop.progress import Progress, counting
+from biomedcoop.progress import ProgressOption, counting
 
 
 def predict_dataset(
-    classifier: Classifier, data: Dataset, progress: Progress | None = None, tally: Tally | None = None
+    classifier: Classifier, data: Dataset, progress: ProgressOption = None, tally: Tally | None = None
 ) -> npt.NDArray[np.float32]:
     """Predict probabilities float32 [N, C] of a dataset's images; known features come from the feature store.
 
     Args:
-        progress: called with the state of the work.
+        progress: see :func:`biomedcoop.fit`.
         tally: counts unusual images, such as those of one colour.
     """
     from biomedcoop.features.images import encode_images
 
-    count = counting(progress, "encoding test images")
-    return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
+    with shown(progress) as tell:
+        count = counting(tell, "encoding test images")
+        return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
 
 
 def evaluate(
@@ -39,7 +42,7 @@ def evaluate(
     *,
     n_bootstrap: int = 1000,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
 ) -> Metrics:
     """Compute the metrics of a classifier on labelled images, each with a 95 % bootstrap interval.
 
@@ -50,7 +53,7 @@ def evaluate(
     Args:
         split: "train", "val", "test" or "all".
         n_bootstrap, seed: number of resamples and random seed of the bootstrap.
-        progress: called with the state of the work.
+        progress: see :func:`biomedcoop.fit`.
 
     Raises:
         UserError: the split is empty, or an image has a class that the classifier does not know.
@@ -75,7 +78,7 @@ def evaluate(
     metrics = score(
         probabilities, labels, classifier.class_names, n_bootstrap=n_bootstrap, seed=seed, groups=part.groups
     )
-    notify([*class_cautions(metrics), *group_cautions(metrics)])
+    notify([*(alarm.text for alarm in image_alarms(metrics)), *grade_notes(metrics.grades)])
     return metrics
 
 

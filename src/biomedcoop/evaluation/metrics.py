@@ -2,7 +2,8 @@
 
 Each metric is defined once, for weighted images: weights of one give the value, bootstrap weights give its interval.
 Calibration error: Guo et al. (2017), "On Calibration of Modern Neural Networks", equation 3, with 15 equal-width bins
-of the top probability, each open below and closed above.
+of the top probability, each open below and closed above. Quadratic weighted kappa: Cohen (1968), "Weighted kappa", for
+classes that are grades.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.names import list_names
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
+from biomedcoop.evaluation.grades import grade_order
+from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -23,6 +27,7 @@ TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "auroc": "AUROC",
+    "quadratic_kappa": "quadratic kappa",
     "calibration_error": "calibration error",
 }
 CLASS_TITLES = {
@@ -36,7 +41,7 @@ its title here, its field below, and its weighted form in :func:`_weighted`. A m
 :func:`score`, which says how many groups it is estimated from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClassMetrics:
     """Metrics of one class against the rest; an undefined value (no test image of the class, never predicted) is None."""
 
@@ -54,8 +59,12 @@ class ClassMetrics:
     n_groups: int | None = None
     """Number of groups of this class's test images, or None if images were resampled."""
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{title} {getattr(self, name)}" for name, title in CLASS_TITLES.items())
+        return f"ClassMetrics({self.name!r}, {self.support} images, {shown})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Metrics:
     """The metrics of one method on N test images of C classes; shares are 0..1.
 
@@ -80,6 +89,21 @@ class Metrics:
     """[C][C] numbers of images: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
     """[C][C] the confusion matrix as shares of each row."""
+    quadratic_kappa: Estimate | None = None
+    """Quadratic weighted kappa of the grades, 0 for chance and 1 for perfect agreement; None if the classes are no grades."""
+    grades: tuple[str, ...] = ()
+    """The class names from the lowest grade to the highest; empty if they are no grades."""
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics of :data:`TITLES` that these classes have: kappa belongs to grades only."""
+        return {name: estimate for name in TITLES if (estimate := getattr(self, name)) is not None}
+
+    def __repr__(self) -> str:
+        groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
+        rows = [f"  {title:<17}  {getattr(self, name)}" for name, title in TITLES.items()]
+        first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}; 95 % intervals)"
+        return "\n".join([first, *rows])
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,7 +124,9 @@ class Metrics:
         try:
             read = dict(values)
             for name in TITLES:
-                read[name] = Estimate(**read[name])
+                if name != "quadratic_kappa" or read.get(name) is not None:
+                    read[name] = Estimate(**read[name])
+            read["grades"] = tuple(read.get("grades", ()))
             read["classes"] = tuple(
                 ClassMetrics(**{**entry, **{k: Estimate(**entry[k]) for k in CLASS_TITLES}})
                 for entry in read["classes"]
@@ -137,12 +163,14 @@ def score(
     """
     p, y = _checked(probabilities, labels, len(class_names))
     n, c = p.shape
+    order = grade_order(class_names)
+    rank = None if order is None else np.argsort(order)
     samples: dict[str, list[Floats]] = {}
     for weights in resampled_weights(n, n_bootstrap, seed, groups):
-        for name, block in _weighted(p, y, weights).items():
+        for name, block in _weighted(p, y, weights, rank).items():
             samples.setdefault(name, []).append(block)
     joined = {name: np.concatenate(blocks, axis=-1) for name, blocks in samples.items()}
-    values = _weighted(p, y, np.ones((n, 1)))
+    values = _weighted(p, y, np.ones((n, 1)), rank)
 
     answer, unit = p.argmax(axis=1), resampling_units(n, groups)
 
@@ -160,7 +188,8 @@ def score(
         n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        **{name: estimate(name, among=everything) for name in TITLES},
+        **{name: estimate(name, among=everything) for name in TITLES if name in values},
+        grades=tuple(str(class_names[k]) for k in order or ()),
         classes=tuple(
             ClassMetrics(
                 name=str(class_names[k]),
@@ -220,30 +249,46 @@ def _checked(probabilities: npt.ArrayLike, labels: npt.ArrayLike, c: int) -> tup
     return p, y.astype(np.int64)
 
 
-def _weighted(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> dict[str, Floats]:
-    """All metrics for weights [N, b]; the last dimension of each result is the resample. NaN means not defined."""
+def _weighted(
+    p: Floats, y: npt.NDArray[np.int64], weights: Floats, rank: npt.NDArray[np.int64] | None
+) -> dict[str, Floats]:
+    """All metrics for weights [N, b]; the last dimension of each result is the resample. NaN means not defined.
+
+    Args:
+        rank: [C] the grade of each class, or None if the classes are no grades.
+    """
     c = p.shape[1]
     answer, top = p.argmax(axis=1), p.max(axis=1)
     total = weights.sum(axis=0)  # [b]
-    confusion = _sum_by(weights, y * c + answer, c * c).reshape(c, c, -1)  # [C, C, b]
+    confusion = sum_by(weights, y * c + answer, c * c).reshape(c, c, -1)  # [C, C, b]
     hits = confusion[np.arange(c), np.arange(c)]  # [C, b]
     support, called = confusion.sum(axis=1), confusion.sum(axis=0)  # [C, b]
-    rates = _ratio(confusion, support[:, None])
-    f1 = np.where(support > 0, _ratio(2 * hits, support + called), np.nan)
+    rates = ratio(confusion, support[:, None])
+    f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
     auroc = np.stack([_auroc(p[:, k], y == k, weights) for k in range(c)])  # [C, b]
     bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = _sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
+    gaps = sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
+    kappa = {} if rank is None else {"quadratic_kappa": _quadratic_kappa(confusion, rank)}
     return {
+        **kappa,
         "accuracy": hits.sum(axis=0) / total,
-        "balanced_accuracy": _mean(rates[np.arange(c), np.arange(c)]),
-        "macro_f1": _mean(f1),
-        "auroc": _mean(auroc),
+        "balanced_accuracy": mean_of_defined(rates[np.arange(c), np.arange(c)]),
+        "macro_f1": mean_of_defined(f1),
+        "auroc": mean_of_defined(auroc),
         "calibration_error": abs(gaps).sum(axis=0) / total,
-        "specificity": _ratio(total - support - called + hits, total - support),
-        "precision": _ratio(hits, called),
+        "specificity": ratio(total - support - called + hits, total - support),
+        "precision": ratio(hits, called),
         "class_auroc": auroc,
         "confusion_rates": rates,
     }
+
+
+def _quadratic_kappa(confusion: Floats, rank: npt.NDArray[np.int64]) -> Floats:
+    """One minus the mean squared distance in grades over that of chance, from [C, C, b]; NaN if chance makes no error."""
+    distance = (rank[:, None] - rank) ** 2.0  # [C, C]
+    by_chance = confusion.sum(axis=1)[:, None] * confusion.sum(axis=0) / confusion.sum(axis=(0, 1))
+    observed, expected = (np.einsum("ij,ijb->b", distance, counts) for counts in (confusion, by_chance))
+    return 1 - ratio(observed, expected)
 
 
 def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
@@ -255,28 +300,7 @@ def _auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> 
     np.cumsum(weights[negatives], axis=0, out=summed[1:])
     chosen = weights[positive]
     won = (chosen * (summed[below] + summed[up_to])).sum(axis=0) / 2
-    return _ratio(won, chosen.sum(axis=0) * summed[-1])
-
-
-def _sum_by(values: Floats, group: npt.NDArray[np.int64], n_groups: int) -> Floats:
-    """Sum the rows of [N, b] that share a group: [n_groups, b]."""
-    order = np.argsort(group, kind="stable")
-    present, starts = np.unique(group[order], return_index=True)
-    summed = np.zeros((n_groups, values.shape[1]))
-    summed[present] = np.add.reduceat(values[order], starts, axis=0)
-    return summed
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
-    """a / b, NaN where b is 0."""
-    out: Floats = np.full(np.broadcast_shapes(a.shape, b.shape), np.nan)
-    return np.divide(a, b, out=out, where=b > 0)
-
-
-def _mean(values: Floats) -> Floats:
-    """Mean over classes, [C, b] -> [b]; undefined values are left out."""
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+    return ratio(won, chosen.sum(axis=0) * summed[-1])
 
 
 def plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """The contract of an adaptation method: its settings and abilities, a fit of R runs together, and logits from features.
 
-A method is one file in this folder that defines a subclass of :class:`Method` and registers it with :func:`register`. A method sees
-a :class:`Task`: features and labels of the few labelled images, never a test image. Trainable tensors have a leading *runs*
-dimension R, so that the seeds of one setting share every pass of the text encoder.
+A method is one file that defines a subclass of :class:`Method` and registers it with :func:`register`: a file of this folder, or a
+plug-in (``plugins.py``). A method sees a :class:`Task`: features and labels of the few labelled images, never a test image.
+Trainable tensors have a leading *runs* dimension R, so that the seeds of one setting share every pass of the text encoder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
-from biomedcoop.errors import UserError, nearest
 from biomedcoop.lazy import F
 from biomedcoop.methods.recipes import check_recipe, recipe_settings
 from biomedcoop.methods.settings import declared, make_settings
@@ -138,12 +137,9 @@ class Method(ABC):
         """The state for the classes of ``task``; a method with this ability needs no image of them.
 
         Raises:
-            UserError: the method, or its settings at training, do not allow new classes.
+            UserError: the settings at training do not allow new classes.
         """
-        able = ", ".join(name for name, method in all_methods().items() if method.abilities.retargets)
-        raise UserError(
-            f"method {self.name} cannot take new classes, because it learns classes from images; methods that can: {able}"
-        )
+        raise NotImplementedError(f"{self.name} says that it retargets, but does not define it")
 
     def settings(self, single: Mapping[str, Any], recipe: str = "paper", dataset: str | None = None) -> Any:
         """Resolve the settings: the recipe overrides the defaults, and single settings override the recipe.
@@ -160,38 +156,33 @@ class Method(ABC):
         return make_settings(self.name, self.settings_type, {**recipe_settings(recipe, self.name, dataset), **single})
 
 
-_REGISTRY: dict[str, Method] = {}
+REGISTRY: dict[str, Method] = {}
+"""Every method that was registered in this process, by name."""
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Class decorator that registers a method under its name."""
+    """Class decorator that registers a method under its name.
+
+    Raises:
+        TypeError: an attribute is missing, or another method has the name.
+    """
+    if method.__module__.partition(".")[0] != "biomedcoop":
+        import_own()  # their names are taken
     for attribute in ("name", "title", "paper", "settings_type", "abilities", "parameters"):
         if not hasattr(method, attribute):
             raise TypeError(f"method {method.__name__} does not define '{attribute}'")
-    if method.name in _REGISTRY:
-        raise TypeError(f"two methods are called '{method.name}'")
+    if method.name in REGISTRY:
+        both = [f"{kind.__name__} in {kind.__module__}" for kind in (type(REGISTRY[method.name]), method)]
+        raise TypeError(f"two methods are called '{method.name}': {' and '.join(both)}; rename one")
     if not dataclasses.is_dataclass(method.settings_type):
         raise TypeError(f"settings_type of '{method.name}' is not a dataclass")
     declared(method.settings_type)
-    _REGISTRY[method.name] = method()
+    REGISTRY[method.name] = method()
     return method
 
 
-def all_methods() -> dict[str, Method]:
-    """Every method by name; all files of this folder are imported."""
+def import_own() -> None:
+    """Import all files of this folder, which registers the methods of the package."""
     package = importlib.import_module("biomedcoop.methods")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"biomedcoop.methods.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
-
-
-def get_method(name: str) -> Method:
-    """The method called ``name``.
-
-    Raises:
-        UserError: there is no such method; the message offers near names.
-    """
-    methods = all_methods()
-    if name not in methods:
-        raise UserError(f"no method '{name}'; {nearest(name, methods)}")
-    return methods[name]

@@ -8,13 +8,13 @@ prompts. The text tower therefore runs once for every image and class, in traini
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import notify
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.context import (
@@ -41,8 +41,6 @@ from biomedcoop.threads import threads_for, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_log = logging.getLogger("biomedcoop")
 
 NETWORK = ("network.weight1", "network.bias1", "network.weight2", "network.bias2")
 LEARNED = ("context", *NETWORK)
@@ -186,10 +184,11 @@ def say_how_long(
         gradient.sum().item()  # a device may still be at work
         seconds = time.perf_counter() - start
     per_image = seconds / first.numel() / 3  # forward pass only; the backward pass takes twice as long
-    _log.info(
-        "cocoop runs the text tower for every image and class: training will take about %s, and predicting %s per 100 images",
-        _duration(seconds * steps),
-        _duration(100 * per_image),
+    notify(
+        [
+            "cocoop runs the text tower for every image and class: training will take about "
+            f"{_duration(seconds * steps)}, and predicting {_duration(100 * per_image)} per 100 images"
+        ]
     )
 
 

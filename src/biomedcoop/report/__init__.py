@@ -1,1 +1,1 @@
-"""What a run tells its reader: terminal tables, ``report.md``, ``metrics.json`` and the confusion-matrix figure."""
+"""What a run tells its reader: terminal tables, ``report.md``, ``metrics.json``, ``predictions.csv`` and the confusion figure."""

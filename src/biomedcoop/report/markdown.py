@@ -1,4 +1,4 @@
-"""``report.md``: the training, the test and its results with their uncertainty, in words and tables."""
+"""``report.md``: the verdict, the training, the test and its results with their uncertainty, in words and tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from biomedcoop.data.tables.writing import Row, write_table
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.cautions import group_cautions
+from biomedcoop.evaluation.comparison import MAJORITY, Predictions
 from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.evaluation.wording import count
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import class_cells, comparison_cells, spread_cells
-
-FEW_TEST_IMAGES = 10
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 SIMULATED = (
     "> **Simulated images.** A program drew these images; no patient was imaged. "
@@ -41,11 +39,12 @@ def render(report: RunReport) -> str:
     sections = [
         f"# {escape(report.title)}",
         *([SIMULATED] if data.simulated else []),
-        *(f"> **The test images are not independent.** {escape(leak)}" for leak in report.leaks),
-        " ".join(_summary(report)),
+        *_verdict(report),
+        _setup(report),
         "Not a medical device.",
         "## Results",
         NUMBERS,
+        *([_escaped(ranked_cells(report.comparison))] if len(report.comparison.others) > 1 else []),
         _escaped(comparison_cells(report.rows)),
         *_spread(report),
         f"## Each class ({escape(report.method)})",
@@ -53,8 +52,9 @@ def render(report: RunReport) -> str:
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
         "Test images by true class (rows) and predicted class (columns):",
         _escaped(_confusion_cells(metrics)),
+        *_by_subgroup(report),
         "## How to read the numbers",
-        _bullets(_cautions(report)),
+        _bullets(_reading(report)),
         "## Data",
         _data(data),
         "## Settings",
@@ -68,7 +68,10 @@ def render(report: RunReport) -> str:
 
 
 def write_report(report: RunReport, folder: str | Path) -> Path:
-    """Write ``report.md``, ``metrics.json`` and the confusion figure; returns the path of ``report.md``.
+    """Write ``report.md``, ``metrics.json``, the confusion figure and ``predictions.csv``; returns the path of ``report.md``.
+
+    ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
+    method (``prediction``) and its probability for every class (``p_<class name>``). It is the only one that names images.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -82,6 +85,9 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     confusion_figure(report.metrics, folder / report.figure, title)
     write_atomically(folder / "metrics.json", content.encode())
+    predictions = report.comparison.predictions
+    columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
+    write_table(_predicted(predictions), columns, folder / "predictions.csv")
     write_atomically(folder / "report.md", render(report).encode())
     return folder / "report.md"
 
@@ -91,27 +97,20 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
-def _summary(report: RunReport) -> Iterator[str]:
-    metrics, data, method = report.metrics, report.dataset, escape(report.method)
-    c, task = len(data.class_names), f"{len(data.class_names)} classes"
-    shown = " ".join(w for w in (data.organ, data.modality) if w)
-    images = f"{escape(shown)} images ({escape(data.name)})" if shown else f"images of {escape(data.name)}"
-    learned = "needed no training images"
-    if report.shots == "all":
-        learned = "was trained on all training images"
-    elif isinstance(report.shots, int):
-        learned = f"was trained on {_count(report.shots, 'image')} per class ({report.shots * c} in total)"
-    yield f"**{method}** {learned}, on the frozen backbone {escape(report.backbone)}, to tell {task} of {images} apart."
-    yield f"On {_count(metrics.n_images, 'test image')} it is right for **{_words(metrics.accuracy)}**."
-    compared = []
-    for name, other in list(report.rows.items())[1:]:
-        words = f"{escape(name)} for {_words(other.accuracy)}"
-        if (difference := report.differences.get(name)) is not None:
-            words += f", {_difference(difference)}"
-        compared.append(words)
-    if compared:
-        yield f"For comparison, on the same images: {'; '.join(compared)}."
-    yield _confused(metrics)
+def _verdict(report: RunReport) -> list[str]:
+    """The verdict: leaks as a box, headline and score, a list with alarms in bold, and what to do next."""
+    texts = {"leak": [], "headline": [], "score": [], "next": [], "list": []}  # type: dict[str, list[str]]
+    for finding in report.verdict:
+        text = escape(finding.text)
+        texts.get(finding.kind, texts["list"]).append(
+            f"**{text}**" if finding.alarm and finding.kind != "leak" else text
+        )
+    return [
+        *(f"> {leak}" for leak in texts["leak"]),
+        f"**{' '.join(texts['headline'])}** {' '.join(texts['score'])}",
+        _bullets(texts["list"]),
+        f"**Next:** {' '.join(texts['next'])}",
+    ]
 
 
 def _spread(report: RunReport) -> list[str]:
@@ -128,39 +127,31 @@ def _spread(report: RunReport) -> list[str]:
     ]
 
 
-def _words(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "an unknown share"
-    if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f} % (without an interval)"
-    return f"{100 * estimate.value:.1f} % (95 % interval {100 * estimate.low:.1f}–{100 * estimate.high:.1f} %)"
-
-
-def _difference(d: Estimate) -> str:
-    if d.value is None:
-        return "by an unknown difference"
-    if d.low is None or d.high is None:
-        return f"a difference of {100 * d.value:+.1f} points (without an interval)"
-    sure = "" if d.low > 0 or d.high < 0 else ", so these test images cannot tell the two apart"
-    return f"a difference of {100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f}){sure}"
-
-
-def _confused(metrics: Metrics) -> str:
-    counts = np.array(metrics.confusion)
-    errors = np.triu(counts + counts.T, k=1)
-    if not errors.any():
-        return "No test image was misclassified."
-    i, j = (int(k) for k in np.unravel_index(errors.argmax(), errors.shape))
-    if counts[j, i] > counts[i, j]:
-        i, j = j, i
-    a, b = (f"“{escape(metrics.class_names[k])}”" for k in (i, j))
+def _setup(report: RunReport) -> str:
+    """What was trained and tested."""
+    data = report.dataset
+    c, learned = len(data.class_names), "needed no training images"
+    shown = " ".join(w for w in (data.organ, data.modality) if w)
+    images = f"{escape(shown)} images ({escape(data.name)})" if shown else f"images of {escape(data.name)}"
+    if report.shots == "all":
+        learned = "was trained on all training images"
+    elif isinstance(report.shots, int):
+        learned = f"was trained on {count(report.shots, 'image')} per class ({report.shots * c} in total)"
     return (
-        f"The two classes confused most often are {a} and {b}: {counts[i, j]} of {counts[i].sum()} {a} images were "
-        f"taken for {b}, {counts[j, i]} of {counts[j].sum()} {b} images for {a}."
+        f"{escape(report.method)} {learned}, on the frozen backbone {escape(report.backbone)}, to tell {c} classes of {images} "
+        "apart."
     )
 
 
-def _cautions(report: RunReport) -> Iterator[str]:
+def _predicted(predictions: Predictions) -> Iterator[Row]:
+    names = predictions.class_names
+    probabilities = predictions.probabilities[predictions.method]
+    for key, label, p in zip(predictions.keys, predictions.labels, probabilities, strict=True):
+        row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
+        yield row | {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+
+
+def _reading(report: RunReport) -> Iterator[str]:
     metrics = report.metrics
     if metrics.n_groups is None:
         unit = "test images; if several show one patient, the true uncertainty is larger"
@@ -168,29 +159,28 @@ def _cautions(report: RunReport) -> Iterator[str]:
         unit = f"{metrics.n_groups} groups (such as patients) that the test images come from"
     if metrics.n_groups != 1:
         yield f"The intervals come from {metrics.n_bootstrap} resamples of the {unit}."
-    yield from map(escape, group_cautions(metrics))
+    yield "“Beyond chance” means that the 95 % interval of the paired difference excludes zero, on ten or more images or groups."
     if report.shots is not None:
         yield (
             f"The intervals cover the choice of test images only. Other training images (seed {report.seed} here) give other "
             "results; train with several seeds to see the difference."
         )
-    few = [c for c in metrics.classes if 0 < c.support < FEW_TEST_IMAGES]
-    for c in few:
-        yield f"“{escape(c.name)}” has only {_count(c.support, 'test image')}: its numbers say little."
-    for c in metrics.classes:
-        if not c.support:
-            yield f"“{escape(c.name)}” has no test image: it has no sensitivity and no AUROC, and the means leave it out."
-    if sum(c.support > 0 for c in metrics.classes) == 1:
-        yield "All test images are of one class: there is no AUROC, and no specificity of that class."
     cells = [metrics.accuracy, *(e for c in metrics.classes for e in (c.sensitivity, c.specificity, c.precision))]
     if any(e.value in (0.0, 1.0) and e.value == e.low == e.high for e in cells):
         yield "An interval such as 100.0–100.0 means that these images show no error; other images may."
-    if "majority class" in report.rows:
+    if MAJORITY in report.rows:
         yield (
-            "The row “majority class” always predicts the largest class of the test split: the best accuracy without "
+            f"The row “{MAJORITY}” always predicts the largest class of the test split: the best accuracy without "
             "looking at any image."
         )
     yield from (escape(note) for note in report.notes)
+
+
+def _by_subgroup(report: RunReport) -> Iterator[str]:
+    if (found := report.comparison.subgroups) is not None:
+        yield f"## By subgroup ({escape(report.method)})"
+        yield _escaped(subgroup_cells(found))
+        yield _bullets(map(escape, found.notes()))
 
 
 def _data(data: DatasetSummary) -> str:
@@ -229,7 +219,3 @@ def _escaped(table: Table) -> str:
 
 def _bullets(sentences: Iterator[str] | list[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.metrics import TITLES, Metrics, plain
+from biomedcoop.evaluation.alarms import Finding
+from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.metrics import Metrics, plain
+from biomedcoop.evaluation.verdict import judge
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class DatasetSummary:
     image_notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """The results of one trained method, with those of the methods for comparison.
 
@@ -49,11 +52,11 @@ class RunReport:
         shots: training images per class, "all", or None for a method that needs none.
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
-        rows: metrics of each method on the same test images; the reported method first, then the others.
+        comparison: predictions and metrics of each method on the same test images; the reported method first.
+        recipe: recipe that the settings come from.
         by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
             for one seed.
         folds: number of folds of the cross-validation that took the place of a test split, or None.
-        differences: name of a row -> paired accuracy difference, reported method minus that row; optional.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
@@ -69,29 +72,53 @@ class RunReport:
     shots: int | str | None
     seed: int
     versions: Mapping[str, str]
-    rows: Mapping[str, Metrics]
+    comparison: Comparison
+    recipe: str | None = None
     by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
     folds: int | None = None
-    differences: Mapping[str, Estimate] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
     figure: str = "confusion.png"
 
+    def __repr__(self) -> str:
+        width = max(map(len, self.rows))
+        rows = [f"  {name:<{width}}  accuracy {metrics.accuracy}" for name, metrics in self.rows.items()]
+        first = f"RunReport({self.title}, backbone={self.backbone!r}, shots={self.shots!r}; {self.metrics.n_images} test images)"
+        return "\n".join([first, *rows])
+
+    @property
+    def rows(self) -> Mapping[str, Metrics]:
+        """Metrics of each method on the same test images, the reported one first, the majority class last."""
+        return self.comparison.rows
+
     @property
     def metrics(self) -> Metrics:
-        """Metrics of the reported method, the first row."""
-        return next(iter(self.rows.values()))
+        """Metrics of the reported method."""
+        return self.comparison.metrics
+
+    @cached_property
+    def verdict(self) -> tuple[Finding, ...]:
+        """What the results mean, the most important first."""
+        return judge(
+            self.comparison,
+            trained=self.shots is not None,
+            recipe=self.recipe,
+            seeds=max(map(len, self.by_seed.values()), default=1),
+            leaks=self.leaks,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
         return {
             "format": 1,
+            "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
             "dataset": self.dataset.name,
             "simulated": self.dataset.simulated,
             "class_names": list(self.dataset.class_names),
             "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
             "method": self.method,
+            "recipe": self.recipe,
             "settings": dict(self.settings),
             "backbone": self.backbone,
             "fingerprint": self.fingerprint,
@@ -101,9 +128,10 @@ class RunReport:
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
             "folds": self.folds,
             "by_seed": {
-                name: [{key: getattr(metrics, key).value for key in TITLES} for metrics in found]
+                name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
                 for name, found in self.by_seed.items()
             },
-            "accuracy_differences": {name: plain(asdict(d)) for name, d in self.differences.items()},
+            "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
             "leaks": list(self.leaks),
+            "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.study.results import Results
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import number, percent
 
 Keys = Sequence[Hashable]
 

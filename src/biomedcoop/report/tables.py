@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
 
-def percent(estimate: Estimate | None, signed: bool = False) -> str:
-    """An estimate as text: ``71.2 (64.1–77.5)``, or signed ``+7.1 (−0.4 to +8.0)``; a dash for an undefined value or interval."""
-    if estimate is None or estimate.value is None:
-        return "–"
-    value = number(estimate.value, signed)
-    if estimate.low is None or estimate.high is None:
-        return f"{value} (–)"
-    return f"{value} ({number(estimate.low, signed)}{' to ' if signed else '–'}{number(estimate.high, signed)})"
+def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those named in ``without``."""
+    columns = [name for name in next(iter(rows.values())).estimates if name not in without]
+    cells = [[name, *(percent(getattr(m, column)) for column in columns)] for name, m in rows.items()]
+    return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
-def number(share: float, signed: bool = False) -> str:
-    """Percent with one decimal and a true minus sign."""
-    return f"{100 * share:{'+' if signed else ''}.1f}".replace("-", "−")
-
-
-def comparison_cells(rows: Mapping[str, Metrics]) -> Table:
-    """One row per method, one column per metric."""
-    cells = [[name, *(percent(getattr(m, column)) for column in TITLES)] for name, m in rows.items()]
-    return Table(["method", *TITLES.values()], cells)
-
-
-def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
-    """One row per method, one column per metric: mean ± standard deviation over the seeds."""
+def spread_cells(by_seed: Mapping[str, Sequence[Metrics]], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the seeds."""
     from statistics import mean, stdev
 
     def cell(found: Sequence[Metrics], column: str) -> str:
@@ -39,8 +26,32 @@ def spread_cells(by_seed: Mapping[str, Sequence[Metrics]]) -> Table:
         defined = [value for value in values if value is not None]
         return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
 
-    cells = [[name, *(cell(found, column) for column in TITLES)] for name, found in by_seed.items()]
-    return Table(["method", *TITLES.values()], cells)
+    columns = [name for name in next(iter(by_seed.values()))[0].estimates if name not in without]
+    cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_seed.items()]
+    return Table(["method", *(TITLES[column] for column in columns)], cells)
+
+
+WORDS = {"better": "worse", "worse": "better", "same": "the same", "unclear": "no clear difference", "unknown": "–"}
+"""A row against the reported method, by the relation of the reported method to the row."""
+
+
+def ranked_cells(comparison: Comparison) -> Table:
+    """One row per method, the best first: the first measure, and the paired difference to the reported method."""
+    ranked = sorted(comparison.rows, key=lambda row: -(comparison.value(row).value or 0.0))
+    cells = [
+        [
+            row,
+            percent(comparison.value(row)),
+            percent(-comparison.difference(row), signed=True),
+            WORDS[comparison.relation(row)],
+        ]
+        if row in comparison.differences
+        else [row, percent(comparison.value(row)), "", "reported here"]
+        for row in ranked
+    ]
+    return Table(
+        ["method", TITLES[comparison.measure], f"difference to {comparison.method}", "in words"], cells, "lrrl"
+    )
 
 
 def class_cells(metrics: Metrics) -> Table:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.report import table as cells
-from biomedcoop.report.tables import class_cells, comparison_cells, spread_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
 
 def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     """One row per method, the reported method first and in bold; percent with 95 % intervals."""
-    return _table(comparison_cells(rows), title, bold_first=True)
+    method, metrics = next(iter(rows.items()))
+    return _table(comparison_cells(rows, _left_out(metrics)), title, bold=method)
 
 
 def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> Table:
     """One row per method: mean ± standard deviation over the seeds, in percent."""
-    return _table(spread_cells(by_seed), title, caption="in %")
+    return _table(spread_cells(by_seed, _left_out(next(iter(by_seed.values()))[0])), title, caption="in %")
+
+
+def ranked_table(comparison: Comparison, title: str = "") -> Table:
+    """One row per method, the best first, with the paired difference to the reported method."""
+    return _table(ranked_cells(comparison), title, bold=comparison.method)
 
 
 def class_table(metrics: Metrics, title: str = "") -> Table:
@@ -28,17 +35,23 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
     return _table(class_cells(metrics), title)
 
 
+def _left_out(metrics: Metrics) -> tuple[str, ...]:
+    """Metrics that the terminal does not show: with kappa, all of them do not fit into 80 columns."""
+    return ("macro_f1",) if metrics.grades else ()
+
+
 INTERVALS = "in %, with 95 % bootstrap intervals; –: not defined on these images"
 
 
-def _table(content: cells.Table, title: str, bold_first: bool = False, caption: str = INTERVALS) -> Table:
+def _table(content: cells.Table, title: str, bold: str = "", caption: str = INTERVALS) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title) if title else None, caption=caption)
-    for number, name in enumerate(content.columns):
-        table.add_column(name, justify="right" if number else "left")
-    for number, row in enumerate(content.rows):
+    sides = content.align or "l" + "r" * (len(content.columns) - 1)
+    for name, side in zip(content.columns, sides, strict=True):
+        table.add_column(name, justify="right" if side == "r" else "left")
+    for row in content.rows:
         # As Text: a class called "[benign]" is a name, not markup.
-        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if bold_first and number == 0 else None)
+        table.add_row(*(Text(str(cell)) for cell in row), style="bold" if row[0] == bold else None)
     return table

@@ -132,6 +132,17 @@ def methods(name: str, value: Any) -> tuple[str, ...]:
     return tuple(method(name, one) for one in _listed(value))
 
 
+def plugins(name: str, value: Any) -> tuple[str, ...]:
+    from biomedcoop.methods import load_plugin
+
+    if value is not None and (isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)):
+        raise UserError(f"{name}={value!r} must be a list of Python files, e.g. {name}=['my_method.py']")
+    files = tuple(str(path(name, one)) for one in _listed(value or ()))
+    for file in files:
+        load_plugin(file)
+    return files
+
+
 def method(name: str, value: Any) -> str:
     from biomedcoop.methods import get_method
 

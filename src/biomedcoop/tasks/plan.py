@@ -198,13 +198,16 @@ def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
     uses_images = method.abilities.uses_images
     if isinstance(views, int):
         return (views if uses_images else 1), False
-    if method.abilities.needs_all_views:
+    if not uses_images:
+        return 1, False
+    epochs = getattr(settings, "epochs", None)
+    if method.abilities.needs_all_views or epochs is None:
+        reason = "uses all views of all images at once" if method.abilities.needs_all_views else "has no epochs"
         raise UserError(
-            f"{method.name} uses all views of all images at once, so --views per-epoch does not apply; give --views a number, "
-            "or leave the method out"
+            f"{method.name} {reason}, so --views per-epoch does not apply; give --views a number, or leave the method out"
         )
-    if uses_images and settings.epochs > MAX_VIEWS:
+    if epochs > MAX_VIEWS:
         raise UserError(
-            f"views='per-epoch' with epochs={settings.epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
+            f"views='per-epoch' with epochs={epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
         )
-    return (settings.epochs, True) if uses_images else (1, False)
+    return epochs, True

@@ -33,6 +33,7 @@ Request = TypeVar("Request", bound="FitRequest")
 class FitOptions(TypedDict, total=False):
     """Further keyword arguments of :func:`biomedcoop.fit`; see :class:`FitRequest`."""
 
+    plugins: Iterable[str | os.PathLike[str]]
     recipe: str
     settings: Mapping[str, Any] | None
     prompts: str | os.PathLike[str]
@@ -57,12 +58,14 @@ class TrainOptions(FitOptions, total=False):
     n_bootstrap: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitRequest:
     """All inputs of a fit.
 
     Attributes:
         data: a dataset, or a path or name for :func:`biomedcoop.load_dataset`.
+        plugins: Python files that register methods; see :func:`biomedcoop.methods.load_plugin`. Methods of imported modules need no
+            file.
         method: name of an adaptation method.
         backbone: a loaded backbone, or the name or folder of one.
         shots: training images per class; "all" takes all training images, however many each class has; None takes 16, or the
@@ -91,6 +94,14 @@ class FitRequest:
         "dataset in the folder $BIOMEDCOOP_DATA.",
         options.data,
         shown=True,
+    )
+    plugins: tuple[str, ...] = option(  # before the methods, which are looked up when the request is made
+        None,
+        "Python file (.py) that registers methods of your own. Its code runs with your rights: give only files that you trust. May "
+        "be repeated.",
+        options.plugins,
+        flag="plugin",
+        kind=list[str],
     )
     method: str = option("biomedcoop", "Adaptation method ('biomedcoop methods list').", options.method, shown=True)
     backbone: Backbone | str = option(  # noqa: RUF009
@@ -158,7 +169,21 @@ class FitRequest:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, field.metadata["check"](field.name, getattr(self, field.name)))
+            try:
+                value = field.metadata["check"](field.name, getattr(self, field.name))
+            except UserError as error:
+                error.option = field.name
+                raise
+            object.__setattr__(self, field.name, value)
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if self._matters(field)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def _matters(self, field: dataclasses.Field[Any]) -> bool:
+        """Whether an option is shown: those that are always shown, and others that differ from their default."""
+        value = getattr(self, field.name)
+        return bool(field.metadata["shown"] or value != field.metadata["check"](field.name, field.default))
 
     @classmethod
     def names(cls) -> list[str]:
@@ -222,6 +247,8 @@ class FitRequest:
             )
         dropped = {"format", "seed", "seeds"} if {"seed", "seeds"} & over.keys() else {"format"}
         values = {"data": over.get("data"), **{key: value for key, value in content.items() if key not in dropped}}
+        if "plugins" in over:  # those of the content may have moved
+            values["plugins"] = over["plugins"]
         try:
             cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
@@ -255,15 +282,15 @@ class FitRequest:
         for field in sorted(fields, key=lambda field: not field.metadata["shown"]):
             value = getattr(self, field.name)
             flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
-            if value is None or (
-                not field.metadata["shown"] and value == field.metadata["check"](field.name, field.default)
-            ):
+            if value is None or not self._matters(field):
                 continue
             if value is True:
                 words.append(flag)
             elif isinstance(value, Mapping):
                 for key, one in value.items():
                     words += [flag, f"{key}={one}"]
+            elif field.name == "plugins":
+                words += [word for one in value for word in (flag, Path(one).name)]
             elif isinstance(value, tuple):
                 words += [flag, ",".join(map(str, value)) or "none"]
             else:
@@ -278,7 +305,7 @@ class FitRequest:
         return str(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainRequest(FitRequest):
     """All inputs of a training run: a fit, its test and the methods for comparison.
 

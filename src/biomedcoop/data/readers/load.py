@@ -33,7 +33,9 @@ def load_dataset(
     Args:
         source: a folder of class folders (with or without train/val/test above), a folder with a split file, a CSV or
             Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
-            ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi").
+            ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi"). Columns of a
+            table such as ``site``, ``scanner``, ``sex``, ``age`` and ``view`` give results by subgroup, if they have at most 12
+            different values; the age in years becomes bands.
         split_file: CoOp JSON with the splits to use instead of the source's own.
         for_training: False for test data: one class is enough, number labels may have gaps, no training image is needed, and
             no test split is drawn.

@@ -12,6 +12,25 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash
 from biomedcoop.errors import UserError
 
+FEW_IMAGES = 34
+"""Number of images of the smallest class below which a drawn test split would hold fewer than ten of them."""
+
+
+def too_few_to_split(data: Dataset) -> bool:
+    """Whether the data have no test split and too few images to draw one."""
+    return not data.counts("test").any() and bool(0 < data.counts("train").min() < FEW_IMAGES)
+
+
+def few_images_note(data: Dataset) -> str:
+    """Beginning of a note on data that :func:`too_few_to_split` names."""
+    counts = data.counts("train")
+    smallest = int(counts.argmin())
+    count = int(counts[smallest])
+    return (
+        f"There is no test split, and class {data.class_names[smallest]!r} has only {count} "
+        f"image{'s' * (count != 1)}, too few to set some aside"
+    )
+
 
 def related_images(data: Dataset) -> npt.NDArray[np.int64]:
     """Number the sets of related images: images of one group, and images with the same bytes, belong to one set.

@@ -46,7 +46,7 @@ def test_columns_that_are_only_said(tmp_path: Path, header: str, cells: str, not
 
 
 def test_columns_that_say_nothing(tmp_path: Path) -> None:
-    found = read(tmp_path, "path,label,patient_id,study,site,group", "0,a,1,,x,", "1,a,2,,x,-", "2,b,,s,y,NA")
+    found = read(tmp_path, "path,label,patient_id,study,comment,group", "0,a,1,,x,", "1,a,2,,x,-", "2,b,,s,y,NA")
     assert (found.groups, found.notes) == (None, ())
 
 

@@ -1,10 +1,16 @@
-"""Reader for a CSV or Parquet table with the columns ``path,label[,class_name][,split][,group]``, one image per row."""
+"""Reader for a CSV or Parquet table with the columns ``path,label[,class_name][,split][,group]``, one image per row.
+
+Columns such as "site", "sex" and "age" divide the images into subgroups.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
@@ -58,7 +64,8 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
     ]
     name = file.stem if find(file.stem) else folder.name
     notes = (*labels.notes, *columns.notes)
-    return build_dataset(name, labels.class_names, rows, root, file, notes, for_training)
+    data = build_dataset(name, labels.class_names, rows, root, file, notes, for_training)
+    return replace(data, subgroups={name: np.array(cells) for name, cells in columns.subgroups.items()})
 
 
 def _common_root(folder: Path, paths: Sequence[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""The columns of a table of images: path, label, class name, split and group."""
+"""The columns of a table of images: path, label, class name, split, group and subgroups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from biomedcoop.data.readers.files.table_subgroups import AGE_WORDS, SUBGROUP_WORDS, read_subgroups
 from biomedcoop.data.readers.folder_names import split_word
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.data.tables.table import Table, check_one_line
@@ -66,6 +67,7 @@ class ImageColumns:
     class_names: list[str] | None
     splits: list[str] | None
     groups: list[str] | None
+    subgroups: dict[str, list[str]]
     notes: tuple[str, ...]
 
 
@@ -73,7 +75,8 @@ def read_columns(table: Table) -> ImageColumns:
     """Read the columns of a table of labelled images.
 
     Without a column ``group``, a column with a name such as "patient_id" or "lesion" is read as the group. Without a column
-    ``split``, a column with a similar name that holds only words for splits is read as the split. Notes say so.
+    ``split``, a column with a similar name that holds only words for splits is read as the split. Columns such as "site" or "sex"
+    divide the images into subgroups. Notes say so.
 
     Raises:
         UserError: there is no path or label column, or a row cannot be read.
@@ -88,12 +91,13 @@ def read_columns(table: Table) -> ImageColumns:
         found = (table.find(word) for word in words)
         return [position for position in found if position is not None and position not in stated.values()]
 
-    split_like, group_like, possible = (
+    split_like, group_like, possible, dividing = (
         find_all(_SPLIT_WORDS),
         [find_all(words) for words in _GROUP_WORDS],
         find_all(_POSSIBLE_GROUP_WORDS),
+        sorted(find_all((*SUBGROUP_WORDS, *AGE_WORDS))),
     )
-    positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *possible]
+    positions = [*stated.values(), *split_like, *(p for found in group_like for p in found), *possible, *dividing]
     rows = list(table.rows(positions))
     places = [place for place, _ in rows]
     columns = [[row[index] for _, row in rows] for index in range(len(positions))]
@@ -106,20 +110,27 @@ def read_columns(table: Table) -> ImageColumns:
     def named(found: Sequence[int]) -> dict[str, list[str]]:
         return {table.columns[position]: cells[position] for position in found}
 
-    def grouped(found: Sequence[int]) -> dict[str, list[str]]:
-        return {name: _group_cells(column) for name, column in named(found).items()}
+    def cleaned(found: Sequence[int]) -> dict[str, list[str]]:
+        return {name: _cleaned_cells(column) for name, column in named(found).items()}
 
     splits, split_notes = (stated_cells["split"], []) if "split" in stated_cells else _split_column(named(split_like))
     groups: list[str] | None
-    if any(stated_groups := _group_cells(stated_cells.get("group", []))):
+    if any(stated_groups := _cleaned_cells(stated_cells.get("group", []))):
         groups = stated_groups
-        group_notes = _divided_group_notes(stated_groups, grouped([p for found in group_like for p in found]))
+        group_notes = _divided_group_notes(stated_groups, cleaned([p for found in group_like for p in found]))
     else:
-        groups, group_notes = _group_column([grouped(found) for found in group_like])
-        group_notes = group_notes or _possible_group_notes(grouped(possible))
-    notes = (*split_notes, *group_notes)
+        groups, group_notes = _group_column([cleaned(found) for found in group_like])
+        group_notes = group_notes or _possible_group_notes(cleaned(possible))
+    subgroups, subgroup_notes = read_subgroups(cleaned(dividing))
     return ImageColumns(
-        places, stated_cells["path"], stated_cells["label"], stated_cells.get("class_name"), splits, groups, notes
+        places,
+        stated_cells["path"],
+        stated_cells["label"],
+        stated_cells.get("class_name"),
+        splits,
+        groups,
+        subgroups,
+        (*split_notes, *group_notes, *subgroup_notes),
     )
 
 
@@ -132,12 +143,12 @@ def _split_column(like: Mapping[str, Sequence[str]]) -> tuple[list[str] | None, 
     return None, [f"the column {name} looks like a split and is not used; name it split to use it" for name in doubtful]
 
 
-def _group_cells(cells: Sequence[str]) -> list[str]:
-    return ["" if is_missing(cell) else _group(cell) for cell in cells]
+def _cleaned_cells(cells: Sequence[str]) -> list[str]:
+    return ["" if is_missing(cell) else _one_spelling(cell) for cell in cells]
 
 
-def _group(cell: str) -> str:
-    """A group in one spelling: "12.0" becomes "12", because a data frame writes 12 as 12.0 in a column with gaps."""
+def _one_spelling(cell: str) -> str:
+    """A value in one spelling: "12.0" becomes "12", because a data frame writes 12 as 12.0 in a column with gaps."""
     number = _NUMBER.fullmatch(cell)
     return number[1] if number else unicodedata.normalize("NFC", cell)
 

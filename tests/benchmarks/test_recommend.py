@@ -1,0 +1,82 @@
+"""Which method? What the package ships and what the README says follow from the tables of the results."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.pages import RECOMMENDED, ROOT, read_tables
+from benchmarks.recommend import CHOOSING, IMAGES, chosen, collections, measured, recommend, renewed_readme, shipped
+from biomedcoop.methods import all_methods
+from biomedcoop.methods.recommended import describe, recommended
+from biomedcoop.report.table import Table
+
+METHODS, RECIPES = read_tables("methods"), read_tables("recipes")
+
+
+def test_the_package_ships_what_the_tables_give() -> None:
+    content = recommend(METHODS, RECIPES)
+    assert RECOMMENDED.read_text(encoding="utf-8") == shipped(content), "run `python -m benchmarks.pages`"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == renewed_readme(readme, content), "run `python -m benchmarks.pages`"
+    assert readme.count("<!-- which method -->") == readme.count("<!-- results -->") == 1
+    block = readme.partition("<!-- which method -->")[2].partition("<!-- end -->")[0].strip()
+    assert len(block.splitlines()) <= 6
+
+
+def test_every_number_of_images_has_a_method_and_its_evidence() -> None:
+    for collection in collections():
+        part = recommended()[collection]
+        assert list(part["recommended"]) == list(part["accuracy"]) == [str(images) for images in IMAGES]
+        for images, method in part["recommended"].items():
+            of = part["accuracy"][images]
+            assert method in all_methods()
+            assert of[method] >= max(of.values()) - 1.0
+            if of["zero-shot"] >= max(of.values()) - 1.0:
+                assert not all_methods()[method].abilities.uses_images, "no label is worth its while"
+
+
+def test_images_to_choose_on_are_counted() -> None:
+    assert set(measured("lp++", METHODS, RECIPES)) == {2, 4, 8, 12, 20}
+    assert set(measured("cocoop", METHODS, RECIPES)) == {1, 2, 4, 8, 16}
+    assert set(measured("clip-adapter", METHODS, RECIPES)) == {1, 4, 16}, "recipe general was measured for these alone"
+    assert measured("coop", METHODS, RECIPES)[16]["bccd_cells"] == 31.5, "of recipe general, not the published 33.3"
+    assert measured("lp++", METHODS, RECIPES)[2]["busi"] == 58.7, "of the column for one image and one to choose on"
+    assert not set(CHOOSING) & set(recommended()["known"]["accuracy"]["1"])
+
+
+def test_noise_changes_no_method() -> None:
+    """One method serves where it is level; another where it is not; none that learns where learning gains nothing."""
+    accuracy = {
+        1: {"zero-shot": 50.0, "coop": 50.9, "lp++": 45.0},
+        4: {"coop": 60.0, "lp++": 60.5, "zero-shot": 50.0},
+        8: {"lp++": 65.0, "coop": 64.5, "zero-shot": 50.0},
+        16: {"coop": 71.0, "lp++": 69.0, "zero-shot": 50.0},
+    }
+    assert chosen(accuracy) == {1: "zero-shot", 4: "coop", 8: "coop", 16: "coop"}
+    accuracy[16]["lp++"] = 75.0
+    assert chosen(accuracy) == {1: "zero-shot", 4: "lp++", 8: "lp++", 16: "lp++"}
+    accuracy[8]["lp++"] = 60.0
+    assert chosen(accuracy) == {1: "zero-shot", 4: "lp++", 8: "coop", 16: "lp++"}
+
+
+def test_other_tables_give_other_words() -> None:
+    """As with another backbone: all that is said changes with the tables."""
+    others = dict(METHODS)
+    for name, table in METHODS.items():
+        if name.endswith(" per class"):
+            place = list(table.columns).index("tip-adapter")
+            rows = [[*row[:place], "99.9", *row[place + 1 :]] for row in table.rows]
+            others[name] = Table(table.columns, rows, table.align)
+    content = recommend(others, RECIPES)
+    assert describe(recommended()) != describe(content)
+    for line in describe(content)[:2]:
+        assert "tip-adapter with 2 or more. With 16: 99.9 % right (zero-shot " in line
+    assert "| `tip-adapter` | – | **99.9** |" in renewed_readme("<!-- results -->\n<!-- end -->\n", content)
+
+
+@pytest.mark.parametrize("collection", collections())
+def test_a_mean_is_over_the_datasets_that_are_named(collection: str) -> None:
+    part = recommended()[collection]
+    by_dataset = measured("zero-shot", METHODS, RECIPES)[16]
+    assert part["accuracy"]["16"]["zero-shot"] == round(sum(by_dataset[d] for d in part["datasets"]) / 5, 1)
+    assert "bccd_cells" not in part["datasets"], "pretraining had one of its three classes"
