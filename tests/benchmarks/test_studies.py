@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.datasets import GROUPS
-from benchmarks.studies import fast, recipes
+from benchmarks.studies import choice, fast, recipes
 from benchmarks.studies.methods import SHOTS, answers, cells, columns_at
 from benchmarks.tasks import task_of
 from biomedcoop.data.sampling.few_shot import sample_few_shot
@@ -74,3 +74,29 @@ def test_the_tables_of_fast_have_their_cells(tmp_path: Path) -> None:
             assert all(("busi", fast.candidate_key(name, given, shots)) in have for given in candidates)
             assert all(("busi", (name, shots, r, (), s)) in have for r, s in (("paper", "val"), ("paper", "test")))
             assert ("busi", (name, shots, "fast", (), "test")) in have
+
+
+def test_the_tables_of_choice_have_their_cells(tmp_path: Path) -> None:
+    listed = choice.cells(["busi"])
+    assert len({cell.name for cell in listed}) == len(listed)
+    have = Results({}, tmp_path, listed, GROUPS).files
+    for name in choice.METHODS:
+        assert ("busi", (name, 1, "folds")) not in have
+        assert all(("busi", (name, k, way)) in have for k in choice.SHOTS for way in choice.ways(k))
+    assert dict(choice.tables(Results({}, tmp_path, listed, GROUPS)))["means"].rows[0][0] == "linear-probe, 1"
+
+
+def test_a_way_of_choosing_is_what_its_name_says(drawn_busi: str) -> None:
+    """Folds and the default use no image but the support; the published way uses the validation split."""
+    data, _ = encoded("busi", drawn_busi)
+    right = {
+        way: choice.compute("busi", ("linear-probe", 2, way), drawn_busi) for way in ("folds", "images", "default")
+    }
+    assert {np.array(rows).shape for rows in right.values()} == {(3, len(data.indices("test")))}
+    with pytest.MonkeyPatch.context() as patch:
+        without = data.select(data.splits != "val")
+        patch.setattr(choice, "encoded", lambda *_: (without, encoded("busi", drawn_busi)[1][data.splits != "val"]))
+        again = {way: choice.compute("busi", ("linear-probe", 2, way), drawn_busi) for way in right}
+    assert again["folds"] == right["folds"]
+    assert again["default"] == right["default"]
+    encoded.cache_clear()

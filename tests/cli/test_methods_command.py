@@ -60,7 +60,7 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     assert "\nchooses" not in shown
     probe = " ".join(cli("methods", "show", "linear-probe").out.split())
     assert (
-        "chooses: C, by 5-fold cross-validation within the training images; where that is not possible: C = 10" in probe
+        "chooses: C by 5-fold cross-validation within the training images where that is not possible: C = 10" in probe
     )
     assert "with recipes paper and paper-novel: on validation images" in probe
     assert "did you mean kgcoop" in refused("methods", "show", "kgcop")

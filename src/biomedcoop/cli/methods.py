@@ -79,10 +79,10 @@ def show_method(
     print(f"trained: {method.parameters}")
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
-        print(
-            f"chooses: {able.chooses}, by {FOLDS}-fold cross-validation within the training images; where that is not possible: "
-            f"{able.otherwise}; with recipes {' and '.join(PUBLISHED)}: on validation images"
-        )
+        print(f"chooses: {able.chooses}")
+        print(f"    by {FOLDS}-fold cross-validation within the training images")
+        print(f"    where that is not possible: {able.otherwise}")
+        print(f"    with recipes {' and '.join(PUBLISHED)}: on validation images")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     if not settings:
         print("settings: none")

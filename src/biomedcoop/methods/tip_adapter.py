@@ -57,7 +57,7 @@ class TipAdapter(Method):
         chooses="β and α",
         otherwise="β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
-    parameters = "nothing; α and β are chosen"
+    parameters = "nothing"
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(

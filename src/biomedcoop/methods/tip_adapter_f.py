@@ -17,6 +17,7 @@ from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Progress, Task, register
 from biomedcoop.methods.settings import setting
 from biomedcoop.methods.tip_adapter import (
+    DEFAULT_WEIGHTS,
     TipAdapter,
     TipAdapterSettings,
     Weights,
@@ -29,10 +30,6 @@ from biomedcoop.methods.validation import Validation, validations
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-DEFAULT_TRIAL = 9
-DEFAULT_WEIGHTS: Weights = (1.0, 40.0)
-"""α in training, and then β and α, where nothing can be chosen: the best for all datasets together at 1 image per class."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class TipAdapterF(TipAdapter):
     abilities = Abilities(
         uses_images=True,
         chooses="the α of the training, β and α",
-        otherwise="α = {} in training, β = {:g} and α = {:g}".format(DEFAULT_TRIAL, *DEFAULT_WEIGHTS),
+        otherwise="untrained keys, β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
     parameters = "keys: N × E"
 
@@ -76,9 +73,12 @@ class TipAdapterF(TipAdapter):
 def chosen_trial(
     parts: Sequence[Validation], text: Tensor, settings: TipAdapterFSettings, seed: int
 ) -> tuple[int, Weights]:
-    """The trial with the most right answers in all parts together, the first in a tie, and the best β and α with its keys."""
+    """The trial with the most right answers in all parts together, the first in a tie, and the best β and α with its keys.
+
+    Without parts it is the trial with α = 0, where the keys learn nothing, with Tip-Adapter's default β and α.
+    """
     if not parts:
-        return DEFAULT_TRIAL, DEFAULT_WEIGHTS
+        return 0, DEFAULT_WEIGHTS
     alphas = torch.arange(settings.trials, dtype=text.dtype, device=text.device)
     right, caches = torch.zeros(settings.trials, dtype=torch.int64, device=text.device), []
     for part in parts:
