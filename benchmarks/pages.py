@@ -93,7 +93,10 @@ def main() -> None:
     parser.parse_args()
     for page in page_names():
         renew(page)
-    content, readme = recommend(read_tables("methods"), read_tables("recipes")), ROOT / "README.md"
+    content, readme = (
+        recommend(read_tables("methods"), read_tables("recipes"), read_tables("choice")),
+        ROOT / "README.md",
+    )
     write_atomically(RECOMMENDED, shipped(content).encode())
     write_atomically(readme, renewed_readme(readme.read_text(encoding="utf-8"), content).encode())
 

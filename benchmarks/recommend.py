@@ -4,7 +4,7 @@
 
 - Accuracy is the mean over the datasets, on test images, with recipe "general". Where that recipe changes nothing, the published
   settings are the same.
-- A method that the study gave further images to choose on is charged for them: with 4 of each class it has 2 to train on.
+- A method that chooses does so within its training images; with one of each class it takes its default.
 - A number of images that was not measured takes the largest one below it.
 - Methods within a point of the first are level with it. A level method that learns from no image is recommended, else the level
   method that is level for most numbers of images: more changes of method would be noise.
@@ -28,8 +28,6 @@ BACKBONE, RECIPE = "mini", "general"
 IMAGES = (1, 2, 4, 8, 16)
 """Labelled images of each class, all counted."""
 LEVEL = 1.0
-CHOOSING = ("linear-probe", "lp++", "tip-adapter", "tip-adapter-f")
-"""Methods for which ``benchmarks.studies.methods`` drew min(shots, 4) further images of each class."""
 LARGEST = "largest class"
 
 Tables = Mapping[str, Table]
@@ -49,20 +47,22 @@ def column(table: Table, name: str) -> ByDataset:
     return {str(row[1]): float(str(row[place])) for row in table.rows if row[1] != "**mean**"}
 
 
-def measured(method: str, methods: Tables, recipes: Tables) -> dict[int, ByDataset]:
+def measured(method: str, methods: Tables, recipes: Tables, choice: Tables) -> dict[int, ByDataset]:
     """What recipe "general" gives, by labelled images of each class."""
+    if method in choice:
+        columns = {1: "default, 1", 4: "folds, 4", 16: "folds, 16"}
+        return {images: column(choice[method], name) for images, name in columns.items()}
     if recipe_settings(RECIPE, method):
         table = recipes[f"{method}, test"]
         names = {name: int(name.removeprefix(f"{RECIPE}, ")) for name in table.columns if name.startswith(RECIPE)}
         return {shots: column(table, name) for name, shots in names.items()}
-    found = {int(n.split()[0]): column(t, method) for n, t in methods.items() if n.endswith(" per class")}
-    return {shots + min(shots, 4) * (method in CHOOSING): values for shots, values in found.items()}
+    return {int(n.split()[0]): column(t, method) for n, t in methods.items() if n.endswith(" per class")}
 
 
-def recommend(methods: Tables, recipes: Tables) -> dict[str, Any]:
+def recommend(methods: Tables, recipes: Tables, choice: Tables) -> dict[str, Any]:
     """The content of ``src/biomedcoop/methods/recommended.json``."""
     names = methods["1 per class"].columns[2:]
-    values = {name: measured(name, methods, recipes) for name in names}
+    values = {name: measured(name, methods, recipes, choice) for name in names}
     content: dict[str, Any] = {"backbone": BACKBONE, "recipe": RECIPE}
     for collection, datasets in collections().items():
         accuracy: dict[int, dict[str, float]] = {}

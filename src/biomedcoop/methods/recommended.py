@@ -45,8 +45,7 @@ def describe(content: Mapping[str, Any]) -> list[str]:
             f"{words}: {', '.join(phrases)}. With {most}: {accuracy[chosen[most]]} % right (zero-shot {accuracy['zero-shot']}, "
             f"largest class {part['largest class']})."
         )
-    measured = f"Measured with {content['backbone']}, recipe {content['recipe']}; other backbones may differ."
-    return [*lines, f"{measured} The numbers of images include those that a method chooses on."]
+    return [*lines, f"Measured with {content['backbone']}, recipe {content['recipe']}; other backbones may differ."]
 
 
 def _numbers(images: list[str], most: str) -> str:
