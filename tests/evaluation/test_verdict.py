@@ -173,7 +173,7 @@ def test_a_method_below_zero_shot() -> None:
         "(no training), beyond chance."
     )
     assert found["below zero-shot"].startswith(
-        "Zero-shot, the backbone without training, reaches 85.0 %, a difference of −35.0"
+        "Zero-shot, the backbone without training, is better, beyond chance: it reaches 85.0 %, a difference of −35.0"
     )
 
 

@@ -157,7 +157,8 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
                 f"{errors} of them {'is' if errors == 1 else 'are'} wrong.",
             )
         elif tested.relation(row) == "worse":
-            yield Finding(f"below {row}", f"{EXPLAINED.get(row, row)} reaches {_against(tested, row)}.")
+            better = f"{EXPLAINED.get(row, row)} is better, beyond chance: it reaches {_against(tested, row)}."
+            yield Finding(f"below {row}", better)
         elif len(tested.others) == 1:
             yield Fact(row, f"{EXPLAINED.get(row, row)} reaches {_against(tested, row)}.")
 

@@ -12,7 +12,8 @@ MOST_NAMED = 5
 
 def number(share: float, signed: bool = False) -> str:
     """Percent with one decimal and a true minus sign."""
-    return f"{100 * share:{'+' if signed else ''}.1f}".replace("-", "−")
+    rounded = round(100 * share, 1) + 0.0  # no minus sign before a zero
+    return f"{rounded:{'+' if signed else ''}.1f}".replace("-", "−")
 
 
 def percent(estimate: Estimate | None, signed: bool = False) -> str:
