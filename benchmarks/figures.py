@@ -103,6 +103,7 @@ def unlike_figure(tables: Mapping[str, Table], path: Path) -> None:
 
 
 FIGURES = {
+    "choice": difference_figure,
     "fast": difference_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,

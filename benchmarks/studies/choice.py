@@ -76,7 +76,7 @@ def tables(results: Results) -> Iterator[tuple[str, Table]]:
             for name, keys in every.items()
             if one in keys and (one == "folds" or "folds" not in keys)
         }
-        yield f"{one} − {other}", difference_table(results, rows)
+        yield f"{one} − {other}, differences", difference_table(results, rows)
     for name in METHODS:
         columns = {f"{way}, {k}": (name, k, way) for k in SHOTS for way in ways(k)}
         yield name, dataset_table(results, columns)
