@@ -247,7 +247,7 @@ def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
 def test_several_methods_leave_the_differences_to_the_table() -> None:
     found = verdict(TRUTH, GOOD, HALF, TRUTH)
     assert found["largest class"] == "Always answering “cyst”, the largest class, reaches 50.0 %."
-    assert found[f"below {BEST}"] == f"{BEST} reaches 100.0 %."
+    assert found[f"below {BEST}"] == f"{BEST} is better, beyond chance: it reaches 100.0 %."
     assert "zero-shot" not in found
     assert found["next"] == f"Train with '--method {BEST}', which is better on these images, beyond chance."
 
