@@ -90,7 +90,7 @@ def test_a_file_from_training_to_prediction(
     assert answers.count("red stone") > len(answers) / 2 == 5
     forget()
     evaluated = cli("evaluate", run, "--data", discs, "--backbone", TINY, "--plugin", file, "--json")
-    assert json.loads(evaluated.out)["accuracy"]["value"] > 0.5
+    assert next(iter(json.loads(evaluated.out)["rows"].values()))["accuracy"]["value"] > 0.5
     assert "cannot take new classes" in refused(
         "predict", run, images, "--backbone", TINY, "--plugin", file, "--classes", "a, b"
     )

@@ -79,19 +79,13 @@ def judge(
         *_weakest(comparison),
         *answer_alarms(comparison.metrics),
         *image_alarms(comparison.metrics),
-        *_unlike(comparison, unlike),
         *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_unlike(comparison, unlike),
         *_calibration(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
-    return (
-        *findings,
-        Fact(
-            "next",
-            next_step(comparison, findings, shots=shots, recipe=recipe, seeds=seeds, elsewhere=elsewhere),
-        ),
-    )
+    step = next_step(comparison, findings, shots=shots, recipe=recipe, seeds=seeds, elsewhere=elsewhere)
+    return (*findings, Fact("next", step))
 
 
 def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
