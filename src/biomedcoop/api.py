@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.classifier.classifier import Classifier
@@ -13,7 +13,7 @@ from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.check_prompts import check_prompts
 from biomedcoop.evaluation.evaluate import evaluate, predict_dataset
-from biomedcoop.evaluation_run import compare_run
+from biomedcoop.evaluation_run import compare
 from biomedcoop.progress import ProgressOption
 from biomedcoop.runs import train_run
 from biomedcoop.tasks.plan import plan_fit
@@ -148,42 +148,3 @@ def train(
         )
     with shown(progress) as tell:
         return train_run(request, out, overwrite=overwrite, progress=tell)
-
-
-def compare(
-    classifier: Classifier,
-    data: Dataset | str | os.PathLike[str],
-    split: str | None = None,
-    *,
-    split_file: str | os.PathLike[str] | None = None,
-    rename: Mapping[str, str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
-    n_bootstrap: int = 1000,
-    progress: ProgressOption = None,
-) -> RunReport:
-    """Evaluate a classifier beside zero-shot and the largest class, and judge it; the same as ``biomedcoop evaluate``.
-
-    Zero-shot has the same classes and, where the classifier has one, the same template.
-
-    Args:
-        data: a dataset, or the path or name of one, see :func:`biomedcoop.load_dataset`.
-        split, rename, n_bootstrap, progress: see :func:`biomedcoop.evaluate`.
-        split_file: CoOp JSON with the splits of a dataset that is given by its path.
-        out: folder to write: ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
-            :func:`biomedcoop.train` writes them.
-        overwrite: replace an earlier result in ``out``.
-
-    Raises:
-        UserError, ImageError: see :func:`biomedcoop.evaluate`; or ``out`` cannot be written.
-
-    Example:
-        >>> import biomedcoop as bc
-        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
-        >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
-        >>> report = bc.compare(classifier, data, n_bootstrap=10)
-        >>> list(report.rows), report.split
-        (['tip-adapter', 'zero-shot', 'majority class'], 'test')
-    """
-    with shown(progress) as tell:
-        return compare_run(classifier, data, split, split_file, rename, out, overwrite, n_bootstrap, tell)

@@ -13,6 +13,7 @@ import numpy as np
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
+from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.comparison import Comparison, Predictions
@@ -20,7 +21,7 @@ from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
 from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate, learned_from
 from biomedcoop.methods import get_method
 from biomedcoop.output import check_new_folder, new_folder
-from biomedcoop.progress import Progress
+from biomedcoop.progress import ProgressOption
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.runs import check_place, summarise, versions
 from biomedcoop.tasks.build import task_without_images
@@ -29,26 +30,50 @@ CONTENTS = ("metrics.json", "report.md", "confusion.png", "predictions.csv")
 ZERO_SHOT = "zero-shot"
 
 
-def compare_run(
+def compare(
     classifier: Classifier,
-    source: Dataset | str | os.PathLike[str],
-    split: str | None,
-    split_file: str | os.PathLike[str] | None,
-    rename: Mapping[str, str] | None,
-    out: str | os.PathLike[str] | None,
-    overwrite: bool,
-    n_bootstrap: int,
-    progress: Progress | None,
+    data: Dataset | str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    split_file: str | os.PathLike[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    n_bootstrap: int = 1000,
+    progress: ProgressOption = None,
 ) -> RunReport:
-    """See :func:`biomedcoop.compare`."""
+    """Evaluate a classifier beside zero-shot and the largest class, and judge it; the same as ``biomedcoop evaluate``.
+
+    Zero-shot has the same classes and, where the classifier has one, the same template.
+
+    Args:
+        data: a dataset, or the path or name of one, see :func:`biomedcoop.load_dataset`.
+        split, rename, n_bootstrap, progress: see :func:`biomedcoop.evaluate`.
+        split_file: CoOp JSON with the splits of a dataset that is given by its path.
+        out: folder to write: ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
+            :func:`biomedcoop.train` writes them.
+        overwrite: replace an earlier result in ``out``.
+
+    Raises:
+        UserError, ImageError: see :func:`biomedcoop.evaluate`; or ``out`` cannot be written.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
+        >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
+        >>> report = bc.compare(classifier, data, n_bootstrap=10)
+        >>> list(report.rows), report.split
+        (['tip-adapter', 'zero-shot', 'majority class'], 'test')
+    """
     check_classifier(classifier)
     check_bootstrap(n_bootstrap)
     place = None if out is None else user_path(out)
     if place is not None:
         check_new_folder(place, overwrite, "metrics.json", CONTENTS)
-    data = _dataset(classifier, source, split, split_file, place)
-    evaluated = images_to_evaluate(classifier, data, split, rename)
-    encoded = encode_for(classifier, evaluated, progress)
+    read = _dataset(classifier, data, split, split_file, place)
+    evaluated = images_to_evaluate(classifier, read, split, rename)
+    with shown(progress) as tell:
+        encoded = encode_for(classifier, evaluated, tell)
     probabilities = {classifier.method: classifier.probabilities(encoded.features)}
     zero_shot, notes = _zero_shot(classifier)
     if zero_shot is not None:
@@ -63,10 +88,10 @@ def compare_run(
         unlike=encoded.unlike,
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
-    command = _command(data.name, split, rename or {})
+    command = _command(read.name, split, rename or {})
     report = _report(classifier, comparison, evaluated, encoded, (*evaluated.notes, *notes), command)
     if place is not None:
-        from biomedcoop.report.markdown import write_report
+        from biomedcoop.report.writing import write_report
 
         with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=CONTENTS) as folder:
             write_report(report, folder)

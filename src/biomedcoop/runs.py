@@ -217,7 +217,7 @@ def _write(
     folder: Path,
 ) -> None:
     """Fill the run folder."""
-    from biomedcoop.report.markdown import write_report
+    from biomedcoop.report.writing import write_report
 
     write_report(report, folder)
     (folder / "model").mkdir()

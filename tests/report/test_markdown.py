@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from biomedcoop.errors import UserError
 from biomedcoop.evaluation.comparison import Comparison, Predictions
-from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.wording import percent
-from biomedcoop.report.markdown import escape, render, write_report
+from biomedcoop.report.markdown import escape, render
 from biomedcoop.report.run import DatasetSummary, RunReport
 
 NAMES = ("benign", "malignant", "normal")
@@ -144,49 +140,3 @@ def test_names_cannot_break_the_report(run_report):
     assert "\\<script\\>" in text
     assert "two lines \\*bold\\*" in text
     assert escape("class_1 [x]") == "class\\_1 \\[x\\]"
-
-
-def test_files_are_identical_between_folders(run_report, tmp_path):
-    for name in "ab":
-        assert write_report(run_report, tmp_path / name) == tmp_path / name / "report.md"
-    files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert files == ["confusion.png", "metrics.json", "predictions.csv", "report.md"]
-    for name in files:
-        content = (tmp_path / "a" / name).read_bytes()
-        assert content == (tmp_path / "b" / name).read_bytes()
-        assert str(tmp_path).encode() not in content
-    assert (tmp_path / "a" / "report.md").read_text() == render(run_report)
-
-
-def test_metrics_json_reads_back(run_report, rows, tmp_path):
-    write_report(run_report, tmp_path)
-    read = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(read["rows"]) == list(rows)
-    assert (read["dataset"], read["method"], read["shots"], read["seed"]) == ("busi", "biomedcoop", 16, 1)
-    assert (read["backbone"], read["fingerprint"]) == ("mini", "3f2a9c")
-    assert read["settings"] == run_report.settings
-    assert read["counts"]["train"] == [262, 126, 80]
-    assert read["recipe"] == "general"
-    assert read["verdict"] == [{"kind": found.kind, "text": found.text} for found in run_report.verdict]
-    assert read["differences"]["zero-shot"]["changed"] == run_report.comparison.differences["zero-shot"].changed
-    again = Metrics.from_dict(read["rows"]["biomedcoop"])
-    assert again.accuracy.value == pytest.approx(rows["biomedcoop"].accuracy.value, abs=1e-6)
-    assert again.confusion == rows["biomedcoop"].confusion
-
-
-def test_predictions_have_a_row_per_image(run_report, tmp_path):
-    write_report(run_report, tmp_path)
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        read = list(csv.DictReader(file))
-    found = run_report.comparison.predictions
-    p = found.probabilities["biomedcoop"]
-    assert [row["path"] for row in read] == list(found.keys)
-    assert [row["truth"] for row in read] == [found.class_names[k] for k in found.labels]
-    assert [row["prediction"] for row in read] == [found.class_names[k] for k in p.argmax(1)]
-    assert [[float(row[f"p_{name}"]) for name in found.class_names] for row in read] == pytest.approx(p, abs=1e-6)
-
-
-def test_a_folder_that_cannot_be_made_is_named(run_report, tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=r"cannot make the folder .*taken"):
-        write_report(run_report, tmp_path / "taken")

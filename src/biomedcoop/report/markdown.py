@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-from biomedcoop.data.tables.writing import Row, write_table
-from biomedcoop.errors import UserError
-from biomedcoop.evaluation.comparison import MAJORITY, Predictions
+from biomedcoop.evaluation.comparison import MAJORITY
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.wording import count
-from biomedcoop.output import write_atomically
-from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
@@ -65,33 +60,6 @@ def render(report: RunReport) -> str:
         _escaped(Table(["software", "version"], list(report.versions.items()), "ll")),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def write_report(report: RunReport, folder: str | Path) -> Path:
-    """Write ``report.md``, ``metrics.json``, the confusion figure and ``predictions.csv``; returns the path of ``report.md``.
-
-    ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
-    method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
-    unlike the training images (``unlike_training``). It is the only one that names images.
-
-    Raises:
-        UserError: the folder cannot be made or written to.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
-    title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
-    content = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    confusion_figure(report.metrics, folder / report.figure, title)
-    write_atomically(folder / "metrics.json", content.encode())
-    predictions = report.comparison.predictions
-    columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
-    columns += [] if predictions.unlike is None else ["unlike_training"]
-    write_table(_predicted(predictions), columns, folder / "predictions.csv")
-    write_atomically(folder / "report.md", render(report).encode())
-    return folder / "report.md"
 
 
 def escape(text: str) -> str:
@@ -146,17 +114,6 @@ def _setup(report: RunReport) -> str:
     which = "" if report.split == "all" else f"{report.split} "
     trained = f"{escape(report.method)} {learned}{source}, {backbone}, to tell {c} classes apart."
     return f"{trained} It is tested here on {which}{images}."
-
-
-def _predicted(predictions: Predictions) -> Iterator[Row]:
-    names = predictions.class_names
-    probabilities = predictions.probabilities[predictions.method]
-    for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
-        row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
-        row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
-        if predictions.unlike is not None:
-            row["unlike_training"] = int(predictions.unlike[number])
-        yield row
 
 
 def _reading(report: RunReport) -> Iterator[str]:

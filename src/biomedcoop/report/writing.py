@@ -1,0 +1,61 @@
+"""The files of a report: ``report.md``, ``metrics.json``, ``predictions.csv`` and the confusion figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from biomedcoop.data.tables.writing import Row, write_table
+from biomedcoop.errors import UserError
+from biomedcoop.evaluation.comparison import Predictions
+from biomedcoop.output import write_atomically
+from biomedcoop.report.figures import confusion_figure
+from biomedcoop.report.markdown import render
+from biomedcoop.report.run import RunReport
+
+
+def write_report(report: RunReport, folder: str | Path) -> Path:
+    """Write ``report.md``, ``metrics.json``, the confusion figure and ``predictions.csv``; returns the path of ``report.md``.
+
+    ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
+    method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
+    unlike the training images (``unlike_training``). It is the only one that names images; ``metrics.json`` holds the same rows
+    without names, in the same order.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+    title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
+    confusion_figure(report.metrics, folder / report.figure, title)
+    write_atomically(folder / "metrics.json", _metrics(report).encode())
+    predictions = report.comparison.predictions
+    columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
+    columns += [] if predictions.unlike is None else ["unlike_training"]
+    write_table(_rows(predictions), columns, folder / "predictions.csv")
+    write_atomically(folder / "report.md", render(report).encode())
+    return folder / "report.md"
+
+
+def _metrics(report: RunReport) -> str:
+    """The text of ``metrics.json``, with a line for the prediction of each image."""
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    rows = ({key: value for key, value in row.items() if key != "path"} for row in _rows(report.comparison.predictions))
+    lines = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f'{text[:-2]},\n  "predictions": [\n    {lines}\n  ]\n}}\n'
+
+
+def _rows(predictions: Predictions) -> Iterator[Row]:
+    names = predictions.class_names
+    probabilities = predictions.probabilities[predictions.method]
+    for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
+        row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
+        row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+        if predictions.unlike is not None:
+            row["unlike_training"] = int(predictions.unlike[number])
+        yield row
