@@ -44,6 +44,7 @@ def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path:
     report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=20)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(written.pop("predictions")) == report.metrics.n_images
     assert written == json.loads(json.dumps(report.to_dict()))
     assert (written["split"], written["trained_on"], written["counts"]) == ("all", "scans", {"all": [10, 10, 10]})
     assert list(written["rows"]) == ["tip-adapter", "zero-shot", "majority class"]
