@@ -13,6 +13,7 @@ KINDS = ["headline", "score", "largest class", "zero-shot", "weakest class", "ne
 
 
 BEST = recommended()["unknown"]["recommended"]["16"]
+BEST_KNOWN = recommended()["known"]["recommended"]["16"]
 METHODS = ("coop", "zero-shot", BEST)
 
 
@@ -160,7 +161,7 @@ def test_training_that_changed_nothing() -> None:
     assert found["headline"].endswith("but no better than zero-shot (no training).")
     assert found["training changed little"] == changed(0, 100, 15)
     assert found["next"] == (
-        f"Compare with {BEST}, the most accurate where the backbone does not know the classes: '--compare zero-shot,{BEST}'."
+        f"Compare with {BEST_KNOWN}, recommended where the backbone knows the classes: '--compare zero-shot,{BEST_KNOWN}'."
     )
     assert "training changed little" not in verdict(TRUTH, GOOD, GOOD, shots=None)
     assert "training changed little" not in verdict(TRUTH, TRUTH, TRUTH)  # nothing was wrong
@@ -260,7 +261,9 @@ def test_several_methods_leave_the_differences_to_the_table() -> None:
         ((GOOD, HALF), {"seeds": 3}, "Test on images from another place"),
         ((GOOD, HALF), {"shots": None}, f"Train on a few images per class: '--method {BEST}'."),
         ((HALF, HALF), {"shots": None}, "or check the sentences"),
-        ((HALF, HALF), {}, f"Compare with {BEST}"),
+        ((HALF, HALF), {}, f"Compare with {BEST}, recommended where the backbone does not know the classes"),
+        ((GOOD, GOOD), {}, f"Compare with {BEST_KNOWN}, recommended where the backbone knows the classes"),
+        ((GOOD, GOOD), {"shots": 1}, "Take zero-shot ('--method zero-shot'), or train on more images"),
         ((HALF, HALF, HALF), {}, "Train on more images ('--shots all'), or with another backbone"),
         ((HALF, HALF), {"methods": (BEST, "zero-shot"), "recipe": "paper"}, "Train on more images"),
         (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {}, f"Give more training images of “stone”, or compare with {BEST}"),

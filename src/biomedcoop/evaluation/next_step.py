@@ -35,7 +35,7 @@ def next_step(
         comparison, shots, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
-    trained, best_known = shots is not None, _recommended(shots)
+    trained, best_known = shots is not None, _recommended(comparison, shots)
     kinds = {finding.kind for finding in findings}
     if "leak" in kinds:
         return "Take the shared images or groups out of the training or the test images, then train again."
@@ -77,6 +77,11 @@ def _better_method(comparison: Comparison) -> str:
 def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
     compare = f"'--compare zero-shot,{best_known}'"
+    if trained and best_known == ZERO_SHOT:
+        return (
+            "Take zero-shot ('--method zero-shot'), or train on more images: the backbone knows the classes, and few images add "
+            "little."
+        )
     if not trained:
         return (
             f"Train on a few images per class ('--method {best_known}'), or check the sentences: "
@@ -85,12 +90,24 @@ def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str 
     if recipe not in (None, "general") and comparison.method != best_known:
         return f"Train with the default recipe ('--recipe general') and compare with {best_known} ({compare})."
     if best_known not in comparison.rows:
-        return f"Compare with {best_known}, the most accurate where the backbone does not know the classes: {compare}."
+        knows = "knows" if _knows(comparison) else "does not know"
+        return f"Compare with {best_known}, recommended where the backbone {knows} the classes: {compare}."
     return "Train on more images ('--shots all'), or with another backbone ('biomedcoop backbones list')."
 
 
-def _recommended(shots: int | str | None) -> str:
-    """The method that was the most accurate on classes that the backbone does not know, with as many images per class."""
-    by_shots = {int(number): method for number, method in recommended()["unknown"]["recommended"].items()}
+def _knows(comparison: Comparison) -> bool:
+    """Whether the backbone knows the classes: zero-shot is better than the largest class, beyond chance."""
+    if ZERO_SHOT not in comparison.rows:
+        return False
+    low, largest = comparison.value(ZERO_SHOT).low, comparison.value(MAJORITY).value
+    return low is not None and largest is not None and low > largest
+
+
+def _recommended(comparison: Comparison, shots: int | str | None) -> str:
+    """The recommended method for as many images per class, by whether the backbone knows the classes."""
+    collection = "known" if _knows(comparison) else "unknown"
+    by_shots = {int(number): method for number, method in recommended()[collection]["recommended"].items()}
+    if shots is None:  # nothing is trained yet: as with many images
+        return str(by_shots[max(by_shots)])
     at_most = [number for number in by_shots if not isinstance(shots, int) or number <= shots]
     return str(by_shots[max(at_most, default=min(by_shots))])
