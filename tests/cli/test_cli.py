@@ -235,7 +235,9 @@ def test_json_is_all_there_is_on_stdout(cli: Cli, run_folder: Path, discs: Path,
         return json.loads(result.out)
 
     trained = parsed(*train_words(discs, tmp_path / "run"))
-    assert trained == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    in_file = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len(in_file.pop("predictions")) == 30
+    assert trained == in_file
     evaluated = parsed("evaluate", run_folder, "--data", discs, "--backbone", TINY)
     assert evaluated["rows"] == trained["rows"]
     predicted = parsed("predict", run_folder, discs / "test" / "red_stone", "--backbone", TINY)
