@@ -40,6 +40,7 @@ def evaluate(
     ] = None,
     split_file: SplitFile = None,
     rename: Rename = None,
+    # as in 'predict': each command lists its own options, which is how typer finds them
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     backbone: OtherBackbone = None,

@@ -18,7 +18,7 @@ from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.class_embeddings import template_embeddings, text_state
 from biomedcoop.methods.settings import class_template, setting
-from biomedcoop.methods.training import (
+from biomedcoop.methods.training import (  # the same pieces as CoCoOp's training
     WARMUP_LR,
     Losses,
     batch_of,
