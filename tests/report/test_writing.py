@@ -35,7 +35,7 @@ def test_metrics_json_reads_back(run_report, rows, tmp_path):
     assert read["counts"]["train"] == [262, 126, 80]
     assert read["recipe"] == "general"
     assert read["verdict"] == [{"kind": found.kind, "text": found.text} for found in run_report.verdict]
-    assert read["differences"]["zero-shot"]["changed"] == run_report.comparison.differences["zero-shot"].changed
+    assert read["changed_answers"]["zero-shot"] == run_report.comparison.differences["zero-shot"].changed
     again = Metrics.from_dict(read["rows"]["biomedcoop"])
     assert again.accuracy.value == pytest.approx(rows["biomedcoop"].accuracy.value, abs=1e-6)
     assert again.confusion == rows["biomedcoop"].confusion

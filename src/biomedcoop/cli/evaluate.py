@@ -79,7 +79,8 @@ def evaluate(
             progress=progress,
         )
     if json:
-        print_json({**report.to_dict(), "notes": notes_said()})
+        # the numbers of the classifier itself stand on top, beside the report
+        print_json({**report.metrics.to_dict(), **report.to_dict(), "notes": notes_said()})
         return
     print_run_report(report)
     if out is not None:

@@ -124,6 +124,7 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``metrics.json``: plain JSON values."""
+        differences = self.comparison.differences
         return {
             "format": 1,
             "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
@@ -145,7 +146,11 @@ class RunReport:
                 name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
                 for name, found in self.by_seed.items()
             },
-            "differences": {name: plain(asdict(d)) for name, d in self.comparison.differences.items()},
+            "accuracy_differences": {name: plain(asdict(d.accuracy)) for name, d in differences.items()},
+            "balanced_accuracy_differences": {
+                name: plain(asdict(d.balanced_accuracy)) for name, d in differences.items()
+            },
+            "changed_answers": {name: d.changed for name, d in differences.items()},
             "split": self.split,
             "trained_on": self.trained_on or self.dataset.name,
             "leaks": list(self.leaks),
