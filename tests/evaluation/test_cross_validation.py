@@ -86,6 +86,23 @@ def test_shots_are_what_every_fold_leaves(discs: Path, tiny: Backbone) -> None:
     assert shots_outside(FitRequest(data, backbone=tiny, shots="all"), data, divisions) == "all"
 
 
+def test_a_published_recipe_keeps_images_for_validation(few: Path, tiny: Backbone, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"method": "tip-adapter", "recipe": "paper", "compare": ["clip-adapter"], "n_bootstrap": 5}
+    report = bc.train(few, tmp_path / "run", backbone=tiny, settings={"grid": 5}, **words)
+    assert report.shots == 16
+    for path in [p for folder in few.iterdir() for p in sorted(folder.iterdir())[14:]]:
+        path.unlink()
+    with pytest.warns(Note, match=r"has 14 training images, so 10 of each class are used .*keeps some for validation"):
+        assert bc.train(few, tmp_path / "less", backbone=tiny, settings={"grid": 5}, **words).shots == 10
+
+
+def test_a_class_that_cannot_be_tested_is_named(few: Path, tiny: Backbone, tmp_path: Path) -> None:
+    for path in sorted((few / "red_stone").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(bc.UserError, match="class 'red stone' has one image, or only images of one group"):
+        bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
+
+
 def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     with pytest.warns(Note, match="has only 24 images, too few to set some aside: 5-fold cross-validation, repeated 3"):
         report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)

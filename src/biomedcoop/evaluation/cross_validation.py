@@ -13,7 +13,9 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.folds import draw_folds, few_images_note, related_images, too_few_to_split
+from biomedcoop.errors import UserError
 from biomedcoop.progress import Progress
+from biomedcoop.tasks.choice import kept_for_validation
 from biomedcoop.tasks.options import ALL
 from biomedcoop.tasks.plan import DEFAULT_SHOTS, Plan, plan_fit
 from biomedcoop.tasks.request import FitRequest
@@ -69,6 +71,12 @@ def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
         return None
     part = data.part("train")
     related = related_images(part)
+    for label, name in enumerate(part.class_names):
+        if len(set(related[part.labels == label].tolist())) < 2:
+            raise UserError(
+                f"class {name!r} has one image, or only images of one group (such as a patient) or copies of one image, so it "
+                "cannot be both trained on and tested; add images of it, remove the class, or give a test split"
+            )
     seeds = tuple(seeds) if len(seeds) > 1 else tuple(seeds[0] + k for k in range(REPEATS))
     return Divisions(seeds, tuple(draw_folds(part.labels, related, FOLDS, seed) for seed in seeds))
 
@@ -112,7 +120,7 @@ def shots_outside(request: FitRequest, data: Dataset, divisions: Divisions) -> i
         return request.shots
     classes = len(data.class_names)
     left = [int(np.bincount(data.labels[~tested], minlength=classes).min()) for _, _, tested in divisions]
-    return min(int(request.shots or DEFAULT_SHOTS), *left)
+    return max(1, min(int(request.shots or DEFAULT_SHOTS), min(left) - kept_for_validation(request, data)))
 
 
 def _joined(plans: list[Plan]) -> list[Plan]:

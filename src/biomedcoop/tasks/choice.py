@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, sample_validation
+from biomedcoop.data.sampling.few_shot import MAX_VAL_SHOTS, Draw, sample_few_shot, sample_validation
 from biomedcoop.data.sampling.folds import draw_folds
 from biomedcoop.errors import UserError
 from biomedcoop.methods.recipes import PUBLISHED
@@ -53,6 +53,11 @@ def choices_of(
         return [Choice(_nothing(), np.zeros_like(draw)) for draw in draws]
     find = _on_images if request.recipe in PUBLISHED else _by_folds
     return [find(request, data, method, shots, draw, seed) for draw, seed in zip(draws, request.seeds, strict=True)]
+
+
+def kept_for_validation(request: FitRequest, data: Dataset) -> int:
+    """Training images per class that a published recipe leaves for validation if the data have no validation split."""
+    return MAX_VAL_SHOTS if request.recipe in PUBLISHED and not data.counts("val").any() else 0
 
 
 def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:

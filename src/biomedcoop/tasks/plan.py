@@ -17,7 +17,7 @@ from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
-from biomedcoop.tasks.choice import Choice, choices_of
+from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation
 from biomedcoop.tasks.options import MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_per_class
@@ -184,12 +184,14 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
         return request.shots, []
     counts = data.counts("train")
     smallest = int(counts.argmin())
-    shots = max(1, min(DEFAULT_SHOTS, int(counts[smallest])))
+    count, kept = int(counts[smallest]), kept_for_validation(request, data)
+    shots = max(1, min(DEFAULT_SHOTS, count - kept))
     if shots == DEFAULT_SHOTS:
         return shots, []
+    why = f" (recipe {request.recipe} keeps some for validation)" if kept else ""
     return shots, [
-        f"class {data.class_names[smallest]!r} has {counts[smallest]} training image{'s' * (shots != 1)}, so {shots} of each "
-        f"class are used instead of {DEFAULT_SHOTS}; --shots all takes all images of every class"
+        f"class {data.class_names[smallest]!r} has {count} training image{'s' * (count != 1)}, so {shots} of each class "
+        f"{'is' if shots == 1 else 'are'} used instead of {DEFAULT_SHOTS}{why}; --shots all takes all images of every class"
     ]
 
 
