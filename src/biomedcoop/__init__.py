@@ -2,7 +2,7 @@
 
 import biomedcoop as bc
 data = bc.load_dataset("path/to/images")
-clf = bc.fit(data, method="biomedcoop", backbone="mini", shots=16, seed=1)
+clf = bc.fit(data, method="biomedcoop", backbone="mini", seed=1)
 clf.predict_proba(["scan1.png"])
 bc.evaluate(clf, data)
 clf.save("model"); bc.load("model")
