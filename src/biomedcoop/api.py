@@ -110,11 +110,11 @@ def train(
 ) -> RunReport:
     """Read the data, train, test, compare, and write the run folder; the same as ``biomedcoop train``.
 
-    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``predictions.csv`` (a row
-    per test image: truth, answer and probabilities), ``split.json`` (all images
-    by split) and ``run.json`` (the request, which can be run again). If a method learns from images, the folder also holds
-    ``few_shot.json`` (the images that were drawn). The folder appears when the run is complete; a failed run leaves none. Before
-    long work starts, warnings tell how the data were read, and which test images or groups are also in the training data.
+    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``predictions.csv`` (a
+    row per test image: truth, answer and probabilities), ``split.json`` (all images by split) and ``run.json`` (the request,
+    which can be run again). If a method learns from images, the folder also holds ``few_shot.json`` (the images that were
+    drawn). The folder appears when the run is complete; a failed run leaves none. Before long work starts, warnings tell how
+    the data were read, and which test images or groups are also in the training data.
 
     Args:
         source: path or name of the data, see :func:`biomedcoop.load_dataset`; or a request, e.g. the ``run.json`` of an

@@ -240,6 +240,7 @@ def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
         == "coop is not better than always answering the largest class or than zero-shot (no training) beyond chance."
     )
     assert found["few test images"].startswith("The test has only 8 test images: the 95 % intervals are rough")
+    assert found["zero-shot"].endswith("(+100.0 to +100.0), but 8 test images are too few to tell.")
     assert found["next"] == "Test on more images: fewer than 10 say little."
     found = verdict(TRUTH, TRUTH, HALF, groups=[f"P{i % 9}" for i in range(100)])
     assert "not better" in found["headline"]

@@ -58,6 +58,7 @@ def made(**change: object) -> type[Method]:
         ({"settings_type": dict}, "settings_type of 'made-up' is not a dataclass"),
         ({"settings_type": Undeclared}, r"Undeclared\.epochs is not declared by setting"),
         ({"fit": None}, "abstract"),
+        ({"abilities": Abilities(uses_images=False, retargets=True)}, "does not define 'retarget'"),
     ],
 )
 def test_an_incomplete_method_is_not_registered(change: dict, words: str) -> None:

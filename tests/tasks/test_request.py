@@ -105,6 +105,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"prompts": "a\0b"}, "holds a null character"),
         ({"seeds": [1], "seed": 1}, "seed and seeds are both given"),
         ({"seeds": []}, "give at least one, each a whole number"),
+        ({"seeds": [1, 2, 1]}, "a seed is there twice"),
         ({"shot": 3}, "no option 'shot'; did you mean shots"),
         ({"data": 3}, "data must be a dataset from load_dataset, not int"),
     ],

@@ -53,8 +53,7 @@ class Divisions:
         """The note on a cross-validation of a dataset, issued before the work."""
         return (
             f"{few_images_note(data)}: {self.number}-fold cross-validation, repeated {len(self.folds)} times, tests each image "
-            "with classifiers trained on the others. The saved model is trained on images of all folds, so it should be a little "
-            "better."
+            "with classifiers trained on the others. The saved model is trained on images of all folds."
         )
 
 

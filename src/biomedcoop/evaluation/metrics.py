@@ -101,7 +101,7 @@ class Metrics:
 
     def __repr__(self) -> str:
         groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
-        rows = [f"  {title:<17}  {getattr(self, name)}" for name, title in TITLES.items()]
+        rows = [f"  {TITLES[name]:<17}  {estimate}" for name, estimate in self.estimates.items()]
         first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}; 95 % intervals)"
         return "\n".join([first, *rows])
 

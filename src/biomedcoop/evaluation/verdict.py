@@ -116,7 +116,10 @@ def _against(tested: Comparison, row: str) -> str:
     difference = f"{value}, a difference of {number(d.value, signed=True)} points"
     if not interval(d):
         return f"{difference} (without an interval)"
-    chance = ", which may be chance" if tested.relation(row) == "unclear" else ""
+    chance = ""
+    if tested.relation(row) == "unclear":
+        units, noun = units_of(tested.metrics)
+        chance = f", but {count(units, noun)} are too few to tell" if units < FEW else ", which may be chance"
     return f"{difference} ({interval(d, signed=True)}){chance}"
 
 

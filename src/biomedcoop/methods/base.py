@@ -139,7 +139,7 @@ class Method(ABC):
         Raises:
             UserError: the settings at training do not allow new classes.
         """
-        raise NotImplementedError(f"{self.name} says that it retargets, but does not define it")
+        raise NotImplementedError  # `register` refuses a method that says it retargets and does not define this
 
     def settings(self, single: Mapping[str, Any], recipe: str = "paper", dataset: str | None = None) -> Any:
         """Resolve the settings: the recipe overrides the defaults, and single settings override the recipe.
@@ -164,7 +164,7 @@ def register(method: type[Method]) -> type[Method]:
     """Class decorator that registers a method under its name.
 
     Raises:
-        TypeError: an attribute is missing, or another method has the name.
+        TypeError: an attribute or a method that its abilities promise is missing, or another method has the name.
     """
     if method.__module__.partition(".")[0] != "biomedcoop":
         import_own()  # their names are taken
@@ -176,6 +176,8 @@ def register(method: type[Method]) -> type[Method]:
         raise TypeError(f"two methods are called '{method.name}': {' and '.join(both)}; rename one")
     if not dataclasses.is_dataclass(method.settings_type):
         raise TypeError(f"settings_type of '{method.name}' is not a dataclass")
+    if method.abilities.retargets and method.retarget is Method.retarget:
+        raise TypeError(f"method '{method.name}' says that it retargets, but does not define 'retarget'")
     declared(method.settings_type)
     REGISTRY[method.name] = method()
     return method

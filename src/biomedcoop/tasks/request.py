@@ -208,7 +208,12 @@ class FitRequest:
             values["seeds"] = [options.seed("seed", values.pop("seed"))]
         if arguments.get("data") is None:
             raise UserError("no data are named; give a path, a name or what load_dataset returns")
-        return cls(**values)
+        request = cls(**values)
+        if len(set(request.seeds)) < len(request.seeds):
+            raise UserError(
+                f"seeds {list(request.seeds)}: a seed is there twice, which would train the same model twice; give each once"
+            )
+        return request
 
     def to_dict(self) -> dict[str, Any]:
         """The request as plain JSON values.
