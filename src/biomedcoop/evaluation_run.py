@@ -89,7 +89,8 @@ def compare(
         unlike=encoded.unlike,
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
-    command = _command(read.name, split, rename or {})
+    name = read.name if isinstance(data, Dataset) else Path(os.path.abspath(data)).name  # noqa: PTH100 - "." has no name
+    command = _command(name, split, rename or {})
     report = _report(classifier, comparison, evaluated, encoded, (*evaluated.notes, *notes), command)
     if place is not None:
         from biomedcoop.report.writing import write_report

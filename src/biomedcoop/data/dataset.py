@@ -31,10 +31,12 @@ class Dataset:
     It also accepts lists instead of arrays and tuples, and text instead of paths.
 
     Attributes:
-        name: short name, that of the folder or, without ending, of the table; it is looked up in the catalogue of benchmark datasets.
+        name: short name, e.g. that of the folder, or of the table without ending; it is looked up in the catalogue of benchmark
+            datasets.
         class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for testing.
         images: N images: paths, files' bytes, Pillow images, arrays [H, W] or [H, W, 3], or one array [N, H, W] or [N, H, W, 3].
-        keys: N unique names: paths relative to ``root`` ("train/cyst/1.png"), paths as a table gives them, or "train[7]" for arrays.
+        keys: N unique names, relative to ``root`` ("train/cyst/1.png") or as a table gives them, or "train[7]" for arrays; written
+            to JSON.
         labels: int64 [N], values 0..C-1.
         splits: str [N], each "train", "val" or "test". File order within a split is kept (few-shot sampling needs it).
         groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None. An empty string,

@@ -83,13 +83,13 @@ class Plan:
         return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
 
     def all_notes(self, backbone: Backbone) -> list[str]:
-        """How the classifiers are made, and all notes: what a training run says before the work."""
+        """All notes, and how the classifiers are made: what a training run says before the work."""
         made = [
             line
             for choice in self.choices
             for line in how_it_was_made({**self.facts, "chosen": choice.how, "precision": backbone.precision})
         ]
-        return list(dict.fromkeys([*made, *self.notes_with(backbone)]))
+        return list(dict.fromkeys([*self.notes_with(backbone), *made]))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
     count, kept = int(counts[smallest]), kept_for_validation(request, data)
     shots = max(1, min(DEFAULT_SHOTS, count - kept))
     if shots == DEFAULT_SHOTS:
-        more = f"; --shots all uses all {counts.sum()}" * (counts.sum() > shots * len(counts))
+        more = f"; --shots all uses all {counts.sum()}" if counts.max() > shots else ""
         return shots, [f"{shots} training images of each class are used{more}"]
     why = f" (recipe {request.recipe} keeps some for validation)" if kept else ""
     return shots, [

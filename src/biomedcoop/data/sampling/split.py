@@ -61,8 +61,8 @@ def _few_note(data: Dataset, train: npt.NDArray[np.int64]) -> str:
     grouped = count < int(data.counts("train")[smallest])
     one, several = ("group (such as a patient)", "groups (such as patients)") if grouped else ("image", "images")
     return (
-        f"There is no test split, and class {data.class_names[smallest]!r} has only {count} {one if count == 1 else several}, too few to set some aside; "
-        "training ('biomedcoop train', bc.train) tests by cross-validation."
+        f"There is no test split, and class {data.class_names[smallest]!r} has only {count} {one if count == 1 else several}, "
+        "too few to set some aside: 'biomedcoop train' and bc.train test by cross-validation"
     )
 
 
