@@ -73,6 +73,8 @@ def compare(
         check_new_folder(place, overwrite, "metrics.json", CONTENTS)
     read = _dataset(classifier, data, split, split_file, place)
     evaluated = images_to_evaluate(classifier, read, split, rename)
+    if read is not data:  # the notes on a loaded dataset were issued when it was loaded
+        notify(read.notes)
     with shown(progress) as tell:
         encoded = encode_for(classifier, evaluated, tell)
     probabilities = {classifier.method: classifier.probabilities(encoded.features)}
@@ -118,7 +120,6 @@ def _dataset(
     wanted = split == "test" or (split is None and learned_from(classifier, data))
     if wanted and data.counts("train").any() and not data.counts("test").any():
         data = with_test_split(data, seed=0)
-    notify(data.notes)
     return data
 
 

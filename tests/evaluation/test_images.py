@@ -27,8 +27,9 @@ def clf(without_splits: Path, tiny: Backbone) -> bc.Classifier:
     return bc.fit(bc.load_dataset(without_splits), backbone=tiny, method="tip-adapter", shots=4)
 
 
-def test_a_test_split_of_the_source_is_taken(clf: bc.Classifier, discs: Path) -> None:
-    taken = images_to_evaluate(clf, bc.load_dataset(discs))
+def test_a_test_split_of_the_source_is_taken(discs: Path, tiny: Backbone) -> None:
+    data = bc.load_dataset(discs)
+    taken = images_to_evaluate(bc.fit(data, backbone=tiny, method="tip-adapter", shots=4), data)
     assert (taken.split, len(taken.data), taken.notes, taken.leaks) == ("test", 30, (), ())
 
 
@@ -56,7 +57,7 @@ def test_without_enough_images_for_a_test_split_the_way_out_is_said(
         "not trained on, by cross-validation",
     )
     with pytest.raises(
-        bc.UserError, match="few has no images in its test split; choose another one .*'train', which cross-valid"
+        bc.UserError, match=r"few has no images in its test split; choose another one .*'train', which cross-valid"
     ):
         images_to_evaluate(clf, few, "test")
 
