@@ -105,7 +105,7 @@ def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
 def _divided(
     seeds: Sequence[int], data: Dataset, plans: Mapping[str, Plan]
 ) -> tuple[Divisions | None, dict[str, list[Plan]], list[str]]:
-    """For data without a test split: the divisions of a cross-validation, the plans of the folds by method, and the note on them."""
+    """For data without a test split: divisions, the plans of the folds by method, and the note on the cross-validation."""
     learning = {name: plan.request for name, plan in plans.items() if plan.method.abilities.uses_images}
     divisions = divide(data, seeds)
     if divisions is None:

@@ -53,8 +53,8 @@ def test_without_enough_images_for_a_test_split_the_way_out_is_said(
     taken = images_to_evaluate(clf, few)
     assert (taken.split, len(taken.data), len(taken.leaks)) == ("all", 72, 1)
     assert taken.notes == (
-        "few has no test split of its own, so the test takes all 72 images; bc.train (the command 'train') tests on images that were "
-        "not trained on, by cross-validation",
+        "few has no test split of its own, so the test takes all 72 images; bc.train (the command 'train') tests on images that "
+        "were not trained on, by cross-validation",
     )
     with pytest.raises(
         bc.UserError, match=r"few has no images in its test split; choose another one .*'train', which cross-valid"
