@@ -580,7 +580,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         # two images of each class: the model has one for training and one for validation, a fold only one
         (["--data", "{pairs}", "--method", "lp++", "--recipe", "paper", "--shots", 1], "needs validation images"),
         (
-            ["--data", "{single}"],
+            ["--data", "{single}", "--shots", "all"],
             "class 'red stone' has one training image, so it cannot be both trained on and tested",
         ),
     ],
