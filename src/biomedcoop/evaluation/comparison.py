@@ -94,7 +94,7 @@ class Comparison:
         >>> p, q = np.eye(2)[[0, 0, 1, 1]], np.eye(2)[[0, 1, 0, 1]]
         >>> tested = Comparison.of(Predictions(tuple("abcd"), np.array([0, 0, 1, 1]), ("x", "y"), {"coop": p, "zero-shot": q}))
         >>> list(tested.rows), tested.differences["zero-shot"].changed, tested.measure
-        (['coop', 'zero-shot', 'majority class'], 2, 'accuracy')
+        (['coop', 'zero-shot', 'majority class'], 2.0, 'accuracy')
     """
 
     predictions: Predictions

@@ -67,7 +67,7 @@ def judge(
         >>> tested = Comparison.of(Predictions(("",) * 40, truth, ("cyst", "stone"), dict(zip(("coop", "zero-shot"), answers))))
         >>> findings = judge(tested, shots=16, recipe="general")
         >>> findings[0].text
-        'coop is better than always answering the largest class and than zero-shot (no training), beyond chance.'
+        'coop is better than always answering the same class and than zero-shot (no training), beyond chance.'
         >>> next(finding.text for finding in findings if finding.kind == "weakest class")
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """

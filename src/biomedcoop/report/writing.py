@@ -33,6 +33,7 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
+    title += f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
     confusion_figure(report.metrics, folder / report.figure, title)
     write_atomically(folder / "metrics.json", _metrics(report).encode())
     predictions = report.comparison.predictions
