@@ -116,7 +116,7 @@ def test_a_path_without_splits_on_which_the_classifier_was_trained(discs: Path, 
     folder = shutil.copytree(discs / "train", tmp_path / "few")
     more: dict[str, Any] = {"method": "clip-adapter", "shots": 18, "settings": {"epochs": 1}}
     cross_validated = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=5, **more)
-    assert cross_validated.folds
+    assert cross_validated.comparison.predictions.folds
     assert cross_validated.unlike_training is None
     report = bc.compare(bc.load(tmp_path / "run", tiny), folder, n_bootstrap=5)  # it may have learned from any image
     assert (report.split, len(report.leaks)) == ("all", 1)

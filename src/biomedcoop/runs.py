@@ -29,7 +29,6 @@ from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
-from biomedcoop.evaluation.metrics import Metrics, score
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -50,13 +49,11 @@ class Tested:
 
     Attributes:
         trained: the classifier of the reported method, trained with the first seed.
-        comparison: predictions and metrics by method with the first seed, the reported method first.
-        by_seed: metrics by method with each seed, without intervals; empty for one seed.
+        comparison: predictions and metrics by method with all seeds, the reported method first.
     """
 
     trained: Classifier
     comparison: Comparison
-    by_seed: dict[str, list[Metrics]]
 
     @property
     def unlike_note(self) -> str:
@@ -84,7 +81,7 @@ def train_run(
     data, shared = _say_before(data, plans, backbone)
     tally = Tally()
     tested = _tested(request, data, plans, backbone, tally, progress, divisions, fold_plans)
-    report = _report(request, data, plans, tested, shared, tally, divisions)
+    report = _report(request, data, plans, tested, shared, tally)
     results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
     verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
     notes = [*divided, *verdict]
@@ -167,23 +164,29 @@ def _tested(
         if divisions is None or trained is None or not plan.method.abilities.uses_images:
             classifiers = fit_plan(plan, backbone, progress)
             trained = trained or classifiers[0]
-            found[name] = [classifier.probabilities(features) for classifier in classifiers]
+            answering = (
+                classifiers if plan.method.abilities.uses_images else classifiers[:1]
+            )  # else all seeds are equal
+            found[name] = [classifier.probabilities(features) for classifier in answering]
         if divisions is not None and plan.method.abilities.uses_images:
             found[name] = cross_validate(fold_plans[name], part, divisions, features, backbone, progress)
     assert trained is not None
-    first = {name: probabilities[0] for name, probabilities in found.items()}
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
     unlike = None if known is None else known.unlike(features)
+    runs = {name: np.stack(probabilities) for name, probabilities in found.items()}
     predictions = Predictions(
-        part.keys, part.labels, data.class_names, first, part.groups, subgroups=part.subgroups, unlike=unlike
+        part.keys,
+        part.labels,
+        data.class_names,
+        runs,
+        part.groups,
+        subgroups=part.subgroups,
+        unlike=unlike,
+        seeds=(request.seeds if divisions is None else divisions.seeds)[: len(runs[request.method])],
+        folds=None if divisions is None else divisions.number,
     )
-    by_seed = {
-        name: [score(p, part.labels, data.class_names, n_bootstrap=1) for p in probabilities]
-        for name, probabilities in found.items()
-        if len(probabilities) > 1
-    }
-    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap), by_seed)
+    return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))
 
 
 def _report(
@@ -193,7 +196,6 @@ def _report(
     tested: Tested,
     shared: list[Leak],
     tally: Tally,
-    divisions: Divisions | None,
 ) -> RunReport:
     method, trained = request.method, tested.trained
     backbone = trained.backbone
@@ -219,9 +221,7 @@ def _report(
         versions={**versions(), "CPU threads": str(trained.facts["threads"])},
         comparison=tested.comparison,
         recipe=request.recipe,
-        by_seed=tested.by_seed,
         unlike=tested.unlike_note,
-        folds=None if divisions is None else divisions.number,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),

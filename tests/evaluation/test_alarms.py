@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from biomedcoop.evaluation.alarms import answer_alarms, hardly_found, image_alarms
+from biomedcoop.evaluation.alarms import answer_alarms, found_less, image_alarms
 from biomedcoop.evaluation.metrics import score
 
 
@@ -47,9 +47,14 @@ def test_a_perfect_figure_on_nine_images_gets_wilsons_interval():
     assert "44 % for “a” (9 of 9 from 3 groups)" in alarm.text
 
 
-def test_a_class_is_hardly_found_below_half_of_chance():
+def test_a_class_is_found_less_than_by_chance():
     truth = [0] * 20 + [1] * 20
-    for right, hardly in ((4, ["a"]), (5, [])):
+
+    def weak(right: int, share: float) -> list[str]:
         answers = [0] * right + [1] * (40 - right)
-        assert hardly_found(score(np.eye(2)[answers], truth, ["a", "b"], n_bootstrap=5)) == hardly
-    assert hardly_found(score(np.eye(2)[[1] * 9], [0] * 9, ["a", "b"], n_bootstrap=5)) == []
+        metrics = score(np.eye(2)[answers], truth, ["a", "b"], n_bootstrap=5)
+        return [c.name for c in found_less(metrics, share)]
+
+    assert (weak(9, 1.0), weak(10, 1.0)) == (["a"], [])
+    assert (weak(4, 0.5), weak(5, 0.5)) == (["a"], [])
+    assert found_less(score(np.eye(2)[[1] * 9], [0] * 9, ["a", "b"], n_bootstrap=5)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -120,12 +121,13 @@ def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     with pytest.warns(Note, match="has only 24 images, too few to set some aside"), pytest.warns(Note, match=words):
         report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
     assert report.metrics.n_images == 72
-    assert {name: len(found) for name, found in report.by_seed.items()} == {"clip-adapter": 3}
+    assert {name: len(found) for name, found in report.comparison.by_run.items()} == {"clip-adapter": 3}
+    assert report.metrics.n_runs == 3
     content = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert content["folds"] == 5
     assert len(content["by_seed"]["clip-adapter"]) == 3
     text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
-    assert "over 3 divisions into 5 folds" in text
+    assert "over 3 cross-validations, each with its own division into 5 folds" in text
     assert "cross-validation" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
     assert len(bc.load(tmp_path / "run", tiny).facts["training_images"]) == 48  # 16 of each class, of all folds
 
@@ -141,10 +143,13 @@ def test_all_shots_of_unequal_folds(few: Path, tiny: Backbone, tmp_path: Path) -
 def test_several_seeds_with_a_test_split(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     report = bc.train(discs, tmp_path / "run", backbone=tiny, seeds=[3, 1], shots=4, **QUICK)
     one = bc.train(discs, tmp_path / "one", backbone=tiny, seed=3, shots=4, **QUICK)
-    assert report.metrics.confusion == one.metrics.confusion
-    assert one.by_seed == {}
-    first, second = report.by_seed["clip-adapter"]
-    assert first.accuracy.value == report.metrics.accuracy.value
     other = bc.train(discs, tmp_path / "other", backbone=tiny, seed=1, shots=4, **QUICK)
-    assert second.accuracy.value == other.metrics.accuracy.value
+    assert one.comparison.by_run == {}
+    both = one.metrics.accuracy.value, other.metrics.accuracy.value
+    assert tuple(run["accuracy"] for run in report.comparison.by_run["clip-adapter"]) == both
+    assert report.metrics.accuracy.value == pytest.approx(np.mean(both))
+    summed = np.array(one.metrics.confusion) + np.array(other.metrics.confusion)
+    assert report.metrics.confusion == tuple(map(tuple, summed.tolist()))
+    rows = list(csv.DictReader((tmp_path / "run" / "predictions.csv").open(encoding="utf-8")))
+    assert [row["seed"] for row in rows] == ["3"] * one.metrics.n_images + ["1"] * one.metrics.n_images
     assert "over 2 seeds" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")

@@ -17,19 +17,21 @@ BEST_KNOWN = recommended()["known"]["recommended"]["16"]
 METHODS = ("coop", "zero-shot", BEST)
 
 
-def comparison_of(truth, *answers, names=("cyst", "stone"), groups=None, sure=1.0, methods=METHODS) -> Comparison:
-    """The comparison of methods that give their answers the probability ``sure``."""
+def comparison_of(
+    truth, *answers, names=("cyst", "stone"), groups=None, sure=1.0, methods=METHODS, folds=None
+) -> Comparison:
+    """The comparison of methods that give their answers, [N] or [R, N], the probability ``sure``."""
     c = len(names)
     other = (1 - sure) / (c - 1)
     one_hot = {m: np.eye(c)[np.asarray(a)] for m, a in zip(methods, answers, strict=False)}
     p = {m: answers * (sure - other) + other for m, answers in one_hot.items()}
     keys = tuple(f"{i}.png" for i in range(len(truth)))
-    return Comparison.of(Predictions(keys, np.asarray(truth), names, p, groups), n_bootstrap=200)
+    return Comparison.of(Predictions(keys, np.asarray(truth), names, p, groups, folds=folds), n_bootstrap=200)
 
 
-def verdict(*args, shots=16, recipe="general", seeds=1, leaks=(), **given) -> dict[str, str]:
+def verdict(*args, shots=16, recipe="general", unused=0, leaks=(), **given) -> dict[str, str]:
     """The texts of a verdict by kind."""
-    findings = judge(comparison_of(*args, **given), shots=shots, recipe=recipe, seeds=seeds, leaks=leaks)
+    findings = judge(comparison_of(*args, **given), shots=shots, recipe=recipe, unused=unused, leaks=leaks)
     kinds = [finding.kind for finding in findings]
     assert len(set(kinds)) == len(kinds)
     for finding in findings:
@@ -56,11 +58,11 @@ def test_a_good_method_has_facts_and_no_alarm() -> None:
     assert list(found) == KINDS
     assert (
         found["headline"]
-        == "coop is better than always answering the largest class and than zero-shot (no training), beyond chance."
+        == "coop is better than always answering the same class and than zero-shot (no training), beyond chance."
     )
     assert found["score"].startswith("It is right for 85.0 % of 100 test images (95 % interval 7")
     assert found["largest class"].startswith(
-        "Always answering “cyst”, the largest class, reaches 50.0 %, a difference of +35.0 points (+2"
+        "Always answering the same class reaches 50.0 %, a difference of +35.0 points (+2"
     )
     assert found["zero-shot"].startswith(
         "Zero-shot, the backbone without training, reaches 50.0 %, a difference of +35"
@@ -75,7 +77,7 @@ def test_a_difference_that_may_be_chance_is_called_so() -> None:
     near = [*GOOD[:50], *[1] * 48, *[0] * 2]
     found = verdict(TRUTH, near, GOOD)
     assert found["headline"] == (
-        "coop is better than always answering the largest class, beyond chance, but not better than "
+        "coop is better than always answering the same class, beyond chance, but not better than "
         "zero-shot (no training) beyond chance."
     )
     assert found["zero-shot"].endswith(", which may be chance.")
@@ -92,12 +94,12 @@ def test_a_slight_difference_is_called_slight() -> None:
         "beyond chance. It hardly finds "
         "“covid lungs”."
     )
-    assert found["class hardly found"] == (
+    assert found["found less than by chance"] == (
         "171 of 180 images of “covid lungs” are missed, all of them taken for “normal lungs”. Random answers would find 50.0 %."
     )
     assert found["training changed little"] == changed(11, 450, 180)
     assert found["next"] == (
-        f"Train with the default recipe ('--recipe general') and compare with {BEST} ('--compare zero-shot,{BEST}')."
+        f"Train with the default recipe and compare with {BEST} ('--recipe general --compare zero-shot,{BEST}')."
     )
 
 
@@ -161,7 +163,7 @@ def test_training_that_changed_nothing() -> None:
     assert found["headline"].endswith("but no better than zero-shot (no training).")
     assert found["training changed little"] == changed(0, 100, 15)
     assert found["next"] == (
-        f"Compare with {BEST_KNOWN}, recommended where the backbone knows the classes: '--compare zero-shot,{BEST_KNOWN}'."
+        f"Train with '--compare zero-shot,{BEST_KNOWN}': {BEST_KNOWN} is recommended where the backbone knows the classes."
     )
     assert "training changed little" not in verdict(TRUTH, GOOD, GOOD, shots=None)
     assert "training changed little" not in verdict(TRUTH, TRUTH, TRUTH)  # nothing was wrong
@@ -170,7 +172,7 @@ def test_training_that_changed_nothing() -> None:
 def test_a_method_below_zero_shot() -> None:
     found = verdict(TRUTH, HALF, GOOD)
     assert found["headline"] == (
-        "coop is not better than always answering the largest class beyond chance, and worse than zero-shot "
+        "coop is not better than always answering the same class beyond chance, and worse than zero-shot "
         "(no training), beyond chance."
     )
     assert found["below zero-shot"].startswith(
@@ -202,13 +204,13 @@ def test_test_images_of_one_class() -> None:
     found = verdict([1] * 20, [1] * 15 + [0] * 5, [0] * 20)
     assert found["headline"] == "coop is better than zero-shot (no training), beyond chance."
     assert found["one class"].startswith("All test images show “stone”. The comparison with the largest class, AUROC ")
-    assert not {"largest class", "below the largest class", "class hardly found"} & found.keys()
+    assert not {"largest class", "below the largest class", "found less than by chance"} & found.keys()
     assert verdict([1] * 20, [1] * 20)["headline"] == "coop has nothing to be compared with on these images."
 
 
 def test_without_a_zero_shot_row() -> None:
     found = verdict(TRUTH, GOOD)
-    assert found["headline"] == "coop is better than always answering the largest class, beyond chance."
+    assert found["headline"] == "coop is better than always answering the same class, beyond chance."
     assert "zero-shot" not in found
 
 
@@ -220,7 +222,7 @@ def test_the_one_comparison_may_be_another_method() -> None:
 def test_one_group_has_no_interval_and_no_relation() -> None:
     found = verdict(TRUTH, GOOD, HALF, groups=["P"] * 100)
     assert found["headline"] == (
-        "coop is not comparable with always answering the largest class or with zero-shot (no training): there is no interval."
+        "coop is not comparable with always answering the same class or with zero-shot (no training): there is no interval."
     )
     assert found["score"] == "It is right for 85.0 % of 100 test images (without an interval)."
     assert found["one group"].startswith(
@@ -237,18 +239,46 @@ def test_fewer_than_ten_images_or_groups_prove_no_difference() -> None:
     found = verdict([0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0, 0])
     assert (
         found["headline"]
-        == "coop is not better than always answering the largest class or than zero-shot (no training) beyond chance."
+        == "coop is not better than always answering the same class or than zero-shot (no training) beyond chance."
     )
     assert found["few test images"].startswith("The test has only 8 test images: the 95 % intervals are rough")
     assert found["zero-shot"].endswith("(+100.0 to +100.0), but 8 test images are too few to tell.")
     assert found["next"] == "Test on more images: fewer than 10 say little."
     found = verdict(TRUTH, TRUTH, HALF, groups=[f"P{i % 9}" for i in range(100)])
     assert "not better" in found["headline"]
+    assert found["next"] == "Test on images of more groups (such as patients): fewer than 10 say little."
+
+
+def test_a_perfect_score_on_few_images_has_wilsons_interval() -> None:
+    """Nine of nine: all bootstrap resamples are equal, which would give 100.0–100.0."""
+    truth = [0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert (
+        verdict(truth, truth, truth)["score"]
+        == "It is right for 100.0 % of 9 test images (95 % interval 70.1–100.0 %)."
+    )
+
+
+def test_several_seeds_are_judged_together() -> None:
+    """The first seed is better than zero-shot, the others are not; a class that one seed finds is not "never predicted"."""
+    zero_shot = [0] * 35 + [1] * 15 + [1] * 35 + [0] * 15
+    found = verdict(TRUTH, [GOOD, [0] * 100, [0] * 100], zero_shot, sure=0.7)
+    assert "but not better than zero-shot (no training) beyond chance" in found["headline"]
+    assert "better than always answering the same class" in found["headline"]
+    assert found["score"].startswith("It is right for 61.7 % of 100 test images (95 % interval ")
+    assert found["score"].endswith("%), the mean of 3 seeds (50.0 to 85.0 %).")
+    assert "class never predicted" not in found
+    assert found["found less than by chance"].startswith(
+        "35 of 50 images of “stone” are missed on average, all of them taken for “cyst”."
+    )
+    found = verdict(TRUTH, [[0] * 100] * 3, [0] * 99 + [1], sure=0.7, folds=5)
+    assert found["class never predicted"].endswith("“cyst” is the answer for 100 of 100 images.")
+    assert found["training changed little"].startswith("Training changed 1 of the 100 answers")
+    assert found["score"].endswith("the mean of 3 cross-validations (50.0 to 50.0 %).")
 
 
 def test_several_methods_leave_the_differences_to_the_table() -> None:
     found = verdict(TRUTH, GOOD, HALF, TRUTH)
-    assert found["largest class"] == "Always answering “cyst”, the largest class, reaches 50.0 %."
+    assert found["largest class"] == "Always answering the same class reaches 50.0 %."
     assert found[f"below {BEST}"] == f"{BEST} is better, beyond chance: it reaches 100.0 %."
     assert "zero-shot" not in found
     assert found["next"] == f"Train with '--method {BEST}', which is better on these images, beyond chance."
@@ -259,15 +289,18 @@ def test_several_methods_leave_the_differences_to_the_table() -> None:
     [
         ((GOOD, HALF), {"leaks": ["Copies."]}, "Take the shared images or groups out"),
         ((GOOD, HALF), {}, "Train with several seeds ('--seeds 1,2,3')"),
-        ((GOOD, HALF), {"seeds": 3}, "Test on images from another place"),
+        (([GOOD] * 3, HALF), {}, "Test on images from another place"),
         ((GOOD, HALF), {"shots": None}, f"Train on a few images per class: '--method {BEST}'."),
         ((HALF, HALF), {"shots": None}, "or check the sentences"),
-        ((HALF, HALF), {}, f"Compare with {BEST}, recommended where the backbone does not know the classes"),
-        ((GOOD, GOOD), {}, f"Compare with {BEST_KNOWN}, recommended where the backbone knows the classes"),
+        ((HALF, HALF), {}, f"'--compare zero-shot,{BEST}': {BEST} is recommended where the backbone does not know"),
+        ((GOOD, GOOD), {}, f"{BEST_KNOWN}': {BEST_KNOWN} is recommended where the backbone knows the classes"),
         ((GOOD, GOOD), {"shots": 1}, "Take zero-shot ('--method zero-shot'), or train on more images"),
-        ((HALF, HALF, HALF), {}, "Train on more images ('--shots all'), or with another backbone"),
+        ((HALF, HALF, HALF), {}, "Train on more images, or with another backbone"),
+        ((HALF, HALF, HALF), {"unused": 70}, "Train on the 70 training images that are left, too ('--shots all'), or with another"),
         ((HALF, HALF), {"methods": (BEST, "zero-shot"), "recipe": "paper"}, "Train on more images"),
-        (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {}, f"Give more training images of “stone”, or compare with {BEST}"),
+        (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {},
+         f"Give more training images of “stone”, or train with '--compare zero-shot,{BEST}'"),
+        (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {"unused": 9}, "Train on the 9 training images that are left"),
     ],
 )  # fmt: skip
 def test_the_next_step_follows_from_the_findings(answers, options, words) -> None:

@@ -100,7 +100,9 @@ def test_doubt_is_said(run_report):
     assert "| normal | 0 | – |" in text
     assert "“Beyond chance” means that the 95 % interval of the paired difference excludes zero" in text
     answers = np.eye(3)[np.repeat([0, 1, 2], 10)]
-    assert "100.0–100.0 means" in render(compared(run_report, np.repeat([0, 1, 2], 10), answers))
+    assert "| x | 100.0 (88.6–100.0) | 100.0 (88.6–100.0) |" in render(
+        compared(run_report, np.repeat([0, 1, 2], 10), answers)
+    )
 
 
 def test_what_flatters_the_numbers_stands_at_the_top(run_report):

@@ -50,4 +50,4 @@ def test_class_names_are_not_markup_and_undefined_values_are_dashes(shown):
     lines = shown(class_table(m), 120)
     assert any("[bold]cyst[/bold]" in line for line in lines)
     row = next(line for line in lines if "none" in line)
-    assert row.split() == ["none", "0", "–", "100.0", "(100.0–100.0)", "–", "–"]
+    assert row.split() == ["none", "0", "–", "100.0", "(34.2–100.0)", "–", "–"]

@@ -21,7 +21,6 @@ def print_run_report(report: RunReport) -> None:
     print_table(comparison_table(report.rows, f"{report.dataset.name}{simulated}: {which}"))
     if len(report.comparison.others) > 1:
         print_table(ranked_table(report.comparison, "the same methods, the best first"))
-    if report.by_seed:
-        over = "divisions" if report.folds else "seeds"
-        print_table(spread_table(report.by_seed, f"mean ± standard deviation over the {over}"))
+    if report.comparison.by_run:
+        print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))

@@ -13,7 +13,7 @@ import numpy as np
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.metrics import ClassMetrics, Metrics
-from biomedcoop.evaluation.wording import count, interval, listed, number
+from biomedcoop.evaluation.wording import count, interval, listed, mean_count, number
 
 FEW_PERFECT = 30
 """Number of images, or of groups, below which a perfect figure gets Wilson's interval; for 30 its lower end is 89 %."""
@@ -84,8 +84,8 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
         most = int(called.argmax())
         yield Finding(
             "class never predicted",
-            f"Never the answer: {listed(never)}. “{metrics.class_names[most]}” is the answer for {called[most]} of "
-            f"{count(metrics.n_images, 'image')}.",
+            f"Never the answer: {listed(never)}. “{metrics.class_names[most]}” is the answer for "
+            f"{mean_count(called[most], metrics.n_runs)} of {count(metrics.n_images, 'image')}.",
         )
     auroc = metrics.auroc
     if auroc.value is not None and auroc.low is not None and auroc.low <= 0.5 and units_of(metrics)[0] >= FEW:
@@ -106,11 +106,14 @@ def tested_classes(metrics: Metrics) -> int:
     return sum(c.support > 0 for c in metrics.classes)
 
 
-def hardly_found(metrics: Metrics) -> list[str]:
-    """Classes found less than half as often as by random answers."""
-    least = 1 / tested_classes(metrics) / 2
-    found = [(c.name, c.sensitivity.value) for c in metrics.classes if tested_classes(metrics) > 1]
-    return [name for name, share in found if share is not None and share < least]
+def found_less(metrics: Metrics, share: float = 1.0) -> list[ClassMetrics]:
+    """Classes found less often than the share of what random answers find, the weakest first."""
+    if (c := tested_classes(metrics)) < 2:
+        return []
+    weak = [
+        (found, one) for one in metrics.classes if (found := one.sensitivity.value) is not None and found < share / c
+    ]
+    return [one for _, one in sorted(weak, key=lambda pair: pair[0])]
 
 
 def units_of(metrics: Metrics) -> tuple[int, str]:

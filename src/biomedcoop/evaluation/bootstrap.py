@@ -153,8 +153,8 @@ def paired_difference(
     separate intervals.
 
     Args:
-        correct_a: bool [N], True for images that method a classifies correctly.
-        correct_b: bool [N], the same for method b, in the same order.
+        correct_a: [N], True for images that method a classifies correctly; or, of several runs, the share that does, 0..1.
+        correct_b: [N], the same for method b, in the same order.
         labels: int64 [N], classes of the images; the difference is then that of balanced accuracy, the mean over the classes
             with images.
         seed: random seed of the resampling.
@@ -171,14 +171,14 @@ def paired_difference(
         >>> paired_difference([True, True, True, False], [True, False, False, True], labels=[0, 0, 0, 1]).value
         -0.16666666666666669
     """
-    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    a, b = np.asarray(correct_a, dtype=np.float64), np.asarray(correct_b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise UserError(f"cannot pair answers of shapes {a.shape} and {b.shape}; give one per image, in the same order")
     of = np.zeros(len(a), dtype=np.int64) if labels is None else np.asarray(labels)
     if of.shape != a.shape:
         raise UserError(f"{len(of)} labels for {len(a)} answers; give one per image, in the same order")
     members = (of == np.unique(of)[:, None]).astype(np.float64)  # [classes, N]
-    difference = a.astype(np.float64) - b.astype(np.float64)
+    difference = a - b
 
     def mean(weights: Floats) -> Floats:
         """Mean over the classes that a resample contains, [N, b] -> [b]."""

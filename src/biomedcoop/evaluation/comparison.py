@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.evaluation.bootstrap import FEW, Estimate, Groups, paired_difference
-from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score
+from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score, values_of
 from biomedcoop.evaluation.subgroups import Subgroups, by_subgroup
+from biomedcoop.evaluation.wording import count
 
 MAJORITY = "majority class"
 """Name of the row that always predicts the largest class of the test images."""
@@ -27,16 +29,18 @@ Relation = Literal["better", "worse", "unclear", "same", "unknown"]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions of one or more methods for N labelled images of C classes.
+    """Predictions of one or more methods for N labelled images of C classes, in one run or several.
 
     Attributes:
         keys: N names of the images.
         labels: true classes, int64 [N], 0..C-1.
         class_names: C names.
-        probabilities: method -> float32 [N, C]; the reported method first.
+        probabilities: method -> float32 [R, N, C] of R runs, or [N, C] of one; the reported method first.
         groups: [N] group of each image (patient, lesion), or None.
         subgroups: column -> [N] value of each image, for results by subgroup.
         unlike: whether each image is unlike the training images of the reported method, bool [N]; None if that is unknown.
+        seeds: seed of each run of the reported method; empty if they are not known.
+        folds: number of folds if each run is a cross-validation, else None.
     """
 
     keys: tuple[str, ...]
@@ -46,6 +50,13 @@ class Predictions:
     groups: Groups | None = None
     subgroups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     unlike: npt.NDArray[np.bool_] | None = None
+    seeds: tuple[int, ...] = ()
+    folds: int | None = None
+
+    def runs(self, method: str) -> npt.NDArray[np.float32]:
+        """The probabilities of a method, float32 [R, N, C]."""
+        p = np.asarray(self.probabilities[method])
+        return p if p.ndim == 3 else p[None]
 
     @property
     def method(self) -> str:
@@ -60,17 +71,17 @@ class Difference:
     Attributes:
         accuracy: paired difference of accuracy, reported method minus the other.
         balanced_accuracy: the same for balanced accuracy.
-        changed: number of images for which the two predict different classes.
+        changed: number of images for which the two predict different classes; the mean over the runs.
     """
 
     accuracy: Estimate
     balanced_accuracy: Estimate
-    changed: int
+    changed: float
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Metrics of each method on the same test images, and paired differences.
+    """Metrics of each method on the same test images, and paired differences; of several runs, the means.
 
     Attributes:
         predictions: the predictions.
@@ -83,7 +94,7 @@ class Comparison:
         >>> p, q = np.eye(2)[[0, 0, 1, 1]], np.eye(2)[[0, 1, 0, 1]]
         >>> tested = Comparison.of(Predictions(tuple("abcd"), np.array([0, 0, 1, 1]), ("x", "y"), {"coop": p, "zero-shot": q}))
         >>> list(tested.rows), tested.differences["zero-shot"].changed, tested.measure
-        (['coop', 'zero-shot', 'majority class'], 2, 'accuracy')
+        (['coop', 'zero-shot', 'majority class'], 2.0, 'accuracy')
     """
 
     predictions: Predictions
@@ -102,21 +113,23 @@ class Comparison:
             UserError: see :func:`biomedcoop.evaluation.metrics.score`.
         """
         y, names, groups = predictions.labels, predictions.class_names, predictions.groups
-        every = {**predictions.probabilities, MAJORITY: majority_probabilities(y, len(names))}
+        every = {name: predictions.runs(name) for name in predictions.probabilities}
+        every[MAJORITY] = majority_probabilities(y, len(names))[None]
         rows = {m: score(p, y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed) for m, p in every.items()}
-        answers = {m: np.asarray(p).argmax(axis=1) for m, p in every.items()}
-        own = answers.pop(predictions.method)
+        answers = {m: p.argmax(axis=2) for m, p in every.items()}  # [R, N]
+        right = {m: (found == y).mean(axis=0) for m, found in answers.items()}  # share of the runs, [N]
+        own = predictions.method
 
-        def paired(other: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None) -> Estimate:
-            right = own == y, other == y
-            return paired_difference(*right, labels=labels, seed=seed, n_bootstrap=n_bootstrap, groups=groups)
+        def paired(other: str, labels: npt.NDArray[np.int64] | None) -> Estimate:
+            return paired_difference(
+                right[own], right[other], labels=labels, seed=seed, n_bootstrap=n_bootstrap, groups=groups
+            )
 
         differences = {
-            name: Difference(paired(other, None), paired(other, y), int((own != other).sum()))
-            for name, other in answers.items()
+            m: Difference(paired(m, None), paired(m, y), _changed(answers[own], answers[m])) for m in rows if m != own
         }
         subgroups = by_subgroup(
-            predictions.subgroups, own == y, y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
+            predictions.subgroups, right[own], y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
         )
         return cls(predictions, rows, differences, subgroups)
 
@@ -129,6 +142,19 @@ class Comparison:
     def metrics(self) -> Metrics:
         """Metrics of the reported method."""
         return self.rows[self.method]
+
+    @cached_property
+    def by_run(self) -> dict[str, list[dict[str, float | None]]]:
+        """The metrics of each run, without intervals, of the methods that have several runs."""
+        p = self.predictions
+        several = {name: runs for name in p.probabilities if len(runs := p.runs(name)) > 1}
+        return {name: [values_of(run, p.labels, p.class_names) for run in runs] for name, runs in several.items()}
+
+    @property
+    def runs(self) -> str:
+        """Number and name of the runs: ``3 seeds``, or ``3 cross-validations``."""
+        noun = "seed" if self.predictions.folds is None else "cross-validation"
+        return count(max(map(len, self.by_run.values()), default=1), noun)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -171,3 +197,8 @@ class Comparison:
         if units < FEW or d.low <= 0 <= d.high:
             return "unclear"
         return "better" if d.value > 0 else "worse"
+
+
+def _changed(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float:
+    """Mean number of images with different answers over the runs of both, [R, N] and [R or 1, N]."""
+    return float((a != b).sum(axis=1).mean())

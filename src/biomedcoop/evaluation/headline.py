@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from biomedcoop.evaluation.alarms import hardly_found, tested_classes
+from biomedcoop.evaluation.alarms import found_less, tested_classes
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison, Relation
 
 SLIGHT = 0.05
 """Difference below which a method is only slightly better or worse."""
 
-CONSTANT = "always answering the largest class"
+HARDLY = 0.5
+"""Share of what random answers find below which a class is hardly found."""
+
 MOST_CLASSES = 2
 """Number of classes that a headline names; it counts more."""
 
@@ -27,23 +29,28 @@ def headline(tested: Comparison) -> str:
     subject, uneven = tested.method, tested.measure == "balanced_accuracy"
     plain = tested.differences[MAJORITY].accuracy
     if uneven and plain.high is not None and plain.high < 0:
-        sentences.append(f"{subject} is right less often than {CONSTANT}.")
+        sentences.append(f"{subject} is right less often than {constant(tested)}.")
         subject = "it"
     if compared := _compared(tested):
         sentences.append(f"{'In balanced accuracy, ' if uneven else ''}{subject} is {compared}.")
     else:
         sentences.append(f"{subject} has nothing to be compared with on these images.")
-    if hardly := hardly_found(tested.metrics):
+    if hardly := found_less(tested.metrics, HARDLY):
         many = len(hardly) > MOST_CLASSES
         classes = f"{len(hardly)} of {tested_classes(tested.metrics)} classes"
-        named = " and ".join(f"“{name}”" for name in hardly)
+        named = " and ".join(f"“{c.name}”" for c in hardly)
         sentences.append(f"It hardly finds {classes if many else named}.")
     return " ".join(sentences)
 
 
+def constant(tested: Comparison) -> str:
+    """The row :data:`MAJORITY` in words: no class is the largest if all have equally many test images."""
+    return f"always answering the {'same' if tested.unevenness == 1 else 'largest'} class"
+
+
 def _compared(tested: Comparison) -> str:
     """The relation to the largest class and to zero-shot; one phrase if they are equal, an empty text if there are none."""
-    names = {MAJORITY: CONSTANT, ZERO_SHOT: "zero-shot (no training)"}
+    names = {MAJORITY: constant(tested), ZERO_SHOT: "zero-shot (no training)"}
     phrases: dict[str, list[str]] = {}
     for row, words in names.items():
         if row in tested.differences and not (row == MAJORITY and tested_classes(tested.metrics) == 1):

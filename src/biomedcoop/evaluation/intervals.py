@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, res
 N_BOOTSTRAP = 1000
 
 
+@lru_cache(maxsize=4096)
 def wilson(share: float, n: int) -> Estimate:
     """Share of n independent images with its 95 % interval; the interval has a width even for a share of 0 or 1.
 

@@ -19,6 +19,7 @@ from biomedcoop.data.names import list_names
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
 from biomedcoop.evaluation.grades import grade_order
+from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
 
 CALIBRATION_BINS = 15
@@ -39,6 +40,10 @@ CLASS_TITLES = {
 """The estimates of `Metrics` and `ClassMetrics` with their titles in tables, in order. A metric needs three entries in this file:
 its title here, its field below, and its weighted form in :func:`_weighted`. A metric of single classes also needs its line in
 :func:`score`, which says how many groups it is estimated from."""
+
+
+SHARES = ("accuracy", "balanced_accuracy", "confusion_rates", "specificity", "precision")
+"""Shares of images: at 0 or 1 all resamples are equal, which would give an interval without width."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +71,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True, repr=False)
 class Metrics:
-    """The metrics of one method on N test images of C classes; shares are 0..1.
+    """The metrics of one method on N test images of C classes; shares are 0..1. Of several runs, each value is the mean.
 
     Balanced accuracy, AUROC and macro-F1 are means over the classes with test images. Macro-F1 equals
     ``sklearn.metrics.f1_score(average="macro", labels=<the true labels that occur>)``.
@@ -86,13 +91,15 @@ class Metrics:
     """Expected calibration error, 15 equal-width bins of the top probability."""
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """[C][C] numbers of images: rows are true classes, columns are predicted classes."""
+    """[C][C] numbers of answers, summed over the runs: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
     """[C][C] the confusion matrix as shares of each row."""
     quadratic_kappa: Estimate | None = None
     """Quadratic weighted kappa of the grades, 0 for chance and 1 for perfect agreement; None if the classes are no grades."""
     grades: tuple[str, ...] = ()
     """The class names from the lowest grade to the highest; empty if they are no grades."""
+    n_runs: int = 1
+    """Number of runs (seeds, or divisions in a cross-validation) that answered every image."""
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -102,7 +109,8 @@ class Metrics:
     def __repr__(self) -> str:
         groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
         rows = [f"  {TITLES[name]:<17}  {estimate}" for name, estimate in self.estimates.items()]
-        first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}; 95 % intervals)"
+        runs = "" if self.n_runs == 1 else f", mean of {self.n_runs} runs"
+        first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}{runs}; 95 % intervals)"
         return "\n".join([first, *rows])
 
     @property
@@ -149,8 +157,12 @@ def score(
 ) -> Metrics:
     """Compute the metrics of predicted probabilities against true labels.
 
+    The metrics of R runs are computed run by run and averaged; a resampled image brings its answers in all runs. A share of 0 or
+    1 gets Wilson's interval, because all its resamples are equal.
+
     Args:
-        probabilities: float32 [N, C]; rows sum to 1 (tolerance 1e-3). The predicted class is the first maximum.
+        probabilities: float32 [N, C], or [R, N, C] of R runs; rows sum to 1 (tolerance 1e-3). The predicted class is the first
+            maximum.
         labels: int64 [N], 0..C-1.
         class_names: C names.
         groups: [N] group of each image (patient, lesion); intervals then resample groups instead of images. An image without
@@ -161,42 +173,54 @@ def score(
     Raises:
         UserError: there are no images, shapes do not match, a label is out of range, or a row is not a probability distribution.
     """
-    p, y = _checked(probabilities, labels, len(class_names))
-    n, c = p.shape
+    given = np.asarray(probabilities, dtype=np.float64)
+    runs = [_checked(p, labels, len(class_names)) for p in (given if given.ndim == 3 and len(given) else [given])]
+    y = np.asarray(labels, dtype=np.int64)
+    n, c = runs[0].shape
     order = grade_order(class_names)
     rank = None if order is None else np.argsort(order)
     samples: dict[str, list[Floats]] = {}
     for weights in resampled_weights(n, n_bootstrap, seed, groups):
-        for name, block in _weighted(p, y, weights, rank).items():
+        for name, block in _mean_over_runs(runs, y, weights, rank).items():
             samples.setdefault(name, []).append(block)
     joined = {name: np.concatenate(blocks, axis=-1) for name, blocks in samples.items()}
-    values = _weighted(p, y, np.ones((n, 1)), rank)
+    values = _mean_over_runs(runs, y, np.ones((n, 1)), rank)
 
-    answer, unit = p.argmax(axis=1), resampling_units(n, groups)
+    answers, unit = np.stack([run.argmax(axis=1) for run in runs]), resampling_units(n, groups)
 
     def units(of: npt.NDArray[np.bool_]) -> int:
         return len(np.unique(unit[of]))
 
     def estimate(name: str, *index: int, among: int) -> Estimate:
-        return Estimate.of(float(values[name][index][0]), joined[name][index], among)
+        value = float(values[name][index][0])
+        if name in SHARES and value in (0.0, 1.0) and among > 1:
+            return wilson(value, among)
+        return Estimate.of(value, joined[name][index], among)
 
     everything = units(np.ones(n, dtype=bool))
     own, rest = ([units(of) for of in masks] for masks in zip(*((y == k, y != k) for k in range(c)), strict=True))
-    confusion = np.bincount(y * c + answer, minlength=c * c).reshape(c, c)
+    # as many images in classes of one size would give balanced accuracy the same variance
+    equal = min(everything, round(sum(n > 0 for n in own) ** 2 / sum(1 / n for n in own if n)))
+    confusion = np.bincount((y * c + answers).ravel(), minlength=c * c).reshape(c, c)
+    support = np.bincount(y, minlength=c)
     return Metrics(
         n_images=n,
         n_groups=None if groups is None else everything,
         n_bootstrap=n_bootstrap,
         seed=seed,
-        **{name: estimate(name, among=everything) for name in TITLES if name in values},
+        **{
+            name: estimate(name, among=equal if name == "balanced_accuracy" else everything)
+            for name in TITLES
+            if name in values
+        },
         grades=tuple(str(class_names[k]) for k in order or ()),
         classes=tuple(
             ClassMetrics(
                 name=str(class_names[k]),
-                support=int(confusion[k].sum()),
+                support=int(support[k]),
                 sensitivity=estimate("confusion_rates", k, k, among=own[k]),
                 specificity=estimate("specificity", k, among=rest[k]),
-                precision=estimate("precision", k, among=units(answer == k)),
+                precision=estimate("precision", k, among=units((answers == k).any(axis=0))),
                 auroc=estimate("class_auroc", k, among=min(own[k], rest[k])),
                 n_groups=None if groups is None else own[k],
             )
@@ -206,7 +230,26 @@ def score(
         confusion_rates=tuple(
             tuple(estimate("confusion_rates", i, j, among=own[i]) for j in range(c)) for i in range(c)
         ),
+        n_runs=len(runs),
     )
+
+
+def values_of(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, class_names: Sequence[str]
+) -> dict[str, float | None]:
+    """The metrics of :data:`TITLES` without intervals; a metric that is not defined is None.
+
+    Args and errors are those of :func:`score`, for one run.
+
+    Example:
+        >>> values_of([[0.9, 0.1], [0.8, 0.2]], [0, 1], ["cyst", "stone"])["balanced_accuracy"]
+        0.5
+    """
+    p = _checked(np.asarray(probabilities, dtype=np.float64), labels, len(class_names))
+    order = grade_order(class_names)
+    rank = None if order is None else np.argsort(order)
+    found = _weighted(p, np.asarray(labels, dtype=np.int64), np.ones((len(p), 1)), rank)
+    return {name: None if np.isnan(found[name][0]) else float(found[name][0]) for name in TITLES if name in found}
 
 
 def majority_probabilities(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
@@ -228,8 +271,8 @@ def majority_probabilities(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray
     return constant
 
 
-def _checked(probabilities: npt.ArrayLike, labels: npt.ArrayLike, c: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+def _checked(p: Floats, labels: npt.ArrayLike, c: int) -> Floats:
+    y = np.asarray(labels)
     if p.ndim != 2 or p.shape[1] != c:
         raise UserError(f"probabilities of shape {list(p.shape)} for {c} class names; expected [images, {c}]")
     if not len(p):
@@ -246,7 +289,15 @@ def _checked(probabilities: npt.ArrayLike, labels: npt.ArrayLike, c: int) -> tup
             raise UserError(f"probabilities of image {row} {what}: {p[row, :8].tolist()}; give a softmax's output")
     if y.min() < 0 or y.max() >= c:
         raise UserError(f"label {y.min() if y.min() < 0 else y.max()} is out of range for {c} classes (0..{c - 1})")
-    return p, y.astype(np.int64)
+    return p
+
+
+def _mean_over_runs(
+    runs: Sequence[Floats], y: npt.NDArray[np.int64], weights: Floats, rank: npt.NDArray[np.int64] | None
+) -> dict[str, Floats]:
+    """Mean of :func:`_weighted` over the runs in which a metric is defined."""
+    found = [_weighted(p, y, weights, rank) for p in runs]
+    return {name: mean_of_defined(np.stack([one[name] for one in found])) for name in found[0]}
 
 
 def _weighted(

@@ -26,13 +26,13 @@ def next_step(
     *,
     shots: int | str | None = None,
     recipe: str | None = None,
-    seeds: int = 1,
+    unused: int = 0,
     elsewhere: bool = False,
 ) -> str:
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, shots, recipe, seeds, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, shots, recipe, unused, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
     trained, best_known = shots is not None, _recommended(comparison, shots)
@@ -44,26 +44,27 @@ def next_step(
     if "one group" in kinds:
         return "Test on images of more groups (such as patients)."
     if units_of(comparison.metrics)[0] < FEW:
-        return f"Test on more images: fewer than {FEW} say little."
+        more = "more images" if comparison.metrics.n_groups is None else "images of more groups (such as patients)"
+        return f"Test on {more}: fewer than {FEW} say little."
     if best := _better_method(comparison):
         return f"Train with '--method {best}', which is better on these images, beyond chance."
     names = [name for name in (MAJORITY, ZERO_SHOT) if name in comparison.differences]
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
         if trained and (elsewhere or UNLIKE in kinds):
             return "Train again with images of this source among the training images."
-        return _better(comparison, best_known, trained, recipe)
+        return _better(comparison, best_known, trained, recipe, unused)
     classes = [c for c in comparison.metrics.classes if c.support]
     weakest = min(classes, key=lambda c: c.sensitivity.value or 0.0)
     if (weakest.sensitivity.value or 0) < WEAK:
-        more = f"Give more training images of “{weakest.name}”"
+        more = _use_all(unused) if unused else f"Give more training images of “{weakest.name}”"
         if best_known not in comparison.rows:
-            return f"{more}, or compare with {best_known}: '--compare zero-shot,{best_known}'."
+            return f"{more}, or train with '--compare zero-shot,{best_known}'."
         return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
         return f"Collect more test images of {listed(few)}."
     if not trained:
         return f"Train on a few images per class: '--method {best_known}'."
-    if seeds > 1:
+    if comparison.metrics.n_runs > 1:
         return "Test on images from another place, as 'biomedcoop evaluate' does."
     return "Train with several seeds ('--seeds 1,2,3'): other training images give other results."
 
@@ -74,7 +75,11 @@ def _better_method(comparison: Comparison) -> str:
     return max(better, key=lambda name: comparison.value(name).value or 0.0, default="")
 
 
-def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None) -> str:
+def _use_all(unused: int) -> str:
+    return f"Train on the {unused} training images that are left, too ('--shots all')"
+
+
+def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None, unused: int) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
     compare = f"'--compare zero-shot,{best_known}'"
     if trained and best_known == ZERO_SHOT:
@@ -88,11 +93,12 @@ def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str 
             "'biomedcoop prompts check --help'."
         )
     if recipe not in (None, "general") and comparison.method != best_known:
-        return f"Train with the default recipe ('--recipe general') and compare with {best_known} ({compare})."
+        return f"Train with the default recipe and compare with {best_known} ('--recipe general {compare[1:]})."
     if best_known not in comparison.rows:
         knows = "knows" if _knows(comparison) else "does not know"
-        return f"Compare with {best_known}, recommended where the backbone {knows} the classes: {compare}."
-    return "Train on more images ('--shots all'), or with another backbone ('biomedcoop backbones list')."
+        return f"Train with {compare}: {best_known} is recommended where the backbone {knows} the classes."
+    more = _use_all(unused) if unused else "Train on more images"
+    return f"{more}, or with another backbone ('biomedcoop backbones list')."
 
 
 def _knows(comparison: Comparison) -> bool:

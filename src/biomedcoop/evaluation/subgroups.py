@@ -98,7 +98,7 @@ class Subgroups:
 
 def by_subgroup(
     columns: Mapping[str, npt.NDArray[np.str_]],
-    right: npt.NDArray[np.bool_],
+    right: npt.NDArray[np.bool_] | Floats,
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
     *,
@@ -116,7 +116,7 @@ def by_subgroup(
 
     Args:
         columns: column -> value of each test image, str [N]; an empty string is a missing value.
-        right: bool [N], True for images that the classifier classifies correctly.
+        right: [N], True for images that the classifier classifies correctly; or, of several runs, the share that does, 0..1.
         labels: true classes, int64 [N], 0..C-1.
         class_names: C names.
         groups: [N] group of each image, or None; whole groups are then resampled.
@@ -157,7 +157,7 @@ def by_subgroup(
 class _Tested:
     """The arguments of :func:`by_subgroup` that are the same for all columns."""
 
-    right: npt.NDArray[np.bool_]
+    right: npt.NDArray[np.bool_] | Floats
     labels: npt.NDArray[np.int64]
     n_classes: int
     groups: Groups | None

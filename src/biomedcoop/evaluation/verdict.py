@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
-from biomedcoop.evaluation.alarms import Finding, answer_alarms, hardly_found, image_alarms, tested_classes, units_of
+from biomedcoop.evaluation.alarms import Finding, answer_alarms, found_less, image_alarms, tested_classes, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.grades import grade_notes
 from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import UNLIKE, next_step
-from biomedcoop.evaluation.wording import count, interval, number
+from biomedcoop.evaluation.wording import count, interval, listed, mean_count, number
 
 Fact = partial(Finding, alarm=False)
 
@@ -39,7 +40,7 @@ def judge(
     *,
     shots: int | str | None = None,
     recipe: str | None = None,
-    seeds: int = 1,
+    unused: int = 0,
     leaks: Iterable[str] = (),
     unlike: str = "",
     elsewhere: bool = False,
@@ -50,7 +51,7 @@ def judge(
         comparison: the reported method, the methods for comparison and the majority class on the same test images.
         shots: training images per class, "all", or None for a method that needs none.
         recipe: recipe of the reported method, or None if it is unknown.
-        seeds: number of seeds, or of divisions in a cross-validation, that were trained.
+        unused: number of training images that the method did not use.
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
         elsewhere: True if the test images are of another dataset than the training images.
@@ -66,7 +67,7 @@ def judge(
         >>> tested = Comparison.of(Predictions(("",) * 40, truth, ("cyst", "stone"), dict(zip(("coop", "zero-shot"), answers))))
         >>> findings = judge(tested, shots=16, recipe="general")
         >>> findings[0].text
-        'coop is better than always answering the largest class and than zero-shot (no training), beyond chance.'
+        'coop is better than always answering the same class and than zero-shot (no training), beyond chance.'
         >>> next(finding.text for finding in findings if finding.kind == "weakest class")
         'Weakest class: 10 of 20 images of “stone” are missed, all of them taken for “cyst”.'
     """
@@ -84,7 +85,7 @@ def judge(
         *_calibration(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
-    step = next_step(comparison, findings, shots=shots, recipe=recipe, seeds=seeds, elsewhere=elsewhere)
+    step = next_step(comparison, findings, shots=shots, recipe=recipe, unused=unused, elsewhere=elsewhere)
     return (*findings, Fact("next", step))
 
 
@@ -97,14 +98,25 @@ def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:
 def _score(tested: Comparison) -> Finding:
     value, n = tested.value(tested.method), count(tested.metrics.n_images, "test image")
     range_ = f" (95 % interval {interval(value)} %)" if interval(value) else " (without an interval)"
+    runs = _runs(tested)
     if tested.measure == "accuracy":
-        return Fact("score", f"It is right for {number(value.value or 0)} % of {n}{range_}.")
+        return Fact("score", f"It is right for {number(value.value or 0)} % of {n}{range_}{runs}.")
     by_size = sorted((c for c in tested.metrics.classes if c.support), key=lambda c: c.support)
     return Fact(
         "score",
-        f"Its balanced accuracy, in which every class counts the same, is {number(value.value or 0)} %{range_} on {n}. It comes "
+        f"Its balanced accuracy, in which every class counts the same, is {number(value.value or 0)} %{range_} on "
+        f"{n}{runs}. It comes "
         f"first, because “{by_size[-1].name}” has {tested.unevenness:.1f} times the images of “{by_size[0].name}”.",
     )
+
+
+def _runs(tested: Comparison) -> str:
+    """What the numbers are means of, with the lowest and the highest, if there are several runs."""
+    found = tested.by_run.get(tested.method)
+    if not found:
+        return ""
+    values = [run[tested.measure] or 0.0 for run in found]
+    return f", the mean of {tested.runs} ({number(min(values))} to {number(max(values))} %)"
 
 
 def _against(tested: Comparison, row: str) -> str:
@@ -128,18 +140,20 @@ def _largest_class(tested: Comparison) -> Iterator[Finding]:
         return
     largest = max(tested.metrics.classes, key=lambda c: c.support).name
     balanced = tested.measure == "balanced_accuracy"
-    start = "In balanced accuracy, always" if balanced else "Always"
-    text = f"{start} answering “{largest}”, the largest class, reaches {_against(tested, MAJORITY)}."
-    if (tested.difference(MAJORITY).value or 0) < 0:
-        yield Finding("below the largest class", text)
-        return
-    yield Fact("largest class", text)
-    if (tested.differences[MAJORITY].accuracy.value or 0) < 0:
-        own, constant = (number(tested.rows[row].accuracy.value or 0) for row in (tested.method, MAJORITY))
-        yield Finding(
-            "below the largest class",
-            f"In plain accuracy it is below the largest class: it is right for {own} % of the images, always answering "
-            f"“{largest}” for {constant} %.",
+    which = "the same class" if tested.unevenness == 1 else f"“{largest}”, the largest class,"
+    always = f"{'In balanced accuracy, always' if balanced else 'Always'} answering {which}"
+    below = (tested.difference(MAJORITY).value or 0) < 0
+    kind = partial(Finding, "below the largest class") if below else partial(Fact, "largest class")
+    yield kind(text=f"{always} reaches {_against(tested, MAJORITY)}.")
+    plain = tested.differences[MAJORITY].accuracy
+    if balanced and not below and (plain.low is None or plain.low <= 0):
+        own, other = (number(tested.rows[row].accuracy.value or 0) for row in (tested.method, MAJORITY))
+        worse = (plain.value or 0) < 0
+        kind = partial(Finding, "below the largest class") if worse else partial(Fact, "plain accuracy")
+        relation = "below the largest class" if worse else "not better than the largest class beyond chance"
+        yield kind(
+            text=f"In plain accuracy it is {relation}: it is right for {own} % of the images, always answering “{largest}” for "
+            f"{other} %."
         )
 
 
@@ -150,8 +164,8 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
         if row == ZERO_SHOT and trained and errors and changed <= LITTLE * errors:
             yield Finding(
                 "training changed little",
-                f"Training changed {changed} of the {n} answers that the backbone gives without training (zero-shot), though "
-                f"{errors} of them {'is' if errors == 1 else 'are'} wrong.",
+                f"Training changed {mean_count(changed, 1)} of the {n} answers that the backbone gives without training "
+                f"(zero-shot), though {errors} of them {'is' if errors == 1 else 'are'} wrong.",
             )
         elif tested.relation(row) == "worse":
             better = f"{EXPLAINED.get(row, row)} is better, beyond chance: it reaches {_against(tested, row)}."
@@ -162,7 +176,8 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
 
 def _weakest(tested: Comparison) -> Iterator[Finding]:
     """The class of which the fewest images are found; none if classes that are never predicted are an alarm of their own."""
-    classes, confusion = tested.metrics.classes, np.array(tested.metrics.confusion)
+    classes, runs = tested.metrics.classes, tested.metrics.n_runs
+    confusion = np.array(tested.metrics.confusion)
     weakest = min((k for k, c in enumerate(classes) if c.support), key=lambda k: classes[k].sensitivity.value or 0.0)
     row, name = confusion[weakest], classes[weakest].name
     missed = int(row.sum() - row[weakest])
@@ -170,17 +185,22 @@ def _weakest(tested: Comparison) -> Iterator[Finding]:
         yield Fact("weakest class", "No test image was misclassified.")
     elif confusion[:, weakest].any():
         taken = int(np.where(np.arange(len(row)) == weakest, -1, row).argmax())
-        many = "all" if row[taken] == missed else str(row[taken])
+        many = "all" if row[taken] == missed else mean_count(row[taken], runs)
         how = (
-            f"taken for “{classes[taken].name}”" if missed == 1 else f"{many} of them taken for “{classes[taken].name}”"
+            f"taken for “{classes[taken].name}”"
+            if missed == runs
+            else f"{many} of them taken for “{classes[taken].name}”"
         )
         text = (
-            f"{missed} of {count(int(row.sum()), 'image')} of “{name}” {'is' if missed == 1 else 'are'} missed, {how}."
+            f"{mean_count(missed, runs)} of {count(classes[weakest].support, 'image')} of “{name}” "
+            f"{'is' if missed == runs else 'are'} missed{'' if runs == 1 else ' on average'}, {how}."
         )
-        if name in hardly_found(tested.metrics):
+        if less := found_less(tested.metrics):
+            also = listed([f"“{c.name}” ({number(c.sensitivity.value or 0)} %)" for c in less[1:]])
             yield Finding(
-                "class hardly found",
-                f"{text} Random answers would find {number(1 / tested_classes(tested.metrics))} %.",
+                "found less than by chance",
+                f"{text} Random answers would find {number(1 / tested_classes(tested.metrics))} %"
+                f"{f', which also is more than of {also}' if also else ''}.",
             )
         else:
             yield Fact("weakest class", f"Weakest class: {text}")
@@ -189,15 +209,18 @@ def _weakest(tested: Comparison) -> Iterator[Finding]:
 def _calibration(tested: Comparison) -> Iterator[Finding]:
     if units_of(tested.metrics)[0] < FEW:
         return
-    p = np.asarray(tested.predictions.probabilities[tested.method], dtype=np.float64)
-    top, error = p.max(axis=1), tested.metrics.calibration_error.value or 0
-    bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    spread = np.sqrt(np.bincount(bins, weights=top * (1 - top), minlength=CALIBRATION_BINS))
-    # calibrated probabilities also show an error on few images: the mean absolute value of each bin's normal deviation
-    by_chance = float(np.sqrt(2 / np.pi) * spread.sum() / len(p))
+    top, error = tested.predictions.runs(tested.method).max(axis=2), tested.metrics.calibration_error.value or 0
+    by_chance = float(np.mean([_by_chance(of_run.astype(np.float64)) for of_run in top]))
     if error - by_chance > BADLY_CALIBRATED:
         yield Finding(
             "badly calibrated",
             f"Do not read the probabilities as confidence: the answers claim {number(float(top.mean()))} % on average, and "
             f"{number(tested.metrics.accuracy.value or 0)} % of them are right (calibration error {number(error)} points).",
         )
+
+
+def _by_chance(top: npt.NDArray[np.float64]) -> float:
+    """Calibration error of as many images whose answers are right as often as their probability says, [N]."""
+    bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    spread = np.sqrt(np.bincount(bins, weights=top * (1 - top), minlength=CALIBRATION_BINS))
+    return float(np.sqrt(2 / np.pi) * spread.sum() / len(top))  # each bin's mean absolute normal deviation

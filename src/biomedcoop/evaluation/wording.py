@@ -35,6 +35,11 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
+def mean_count(total: float, runs: int) -> str:
+    """The mean number of images over the runs: ``9``, or ``9.3`` where it is not whole."""
+    return f"{total / runs:.1f}".removesuffix(".0")
+
+
 def listed(items: Sequence[str]) -> str:
     """The first :data:`MOST_NAMED` items, and the number of the others."""
     rest = len(items) - MOST_NAMED

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.evaluation.wording import mean_count
 from biomedcoop.output import write_atomically
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
 
 
 def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
-    """Draw the confusion matrix: colours show the share of each true class, cells show the number of images and percent.
+    """Draw the confusion matrix: colours show the share of each true class, cells show the (mean) number of images and percent.
 
     Args:
         metrics: metrics of one method on C classes.
@@ -70,7 +71,11 @@ def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> Non
         axes.set_facecolor("0.9")  # rows without test images
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), share in np.ndenumerate(shares):
-            text = f"{counts[row, column]}\n{100 * share:.0f} %" if counts[row, column] else "0"
+            text = (
+                f"{mean_count(counts[row, column], metrics.n_runs)}\n{100 * share:.0f} %"
+                if counts[row, column]
+                else "0"
+            )
             text = "–" if np.isnan(share) else text
             colour = "white" if share > 0.62 else "black" if counts[row, column] else "0.6"
             axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from biomedcoop.evaluation.comparison import MAJORITY
 from biomedcoop.evaluation.metrics import Metrics
-from biomedcoop.evaluation.wording import count
+from biomedcoop.evaluation.wording import count, mean_count
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
@@ -45,7 +45,7 @@ def render(report: RunReport) -> str:
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({report.figure})",
-        "Test images by true class (rows) and predicted class (columns):",
+        f"Test images by true class (rows) and predicted class (columns){_mean_of(report)}:",
         _escaped(_confusion_cells(metrics)),
         *_by_subgroup(report),
         "## How to read the numbers",
@@ -84,17 +84,19 @@ def _verdict(report: RunReport) -> list[str]:
 
 
 def _spread(report: RunReport) -> list[str]:
-    """Mean and spread over the seeds, if there are several."""
-    if not report.by_seed:
+    """Mean and spread over the runs, if there are several."""
+    tested = report.comparison
+    if not tested.by_run:
         return []
-    if report.folds:
-        over = f"divisions into {report.folds} folds; the table above shows the first"
+    if tested.predictions.folds:
+        over = f"each with its own division into {tested.predictions.folds} folds"
     else:
-        over = "seeds, each with its own draw of images; the table above shows the first, whose model was saved"
-    return [
-        f"Mean ± standard deviation over {len(next(iter(report.by_seed.values())))} {over}:",
-        _escaped(spread_cells(report.by_seed)),
-    ]
+        over = f"each with its own draw of images; the model of seed {report.seed} was saved"
+    return [f"Mean ± standard deviation over {tested.runs}, {over}:", _escaped(spread_cells(tested.by_run))]
+
+
+def _mean_of(report: RunReport) -> str:
+    return f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
 
 
 def _setup(report: RunReport) -> str:
@@ -126,13 +128,11 @@ def _reading(report: RunReport) -> Iterator[str]:
         yield f"The intervals come from {metrics.n_bootstrap} resamples of the {unit}."
     yield "“Beyond chance” means that the 95 % interval of the paired difference excludes zero, on ten or more images or groups."
     if report.shots is not None:
-        yield (
-            f"The intervals cover the choice of test images only. Other training images (seed {report.seed} here) give other "
-            "results; train with several seeds to see the difference."
-        )
-    cells = [metrics.accuracy, *(e for c in metrics.classes for e in (c.sensitivity, c.specificity, c.precision))]
-    if any(e.value in (0.0, 1.0) and e.value == e.low == e.high for e in cells):
-        yield "An interval such as 100.0–100.0 means that these images show no error; other images may."
+        yield f"The intervals cover the choice of test images only. Other training images give other results{_other_draws(report)}."
+    if any(
+        e.value == e.low == e.high == 1 for e in (metrics.macro_f1, metrics.auroc, *(c.auroc for c in metrics.classes))
+    ):
+        yield "An AUROC or macro-F1 of 100.0–100.0 means that these images show no error; other images may."
     if MAJORITY in report.rows:
         yield (
             f"The row “{MAJORITY}” always predicts the largest class of the test split: the best accuracy without "
@@ -140,6 +140,13 @@ def _reading(report: RunReport) -> Iterator[str]:
         )
     yield from ([f"{escape(report.unlike)}."] if report.unlike else [])
     yield from (escape(note) for note in report.notes)
+
+
+def _other_draws(report: RunReport) -> str:
+    tested = report.comparison
+    if not tested.by_run:
+        return f" than those of seed {report.seed} here; train with several seeds to see the difference"
+    return f": the numbers are the means of {tested.runs}, and the table of standard deviations shows the difference"
 
 
 def _by_subgroup(report: RunReport) -> Iterator[str]:
@@ -174,7 +181,8 @@ def _settings(report: RunReport) -> list[list[str]]:
 
 
 def _confusion_cells(metrics: Metrics) -> Table:
-    rows = [[name, *map(str, row)] for name, row in zip(metrics.class_names, metrics.confusion, strict=True)]
+    counts = [[mean_count(total, metrics.n_runs) for total in row] for row in metrics.confusion]
+    rows = [[name, *row] for name, row in zip(metrics.class_names, counts, strict=True)]
     return Table(["true \\ predicted", *metrics.class_names], rows)
 
 

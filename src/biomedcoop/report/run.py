@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -54,12 +54,9 @@ class RunReport:
         versions: software versions, e.g. {"torch": "2.4.0"}.
         comparison: predictions and metrics of each method on the same test images; the reported method first.
         recipe: recipe that the settings come from.
-        by_seed: metrics of each method with each seed (in a cross-validation, with each division), without intervals; empty
-            for one seed.
         split: the tested split: "test", or in an evaluation "train", "val" or "all".
         trained_on: name of the dataset of training if it is another run that trained the method, else None.
         unlike: a sentence on the test images unlike the training images, or an empty text.
-        folds: number of folds of the cross-validation that took the place of a test split, or None.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
@@ -77,8 +74,6 @@ class RunReport:
     versions: Mapping[str, str]
     comparison: Comparison
     recipe: str | None = None
-    by_seed: Mapping[str, Sequence[Metrics]] = field(default_factory=dict)
-    folds: int | None = None
     split: str = "test"
     trained_on: str | None = None
     unlike: str = ""
@@ -109,6 +104,14 @@ class RunReport:
         unlike = self.comparison.predictions.unlike
         return None if unlike is None else int(unlike.sum())
 
+    @property
+    def unused(self) -> int:
+        """Number of training images that the method did not use; 0 if another run trained it."""
+        available = sum(self.dataset.counts.get("train", ()))
+        if self.trained_on is not None or not isinstance(self.shots, int):
+            return 0
+        return max(0, available - self.shots * len(self.dataset.class_names))
+
     @cached_property
     def verdict(self) -> tuple[Finding, ...]:
         """What the results mean, the most important first."""
@@ -116,7 +119,7 @@ class RunReport:
             self.comparison,
             shots=self.shots,
             recipe=self.recipe,
-            seeds=max(map(len, self.by_seed.values()), default=1),
+            unused=self.unused,
             leaks=self.leaks,
             unlike=self.unlike,
             elsewhere=self.trained_on not in (None, self.dataset.name),
@@ -141,11 +144,9 @@ class RunReport:
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},
-            "folds": self.folds,
-            "by_seed": {
-                name: [{key: e.value for key, e in metrics.estimates.items()} for metrics in found]
-                for name, found in self.by_seed.items()
-            },
+            "folds": self.comparison.predictions.folds,
+            "seeds": list(self.comparison.predictions.seeds),
+            "by_seed": plain(self.comparison.by_run),
             "accuracy_differences": {name: plain(asdict(d.accuracy)) for name, d in differences.items()},
             "balanced_accuracy_differences": {
                 name: plain(asdict(d.balanced_accuracy)) for name, d in differences.items()

@@ -17,17 +17,16 @@ def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ())
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
-def spread_cells(by_seed: Mapping[str, Sequence[Metrics]], without: Collection[str] = ()) -> Table:
-    """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the seeds."""
+def spread_cells(by_run: Mapping[str, Sequence[Mapping[str, float | None]]], without: Collection[str] = ()) -> Table:
+    """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the runs."""
     from statistics import mean, stdev
 
-    def cell(found: Sequence[Metrics], column: str) -> str:
-        values = [estimate.value for m in found if (estimate := getattr(m, column)) is not None]
-        defined = [value for value in values if value is not None]
+    def cell(found: Sequence[Mapping[str, float | None]], column: str) -> str:
+        defined = [value for run in found if (value := run[column]) is not None]
         return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
 
-    columns = [name for name in next(iter(by_seed.values()))[0].estimates if name not in without]
-    cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_seed.items()]
+    columns = [name for name in next(iter(by_run.values()))[0] if name not in without]
+    cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_run.items()]
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from biomedcoop.evaluation.comparison import Comparison
@@ -20,9 +20,9 @@ def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
     return _table(comparison_cells(rows, _left_out(metrics)), title, bold=method)
 
 
-def spread_table(by_seed: Mapping[str, Sequence[Metrics]], title: str = "") -> Table:
-    """One row per method: mean ± standard deviation over the seeds, in percent."""
-    return _table(spread_cells(by_seed, _left_out(next(iter(by_seed.values()))[0])), title, caption="in %")
+def spread_table(comparison: Comparison, title: str = "") -> Table:
+    """One row per method with several runs: mean ± standard deviation, in percent."""
+    return _table(spread_cells(comparison.by_run, _left_out(comparison.metrics)), title, caption="in %")
 
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:

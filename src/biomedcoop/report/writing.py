@@ -20,7 +20,8 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
 
     ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
     method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
-    unlike the training images (``unlike_training``). It is the only one that names images; ``metrics.json`` holds the same rows
+    unlike the training images (``unlike_training``). With several runs it has a row per image and run, and the seed of the run
+    (``seed``). It is the only one that names images; ``metrics.json`` holds the same rows
     without names, in the same order.
 
     Raises:
@@ -32,12 +33,12 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
+    title += f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
     confusion_figure(report.metrics, folder / report.figure, title)
     write_atomically(folder / "metrics.json", _metrics(report).encode())
     predictions = report.comparison.predictions
-    columns = ["path", "truth", "prediction", *(f"p_{name}" for name in predictions.class_names)]
-    columns += [] if predictions.unlike is None else ["unlike_training"]
-    write_table(_rows(predictions), columns, folder / "predictions.csv")
+    rows = list(_rows(predictions))
+    write_table(rows, list(rows[0]), folder / "predictions.csv")
     write_atomically(folder / "report.md", render(report).encode())
     return folder / "report.md"
 
@@ -52,10 +53,12 @@ def _metrics(report: RunReport) -> str:
 
 def _rows(predictions: Predictions) -> Iterator[Row]:
     names = predictions.class_names
-    probabilities = predictions.probabilities[predictions.method]
-    for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
-        row: Row = {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
-        row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
-        if predictions.unlike is not None:
-            row["unlike_training"] = int(predictions.unlike[number])
-        yield row
+    seeds = predictions.seeds if len(predictions.seeds) > 1 else (None,)
+    for seed, probabilities in zip(seeds, predictions.runs(predictions.method), strict=True):
+        for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
+            row: Row = {} if seed is None else {"seed": seed}
+            row |= {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
+            row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
+            if predictions.unlike is not None:
+                row["unlike_training"] = int(predictions.unlike[number])
+            yield row
