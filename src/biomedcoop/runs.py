@@ -141,7 +141,9 @@ def _tested(
         if divisions is None or trained is None or not plan.method.abilities.uses_images:
             classifiers = fit_plan(plan, backbone, progress)
             trained = trained or classifiers[0]
-            answering = classifiers if plan.method.abilities.uses_images else classifiers[:1]  # else all seeds are equal
+            answering = (
+                classifiers if plan.method.abilities.uses_images else classifiers[:1]
+            )  # else all seeds are equal
             found[name] = [classifier.probabilities(features) for classifier in answering]
         if divisions is not None and plan.method.abilities.uses_images:
             found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
