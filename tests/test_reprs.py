@@ -39,7 +39,7 @@ def test_classifiers_metrics_and_backbones(data: bc.Dataset, tiny: Backbone) -> 
     fingerprint = tiny.fingerprint[:8]
     assert repr(tiny).startswith("OpenClipBackbone('model', 32 px, embed_dim=")
     assert repr(tiny).endswith(f"device='cpu', precision='float32', fingerprint='{fingerprint}')")
-    metrics = bc.evaluate(clf, data, n_bootstrap=10)
+    metrics = bc.evaluate(clf, data, n_bootstrap=40)
     first, *others = repr(metrics).splitlines()
     assert first == f"Metrics(30 images, {CLASSES}; 95 % intervals)"
     assert others[0] == f"  accuracy           {metrics.accuracy}"
@@ -53,7 +53,7 @@ def test_estimates() -> None:
 
 
 def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=10)
+    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=40)
     first, *rows = repr(report).splitlines()
     assert first == "RunReport(tip-adapter on scans, backbone='model', shots=2; 30 test images)"
     assert [row.split("  ")[1] for row in rows] == list(report.rows)
@@ -63,8 +63,8 @@ def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
 def test_requests_show_what_differs_from_the_defaults(data: bc.Dataset, tiny: Backbone) -> None:
     shown = "method='biomedcoop', backbone='mini', shots=None, seeds=(1,)"
     assert repr(FitRequest(data=data, recipe="fast")) == f"FitRequest(data={data!r}, {shown}, recipe='fast')"
-    request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=10)
+    request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=40)
     assert repr(request) == (
         f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'epochs': 3}}, "
-        "compare=('zero-shot',), n_bootstrap=10)"
+        "compare=('zero-shot',), n_bootstrap=40)"
     )

@@ -522,7 +522,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--data", "busy"], "'busy'"),
         (["--shots", 0], "--shots 0 must be a whole number of at least 1, e.g. --shots 16, or --shots 'all'"),
         (["--shots", -3], "--shots -3 must be"),
-        (["--n-bootstrap", 0], "--n-bootstrap 0 must be a whole number from 1 to 1000000, e.g. --n-bootstrap 1000"),
+        (["--n-bootstrap", 1], "--n-bootstrap 1 must be a whole number from 40 to 1000000, e.g. --n-bootstrap 1000"),
         (["--views", "some"], "--views 'some' must be"),
         (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),
         (["--set", "epoch=3"], "no setting 'epoch'; did you mean epochs"),

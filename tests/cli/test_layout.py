@@ -18,7 +18,7 @@ from biomedcoop.report.terminal import class_table, comparison_table, ranked_tab
 
 LABELS = np.arange(40) % 2
 METRICS = {
-    names: score(np.random.default_rng(0).dirichlet([1, 1], 40), LABELS, names, n_bootstrap=20, groups=groups)
+    names: score(np.random.default_rng(0).dirichlet([1, 1], 40), LABELS, names, n_bootstrap=40, groups=groups)
     for names, groups in (
         (("no finding", "pleural effusion"), None),
         (("moderate osteoarthritis", "[b] healthy :knee:"), ["P"] * 40),
@@ -40,7 +40,7 @@ TABLES += [
 ]
 
 RANDOM = {name: np.random.default_rng(k).dirichlet([1, 1], 40) for k, name in enumerate(("zero-shot-ensemble", "lp++"))}
-RANKED = Comparison.of(Predictions(("",) * 40, LABELS, ("benign", "malignant"), RANDOM), n_bootstrap=20)
+RANKED = Comparison.of(Predictions(("",) * 40, LABELS, ("benign", "malignant"), RANDOM), n_bootstrap=40)
 TABLES.append(lambda: ranked_table(RANKED, "the best first"))
 
 

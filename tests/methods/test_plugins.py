@@ -69,7 +69,7 @@ def install(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(out: Path, data: Path, *more: object) -> list[object]:
-    words = ["train", "--data", data, "--backbone", TINY, "--shots", 4, "--compare", "none", "--n-bootstrap", 20]
+    words = ["train", "--data", data, "--backbone", TINY, "--shots", 4, "--compare", "none", "--n-bootstrap", 40]
     return [*words, "--method", "nearest-mean", "--out", out, *more]
 
 

@@ -88,7 +88,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"precision": 16}, "precision=16 must be a name"),
         ({"compare": "coop"}, "compare='coop' must be a list of methods"),
         ({"compare": [3]}, "compare=3 must be a name"),
-        ({"n_bootstrap": 0}, "n_bootstrap=0 must be a whole number from 1 to"),
+        ({"n_bootstrap": 39}, "n_bootstrap=39 must be a whole number from 40 to 1000000"),
         ({"split_file": 3}, "split_file=3 must be a path"),
         ({"seed": -1}, "seed=-1 must be a whole number from 0 to"),
         ({"seed": [1, 2]}, "must be a whole number from 0 to"),
@@ -101,7 +101,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ),
         ({"precision": "float16"}, "precision 'float16' is not known; choose float32, bfloat16"),
         ({"device": "cuda:x"}, "device 'cuda:x' is not known; choose cpu"),
-        ({"n_bootstrap": 10**12}, "n_bootstrap=1000000000000 must be a whole number from 1 to 1000000"),
+        ({"n_bootstrap": 10**12}, "n_bootstrap=1000000000000 must be a whole number from 40 to 1000000"),
         ({"prompts": "a\0b"}, "holds a null character"),
         ({"seeds": [1], "seed": 1}, "seed and seeds are both given"),
         ({"seeds": []}, "give at least one, each a whole number"),
@@ -157,7 +157,7 @@ def test_the_command_line_takes_a_saved_request(
     cli: Callable[..., Any], discs: Path, parity: Path, tmp_path: Path
 ) -> None:
     first = cli("train", "--data", discs, "--backbone", parity / "model", "--method", "tip-adapter", "--shots", 2,
-                "--set", "logit_scale=20", "--compare", "none", "--n-bootstrap", 20, "--out", tmp_path / "first")  # fmt: skip
+                "--set", "logit_scale=20", "--compare", "none", "--n-bootstrap", 40, "--out", tmp_path / "first")  # fmt: skip
     assert first.status == 0, first.err
     again = cli(
         "train", "--config", tmp_path / "first" / "run.json", "--seed", 2, "--json", "--out", tmp_path / "second"

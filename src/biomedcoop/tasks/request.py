@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.tasks import options
-from biomedcoop.tasks.options import MAX_RESAMPLES, option
+from biomedcoop.tasks.options import option
 
 if TYPE_CHECKING:
     import torch
@@ -327,6 +327,6 @@ class TrainRequest(FitRequest):
     n_bootstrap: int = option(
         1000,
         "Number of bootstrap resamples for each 95 % interval.",
-        options.whole_number(1000, 1, MAX_RESAMPLES),
+        options.resamples,
         kind=int,
     )
