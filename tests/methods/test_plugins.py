@@ -97,10 +97,13 @@ def test_a_file_from_training_to_prediction(
 
 
 def test_a_saved_request_names_its_plug_in(
-    cli: Cli, refused: Refused, discs: Path, file: Path, forget: Forget, tmp_path: Path
+    cli: Cli, refused: Refused, discs: Path, file: Path, forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli(*train(tmp_path / "run", discs, "--plugin", file)).status == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli(*train(tmp_path / "run", discs, "--plugin", file.name)).status == 0
+    assert "--plugin nearest_mean.py" in (tmp_path / "run" / "report.md").read_text()
     forget()
+    monkeypatch.chdir("/")
     again = ["train", "--config", tmp_path / "run" / "run.json", "--out"]
     assert cli(*again, tmp_path / "again").status == 0
     for name in ("metrics.json", "run.json", "model/model.safetensors"):

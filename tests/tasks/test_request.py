@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,30 @@ def test_json_and_back() -> None:
     several = FitRequest(data="scans", seeds=[1, 2])
     assert FitRequest.from_dict(several.to_dict(), {}) == several
     assert several.to_dict()["seeds"] == [1, 2]
+
+
+def test_a_saved_request_can_be_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("scans", "mini", "library"):
+        Path(folder).mkdir()
+    for file in ("words.py", "split.json"):
+        Path(file).touch()
+    shutil.copytree(MANY.backbone, "model")
+    request = TrainRequest(
+        data="scans", backbone="model", prompts="words.py:CT", split_file="../" + tmp_path.name + "/split.json"
+    )
+    saved = request.to_dict()
+    assert [saved[name] for name in ("data", "backbone", "prompts")] == [
+        f"{tmp_path}/scans", f"{tmp_path}/model", f"{tmp_path}/words.py:CT"
+    ]  # fmt: skip
+    assert Path(saved["split_file"]).is_absolute()
+    assert str(tmp_path) not in TrainRequest.from_dict(saved, {}).command()
+    names = TrainRequest(data="btmri", backbone="mini", prompts="library")
+    assert TrainRequest.from_dict(names.to_dict(), {}) == names, "a name is no path, though a folder has this name"
+    monkeypatch.chdir("/")
+    assert TrainRequest.from_dict(saved, {}).to_dict() == saved
+    shutil.rmtree(tmp_path / "model")
+    assert TrainRequest.from_dict(saved, {"backbone": "mini"}).backbone == "mini"
 
 
 def test_single_options_go_over_a_saved_request() -> None:
