@@ -54,7 +54,7 @@ def show_method(
 ) -> None:
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.methods import get_method
-    from biomedcoop.methods.plugins import plugin_of
+    from biomedcoop.methods.plugin_code import plugin_of
     from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
     from biomedcoop.tasks.choice import FOLDS
@@ -104,7 +104,7 @@ def show_method(
 
 def about(method: Any) -> dict[str, Any]:
     """The facts about a method as JSON values."""
-    from biomedcoop.methods.plugins import plugin_of
+    from biomedcoop.methods.plugin_code import plugin_of
 
     facts = {"name": method.name, "title": method.title, "paper": method.paper, "trained": method.parameters}
     facts["plugin"] = plugin_of(method)
