@@ -9,6 +9,7 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.evaluation.alarms import Finding, Verdict
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.tasks.request import FitRequest, TrainRequest
 
@@ -54,8 +55,10 @@ def test_estimates() -> None:
 
 def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=40)
-    first, *rows = repr(report).splitlines()
+    first, headline, *rows = repr(report).splitlines()
     assert first == "RunReport(tip-adapter on scans, backbone='model', shots=2; 30 test images)"
+    (told,) = (finding for finding in report.verdict if finding.kind == "headline")
+    assert headline == f"  {told.text}"
     assert [row.split("  ")[1] for row in rows] == list(report.rows)
     assert rows[0] == f"  tip-adapter     accuracy {report.metrics.accuracy}"
 
@@ -68,3 +71,11 @@ def test_requests_show_what_differs_from_the_defaults(data: bc.Dataset, tiny: Ba
         f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'epochs': 3}}, "
         "compare=('zero-shot',), n_bootstrap=40)"
     )
+
+
+def test_a_verdict_prints_as_sentences() -> None:
+    verdict = Verdict(
+        [Finding("headline", "coop is better.", alarm=False), Finding("few test images", "Only 4 images.")]
+    )
+    assert repr(verdict) == str(verdict) == "headline: coop is better.\n! few test images: Only 4 images."
+    assert repr(verdict[0]) == "headline: coop is better."
