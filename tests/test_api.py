@@ -75,7 +75,7 @@ def test_training_lowers_the_loss_and_beats_zero_shot(data: bc.Dataset, tiny: Ba
     assert np.mean(losses[-6:]) < 0.7 * np.mean(losses[:6])
     assert [(done, total) for what, done, total in told if what.startswith("training")][-1] == (36, 36)
     zero_shot = bc.fit(data, method="zero-shot", backbone=tiny)
-    better, worse = (bc.evaluate(c, data, n_bootstrap=10).accuracy.value for c in (trained, zero_shot))
+    better, worse = (bc.evaluate(c, data, n_bootstrap=40).accuracy.value for c in (trained, zero_shot))
     assert better is not None
     assert worse is not None
     assert better > worse + 0.2
@@ -122,7 +122,7 @@ def test_training_never_opens_a_test_image(discs: Path, tiny: Backbone, tmp_path
     clf = bc.fit(broken, backbone=tiny, **FAST)
     with pytest.raises(bc.ImageError, match=r"test/blue_cyst/00\.png"):
         bc.evaluate(clf, broken)
-    assert bc.evaluate(clf, broken, "train", n_bootstrap=10).n_images == 72
+    assert bc.evaluate(clf, broken, "train", n_bootstrap=40).n_images == 72
 
 
 def test_training_does_not_depend_on_test_labels(data: bc.Dataset, tiny: Backbone) -> None:
@@ -141,25 +141,25 @@ def test_evaluating_training_images_is_said(data: bc.Dataset, tiny: Backbone) ->
     clf = bc.fit(data, backbone=tiny, **FAST)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        bc.evaluate(clf, data, "test", n_bootstrap=10)
+        bc.evaluate(clf, data, "test", n_bootstrap=40)
     assert said == []
     with pytest.warns(Note, match="12 of the 72 evaluated images were used to train"):
-        bc.evaluate(clf, data, "train", n_bootstrap=10)
+        bc.evaluate(clf, data, "train", n_bootstrap=40)
 
 
 def test_classes_in_another_order_or_fewer_of_them(
     data: bc.Dataset, first_run: Path, tiny: Backbone, discs: Path, tmp_path: Path
 ) -> None:
     clf = bc.load(first_run, tiny)
-    expected = bc.evaluate(clf, data, n_bootstrap=10)
+    expected = bc.evaluate(clf, data, n_bootstrap=40)
     rows = [f"{image},{image.parent.name}" for image in sorted((discs / "test").rglob("*.png"), reverse=True)]
     table = tmp_path / "other.csv"
     table.write_text("\n".join(["path,label", *rows]))
     turned = bc.load_dataset(table)
     assert turned.class_names == ("red stone", "green tumor", "blue cyst")
-    assert bc.evaluate(clf, turned, "all", n_bootstrap=10).confusion == expected.confusion
+    assert bc.evaluate(clf, turned, "all", n_bootstrap=40).confusion == expected.confusion
     table.write_text("\n".join(["path,label", *rows[:20]]))  # no blue cyst
-    fewer = bc.evaluate(clf, bc.load_dataset(table), "all", n_bootstrap=10)
+    fewer = bc.evaluate(clf, bc.load_dataset(table), "all", n_bootstrap=40)
     assert [sum(row) for row in fewer.confusion] == [0, 10, 10]
 
 
@@ -186,23 +186,23 @@ def test_images_of_one_class_are_evaluated(data: bc.Dataset, first_run: Path, ti
         [0] * len(own),
         ["test"] * len(own),
     )
-    metrics = bc.evaluate(clf, external, n_bootstrap=10)
+    metrics = bc.evaluate(clf, external, n_bootstrap=40)
     assert metrics.class_names == clf.class_names
-    expected = bc.evaluate(clf, part, n_bootstrap=10)
+    expected = bc.evaluate(clf, part, n_bootstrap=40)
     assert metrics.confusion[1] == expected.confusion[1]
     assert (metrics.auroc.value, metrics.classes[1].specificity.value) == (None, None)
     numbered = replace(external, class_names=("class 0", "class 1"), labels=np.ones(len(own), int))
     with pytest.warns(
         Note, match="numbers without names; they were read as classes of the classifier: 1 as 'green tumor'"
     ):
-        assert bc.evaluate(clf, numbered, n_bootstrap=10).confusion == metrics.confusion
+        assert bc.evaluate(clf, numbered, n_bootstrap=40).confusion == metrics.confusion
 
 
 def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Backbone) -> None:
     clf = bc.fit(data, backbone=tiny, **FAST)
     grouped = replace(data, groups=[f"P{i % 3}" for i in range(len(data))])
     with pytest.warns(Note) as said:
-        metrics = bc.evaluate(clf, grouped, n_bootstrap=10)
+        metrics = bc.evaluate(clf, grouped, n_bootstrap=40)
     text = "\n".join(str(note.message) for note in said)
     assert (
         "Groups (such as patients) with images in train or val and in test: 3; methods that learn from images look better"
@@ -212,7 +212,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
     assert "The test has only 3 test groups" in text
     assert metrics.n_groups == 3
     with pytest.warns(Note, match="All test images come from one group") as said:
-        one = bc.evaluate(clf, replace(data.part("test"), groups=["P"] * 30), n_bootstrap=10)
+        one = bc.evaluate(clf, replace(data.part("test"), groups=["P"] * 30), n_bootstrap=40)
     assert len(said) == 1  # nothing is known of the training images' groups
     assert (one.accuracy.low, one.accuracy.high) == (None, None)
 
@@ -491,7 +491,7 @@ def test_the_same_run_again_is_the_same_to_the_last_bit(
 
 
 def test_a_run_is_repeated_from_its_request(discs: Path, parity: Path, tmp_path: Path) -> None:
-    given = {"backbone": parity / "model", "n_bootstrap": 20, "compare": ["coop"], "prompts": "templates", "views": 2}
+    given = {"backbone": parity / "model", "n_bootstrap": 40, "compare": ["coop"], "prompts": "templates", "views": 2}
     bc.train(discs, tmp_path / "first", seed=3, **FAST, **given)
     request = TrainRequest.read(tmp_path / "first" / "run.json", {})
     bc.train(request, tmp_path / "second")
@@ -529,7 +529,7 @@ def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_pa
         compare=["zero-shot-ensemble"],
         backbone=tiny,
         shots=1000,
-        n_bootstrap=10,
+        n_bootstrap=40,
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == RUN_FILES - {"few_shot.json"}
     assert bc.load(tmp_path / "out", tiny).facts["shots"] is None
@@ -538,7 +538,7 @@ def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_pa
 def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     earlier = tmp_path / "run"
-    bc.train(folder, earlier, backbone=tiny, n_bootstrap=10, compare=[], **FAST)
+    bc.train(folder, earlier, backbone=tiny, n_bootstrap=40, compare=[], **FAST)
     before = contents(earlier)
     (folder / "test" / "red_stone" / "05.png").write_bytes(b"")
     told: list[str] = []
@@ -547,7 +547,7 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
         def progress(what: str, done: int, total: int) -> None:
             told.append(what)
 
-        bc.train(folder, out, backbone=tiny, n_bootstrap=10, compare=[], progress=progress, **FAST, **options)
+        bc.train(folder, out, backbone=tiny, n_bootstrap=40, compare=[], progress=progress, **FAST, **options)
 
     with pytest.raises(bc.ImageError, match=r"05\.png: the file is empty"):
         again(earlier, overwrite=True)
@@ -641,7 +641,7 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
             said_before_work.extend(str(note.message) for note in said)
 
     with pytest.warns(Note) as said:
-        report = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=10, progress=progress, **FAST)
+        report = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, progress=progress, **FAST)
     (leak,) = report.leaks
     assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; methods that learn")
     assert any(
@@ -652,14 +652,14 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]
     assert f"- The test images are not independent. {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
     with pytest.warns(Note):
-        bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=10, **FAST)
+        bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=40, **FAST)
     assert contents(tmp_path / "again") == contents(tmp_path / "run")
 
 
 def test_where_nothing_is_learned_nothing_leaks(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     shutil.copy(folder / "train" / "red_stone" / "00.png", folder / "test" / "red_stone" / "copy.png")
-    assert bc.train(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=10).leaks == ()
+    assert bc.train(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=40).leaks == ()
 
 
 def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
@@ -694,7 +694,7 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     rows = [f"{p},{p.parent.name},train,{p.parent.name}{p.stem}" for p in sorted((folder / "train").rglob("*.png"))]
     rows += [f"{p},{p.parent.name},test,P" for p in sorted((folder / "test" / "red_stone").rglob("*.png"))]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,split,group", *rows]))
-    report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=10, **FAST)
+    report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=40, **FAST)
     assert report.metrics.auroc.value is None
     assert report.comparison.differences["zero-shot"].accuracy.low is None
     text = (tmp_path / "run" / "report.md").read_text()
@@ -716,9 +716,9 @@ def test_masked_values_are_refused_whatever_the_store_holds(data: bc.Dataset, ti
     def single(image: np.ndarray) -> bc.Dataset:
         return bc.Dataset("d", data.class_names, [image], ["k"], [0], ["test"])
 
-    bc.evaluate(clf, single(pixels), n_bootstrap=2)  # its features are in the store now
+    bc.evaluate(clf, single(pixels), n_bootstrap=40)  # its features are in the store now
     with pytest.raises(bc.ImageError, match="some values are masked"):
-        bc.evaluate(clf, single(np.ma.array(pixels, mask=pixels > 99)), n_bootstrap=2)
+        bc.evaluate(clf, single(np.ma.array(pixels, mask=pixels > 99)), n_bootstrap=40)
 
 
 def test_what_evaluate_and_run_refuse_before_they_work(
@@ -734,7 +734,7 @@ def test_what_evaluate_and_run_refuse_before_they_work(
             bc.evaluate(*given)
     worked: list[object] = []
     for wrong in (0, 10.5, "x"):
-        with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 1 to"):
+        with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 40 to"):
             bc.train(
                 discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now)
             )

@@ -148,7 +148,7 @@ def test_the_public_functions_show_long_work_unless_told_not_to(
 
     def said(progress: Any) -> set[str]:
         clf = bc.fit(data, backbone=tiny, shots=2, settings={"epochs": 1}, progress=progress)
-        bc.evaluate(clf, data, n_bootstrap=10, progress=progress)
+        bc.evaluate(clf, data, n_bootstrap=40, progress=progress)
         clf.predict(images, progress=progress)
         clf.predict_proba((image for image in images), progress=progress)
         return {line.split(" (")[0].split(", ")[0] for line in capsys.readouterr().err.splitlines()}

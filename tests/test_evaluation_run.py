@@ -41,7 +41,7 @@ RENAME = {"neoplasm": "green tumor", "calculus": "red stone"}
 
 
 def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path: Path) -> None:
-    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=20)
+    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=40)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(written.pop("predictions")) == report.metrics.n_images
@@ -64,11 +64,11 @@ def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path:
 
 
 def test_the_same_numbers_as_evaluate_and_as_the_training_run(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    trained = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=8, n_bootstrap=20)
+    trained = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=8, n_bootstrap=40)
     clf, data = bc.load(tmp_path / "run", tiny), bc.load_dataset(discs)
-    report = bc.compare(clf, data, n_bootstrap=20)
+    report = bc.compare(clf, data, n_bootstrap=40)
     assert report.rows == trained.rows
-    assert report.metrics == bc.evaluate(clf, data, n_bootstrap=20)
+    assert report.metrics == bc.evaluate(clf, data, n_bootstrap=40)
     assert clf.facts["test"]["unlike_training"] == trained.unlike_training == report.unlike_training
 
 
@@ -76,17 +76,17 @@ def test_zero_shot_has_the_classifiers_classes_and_template(discs: Path, tiny: B
     data = bc.load_dataset(discs)
     own = {"template": "a red photo of {}"}
     clf = bc.fit(data, backbone=tiny, method="tip-adapter", shots=2, settings=own)
-    row = bc.compare(clf, data, n_bootstrap=5).rows["zero-shot"]
-    assert row == bc.evaluate(bc.fit(data, backbone=tiny, method="zero-shot", settings=own), data, n_bootstrap=5)
+    row = bc.compare(clf, data, n_bootstrap=40).rows["zero-shot"]
+    assert row == bc.evaluate(bc.fit(data, backbone=tiny, method="zero-shot", settings=own), data, n_bootstrap=40)
     zero_shot = bc.fit(data, backbone=tiny, method="zero-shot")
-    assert list(bc.compare(zero_shot, data, n_bootstrap=5).rows) == ["zero-shot", "majority class"]
+    assert list(bc.compare(zero_shot, data, n_bootstrap=40).rows) == ["zero-shot", "majority class"]
 
 
 def test_names_too_long_for_zero_shot_are_no_obstacle(discs: Path, tiny: Backbone) -> None:
     data = bc.load_dataset(discs)
     data = replace(data, class_names=("blue cyst " * 300, *data.class_names[1:]))
     clf = bc.fit(data, backbone=tiny, method="linear-probe", shots=2)
-    report = bc.compare(clf, data, n_bootstrap=5)
+    report = bc.compare(clf, data, n_bootstrap=40)
     assert list(report.rows) == ["linear-probe", "majority class"]
     assert any(note.startswith("There is no comparison with zero-shot: ") for note in report.notes)
 
@@ -96,12 +96,12 @@ def test_images_unlike_the_training_images_are_an_alarm_with_a_way_out(clf: bc.C
     strict = replace(clf, domain=Domain(clf.domain.means, -1.0))
     data = replace(bc.load_dataset(discs), name="elsewhere", labels=np.arange(102) % 3)  # labels that nobody can know
     with pytest.warns(Note, match="30 of 30 images are unlike the training images"):
-        report = bc.compare(strict, data, n_bootstrap=20)
+        report = bc.compare(strict, data, n_bootstrap=40)
     (alarm,) = (f for f in report.verdict if f.kind == "images unlike the training images")
     assert alarm.alarm
     assert report.verdict[-1].text == "Train again with images of this source among the training images."
     lax = replace(clf, domain=Domain(clf.domain.means, 2.0))
-    assert "unlike" not in str(bc.compare(lax, data, n_bootstrap=20).verdict)
+    assert "unlike" not in str(bc.compare(lax, data, n_bootstrap=40).verdict)
 
 
 def test_a_path_without_splits_on_which_the_classifier_was_trained(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
@@ -109,16 +109,16 @@ def test_a_path_without_splits_on_which_the_classifier_was_trained(discs: Path, 
     for path in (discs / "test").rglob("*.png"):
         shutil.copy(path, folder / path.parent.name / f"test{path.name}")
     clf = bc.fit(bc.load_dataset(folder), backbone=tiny, method="tip-adapter", shots=4)
-    report = bc.compare(clf, folder, n_bootstrap=5)
+    report = bc.compare(clf, folder, n_bootstrap=40)
     assert (report.split, report.metrics.n_images, report.leaks) == ("test", 30, ())
     with pytest.warns(Note, match="12 of the 102 evaluated images were used to train"):
-        assert bc.compare(clf, folder, "all", n_bootstrap=5).metrics.n_images == 102
+        assert bc.compare(clf, folder, "all", n_bootstrap=40).metrics.n_images == 102
     folder = shutil.copytree(discs / "train", tmp_path / "few")
     more: dict[str, Any] = {"method": "clip-adapter", "shots": 18, "settings": {"epochs": 1}}
-    cross_validated = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=5, **more)
+    cross_validated = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, **more)
     assert cross_validated.comparison.predictions.folds
     assert cross_validated.unlike_training is None
-    report = bc.compare(bc.load(tmp_path / "run", tiny), folder, n_bootstrap=5)  # it may have learned from any image
+    report = bc.compare(bc.load(tmp_path / "run", tiny), folder, n_bootstrap=40)  # it may have learned from any image
     assert (report.split, len(report.leaks)) == ("all", 1)
 
 
@@ -132,7 +132,7 @@ def test_a_path_without_splits_on_which_the_classifier_was_trained(discs: Path, 
         ({"source": "clinic", "out": "clinic/out"}, "is inside the dataset"),
         ({"source": "data", "split_file": "split.json"}, "split_file belongs to a path"),
         ({"source": 7}, "data must be a dataset"),
-        ({"source": "data", "n_bootstrap": 0}, "n_bootstrap=0"),
+        ({"source": "data", "n_bootstrap": 39}, "n_bootstrap=39 must be a whole number from 40"),
         ({"source": "data", "out": "taken"}, "taken is a file"),
     ],
 )

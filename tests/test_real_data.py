@@ -22,7 +22,7 @@ def test_train_evaluate_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     classifier = bc.load(tmp_path / "run")
     data = bc.load_dataset("btmri")
-    again = bc.evaluate(classifier, data, n_bootstrap=10)
+    again = bc.evaluate(classifier, data, n_bootstrap=40)
     assert again.accuracy.value == pytest.approx(rows["biomedcoop"]["accuracy"]["value"], abs=1e-6)
     names = classifier.predict([data.images[i] for i in data.indices("test")[:5]])
     assert set(names) <= set(data.class_names)

@@ -9,6 +9,7 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.evaluation.alarms import Finding, Verdict
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.tasks.request import FitRequest, TrainRequest
 
@@ -39,7 +40,7 @@ def test_classifiers_metrics_and_backbones(data: bc.Dataset, tiny: Backbone) -> 
     fingerprint = tiny.fingerprint[:8]
     assert repr(tiny).startswith("OpenClipBackbone('model', 32 px, embed_dim=")
     assert repr(tiny).endswith(f"device='cpu', precision='float32', fingerprint='{fingerprint}')")
-    metrics = bc.evaluate(clf, data, n_bootstrap=10)
+    metrics = bc.evaluate(clf, data, n_bootstrap=40)
     first, *others = repr(metrics).splitlines()
     assert first == f"Metrics(30 images, {CLASSES}; 95 % intervals)"
     assert others[0] == f"  accuracy           {metrics.accuracy}"
@@ -53,9 +54,11 @@ def test_estimates() -> None:
 
 
 def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=10)
-    first, *rows = repr(report).splitlines()
+    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=40)
+    first, headline, *rows = repr(report).splitlines()
     assert first == "RunReport(tip-adapter on scans, backbone='model', shots=2; 30 test images)"
+    (told,) = (finding for finding in report.verdict if finding.kind == "headline")
+    assert headline == f"  {told.text}"
     assert [row.split("  ")[1] for row in rows] == list(report.rows)
     assert rows[0] == f"  tip-adapter     accuracy {report.metrics.accuracy}"
 
@@ -63,8 +66,16 @@ def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
 def test_requests_show_what_differs_from_the_defaults(data: bc.Dataset, tiny: Backbone) -> None:
     shown = "method='biomedcoop', backbone='mini', shots=None, seeds=(1,)"
     assert repr(FitRequest(data=data, recipe="fast")) == f"FitRequest(data={data!r}, {shown}, recipe='fast')"
-    request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=10)
+    request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=40)
     assert repr(request) == (
         f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'epochs': 3}}, "
-        "compare=('zero-shot',), n_bootstrap=10)"
+        "compare=('zero-shot',), n_bootstrap=40)"
     )
+
+
+def test_a_verdict_prints_as_sentences() -> None:
+    verdict = Verdict(
+        [Finding("headline", "coop is better.", alarm=False), Finding("few test images", "Only 4 images.")]
+    )
+    assert repr(verdict) == str(verdict) == "headline: coop is better.\n! few test images: Only 4 images."
+    assert repr(verdict[0]) == "headline: coop is better."

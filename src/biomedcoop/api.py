@@ -132,7 +132,7 @@ def train(
         >>> import biomedcoop as bc
         >>> data = "simulated:breast-ultrasound?train=4&val=1&test=2"
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     report = bc.train(data, f"{folder}/run", method="tip-adapter", shots=2, n_bootstrap=10)
+        ...     report = bc.train(data, f"{folder}/run", method="tip-adapter", shots=2, n_bootstrap=40)
         >>> list(report.rows)
         ['tip-adapter', 'zero-shot', 'majority class']
     """

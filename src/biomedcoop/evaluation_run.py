@@ -62,7 +62,7 @@ def compare(
         >>> import biomedcoop as bc
         >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=1&test=2")
         >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
-        >>> report = bc.compare(classifier, data, n_bootstrap=10)
+        >>> report = bc.compare(classifier, data, n_bootstrap=40)
         >>> list(report.rows), report.split
         (['tip-adapter', 'zero-shot', 'majority class'], 'test')
     """

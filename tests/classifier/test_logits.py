@@ -71,7 +71,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     images: list[Any] = list(test_images[: image_batch(tiny) + 3])
     alone = np.concatenate([classifier.predict_proba(image) for image in images])
     images[3:3] = [b"text", b"text"]
-    rows = [row for _, row in classifier.predict_stream(images)]
+    rows = [answer.probabilities for answer in classifier.predict_stream(images)]
     assert [i for i, row in enumerate(rows) if isinstance(row, bc.ImageError)] == [3, 4]
     together = np.stack([row for row in rows if not isinstance(row, bc.ImageError)])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 if classifier.method == "cocoop" else 0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,11 +21,15 @@ import pytest
 import torch
 
 import biomedcoop as bc
+from biomedcoop.classifier.domain import Domain, distances
 from biomedcoop.classifier.predictions import columns_of, predict_rows, write_predictions
 from biomedcoop.data.readers.unlabelled import find_images, kept_columns
 from biomedcoop.data.tables.writing import Row
+from biomedcoop.errors import Note
+from biomedcoop.features.images import encode_images
 
-COLUMNS = ["path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"]
+COLUMNS = ["path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone", "unlike_training"]
+NUMBERS = {*COLUMNS[2:], "p_x"}
 
 
 def read_back(file: Path) -> list[Row]:
@@ -35,7 +41,7 @@ def read_back(file: Path) -> list[Row]:
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     return [
-        {name: (float(cell) if cell else None) if name.startswith("p_") else cell for name, cell in row.items()}
+        {name: (float(cell) if cell else None) if name in NUMBERS else cell for name, cell in row.items()}
         for row in rows
     ]
 
@@ -50,6 +56,7 @@ def test_a_killed_run_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
+from biomedcoop.classifier.domain import Domain, distances
 from biomedcoop.classifier.predictions import write_predictions
 def rows():
     yield {"path": "a.png"}
@@ -140,8 +147,34 @@ def test_every_format_reads_back_as_predicted(
     assert [row["path"] for row in rows] == [str(path) for path in test_images]
     assert [row["prediction"] for row in rows] == clf.predict(test_images)
     assert list(rows[0]) == COLUMNS
-    found = np.array([[row[column] for column in COLUMNS[2:]] for row in rows])
+    found = np.array([[row[column] for column in COLUMNS[2:-1]] for row in rows])
     np.testing.assert_allclose(found, clf.predict_proba(test_images), atol=6e-7)  # written with six decimals
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_rows_of_images_unlike_the_training_images_are_marked(
+    clf: bc.Classifier, discs: Path, bad_image: Path, tmp_path: Path, ending: str
+) -> None:
+    data = bc.load_dataset(discs).part("test")
+    found = distances(encode_images(clf.backbone, data), clf.domain.means)
+    marking = dataclasses.replace(clf, domain=Domain(clf.domain.means, float(np.sort(found)[26:28].mean())))
+    images, expected = list(data.images), (found > np.sort(found)[26]).astype(int).tolist()
+    out, columns = tmp_path / f"out{ending}", columns_of(marking, skip_bad=True)
+    with pytest.warns(Note, match="3 of 30 images are unlike the training images"):
+        write_predictions(predict_rows(marking, [*images, bad_image], skip_bad=True), columns, out)
+    assert [row["unlike_training"] for row in read_back(out)] == [*expected, None]
+    answers = list(marking.predict_stream([*images, bad_image]))
+    assert [answer.unlike_training for answer in answers] == [*map(bool, expected), None]
+
+
+def test_a_classifier_that_cannot_tell_writes_no_such_column(clf: bc.Classifier, test_images: list[Path]) -> None:
+    unable = dataclasses.replace(clf, domain=None)
+    assert columns_of(unable) == COLUMNS[:-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        (row,) = predict_rows(unable, test_images[:1])
+    assert list(row) == COLUMNS[:-1]
+    assert [answer.unlike_training for answer in unable.predict_stream(test_images[:1])] == [None]
 
 
 def test_more_rows_than_a_block_of_parquet(tmp_path: Path) -> None:

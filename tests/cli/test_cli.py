@@ -609,7 +609,7 @@ def test_no_note_stands_before_an_error_that_can_be_known_first(
         (["--data", "busy"], "'busy'"),
         (["--shots", 0], "--shots 0 must be a whole number of at least 1, e.g. --shots 16, or --shots 'all'"),
         (["--shots", -3], "--shots -3 must be"),
-        (["--n-bootstrap", 0], "--n-bootstrap 0 must be a whole number from 1 to 1000000, e.g. --n-bootstrap 1000"),
+        (["--n-bootstrap", 1], "--n-bootstrap 1 must be a whole number from 40 to 1000000, e.g. --n-bootstrap 1000"),
         (["--views", "some"], "--views 'some' must be"),
         (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),
         (["--recipe", "default"], "no recipe 'default'; it is called 'general'"),

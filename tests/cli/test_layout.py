@@ -1,11 +1,13 @@
-"""Tables on a terminal or in a pipe: whatever the width, no character of a number or a name is left out."""
+"""Tables on a terminal or in a pipe: they fit into the width, and no character of a number or a name is left out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +20,7 @@ from biomedcoop.report.terminal import class_table, comparison_table, ranked_tab
 
 LABELS = np.arange(40) % 2
 METRICS = {
-    names: score(np.random.default_rng(0).dirichlet([1, 1], 40), LABELS, names, n_bootstrap=20, groups=groups)
+    names: score(np.random.default_rng(0).dirichlet([1, 1], 40), LABELS, names, n_bootstrap=40, groups=groups)
     for names, groups in (
         (("no finding", "pleural effusion"), None),
         (("moderate osteoarthritis", "[b] healthy :knee:"), ["P"] * 40),
@@ -39,8 +41,25 @@ TABLES += [
     lambda m=m: comparison_table({"biomedcoop": m, "majority class": m}, "scans: 40 images") for m in METRICS.values()
 ]
 
+PERFECT = {
+    names: score(np.eye(2)[np.arange(400) % 2], np.arange(400) % 2, names, n_bootstrap=40)
+    for names in (
+        ("benign", "malignant"),
+        ("adenocarcinoma_in_situ_of_the_left_upper_lobe", "pleural effusion"),
+        ("KL 0", "KL 1"),
+    )
+}
+"""Every cell is 100.0, with the longest interval."""
+TABLES += [lambda m=m: class_table(m, "by class") for m in PERFECT.values()]
+TABLES += [
+    lambda m=m: comparison_table(
+        {"zero-shot-ensemble-of-my-own": m, "majority class": m}, "a-long-name-of-scans: 400 images"
+    )
+    for m in PERFECT.values()
+]
+
 RANDOM = {name: np.random.default_rng(k).dirichlet([1, 1], 40) for k, name in enumerate(("zero-shot-ensemble", "lp++"))}
-RANKED = Comparison.of(Predictions(("",) * 40, LABELS, ("benign", "malignant"), RANDOM), n_bootstrap=20)
+RANKED = Comparison.of(Predictions(("",) * 40, LABELS, ("benign", "malignant"), RANDOM), n_bootstrap=40)
 TABLES.append(lambda: ranked_table(RANKED, "the best first"))
 
 
@@ -52,27 +71,33 @@ def words(table: Table) -> list[str]:
     return sorted(word for cell in cells for word in cell.split())
 
 
+def printed_words(text: str) -> list[str]:
+    return sorted(word for word in text.split() if set(word) != {"\u2500"})
+
+
 @pytest.mark.parametrize("make", TABLES)
-def test_every_word_is_whole_at_every_width(
+def test_no_table_is_wider_than_the_terminal_and_nothing_is_left_out(
     make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = make()
-    for width in range(20, 201):
+    for width in range(24, 201):
         monkeypatch.setenv("COLUMNS", str(width))
         print_table(table)
         printed = capsys.readouterr().out
-        assert sorted(word for word in printed.split() if set(word) != {"\u2500"}) == words(table), width
+        assert max(map(cell_len, printed.splitlines())) <= width
+        assert sorted("".join(printed_words(printed))) == sorted("".join(words(table))), width
+    assert printed_words(printed) == words(table), "where there is room, every word is whole"
 
 
-def test_eighty_columns_are_kept_where_the_words_fit(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_eighty_columns_divide_no_number(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for metrics in list(METRICS.values())[:2]:
+    for metrics in (*METRICS.values(), *PERFECT.values()):
         print_table(class_table(metrics, "by class"))
-        print_table(comparison_table({"biomedcoop": metrics}, "scans"))
+        print_table(comparison_table({"zero-shot-ensemble-of-my-own": metrics}, "scans"))
     print_table(ranked_table(RANKED))
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    numbers = re.findall(r"[\d.]+", capsys.readouterr().out)
+    assert len(numbers) > 200
+    assert all(re.fullmatch(r"\d+|\d+\.\d", number) for number in numbers)
 
 
 def test_columns_share_the_width_and_numbers_stand_at_the_right() -> None:
@@ -85,7 +110,8 @@ def test_columns_share_the_width_and_numbers_stand_at_the_right() -> None:
     ]
     narrow = lay_out(rows, [False, True], 25)
     assert narrow[1] == ["pleural              71.2", "effusion      (64.1-77.5)"]
-    assert lay_out(rows, [False, True], 0) == lay_out(rows, [False, True], 21)  # never narrower than its words
+    assert lay_out(rows, [False, True], 18)[1] == ["pleural       71.2", "effusion    (64.1-", "             77.5)"]
+    assert lay_out([["-1.5", "+2.5"]], [True, True], 8) == [["-1.  +2.", "  5    5"]], "a sign stays at its number"
 
 
 @pytest.mark.parametrize(
@@ -99,14 +125,14 @@ def test_columns_share_the_width_and_numbers_stand_at_the_right() -> None:
         ["datasets", "check"],
     ],
 )
-def test_commands_print_the_same_words_at_any_width(command, cli, discs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_print_the_same_at_any_width(command, cli, discs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [*command, discs] if command[0] == "datasets" else command
 
     def printed(width: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(width))
         result = cli(*command)
         assert result.status == 0, result.err
-        return sorted(word for word in result.out.split() if set(word) != {"\u2500"})
+        return sorted("".join(printed_words(result.out)))
 
     assert printed(30) == printed(80) == printed(400)
 

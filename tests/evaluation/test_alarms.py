@@ -11,7 +11,7 @@ from biomedcoop.evaluation.metrics import score
 def alarms(groups) -> dict[str, str]:
     labels = np.arange(40) % 2
     p = np.random.default_rng(0).dirichlet([1, 1], 40)
-    found = image_alarms(score(p, labels, ["benign", "malignant"], groups=groups, n_bootstrap=10))
+    found = image_alarms(score(p, labels, ["benign", "malignant"], groups=groups, n_bootstrap=40))
     return {alarm.kind: alarm.text for alarm in found}
 
 
@@ -37,13 +37,13 @@ def test_fewer_than_ten_groups_are_said():
 
 def test_a_perfect_figure_on_nine_images_gets_wilsons_interval():
     truth = [0] * 9 + [1] * 30 + [2] * 29
-    (alarm,) = answer_alarms(score(np.eye(3)[truth], truth, ["a", "b", "c"], n_bootstrap=10))
+    (alarm,) = answer_alarms(score(np.eye(3)[truth], truth, ["a", "b", "c"], n_bootstrap=40))
     assert alarm.kind == "perfect on few images"
     assert alarm.text == (
         "Perfect, but on few images. Wilson's 95 % interval goes down to: 70 % for “a” (9 of 9), 88 % for “c” (29 of 29)."
     )
     groups = [f"P{i % 3}" if i < 9 else f"Q{i}" for i in range(68)]
-    (alarm,) = answer_alarms(score(np.eye(3)[truth], truth, ["a", "b", "c"], groups=groups, n_bootstrap=10))
+    (alarm,) = answer_alarms(score(np.eye(3)[truth], truth, ["a", "b", "c"], groups=groups, n_bootstrap=40))
     assert "44 % for “a” (9 of 9 from 3 groups)" in alarm.text
 
 
@@ -52,9 +52,9 @@ def test_a_class_is_found_less_than_by_chance():
 
     def weak(right: int, share: float) -> list[str]:
         answers = [0] * right + [1] * (40 - right)
-        metrics = score(np.eye(2)[answers], truth, ["a", "b"], n_bootstrap=5)
+        metrics = score(np.eye(2)[answers], truth, ["a", "b"], n_bootstrap=40)
         return [c.name for c in found_less(metrics, share)]
 
     assert (weak(9, 1.0), weak(10, 1.0)) == (["a"], [])
     assert (weak(4, 0.5), weak(5, 0.5)) == (["a"], [])
-    assert found_less(score(np.eye(2)[[1] * 9], [0] * 9, ["a", "b"], n_bootstrap=5)) == []
+    assert found_less(score(np.eye(2)[[1] * 9], [0] * 9, ["a", "b"], n_bootstrap=40)) == []

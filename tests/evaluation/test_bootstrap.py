@@ -39,7 +39,8 @@ def test_an_image_without_a_group_is_a_group_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("n_bootstrap", "groups", "message"), [(0, None, "n_bootstrap=0"), (5, ["a"], "1 groups for 3")]
+    ("n_bootstrap", "groups", "message"),
+    [(39, None, "n_bootstrap=39 must be a whole number from 40"), (40, ["a"], "1 groups for 3")],
 )
 def test_what_cannot_be_drawn(n_bootstrap, groups, message):
     with pytest.raises(UserError, match=message):

@@ -22,7 +22,7 @@ from biomedcoop.evaluation import cross_validation
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
 from biomedcoop.tasks.request import FitRequest
 
-QUICK: dict[str, Any] = {"method": "clip-adapter", "settings": {"epochs": 2}, "n_bootstrap": 20}
+QUICK: dict[str, Any] = {"method": "clip-adapter", "settings": {"epochs": 2}, "n_bootstrap": 40}
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_shots_are_what_every_fold_leaves(discs: Path, tiny: Backbone) -> None:
 
 
 def test_a_published_recipe_keeps_images_for_validation(few: Path, tiny: Backbone, tmp_path: Path) -> None:
-    words: dict[str, Any] = {"method": "tip-adapter", "recipe": "paper", "compare": ["clip-adapter"], "n_bootstrap": 5}
+    words: dict[str, Any] = {"method": "tip-adapter", "recipe": "paper", "compare": ["clip-adapter"], "n_bootstrap": 40}
     report = bc.train(few, tmp_path / "run", backbone=tiny, settings={"grid": 5}, **words)
     assert report.shots == 16
     for path in [p for folder in few.iterdir() for p in sorted(folder.iterdir())[14:]]:

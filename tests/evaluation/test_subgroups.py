@@ -115,7 +115,7 @@ def test_without_columns_there_are_no_results() -> None:
 
 def test_values_are_in_their_order() -> None:
     codes = [str(number) for number in (10, 9, 2, 1)] * 20
-    rows = results(np.arange(80) % 3, np.ones(80, bool), n_bootstrap=5, site=codes).rows
+    rows = results(np.arange(80) % 3, np.ones(80, bool), n_bootstrap=40, site=codes).rows
     assert [row.value for row in rows] == ["1", "2", "9", "10"]
 
 
@@ -138,7 +138,7 @@ def test_the_verdict_names_a_worse_subgroup() -> None:
     tested = Comparison.of(predictions, n_bootstrap=200)
     assert tested.subgroups == results(labels, right, n_bootstrap=200, sex=sexes)
     assert [f.text for f in judge(tested) if f.kind == "subgroup" and f.alarm] == list(tested.subgroups.alarms())
-    assert Comparison.of(replace(predictions, subgroups={}), n_bootstrap=5).subgroups is None
+    assert Comparison.of(replace(predictions, subgroups={}), n_bootstrap=40).subgroups is None
 
 
 def test_few_images_of_a_class_have_no_sensitivity() -> None:

@@ -16,10 +16,11 @@ from test_methods import backbone, task, trained  # noqa: F401  (fixtures of the
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.cli import main
 from biomedcoop.errors import Note, UserError
 from biomedcoop.methods import Task, all_methods, get_method, load_plugin, registry
 from biomedcoop.methods.base import REGISTRY
-from biomedcoop.methods.plugins import plugin_of
+from biomedcoop.methods.plugin_code import plugin_of
 
 ROOT = Path(__file__).parents[2]
 (TOY,) = re.findall(
@@ -69,7 +70,7 @@ def install(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(out: Path, data: Path, *more: object) -> list[object]:
-    words = ["train", "--data", data, "--backbone", TINY, "--shots", 4, "--compare", "none", "--n-bootstrap", 20]
+    words = ["train", "--data", data, "--backbone", TINY, "--shots", 4, "--compare", "none", "--n-bootstrap", 40]
     return [*words, "--method", "nearest-mean", "--out", out, *more]
 
 
@@ -97,10 +98,13 @@ def test_a_file_from_training_to_prediction(
 
 
 def test_a_saved_request_names_its_plug_in(
-    cli: Cli, refused: Refused, discs: Path, file: Path, forget: Forget, tmp_path: Path
+    cli: Cli, refused: Refused, discs: Path, file: Path, forget: Forget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli(*train(tmp_path / "run", discs, "--plugin", file)).status == 0
+    monkeypatch.chdir(tmp_path)
+    assert cli(*train(tmp_path / "run", discs, "--plugin", file.name)).status == 0
+    assert "--plugin nearest_mean.py" in (tmp_path / "run" / "report.md").read_text()
     forget()
+    monkeypatch.chdir("/")
     again = ["train", "--config", tmp_path / "run" / "run.json", "--out"]
     assert cli(*again, tmp_path / "again").status == 0
     for name in ("metrics.json", "run.json", "model/model.safetensors"):
@@ -154,6 +158,7 @@ FAULTS = {
         r": TypeError: two methods are called 'coop': CoOp in biomedcoop.methods.coop and NearestMean in .*nearest_mean.py; rename"
     ),
     TOY.replace("    parameters =", "    trained ="): r": TypeError: method NearestMean does not define 'par",
+    TOY.replace('"nearest-mean"', "5"): r", line \d+: TypeError: 'name' of method NearestMean must be of the type str",
     TOY + "\nraise ValueError('two\\nlines')\n": r", line \d+: ValueError: two lines",
 }
 
@@ -166,6 +171,97 @@ def test_a_faulty_file_gets_one_line_and_leaves_nothing(refused: Refused, file: 
         load_plugin(file)
     assert all_methods() == before
     assert f"plug-in {file}" in refused("methods", "list", "--plugin", file)
+
+
+def broken(old: str, new: str) -> str:
+    assert old in TOY
+    return TOY.replace(old, new)
+
+
+LOGITS = "\n    def logits(self, state, features, backbone):\n        return "
+FIRST = "        features = F.normalize"
+LIST = "fit of .*: it must return a list with a dict of tensors for each of the seeds, here 1$"
+RUNNING = {
+    broken(FIRST, f"        {{}}['lr']\n{FIRST}"): r", line \d+: fit of the method 'nearest-mean': KeyError: 'lr'$",
+    broken(
+        "one_hot.transpose(1, 2) @", "one_hot @"
+    ): r", line \d+: fit of the method 'nearest-mean': RuntimeError: Exp",
+    broken(FIRST, f"        exit('so')\n{FIRST}"): r", line \d+: fit of .*: SystemExit: so$",
+    broken(", progress=None", ""): r": fit of .*: TypeError: NearestMean.fit\(\) takes 4 positional arguments but 5",
+    broken("in means]", "in means][:0]"): LIST,
+    broken("return [{", "return {0: 0}, [{"): LIST,
+    broken('"logit_scale": scale', '"logit_scale": 3.0'): LIST,
+    f"{TOY}{LOGITS}state['none']\n": r", line \d+: logits of the method 'nearest-mean': KeyError: 'none'$",
+    f"{TOY}{LOGITS}features\n": r"logits of .*: of 2 images it must return a tensor \[2, 3\], a column for each class, not \[2, ",
+    f"{TOY}{LOGITS}None\n": r"must return a tensor \[2, 3\], a column for each class, not NoneType$",
+    f"{TOY}{LOGITS}features[:, :3] * float('nan')\n": r"logits of .*: they hold values that are not finite$",
+    f"{TOY}\n    def step_macs(self, task, settings):\n        raise ValueError\n": r"step_macs of .*: ValueError$",
+    f"{TOY}\n    def settings(self, *given):\n        return [][1]\n": r", line \d+: settings of .*: IndexError: list index out",
+}
+
+
+@pytest.mark.parametrize("code", RUNNING, ids=range(len(RUNNING)))
+def test_an_error_in_the_code_of_a_plug_in_is_one_line_and_chained(
+    cli: Cli, refused: Refused, discs: Path, file: Path, code: str, tmp_path: Path
+) -> None:
+    file.write_text(code)
+    line = refused(*train(tmp_path / "run", discs, "--plugin", file))
+    assert re.search(f"error: plug-in nearest_mean.py.*{RUNNING[code]}", line), line
+    if found := re.search(r"line (\d+)", line):
+        told = code.splitlines()[int(found[1]) - 1]
+        assert any(word in told for word in ("{}['lr']", "one_hot @", "exit(", "['none']", "raise ", "[][1]")), told
+        with pytest.raises(UserError) as caught:
+            bc.fit(bc.load_dataset(discs), "nearest-mean", TINY, shots=2)
+        assert caught.value.__cause__ is not None
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_traceback_of_a_plug_in(
+    discs: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(broken(FIRST, f"        1 / 0\n{FIRST}"))
+    monkeypatch.setattr(
+        sys, "argv", ["biomedcoop", "--debug", *map(str, train(tmp_path / "r", discs, "--plugin", file))]
+    )
+    with pytest.raises(UserError, match="ZeroDivisionError: division by zero") as caught:
+        main()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_when_a_plug_in_predicts(
+    cli: Cli, refused: Refused, discs: Path, file: Path, forget: Forget, tmp_path: Path
+) -> None:
+    assert cli(*train(tmp_path / "run", discs, "--plugin", file)).status == 0
+    forget()
+    file.write_text(f"{TOY}{LOGITS}1 / 0\n")
+    for command in (["predict", tmp_path / "run", discs / "test"], ["evaluate", tmp_path / "run", "--data", discs]):
+        line = refused(*command, "--backbone", TINY, "--plugin", file)
+        assert "logits of the method 'nearest-mean': ZeroDivisionError: division by zero" in line
+
+
+def test_an_error_in_an_installed_package_names_its_file(
+    refused: Refused, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", broken(FIRST, f"        1 / 0\n{FIRST}"), monkeypatch)
+    line = refused(*train(tmp_path / "run", discs))
+    assert re.search(
+        r"plug-in nearest of the package toy-methods, __init__.py line \d+: fit of the method 'nearest-mean': Zero",
+        line,
+    )
+
+
+def test_the_class_of_the_user_keeps_its_own_errors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(broken(FIRST, f"        1 / 0\n{FIRST}"))
+    monkeypatch.syspath_prepend(str(file.parent))
+    module = importlib.import_module("nearest_mean")
+    assert isinstance(get_method("nearest-mean"), module.NearestMean)
+    with pytest.raises(ZeroDivisionError):
+        module.NearestMean().fit(None, None, [1])
+
+
+def test_tensors_of_a_plug_in_may_share_memory(cli: Cli, discs: Path, file: Path, tmp_path: Path) -> None:
+    file.write_text(broken('"logit_scale": scale', '"logit_scale": scale, "same": own[:2].requires_grad_()'))
+    assert cli(*train(tmp_path / "run", discs, "--plugin", file)).status == 0
 
 
 def test_files_that_are_none(refused: Refused, tmp_path: Path) -> None:

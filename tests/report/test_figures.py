@@ -18,7 +18,7 @@ def metrics_of(class_names: list[str]) -> Metrics:
     rng = np.random.default_rng(0)
     labels = np.arange(150) % len(class_names)
     logits = rng.normal(size=(150, len(class_names))) + 1.5 * np.eye(len(class_names))[labels]
-    return score(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels, class_names, n_bootstrap=20)
+    return score(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), labels, class_names, n_bootstrap=40)
 
 
 @pytest.mark.parametrize("classes", [2, 7, pytest.param(20, marks=pytest.mark.slow)])
@@ -47,7 +47,7 @@ def test_bytes_are_equal_whatever_the_global_settings(tmp_path):
 
 def test_colours_show_shares_of_the_true_class_in_rows(tmp_path):
     answers = [1] * 10 + [0] * 3 + [1] * 7  # all of a taken for b, 3 of 10 b for a
-    confusion_figure(score(np.eye(2)[answers], [0] * 10 + [1] * 10, ["a", "b"], n_bootstrap=5), tmp_path / "c.png")
+    confusion_figure(score(np.eye(2)[answers], [0] * 10 + [1] * 10, ["a", "b"], n_bootstrap=40), tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int).sum(axis=2)
 
@@ -58,7 +58,7 @@ def test_colours_show_shares_of_the_true_class_in_rows(tmp_path):
 
 
 def test_a_class_without_test_images_draws(tmp_path):
-    confusion_figure(score(np.eye(3)[[0, 1, 2]], [0, 1, 1], ["a", "b", "c"], n_bootstrap=5), tmp_path / "c.png")
+    confusion_figure(score(np.eye(3)[[0, 1, 2]], [0, 1, 1], ["a", "b", "c"], n_bootstrap=40), tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 5000
 
 
@@ -79,7 +79,7 @@ import biomedcoop.report.markdown, biomedcoop.report.terminal, biomedcoop.evalua
 heavy = {"matplotlib", "rich", "torch", "sklearn", "PIL"} & set(sys.modules)
 assert not heavy, heavy
 from biomedcoop.report.figures import confusion_figure
-confusion_figure(e.score([[0.6, 0.4], [0.3, 0.7]], [0, 1], ["a", "b"], n_bootstrap=5), sys.argv[1])
+confusion_figure(e.score([[0.6, 0.4], [0.3, 0.7]], [0, 1], ["a", "b"], n_bootstrap=40), sys.argv[1])
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "c.png")], check=True)

@@ -20,7 +20,7 @@ def compared(report: RunReport, labels, probabilities, class_names=NAMES, groups
     keys = tuple(map(str, range(len(labels))))
     by_method = {"x": np.asarray(probabilities, dtype=np.float32), **(others or {})}
     found = Predictions(keys, np.asarray(labels), tuple(class_names), by_method, groups)
-    return replace(report, method="x", comparison=Comparison.of(found, n_bootstrap=20))
+    return replace(report, method="x", comparison=Comparison.of(found, n_bootstrap=40))
 
 
 def test_the_verdict_comes_first(run_report, rows):

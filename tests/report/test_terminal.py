@@ -46,7 +46,7 @@ def test_eighty_columns_break_no_interval(rows, table, shown):
 
 
 def test_class_names_are_not_markup_and_undefined_values_are_dashes(shown):
-    m = score([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], [0, 1], ["[bold]cyst[/bold]", "stone", "none"], n_bootstrap=20)
+    m = score([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], [0, 1], ["[bold]cyst[/bold]", "stone", "none"], n_bootstrap=40)
     lines = shown(class_table(m), 120)
     assert any("[bold]cyst[/bold]" in line for line in lines)
     row = next(line for line in lines if "none" in line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,30 @@ def test_json_and_back() -> None:
     several = FitRequest(data="scans", seeds=[1, 2])
     assert FitRequest.from_dict(several.to_dict(), {}) == several
     assert several.to_dict()["seeds"] == [1, 2]
+
+
+def test_a_saved_request_can_be_run_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("scans", "mini", "library"):
+        Path(folder).mkdir()
+    for file in ("words.py", "split.json"):
+        Path(file).touch()
+    shutil.copytree(MANY.backbone, "model")
+    request = TrainRequest(
+        data="scans", backbone="model", prompts="words.py:CT", split_file="../" + tmp_path.name + "/split.json"
+    )
+    saved = request.to_dict()
+    assert [saved[name] for name in ("data", "backbone", "prompts")] == [
+        f"{tmp_path}/scans", f"{tmp_path}/model", f"{tmp_path}/words.py:CT"
+    ]  # fmt: skip
+    assert Path(saved["split_file"]).is_absolute()
+    assert str(tmp_path) not in TrainRequest.from_dict(saved, {}).command()
+    names = TrainRequest(data="btmri", backbone="mini", prompts="library")
+    assert TrainRequest.from_dict(names.to_dict(), {}) == names, "a name is no path, though a folder has this name"
+    monkeypatch.chdir("/")
+    assert TrainRequest.from_dict(saved, {}).to_dict() == saved
+    shutil.rmtree(tmp_path / "model")
+    assert TrainRequest.from_dict(saved, {"backbone": "mini"}).backbone == "mini"
 
 
 def test_single_options_go_over_a_saved_request() -> None:
@@ -88,7 +113,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"precision": 16}, "precision=16 must be a name"),
         ({"compare": "coop"}, "compare='coop' must be a list of methods"),
         ({"compare": [3]}, "compare=3 must be a name"),
-        ({"n_bootstrap": 0}, "n_bootstrap=0 must be a whole number from 1 to"),
+        ({"n_bootstrap": 39}, "n_bootstrap=39 must be a whole number from 40 to 1000000"),
         ({"split_file": 3}, "split_file=3 must be a path"),
         ({"seed": -1}, "seed=-1 must be a whole number from 0 to"),
         ({"seed": [1, 2]}, "must be a whole number from 0 to"),
@@ -101,7 +126,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ),
         ({"precision": "float16"}, "precision 'float16' is not known; choose float32, bfloat16"),
         ({"device": "cuda:x"}, "device 'cuda:x' is not known; choose cpu"),
-        ({"n_bootstrap": 10**12}, "n_bootstrap=1000000000000 must be a whole number from 1 to 1000000"),
+        ({"n_bootstrap": 10**12}, "n_bootstrap=1000000000000 must be a whole number from 40 to 1000000"),
         ({"prompts": "a\0b"}, "holds a null character"),
         ({"seeds": [1], "seed": 1}, "seed and seeds are both given"),
         ({"seeds": []}, "give at least one, each a whole number"),
@@ -157,7 +182,7 @@ def test_the_command_line_takes_a_saved_request(
     cli: Callable[..., Any], discs: Path, parity: Path, tmp_path: Path
 ) -> None:
     first = cli("train", "--data", discs, "--backbone", parity / "model", "--method", "tip-adapter", "--shots", 2,
-                "--set", "logit_scale=20", "--compare", "none", "--n-bootstrap", 20, "--out", tmp_path / "first")  # fmt: skip
+                "--set", "logit_scale=20", "--compare", "none", "--n-bootstrap", 40, "--out", tmp_path / "first")  # fmt: skip
     assert first.status == 0, first.err
     again = cli(
         "train", "--config", tmp_path / "first" / "run.json", "--seed", 2, "--json", "--out", tmp_path / "second"

@@ -39,10 +39,12 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     from safetensors.torch import save as to_bytes
 
     from biomedcoop.methods import get_method
-    from biomedcoop.methods.plugins import plugin_of
+    from biomedcoop.methods.plugin_code import plugin_of
 
     domain = {} if classifier.domain is None else classifier.domain.tensors()
-    tensors = to_bytes({key: value.contiguous() for key, value in {**classifier.state, **domain}.items()})
+    # copies, because tensors of a plug-in may share memory, which the format refuses
+    copies = {key: value.detach().clone().contiguous() for key, value in {**classifier.state, **domain}.items()}
+    tensors = to_bytes(copies)
     backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,21 @@ if TYPE_CHECKING:
     from biomedcoop.methods.base import State
 
 Floats = npt.NDArray[np.float32]
+
+
+class Answer(NamedTuple):
+    """The prediction of one image.
+
+    Attributes:
+        source: the image.
+        probabilities: probabilities float32 [C], or the error that says why the image cannot be used.
+        unlike_training: True if the image is unlike the training images; None for an image that cannot be used, and for a
+            classifier that cannot tell.
+    """
+
+    source: ImageSource
+    probabilities: Floats | ImageError
+    unlike_training: bool | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +119,7 @@ class Classifier:
         with torch_threads(1), torch.inference_mode():
             return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
-    def predict_stream(self, sources: Iterable[Any]) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
+    def predict_stream(self, sources: Iterable[Any]) -> Iterator[Answer]:
         """Predict images one by one, in order; memory does not grow with the number of images.
 
         After the last image, warnings (:class:`biomedcoop.errors.Note`) tell of unusual images: different bit depths, images of
@@ -114,7 +129,8 @@ class Classifier:
             sources: images in any form that :meth:`predict_proba` accepts.
 
         Yields:
-            The source, and its probabilities [C] or the :class:`ImageError` that says why the image cannot be used.
+            An :class:`Answer` for each image: the image, its probabilities [C] or the :class:`ImageError` that says why it cannot
+            be used, and whether it is unlike the training images.
 
         Raises:
             UserError: an element is not an image.
@@ -123,25 +139,29 @@ class Classifier:
             >>> import biomedcoop as bc
             >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
             >>> classifier = bc.fit(data, method="zero-shot")
-            >>> for image, answer in classifier.predict_stream([data.images[0], b"no image"]):
-            ...     print("skipped" if isinstance(answer, bc.ImageError) else answer.shape)
-            (3,)
-            skipped
+            >>> for image, answer, unlike in classifier.predict_stream([data.images[0], b"no image"]):
+            ...     print("skipped" if isinstance(answer, bc.ImageError) else answer.shape, unlike)
+            (3,) None
+            skipped None
         """
         from biomedcoop.features.parallel import batched
         from biomedcoop.features.passes import image_batch
         from biomedcoop.features.stream import stream_features
 
         tally, size = Tally(tuple(self.facts.get("depths", ()))), image_batch(self.backbone)
-        unlike = 0
+        found = 0
         for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
             features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
             rows = iter(self._answers(features, size) if features else ())
-            if self.domain is not None and features:
-                unlike += int(self.domain.unlike(np.stack(features)).sum())
+            unlike = self.domain.unlike(np.stack(features)).tolist() if self.domain is not None and features else []
+            found += sum(unlike)
+            marks = iter(unlike)
             for source, feature in batch:
-                yield source, feature if isinstance(feature, ImageError) else next(rows)
-        note = unlike_note(unlike, tally.images, self.facts)
+                if isinstance(feature, ImageError):
+                    yield Answer(source, feature, None)
+                else:
+                    yield Answer(source, next(rows), next(marks, None))
+        note = unlike_note(found, tally.images, self.facts)
         notify([*tally.notes(), *([note] if note else [])])
 
     def _answers(self, features: Sequence[Floats], size: int) -> Floats:
@@ -185,10 +205,10 @@ class Classifier:
         rows: list[Floats] = []
         total = len(images) if isinstance(images, (list, tuple)) else 0
         with shown(progress) as tell:
-            for _, row in self.predict_stream(images):
-                if isinstance(row, ImageError):
-                    raise row
-                rows.append(row)
+            for answer in self.predict_stream(images):
+                if isinstance(answer.probabilities, ImageError):
+                    raise answer.probabilities
+                rows.append(answer.probabilities)
                 tell("predicting", len(rows), total)
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
 

@@ -14,7 +14,8 @@ from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import notify
 from biomedcoop.lazy import torch
-from biomedcoop.methods import Task
+from biomedcoop.methods import Method, Task
+from biomedcoop.methods.plugin_code import is_own, wrong_result
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.build import build_task
 from biomedcoop.tasks.plan import Plan
@@ -33,6 +34,7 @@ def fit_plan(
 
     Raises:
         ImageError: a training image cannot be read.
+        UserError: the method is that of a plug-in, and its code fails.
     """
     data, method, request = plan.data, plan.method, plan.request
     tally = Tally()
@@ -44,6 +46,7 @@ def fit_plan(
     threads = method.threads(task, plan.settings)
     with torch_threads(threads), torch.enable_grad():
         states = method.fit(task, plan.settings, request.seeds, training)
+    _check_states(method, states, len(request.seeds))
     settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
     classifiers = []
     for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
@@ -63,7 +66,34 @@ def fit_plan(
         }
         domain = _domain(plan, task, run)
         classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts, domain=domain))
+        if not is_own(type(method)):
+            _check_logits(method, classifiers[-1])
     return classifiers
+
+
+def _check_states(method: Method, states: object, runs: int) -> None:
+    """Refuse what the fit of a plug-in may return in place of the states of all runs."""
+
+    def is_state(one: object) -> bool:
+        return isinstance(one, dict) and all(isinstance(tensor, torch.Tensor) for tensor in one.values())
+
+    if not isinstance(states, list) or len(states) != runs or not all(map(is_state, states)):
+        raise wrong_result(
+            method, "fit", f"it must return a list with a dict of tensors for each of the seeds, here {runs}"
+        )
+
+
+def _check_logits(method: Method, classifier: Classifier) -> None:
+    """Refuse what the logits of a plug-in may be in place of a number for each image and class."""
+    images = torch.ones(2, classifier.backbone.embed_dim, device=classifier.backbone.device)
+    logits, wanted = classifier.logits(images), [2, len(classifier.class_names)]
+    shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape == wanted and not bool(logits.isfinite().all()):
+        raise wrong_result(method, "logits", "they hold values that are not finite")
+    if shape != wanted:
+        raise wrong_result(
+            method, "logits", f"of 2 images it must return a tensor {wanted}, a column for each class, not {shape}"
+        )
 
 
 def _domain(plan: Plan, task: Task, run: int) -> Domain | None:

@@ -11,6 +11,8 @@ from biomedcoop.data.readers.unlabelled import ListedImage
 from biomedcoop.data.tables.writing import Row, check_table_file, write_table
 from biomedcoop.errors import ImageError, UserError
 
+UNLIKE = "unlike_training"
+
 
 def predict_rows(
     classifier: Classifier,
@@ -24,8 +26,8 @@ def predict_rows(
 
     Args:
         keep: columns to copy from the tables that list the images; the cell is empty for an image without such a column.
-        skip_bad: go on after an image that cannot be read. The column ``error`` of its row holds the reason, and its prediction
-            and probabilities are None; the ``error`` of any other image is None.
+        skip_bad: go on after an image that cannot be read. The column ``error`` of its row holds the reason, and its other
+            results are None; the ``error`` of any other image is None.
         progress: called with the number of images done.
 
     Raises:
@@ -39,7 +41,7 @@ def predict_rows(
             waiting.append(listed)
             yield listed.file
 
-    for done, (_, probabilities) in enumerate(classifier.predict_stream(files()), start=1):
+    for done, (_, probabilities, unlike) in enumerate(classifier.predict_stream(files()), start=1):
         listed = waiting.popleft()
         if progress is not None:
             progress(done)
@@ -48,6 +50,7 @@ def predict_rows(
         if not isinstance(probabilities, ImageError):
             row["prediction"] = classifier.class_names[int(probabilities.argmax())]
             row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
+            row |= {} if unlike is None else {UNLIKE: int(unlike)}
         elif skip_bad:
             row["error"] = probabilities.reason
         else:
@@ -82,7 +85,8 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
 def columns_of(classifier: Classifier, keep: Sequence[str] = (), skip_bad: bool = False) -> list[str]:
     """Column names of the rows of :func:`predict_rows`.
 
-    They are ``path``, those of ``keep``, ``prediction``, ``error`` (with ``skip_bad``), and ``p_<class name>`` for every class.
+    They are ``path``, those of ``keep``, ``prediction``, ``error`` (with ``skip_bad``), ``p_<class name>`` for every class, and
+    ``unlike_training`` (1 for an image unlike the training images, else 0) if the classifier can tell.
     """
-    error = ["error"] if skip_bad else []
-    return ["path", *keep, "prediction", *error, *(f"p_{name}" for name in classifier.class_names)]
+    error, unlike = ["error"] if skip_bad else [], [] if classifier.domain is None else [UNLIKE]
+    return ["path", *keep, "prediction", *error, *(f"p_{name}" for name in classifier.class_names), *unlike]

@@ -122,6 +122,8 @@ def _try_out(classifier: Classifier, file: Path) -> None:
             classifier.domain.unlike(ones)
     except KeyError as error:
         raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
+    except UserError:  # in the code of a plug-in
+        raise
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
     if shape != (1, c):

@@ -151,14 +151,19 @@ def print_table(table: Table) -> None:
     header, *rows = lay_out(list(zip(*columns, strict=True)), right, console.width)
 
     def show(lines: Iterable[str], style: StyleType | None = None) -> None:
-        for line in lines:  # the terminal wraps lines that are too long
+        for line in lines:
             console.print(Text(line, style or ""), soft_wrap=True)
 
-    show([str(text) for text in [table.title] if text], "italic")
+    def show_text(text: object, style: StyleType) -> None:
+        if text:
+            (lines,) = lay_out([[str(text)]], [False], console.width)
+            show(lines, style)
+
+    show_text(table.title, "italic")
     show(header, "bold")
     longest = max(cell_len(line) for lines in (header, *rows) for line in lines)
     show([("-" if console.options.ascii_only else "─") * longest])
     for row, lines in zip(table.rows, rows, strict=True):
         show(lines, row.style)
-    show([str(text) for text in [table.caption] if text], "dim")
+    show_text(table.caption, "dim")
     show([""])

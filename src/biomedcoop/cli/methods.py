@@ -55,7 +55,7 @@ def show_method(
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
     from biomedcoop.data.sampling.folds import FOLDS
     from biomedcoop.methods import get_method
-    from biomedcoop.methods.plugins import plugin_of
+    from biomedcoop.methods.plugin_code import plugin_of
     from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
 
@@ -104,7 +104,7 @@ def show_method(
 
 def about(method: Any) -> dict[str, Any]:
     """The facts about a method as JSON values."""
-    from biomedcoop.methods.plugins import plugin_of
+    from biomedcoop.methods.plugin_code import plugin_of
 
     facts = {"name": method.name, "title": method.title, "paper": method.paper, "trained": method.parameters}
     facts["plugin"] = plugin_of(method)

@@ -65,7 +65,9 @@ def predict(
     """Predict the probability of every class for new images. Without --out, print CSV.
 
     The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
-    to the folder of the table. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing is written).
+    to the folder of the table. The column unlike_training is 1 for an image unlike the training images, else 0; a model of fewer
+    than eight training images cannot tell and has no such column. Exit status 1 if an image cannot be read (with --skip-bad;
+    without, nothing is written).
 
     Not a medical device.
     """

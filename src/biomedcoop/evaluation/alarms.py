@@ -19,7 +19,7 @@ FEW_PERFECT = 30
 """Number of images, or of groups, below which a perfect figure gets Wilson's interval; for 30 its lower end is 89 %."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finding:
     """One sentence, or a few, about test results.
 
@@ -32,6 +32,18 @@ class Finding:
     kind: str
     text: str
     alarm: bool = True
+
+    def __repr__(self) -> str:
+        return f"{'! ' if self.alarm else ''}{self.kind}: {self.text}"
+
+
+class Verdict(tuple[Finding, ...]):
+    """The findings of a verdict, the most important first; it prints as a line for each, alarms behind "!"."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self))
 
 
 def image_alarms(metrics: Metrics) -> Iterator[Finding]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.errors import UserError
+from biomedcoop.tasks import options
 
 Floats = npt.NDArray[np.float64]
 Groups = Sequence[str | None] | npt.NDArray[np.str_] | npt.NDArray[np.int64]
@@ -102,11 +102,10 @@ def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
     """Check the arguments of a bootstrap before long work.
 
     Raises:
-        UserError: ``n_bootstrap`` is not a whole number of at least 1, or ``seed`` not one of at least 0.
+        UserError: one is not a whole number within its limits; fewer than 40 resamples give no 95 % interval.
     """
-    for name, value, least, usual in (("n_bootstrap", n_bootstrap, 1, " (1000 is usual)"), ("seed", seed, 0, "")):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise UserError(f"{name}={value!r}: must be a whole number of at least {least}{usual}")
+    options.resamples("n_bootstrap", n_bootstrap)
+    options.seed("seed", seed)
 
 
 def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:
@@ -123,7 +122,7 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
         float64 [N, b], count of each image in each of b resamples; the b of all blocks sum to ``n_bootstrap``.
 
     Raises:
-        UserError: ``n_bootstrap`` is below 1, or the number of groups differs from the number of images.
+        UserError: see :func:`check_bootstrap`; or the number of groups differs from the number of images.
     """
     check_bootstrap(n_bootstrap, seed)
     unit = resampling_units(n, groups)

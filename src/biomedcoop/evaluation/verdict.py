@@ -12,7 +12,15 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.evaluation.alarms import Finding, answer_alarms, found_less, image_alarms, tested_classes, units_of
+from biomedcoop.evaluation.alarms import (
+    Finding,
+    Verdict,
+    answer_alarms,
+    found_less,
+    image_alarms,
+    tested_classes,
+    units_of,
+)
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.grades import grade_notes
@@ -44,7 +52,7 @@ def judge(
     leaks: Iterable[str] = (),
     unlike: str = "",
     elsewhere: bool = False,
-) -> tuple[Finding, ...]:
+) -> Verdict:
     """Judge the reported method of a comparison.
 
     Args:
@@ -86,7 +94,7 @@ def judge(
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
     step = next_step(comparison, findings, shots=shots, recipe=recipe, unused=unused, elsewhere=elsewhere)
-    return (*findings, Fact("next", step))
+    return Verdict([*findings, Fact("next", step)])
 
 
 def _unlike(tested: Comparison, sentence: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F
+from biomedcoop.methods.plugin_code import guarded, is_own
 from biomedcoop.methods.recipes import check_recipe, recipe_settings
 from biomedcoop.methods.settings import declared, make_settings
 from biomedcoop.threads import threads_for, torch_cores
@@ -160,17 +161,32 @@ REGISTRY: dict[str, Method] = {}
 """Every method that was registered in this process, by name."""
 
 
+ATTRIBUTES = {
+    "name": str,
+    "title": str,
+    "paper": str,
+    "settings_type": type,
+    "abilities": Abilities,
+    "parameters": str,
+    "crops": Crops,
+}
+"""What a method defines, with the type of each."""
+
+
 def register(method: type[Method]) -> type[Method]:
     """Class decorator that registers a method under its name.
 
     Raises:
-        TypeError: an attribute or a method that its abilities promise is missing, or another method has the name.
+        TypeError: an attribute or a method that its abilities promise is missing or of another type, or another method has the
+            name.
     """
-    if method.__module__.partition(".")[0] != "biomedcoop":
+    if not is_own(method):
         import_own()  # their names are taken
-    for attribute in ("name", "title", "paper", "settings_type", "abilities", "parameters"):
+    for attribute, kind in ATTRIBUTES.items():
         if not hasattr(method, attribute):
             raise TypeError(f"method {method.__name__} does not define '{attribute}'")
+        if not isinstance(getattr(method, attribute), kind):
+            raise TypeError(f"'{attribute}' of method {method.__name__} must be of the type {kind.__name__}")
     if method.name in REGISTRY:
         both = [f"{kind.__name__} in {kind.__module__}" for kind in (type(REGISTRY[method.name]), method)]
         raise TypeError(f"two methods are called '{method.name}': {' and '.join(both)}; rename one")
@@ -179,7 +195,7 @@ def register(method: type[Method]) -> type[Method]:
     if method.abilities.retargets and method.retarget is Method.retarget:
         raise TypeError(f"method '{method.name}' says that it retargets, but does not define 'retarget'")
     declared(method.settings_type)
-    REGISTRY[method.name] = method()
+    REGISTRY[method.name] = (method if is_own(method) else guarded(method))()
     return method
 
 

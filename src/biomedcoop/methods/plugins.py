@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 from biomedcoop.errors import UserError, notify
-from biomedcoop.methods.base import REGISTRY, Method
-
-GROUP = "biomedcoop.methods"
-"""Group of the entry points."""
+from biomedcoop.methods.base import REGISTRY
+from biomedcoop.methods.plugin_code import GROUP, line_of, words_of
 
 
 def load_plugin(file: str | os.PathLike[str]) -> None:
@@ -52,7 +49,7 @@ def load_plugin(file: str | os.PathLike[str]) -> None:
         exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), module.__dict__)
 
     try:
-        _registering(name, path, run)
+        _registering(name, module.__name__, run)
     except UserError:
         del sys.modules[module.__name__]
         raise
@@ -64,21 +61,9 @@ def load_installed() -> None:
         package = entry.dist.name if entry.dist else entry.value
         try:
             if entry.module not in sys.modules:
-                _registering(f"plug-in {entry.name} of the package {package}", None, entry.load)
+                _registering(f"plug-in {entry.name} of the package {package}", entry.module, entry.load)
         except UserError as error:
             notify([f"{error}; its methods are left out"])
-
-
-def plugin_of(method: Method) -> str | None:
-    """The plug-in that a method comes from, without folders of this machine; None for a method of this package."""
-    module = type(method).__module__
-    if module.partition(".")[0] == "biomedcoop":
-        return None
-    for entry in entry_points(group=GROUP):
-        if entry.dist and f"{module}.".startswith(f"{entry.module}."):
-            return f"{entry.name} of the package {entry.dist.name}"
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return Path(file).name if file else module
 
 
 def _imported(path: Path) -> bool:
@@ -87,7 +72,7 @@ def _imported(path: Path) -> bool:
     return any(file and file.endswith(path.name) and Path(file).resolve() == path for file in files)
 
 
-def _registering(name: str, file: Path | None, run: Callable[[], object]) -> None:
+def _registering(name: str, module: str, run: Callable[[], object]) -> None:
     """Run the code of a plug-in; if it fails, none of its methods stays registered.
 
     Raises:
@@ -99,9 +84,6 @@ def _registering(name: str, file: Path | None, run: Callable[[], object]) -> Non
     except (Exception, SystemExit) as error:  # a plug-in may raise anything
         REGISTRY.clear()
         REGISTRY.update(before)
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        place = f"{name}, line {lines[-1]}" if lines else name
-        words = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"{place}: {type(error).__name__}: {words}") from error
+        raise UserError(f"{name}{line_of(error, module, name)}: {words_of(error)}") from error
     if before == REGISTRY:
         raise UserError(f"{name} registers no method; write @register before its class")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from biomedcoop.evaluation.alarms import Finding
+from biomedcoop.evaluation.alarms import Verdict
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics, plain
 from biomedcoop.evaluation.verdict import judge
@@ -86,7 +86,8 @@ class RunReport:
         width = max(map(len, self.rows))
         rows = [f"  {name:<{width}}  accuracy {metrics.accuracy}" for name, metrics in self.rows.items()]
         first = f"RunReport({self.title}, backbone={self.backbone!r}, shots={self.shots!r}; {self.metrics.n_images} test images)"
-        return "\n".join([first, *rows])
+        headline = [f"  {finding.text}" for finding in self.verdict if finding.kind == "headline"]
+        return "\n".join([first, *headline, *rows])
 
     @property
     def rows(self) -> Mapping[str, Metrics]:
@@ -113,7 +114,7 @@ class RunReport:
         return max(0, available - self.shots * len(self.dataset.class_names))
 
     @cached_property
-    def verdict(self) -> tuple[Finding, ...]:
+    def verdict(self) -> Verdict:
         """What the results mean, the most important first."""
         return judge(
             self.comparison,

@@ -22,6 +22,9 @@ MAX_VIEWS = 10_000
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
+MIN_RESAMPLES = 40
+"""Minimum number of bootstrap resamples: of fewer, less than one lies beyond each end of a 95 % interval."""
+
 MAX_RESAMPLES = 1_000_000
 """Maximum number of bootstrap resamples."""
 
@@ -86,6 +89,8 @@ def shots(name: str, value: Any) -> int | str | None:
 
 
 seed = whole_number(1, 0, 2**63 - 1)
+
+resamples = whole_number(1000, MIN_RESAMPLES, MAX_RESAMPLES)
 
 
 def yes_or_no(name: str, value: Any) -> bool:

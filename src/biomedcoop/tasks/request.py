@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.tasks import options
-from biomedcoop.tasks.options import MAX_RESAMPLES, option
+from biomedcoop.tasks.options import option
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
 
 FORMAT_VERSION = 1
+
+PATHS = ("data", "backbone", "prompts", "split_file")
+"""Options that may hold a path."""
 
 Request = TypeVar("Request", bound="FitRequest")
 
@@ -216,7 +219,7 @@ class FitRequest:
         return request
 
     def to_dict(self) -> dict[str, Any]:
-        """The request as plain JSON values.
+        """The request as plain JSON values. Paths are absolute, so that it can be run from any folder.
 
         Raises:
             UserError: the data are a loaded dataset, not a path or name.
@@ -225,6 +228,8 @@ class FitRequest:
             raise UserError("a loaded dataset has no JSON form; make the request with its path or name")
         values = {name: getattr(self, name) for name in self.names()}
         values["backbone"] = self.backbone if isinstance(self.backbone, str) else self.backbone.name
+        values["plugins"] = tuple(_absolute("plugins", file) for file in self.plugins)
+        values |= {name: _absolute(name, values[name]) for name in PATHS if values.get(name) is not None}
         return {"format": FORMAT_VERSION, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
     @classmethod
@@ -252,8 +257,8 @@ class FitRequest:
             )
         dropped = {"format", "seed", "seeds"} if {"seed", "seeds"} & over.keys() else {"format"}
         values = {"data": over.get("data"), **{key: value for key, value in content.items() if key not in dropped}}
-        if "plugins" in over:  # those of the content may have moved
-            values["plugins"] = over["plugins"]
+        # files of the content that are looked up in its check may have moved
+        values |= {name: over[name] for name in ("plugins", "backbone") if name in over}
         try:
             cls.of(values)  # checks the file alone, so that an error in it names the file
         except UserError as error:
@@ -305,7 +310,7 @@ class FitRequest:
     @staticmethod
     def _public(name: str, value: Any) -> str:
         """The value as text, without folders of this machine."""
-        if name in ("data", "backbone", "prompts", "split_file"):
+        if name in PATHS:
             return Path(os.path.abspath(value)).name if isinstance(value, str) else str(value.name)  # noqa: PTH100 - "." has no name
         return str(value)
 
@@ -327,6 +332,20 @@ class TrainRequest(FitRequest):
     n_bootstrap: int = option(
         1000,
         "Number of bootstrap resamples for each 95 % interval.",
-        options.whole_number(1000, 1, MAX_RESAMPLES),
+        options.resamples,
         kind=int,
     )
+
+
+def _absolute(option: str, value: str) -> str:
+    """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
+    from biomedcoop.backbones.registry import BACKBONES
+    from biomedcoop.data.readers.load import user_path
+    from biomedcoop.prompts.sources import split_name
+
+    names = {"data": value.startswith("simulated:"), "backbone": value in BACKBONES}
+    names["prompts"] = value.partition(":")[0] in ("auto", "library", "templates")
+    path, member = split_name(value) if option == "prompts" else (user_path(value), None)
+    if names.get(option) or not path.exists():
+        return value
+    return str(path.absolute()) + (f":{member}" if member else "")
