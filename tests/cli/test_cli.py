@@ -117,7 +117,7 @@ def test_train_evaluate_and_predict(cli: Cli, discs: Path, tmp_path: Path) -> No
     assert f"{100 * accuracy:.1f}" in evaluated.out
     predicted = cli("predict", out, discs / "test", "--backbone", TINY)
     lines = predicted.out.splitlines()
-    assert lines[0] == "path,prediction,p_blue cyst,p_green tumor,p_red stone"
+    assert lines[0] == "path,prediction,p_blue cyst,p_green tumor,p_red stone,unlike_training"
     assert len(lines) == 31
     assert predicted.err == ""
     right = sum(line.split(",")[0].split("/")[-2].replace("_", " ") == line.split(",")[1] for line in lines[1:])
@@ -141,7 +141,7 @@ def test_predictions_beside_the_columns_of_a_table(
     (folder / "list.csv").write_text('sep=;\nID;path;"site; ward"\n7;img\\00.png;"A; 1"\n8;img\\01.png;\n')
     words = ["predict", run_folder, folder / "list.csv", "--backbone", TINY]
     lines = cli(*words, "--keep", '"site; ward", id').out.splitlines()
-    assert lines[0] == "path,site; ward,ID,prediction,p_blue cyst,p_green tumor,p_red stone"
+    assert lines[0] == "path,site; ward,ID,prediction,p_blue cyst,p_green tumor,p_red stone,unlike_training"
     assert [line.split(",")[:3] for line in lines[1:]] == [["img\\00.png", "A; 1", "7"], ["img\\01.png", "", "8"]]
     everything = json.loads(cli(*words, "--keep", "all", "--json").out)
     assert list(everything[0])[:4] == ["path", "ID", "site; ward", "prediction"]
@@ -164,10 +164,10 @@ def test_a_bad_image_among_those_to_predict(
         status, printed, said = cli(*words, "--skip-bad", *quiet)
         assert (status, said) == (1, last)
     header, *rows = printed.splitlines()
-    assert header == "path,prediction,error,p_blue cyst,p_green tumor,p_red stone"
+    assert header == "path,prediction,error,p_blue cyst,p_green tumor,p_red stone,unlike_training"
     assert len(rows) == 30
     (bad,) = (row for row in rows if "the file is empty" in row)
-    assert bad.endswith("/blue_cyst/03.png,,the file is empty (0 bytes); copy it again or remove it,,,")
+    assert bad.endswith("/blue_cyst/03.png,,the file is empty (0 bytes); copy it again or remove it,,,,")
     as_json = json.loads(cli(*words, "--skip-bad", "--json").out, parse_constant=pytest.fail)
     assert [row["prediction"] for row in as_json].count(None) == 1
 
@@ -297,12 +297,22 @@ def test_json_is_all_there_is_on_stdout(cli: Cli, run_folder: Path, discs: Path,
     trained = parsed(*train_words(discs, tmp_path / "run"))
     in_file = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert len(in_file.pop("predictions")) == 30
+    assert any("Templates (general)" in note for note in trained.pop("notes"))
     assert trained == in_file
     evaluated = parsed("evaluate", run_folder, "--data", discs, "--backbone", TINY)
     assert evaluated["rows"] == trained["rows"]
     predicted = parsed("predict", run_folder, discs / "test" / "red_stone", "--backbone", TINY)
     assert len(predicted) == 10
-    assert set(predicted[0]) == {"path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"}
+    assert set(predicted[0]) == {"path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone", "unlike_training"}
+    (tmp_path / "bad.png").touch()
+    to_file = ["predict", run_folder, discs / "test", "--backbone", TINY, "--quiet", "--out", tmp_path / "p.csv"]
+    told = parsed(*to_file)
+    with (tmp_path / "p.csv").open() as file:
+        marked = sum(int(row["unlike_training"]) for row in csv.DictReader(file))
+    assert (told["out"], told["n_images"], told["unreadable"]) == (str(tmp_path / "p.csv"), 30, 0)
+    assert told["unlike_training"] == marked
+    told = parsed(*to_file, tmp_path / "bad.png", "--skip-bad", "--overwrite", status=1)
+    assert (told["n_images"], told["unreadable"]) == (31, 1)
     assert parsed("datasets", "check", scans)["problems"] == []
     (scans / "train" / "red_stone" / "00.png").write_bytes(b"")
     assert "red_stone/00.png" in parsed("datasets", "check", scans, status=1)["problems"][0]
@@ -365,9 +375,10 @@ def test_command_lines_that_say_nothing_or_nonsense(cli: Cli, refused: Refused, 
 
 
 def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    monkeypatch.setattr(sys, "argv", ["biomedcoop", "--debug", "datasets", "check", "nowhere"])
-    with pytest.raises(UserError, match="nowhere"):
-        main()
+    for words in (["--debug", "datasets", "check", "nowhere"], ["datasets", "check", "nowhere", "--debug"]):
+        monkeypatch.setattr(sys, "argv", ["biomedcoop", *words])
+        with pytest.raises(UserError, match="nowhere"):
+            main()
 
 
 # -- datasets, doctor

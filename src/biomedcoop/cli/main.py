@@ -34,6 +34,9 @@ app.add_typer(backbones.app, name="backbones")
 app.command("doctor")(doctor.doctor)
 
 
+DEBUG = "--debug"
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"biomedcoop {__version__}")
@@ -42,7 +45,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, metavar="", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -68,7 +71,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # the package reports damaged images itself
     try:
-        status = app(prog_name="biomedcoop", standalone_mode=False)
+        # wherever --debug stands, `fail` finds it; users write it behind the command too
+        words = [word for word in sys.argv[1:] if word != DEBUG]
+        status = app(words, prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
         fail(train.as_typed(str(error), error.option), error)
     except _CommandLineError as error:
@@ -98,7 +103,7 @@ def complain(error: Any) -> NoReturn:
 
 def fail(message: str, error: BaseException) -> NoReturn:
     """Print the message on stderr and exit with status 2; with ``--debug``, raise the error itself."""
-    if "--debug" in sys.argv[1:]:
+    if DEBUG in sys.argv[1:]:
         raise error
     say(f"error: {' '.join(message.split())}")
     sys.exit(2)

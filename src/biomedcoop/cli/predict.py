@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biomedcoop.cli.console import inform, progress_bar, say, say_notes
+from biomedcoop.cli.console import inform, notes_said, print_json, progress_bar, say, say_notes
 from biomedcoop.cli.options import (
     Device,
     Json,
@@ -62,7 +62,7 @@ def predict(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the probability of every class for new images. Without --out, print CSV.
+    """Predict the probability of every class for new images. Without --out, print CSV, or JSON with --json.
 
     The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
     to the folder of the table. The column unlike_training is 1 for an image unlike the training images, else 0; a model of fewer
@@ -73,6 +73,7 @@ def predict(
     """
     from biomedcoop.classifier import load
     from biomedcoop.classifier.predictions import (
+        UNLIKE,
         check_predictions_file,
         columns_of,
         predict_rows,
@@ -90,12 +91,13 @@ def predict(
         classifier = classifier.for_classes(split_names(classes), prompts)
     kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad))
     columns = columns_of(classifier, kept, skip_bad)
-    bad = 0
+    bad = unlike = 0
 
     def counted(rows: Iterable[Row]) -> Iterator[Row]:
-        nonlocal bad
+        nonlocal bad, unlike
         for row in rows:
             bad += row["prediction"] is None
+            unlike += row.get(UNLIKE) or 0
             yield row
 
     # collected in a file before it is printed: a bad image must not leave half a table on the terminal or in a pipe
@@ -116,9 +118,12 @@ def predict(
                 count = write_json(rows, printed) if json else write_csv(rows, columns, printed)
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout)
-    where = f" in {out}" if out is not None else ""
+    if out is not None and json:
+        found = unlike if UNLIKE in columns else None
+        print_json({"out": str(out), "n_images": count, "unreadable": bad, UNLIKE: found, "notes": notes_said()})
+    words = f"{count - bad} prediction{'' if count - bad == 1 else 's'}" + (f" in {out}" if out is not None else "")
     if bad:
-        say(f"{count - bad} predictions{where}; {bad} of {count} images cannot be read, the column 'error' says why")
+        say(f"{words}; {bad} of {count} images cannot be read, the column 'error' says why")
         raise typer.Exit(1)
     if out is not None:
-        inform(f"{count} predictions{where}")
+        inform(words)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import print_json, progress_bar
+from biomedcoop.cli.console import notes_said, print_json, progress_bar
 from biomedcoop.cli.options import Json, Overwrite, Quiet, parse_seeds, parse_settings, split_list
 from biomedcoop.cli.run_report import print_run_report
 from biomedcoop.errors import UserError
@@ -52,7 +52,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     with progress_bar() as progress:
         report = run(request, out, overwrite=overwrite, progress=progress)
     if json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "notes": notes_said()})
         return
     print_run_report(report)
     print(f"report: {out / 'report.md'}\nmodel:  {out / 'model'}")
