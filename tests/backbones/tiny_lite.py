@@ -1,9 +1,8 @@
-"""A tiny EfficientNet-Lite with random weights, beside the text tower of the tiny BiomedCLIP, as a folder in open_clip layout.
+"""A tiny EfficientNet-Lite with random weights beside a tiny mean-pooled BERT, written as a folder in open_clip layout.
 
-Run as a script where ``timm`` is installed (it is no dependency of this package), it renews ``lite_golden.json``: names and shapes
-of timm's models, and what timm computes with the tiny one's tensors. The file was made with timm 1.0.31. With that timm and
-open_clip 3.3.0, pairs of the real weights of lite0, 1 and 2 with MiniLM (``pretraining.pair``) loaded strictly in open_clip, and
-image and text features were equal to the last bit.
+Run as a script where ``open_clip`` and ``timm`` are installed (they are no dependencies of this package), it renews
+``lite_golden.json``: names and shapes of timm's models, and the features that timm and open_clip compute with the tiny one's
+tensors. The file was made with timm 1.0.31, open_clip 3.3.0 and transformers 5.24.0.
 
     python tests/backbones/tiny_lite.py
 """
@@ -14,6 +13,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,15 +22,20 @@ from biomedcoop.backbones.efficientnet_lite import STAGES, BlockConfig, Efficien
 
 GOLDEN = Path(__file__).parent / "lite_golden.json"
 PARITY = Path(__file__).parent.parent / "parity_a" / "model"
-NAME, SIZE, EMBED = "tf_efficientnet_lite0", 50, 24  # 50 px: strides meet maps of 50, 25, 13, 7 and 4
-WIDTHS = (8, 8, 8, 8, 16, 24, 32)
-"""Of the stages: what timm makes of a tenth of the channels."""
+NAME, SIZE, EMBED = (
+    "tf_efficientnet_lite0",
+    50,
+    24,
+)  # 50 px: strides meet maps of even and odd sides, 50, 25, 13, 7 and 4
+STEM, WIDTHS, FEATURES = 32, (8, 8, 8, 8, 16, 24, 32), 1280
+"""Channels of the stem, of the stages and of the head: what timm makes of a tenth of the channels."""
+TEXTS = ["a cyst.", "a scan with a bright, round, well defined mass beside the left kidney.", ""]
 
 State = dict[str, torch.Tensor]
 
 
-def tower_config() -> EfficientNetLiteConfig:
-    stages, channels = [], 32
+def tower_config(*, tensorflow: bool = True) -> EfficientNetLiteConfig:
+    stages, channels = [], STEM
     for width, (blocks, kernel, stride) in zip(WIDTHS, STAGES, strict=True):
         stage = []
         for number in range(blocks):
@@ -38,7 +43,7 @@ def tower_config() -> EfficientNetLiteConfig:
             stage.append(BlockConfig(channels, hidden, width, kernel, 1 if number else stride))
             channels = width
         stages.append(tuple(stage))
-    return EfficientNetLiteConfig(SIZE, 32, tuple(stages), 1280)
+    return EfficientNetLiteConfig(SIZE, STEM, tuple(stages), FEATURES, tensorflow)
 
 
 def trunk_state() -> State:
@@ -56,40 +61,47 @@ def trunk_state() -> State:
     return state
 
 
+def trunk(*, tensorflow: bool = True) -> EfficientNetLite:
+    """The image tower without its projection."""
+    tower = EfficientNetLite(tower_config(tensorflow=tensorflow))
+    tower.load_state_dict(trunk_state())
+    return tower.requires_grad_(False).eval()
+
+
 def pixels() -> torch.Tensor:
+    """Three images of noise."""
     return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def pair_state(text_proj: str = "linear") -> State:
-    text = {
-        k: v for k, v in load_file(PARITY / "open_clip_model.safetensors").items() if k.startswith("text.transform")
-    }
-    width, generator = text["text.transformer.embeddings.LayerNorm.weight"].numel(), torch.Generator().manual_seed(2)
+def text_state() -> State:
+    """The BERT of the tiny BiomedCLIP with a linear projection."""
+    whole = load_file(PARITY / "open_clip_model.safetensors")
+    state = {key: value for key, value in whole.items() if key.startswith("text.transformer")}
+    width, generator = state["text.transformer.embeddings.LayerNorm.weight"].numel(), torch.Generator().manual_seed(2)
+    return {**state, "text.proj.weight": torch.randn(EMBED, width, generator=generator) / math.sqrt(width)}
 
-    def dense(outputs: int, inputs: int) -> torch.Tensor:
-        return torch.randn(outputs, inputs, generator=generator) / math.sqrt(inputs)
 
-    trunk = {f"visual.trunk.{key}": value for key, value in trunk_state().items()}
+def pair_state() -> State:
+    image = {f"visual.trunk.{key}": value for key, value in trunk_state().items()}
+    # timm's normalisation layers count the steps of their training
     counters = {
-        key.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for key in trunk if key.endswith("mean")
+        key.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+        for key in image
+        if key.endswith("running_mean")
     }
-    if text_proj == "linear":
-        proj = {"text.proj.weight": dense(EMBED, width)}
-    else:
-        hidden = (EMBED + width) // 2
-        proj = {"text.proj.0.weight": dense(hidden, width), "text.proj.2.weight": dense(EMBED, hidden)}
-    head = {"visual.head.proj.weight": dense(EMBED, 1280), "logit_scale": torch.tensor(math.log(20))}
-    return trunk | counters | text | proj | head
+    projection = torch.randn(EMBED, FEATURES, generator=torch.Generator().manual_seed(3)) / math.sqrt(FEATURES)
+    head = {"visual.head.proj.weight": projection, "logit_scale": torch.tensor(math.log(20))}
+    return image | counters | head | text_state()
 
 
-def write_lite(folder: Path, *, text_proj: str = "linear", pooler: str = "mean_pooler") -> Path:
+def write_lite(folder: Path) -> Path:
     """The folder, written."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(PARITY / name, folder / name)
-    save_file(pair_state(text_proj), folder / "open_clip_model.safetensors")
+    save_file(pair_state(), folder / "open_clip_model.safetensors")
     vision = {"timm_model_name": NAME, "timm_pool": "avg", "timm_proj": "linear", "image_size": SIZE}
-    text = {"hf_model_name": ".", "hf_proj_type": text_proj, "hf_pooler_type": pooler, "context_length": 64}
+    text = {"hf_model_name": ".", "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": 64}
     config = {
         "model_cfg": {"embed_dim": EMBED, "vision_cfg": vision, "text_cfg": text},
         "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
@@ -98,25 +110,36 @@ def write_lite(folder: Path, *, text_proj: str = "linear", pooler: str = "mean_p
     return folder
 
 
+def rounded(features: torch.Tensor) -> list[list[float]]:
+    return [[round(float(value), 6) for value in row] for row in features]
+
+
 def renew_golden() -> None:
+    from open_clip.hf_model import HFTextEncoder
     from timm.models import create_model
     from timm.models.efficientnet import _gen_efficientnet_lite
+    from tokenizers import Tokenizer
 
-    golden: dict = {}
+    golden: dict[str, Any] = {}
     for n in range(5):
         state = create_model(f"tf_efficientnet_lite{n}", num_classes=0).state_dict()
-        shapes = {k: "x".join(map(str, v.shape)) for k, v in state.items() if k.endswith(".weight")}
-        golden[f"tf_efficientnet_lite{n}"] = shapes
-    tiny = _gen_efficientnet_lite(NAME, 0.1, 1.0, bn_eps=1e-3, pad_type="same", num_classes=0).eval()
-    missing, unexpected = tiny.load_state_dict(trunk_state(), strict=False)
-    assert not unexpected
-    assert all(key.endswith("num_batches_tracked") for key in missing)
+        assert [*state] == [*create_model(f"efficientnet_lite{n}", num_classes=0).state_dict()]
+        golden[f"efficientnet_lite{n}"] = {
+            key: "x".join(map(str, value.shape)) for key, value in state.items() if key.endswith(".weight")
+        }
+    for kind, kwargs in (("tensorflow", {"bn_eps": 1e-3, "pad_type": "same"}), ("torch", {})):
+        tiny = _gen_efficientnet_lite(NAME, 0.1, 1.0, num_classes=0, **kwargs).eval()
+        missing, unexpected = tiny.load_state_dict(trunk_state(), strict=False)
+        assert not unexpected
+        assert all(key.endswith("num_batches_tracked") for key in missing)
+        with torch.no_grad():
+            golden[kind] = rounded(tiny(pixels())[:, ::40])
+    text = HFTextEncoder(str(PARITY), EMBED, pooler_type="mean_pooler", proj_type="linear", pretrained=False).eval()
+    text.load_state_dict({key.removeprefix("text."): value for key, value in text_state().items()})
+    tokenizer = Tokenizer.from_file(str(PARITY / "tokenizer.json"))
+    tokenizer.enable_padding()
     with torch.no_grad():
-        x, golden["maps"] = tiny.bn1(tiny.conv_stem(pixels())), []
-        for stage in tiny.blocks:
-            x = stage(x)
-            golden["maps"].append([round(float(mean), 6) for mean in x.mean((0, 2, 3))])
-        golden["features"] = [[round(float(v), 6) for v in row[::40]] for row in tiny(pixels())]
+        golden["text"] = rounded(text(torch.tensor([row.ids for row in tokenizer.encode_batch(TEXTS)])))
     GOLDEN.write_text(json.dumps(golden, separators=(",", ":")).replace('},"', '},\n"').replace("],[", "],\n[") + "\n")
 
 

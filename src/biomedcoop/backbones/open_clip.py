@@ -132,7 +132,7 @@ class OpenClipBackbone(Backbone):
         trunk = self.towers.visual.trunk
         if not isinstance(trunk, VisionTransformer):
             raise UserError(
-                f"{self.name}: its image tower is an EfficientNet, which has no attention maps; use a backbone with a ViT"
+                f"{self.name}: its image tower is an EfficientNet-Lite, which has no attention maps; use a backbone with a ViT"
             )
         return attention_of(trunk.embed(pixels), trunk.blocks)
 
