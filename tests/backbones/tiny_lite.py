@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from biomedcoop.backbones.efficientnet_lite import STAGES, BlockConfig, EfficientNetLite, EfficientNetLiteConfig
+from biomedcoop.backbones.efficientnet_lite import STAGES, BlockConfig, EfficientNetLite, EfficientNetLiteConfig, Norm
 
 GOLDEN = Path(__file__).parent / "lite_golden.json"
 PARITY = Path(__file__).parent.parent / "parity_a" / "model"
@@ -29,6 +30,8 @@ NAME, SIZE, EMBED = (
 )  # 50 px: strides meet maps of even and odd sides, 50, 25, 13, 7 and 4
 STEM, WIDTHS, FEATURES = 32, (8, 8, 8, 8, 16, 24, 32), 1280
 """Channels of the stem, of the stages and of the head: what timm makes of a tenth of the channels."""
+BIAS = 1.0
+"""Of normalised maps: some meet the limits of ReLU6, most do not."""
 TEXTS = ["a cyst.", "a scan with a bright, round, well defined mass beside the left kidney.", ""]
 
 State = dict[str, torch.Tensor]
@@ -46,19 +49,33 @@ def tower_config(*, tensorflow: bool = True) -> EfficientNetLiteConfig:
     return EfficientNetLiteConfig(SIZE, STEM, tuple(stages), FEATURES, tensorflow)
 
 
+def many_colours() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(64, 3, SIZE, SIZE, generator=generator) * 0.7 + torch.randn(64, 3, 1, 1, generator=generator)
+
+
+@cache
 def trunk_state() -> State:
-    """Random tensors by timm's names; maps neither vanish nor reach the limit of ReLU6 everywhere."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for key, value in sorted(EfficientNetLite(tower_config()).state_dict().items()):
+    """Random tensors by timm's names, with the statistics of images of many colours: with arbitrary ones every image would come
+    out nearly the same."""
+    tower, generator = EfficientNetLite(tower_config()), torch.Generator().manual_seed(0)
+    for key, value in sorted(tower.named_parameters()):
         normal = torch.randn(value.shape, generator=generator)
         if value.ndim == 4:
-            state[key] = normal * 1.5 / math.sqrt(value[0].numel())
-        elif key.endswith(("weight", "running_var")):
-            state[key] = (normal * 0.3).exp()
+            # kernels that average: 16 blocks of others would turn images into noise
+            value.data = (normal + (value.shape[-1] > 1)) / math.sqrt(value[0].numel())
         else:
-            state[key] = normal * 0.3
-    return state
+            value.data = 0.2 * normal + (1 if key.endswith("weight") else BIAS)
+
+    def settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.running_mean, norm.running_var = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3))
+
+    for module in tower.modules():
+        if isinstance(module, Norm):
+            module.register_forward_pre_hook(settle)
+    with torch.no_grad():
+        tower(many_colours())
+    return {key: value.detach() for key, value in tower.state_dict().items()}
 
 
 def trunk(*, tensorflow: bool = True) -> EfficientNetLite:
@@ -90,6 +107,8 @@ def pair_state() -> State:
         if key.endswith("running_mean")
     }
     projection = torch.randn(EMBED, FEATURES, generator=torch.Generator().manual_seed(3)) / math.sqrt(FEATURES)
+    common = trunk()(many_colours()).mean(0)  # what all images have in common would hide what they differ in
+    projection -= torch.outer(projection @ common, common) / common.square().sum()
     head = {"visual.head.proj.weight": projection, "logit_scale": torch.tensor(math.log(20))}
     return image | counters | head | text_state()
 
