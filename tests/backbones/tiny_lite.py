@@ -23,11 +23,8 @@ from biomedcoop.backbones.efficientnet_lite import STAGES, BlockConfig, Efficien
 
 GOLDEN = Path(__file__).parent / "lite_golden.json"
 PARITY = Path(__file__).parent.parent / "parity_a" / "model"
-NAME, SIZE, EMBED = (
-    "tf_efficientnet_lite0",
-    50,
-    24,
-)  # 50 px: strides meet maps of even and odd sides, 50, 25, 13, 7 and 4
+NAME, EMBED = "tf_efficientnet_lite0", 48
+SIZE = 50  # px: strides meet maps of even and odd sides, 50, 25, 13, 7 and 4
 STEM, WIDTHS, FEATURES = 32, (8, 8, 8, 8, 16, 24, 32), 1280
 """Channels of the stem, of the stages and of the head: what timm makes of a tenth of the channels."""
 BIAS = 1.0
