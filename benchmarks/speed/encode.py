@@ -7,7 +7,9 @@
 Rows: the whole path into an empty store; decoding alone (read, hash, decode, resize, crop, in as many threads as the package
 takes); the forward passes alone; the tower's products alone, at the best rate that a product reached here in the same precision;
 and the floor: decoding at the rate just measured plus these products. On a CPU both use the same cores, so the times add up;
-beside a GPU the longer one counts. All are measured in turn, several times, and the median is taken. Peak memory is that of the
+beside a GPU the longer one counts. A tower of convolutions has one row more: its maps written and read once at the bandwidth of
+the memory. That is no floor, because the maps of few images stay in the caches, but shows what bounds a depthwise convolution.
+All are measured in turn, several times, and the median is taken. Peak memory is that of the
 process (Linux only) while it encodes a number of images and four times that number: it must not grow. "Cosine" is that of a
 feature to the same image's in float32, the smallest of all. int8 has no floor: torch has no plain product of that kind to measure.
 
@@ -36,7 +38,7 @@ import torch
 from PIL import Image
 
 from benchmarks.command import start
-from benchmarks.speed.floors import convolutions, image_flops, peak_mib
+from benchmarks.speed.floors import STREAM_BYTES, convolutions, image_flops, map_bytes, peak_mib
 from benchmarks.speed.full_size import write_bin
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
@@ -69,6 +71,7 @@ class Measured:
         flops: of the products for one image.
         best: floating-point operations per second of the fastest product, and which it was.
         peaks: (images, MiB) pairs.
+        maps: seconds to write and read the maps of one image once; nan where the tower has none.
     """
 
     backbone: str
@@ -81,6 +84,7 @@ class Measured:
     cosine: float
     peaks: list[tuple[int, float]]
     shares_cores: bool
+    maps: float
 
     def ms(self, what: str) -> float:
         return 1000 * statistics.median(self.seconds[what]) / self.images
@@ -169,6 +173,10 @@ def measure(
 
     crops = decode()
     works: dict[str, Work] = {"whole": whole, "decode": decode, "forward": lambda: encode_crops(backbone, crops)}
+    config = backbone.towers.visual.trunk.config  # type: ignore[attr-defined]
+    convolutional = isinstance(config, EfficientNetLiteConfig)
+    if convolutional:
+        works["stream"] = torch.ones(STREAM_BYTES // 4, device=backbone.device).sum
     seconds: dict[str, list[float]] = {what: [] for what in works}
     rates: dict[str, list[float]] = {}
     shapes = list(products(backbone, clock))
@@ -181,11 +189,11 @@ def measure(
                 seconds[what].append(clock() - start)
         for product, rate in shapes:
             rates.setdefault(product, []).append(rate())
+    works.clear()  # the memory that was streamed is not the encoder's
     medians = {product: statistics.median(found[1:]) for product, found in rates.items()}
     best = max(medians, key=lambda product: medians[product])
     ours, theirs = encode_crops(backbone, crops[:64]), encode_crops(exact, crops[:64])
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    config = backbone.towers.visual.trunk.config  # type: ignore[attr-defined]
     return Measured(
         Path(name).name,
         backbone.precision,
@@ -197,6 +205,7 @@ def measure(
         float(((ours * theirs).sum(1) / lengths).min()),
         [(k, peak_of(lambda k=k: whole(dataset(paths[:k])))) for k in (n, 4 * n)],  # type: ignore[misc]
         backbone.device.type == "cpu",
+        map_bytes(config) * statistics.median(seconds["stream"]) / STREAM_BYTES if convolutional else float("nan"),
     )
 
 
@@ -208,8 +217,11 @@ def tables(rows: Sequence[Measured]) -> list[str]:
             ("decoding only", row.ms("decode")),
             ("forward only", row.ms("forward")),
             ("products only", row.products),
+            ("maps only", 1000 * row.maps),
             ("floor", row.floor),
         ):
+            if what == "maps only" and math.isnan(ms):
+                continue
             lines.append(f"| {row.backbone} | {row.precision} | {what} | {1000 / ms:.1f} | {ms:.2f} |")
     columns = ("share of the floor", "GFLOP per image", "best product, GFLOP/s", "cosine", "peak memory, MiB")
     lines += ["", f"| backbone | precision | {' | '.join(columns)} |", f"|---|---|{'--:|' * len(columns)}"]

@@ -188,8 +188,10 @@ def text_flops(
 
 
 def convolutions(tower: EfficientNetLiteConfig) -> list[Shape]:
-    """Each convolution for one image as a product: positions, inputs of a position, outputs; depthwise ones have one output of
-    k * k inputs at the positions of every channel."""
+    """Each convolution for one image as a product: positions, inputs of a position, outputs.
+
+    A depthwise one has a single output of k * k inputs at the positions of every channel.
+    """
     size = -(-tower.image_size // 2)
     shapes = [(size**2, 27, tower.stem)]
     for stage, blocks in enumerate(tower.stages):
@@ -200,6 +202,11 @@ def convolutions(tower: EfficientNetLiteConfig) -> list[Shape]:
             shapes.append((size**2 * block.hidden, block.kernel**2, 1))
             shapes.append((size**2, block.hidden, block.outputs))
     return [*shapes, (size**2, tower.stages[-1][-1].outputs, tower.width)]
+
+
+def map_bytes(tower: EfficientNetLiteConfig) -> int:
+    """Bytes of all maps of one image in float32, each written once and read once."""
+    return 2 * 4 * sum(positions * outputs for positions, _, outputs in convolutions(tower))
 
 
 def image_flops(tower: ImageConfig, embed_dim: int, *, every_token: bool = False) -> int:
@@ -222,6 +229,7 @@ class Costs:
         proj = towers.text.proj
         hidden = [proj[0].out_features] if isinstance(proj, torch.nn.Sequential) else []
         self.head = [self.text.width, *hidden, backbone.embed_dim]
+        self.every_token = towers.text.transformer.mean
         self.embed_dim = backbone.embed_dim
         matrices = [p for p in towers.text.parameters() if p.dim() == 2]
         embeddings = towers.text.transformer.embeddings.parameters()
@@ -234,6 +242,7 @@ class Costs:
         return image_flops(self.image, self.embed_dim, every_token=every_token)
 
     def of_text(self, tokens: int, *, every_token: bool = False, backward: bool = False) -> int:
+        every_token = every_token or self.every_token
         return text_flops(self.text, self.head, tokens, every_token=every_token, backward=backward)
 
     def step(self, limits: Limits, prompts: int, tokens: int) -> tuple[float, float]:
