@@ -133,7 +133,9 @@ def test_what_it_has_not(tiny_lite: Backbone) -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_it_computes_in_float32_alone(precision: str, lite: Path) -> None:
-    with pytest.raises(UserError, match=f"lite: in {precision}, features .* stray .*; choose float32") as caught:
+    with pytest.raises(
+        UserError, match=f"lite: precision {precision} is not for its image tower, .*; choose float32"
+    ) as caught:
         load_backbone(lite, precision=precision)
     assert "\n" not in str(caught.value)
     assert load_backbone(lite, precision="auto").precision == "float32"

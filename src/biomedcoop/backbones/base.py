@@ -33,7 +33,7 @@ class Backbone(ABC):
         device: where the towers run.
         dtype: precision of the text tower, and of the gradients that pass through it.
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
-        float32_only: features in another precision stray from those in float32.
+        float32_only: the image tower loses accuracy in other precisions, which are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".

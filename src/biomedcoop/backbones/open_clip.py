@@ -106,7 +106,7 @@ class OpenClipBackbone(Backbone):
         self.token_dim = towers.text.transformer.config.width
         self.logit_scale = float(towers.logit_scale.float().exp())
         if isinstance(towers.visual.trunk, EfficientNetLite):
-            # bfloat16 turns features by up to 18 degrees, layer by layer; few maps at a time stay in a core's cache
+            # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
             self.float32_only, self.images_per_pass = True, 4
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:

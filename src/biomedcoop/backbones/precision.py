@@ -4,8 +4,8 @@ Weights and activations between layers have that precision; LayerNorm and softma
 text tower stays in float32, because its backward pass is no faster in bfloat16. Learned tensors are float32 everywhere. "int8"
 quantises the image tower's dense layers: weights have one scale for each output, activations one scale for each image.
 
-An EfficientNet-Lite computes in float32 alone: its many narrow layers add up the rounding of bfloat16 (cosines to float32 between
-0.95 and 0.998 on ultrasound and fundus images), and it has hardly a dense layer.
+An EfficientNet-Lite computes in float32 alone: its many narrow layers add up the rounding of bfloat16 (least cosine to float32 of
+40 medical images 0.994, 0.971 and 0.980 for lite0, 1 and 2, where a ViT has 0.9999), and it has hardly a dense layer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def set_precision(backbone: Backbone, precision: str) -> None:
         precision = automatic(backbone)
     if precision != "float32" and backbone.float32_only:
         raise UserError(
-            f"{backbone.name}: in {precision}, features of its image tower stray from those in float32; choose float32"
+            f"{backbone.name}: precision {precision} is not for its image tower, whose rounding adds up; choose float32"
         )
     if precision == "int8":
         backbone.image_tower = quantized(backbone)
