@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from backbones.tiny_clip import write_resnet, write_vit
+from backbones.tiny_lite import write_lite
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.cli import main
@@ -43,6 +44,12 @@ def tiny_clip_vit(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def tiny_clip_resnet(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """A tiny CLIP with a ResNet, random weights."""
     return load_backbone(write_resnet(tmp_path_factory.mktemp("clip") / "clip-resnet"))
+
+
+@pytest.fixture(scope="session")
+def tiny_lite(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny EfficientNet-Lite with a mean-pooled BERT, random weights."""
+    return load_backbone(write_lite(tmp_path_factory.mktemp("lite") / "lite"))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from typing import TypeVar
 import torch
 
 from biomedcoop.backbones.bert import BertConfig
-from biomedcoop.backbones.open_clip import OpenClipBackbone
-from biomedcoop.backbones.vit import ViTConfig
+from biomedcoop.backbones.efficientnet_lite import EfficientNetLiteConfig
+from biomedcoop.backbones.open_clip import ImageConfig, OpenClipBackbone
 from biomedcoop.report.table import Table
 
 Name = TypeVar("Name", bound=Hashable)
@@ -187,8 +187,32 @@ def text_flops(
     return linear + attention * (2 if backward else 1) + projection
 
 
-def image_flops(tower: ViTConfig, embed_dim: int, *, every_token: bool = False) -> int:
+def convolutions(tower: EfficientNetLiteConfig) -> list[Shape]:
+    """Each convolution for one image as a product: positions, inputs of a position, outputs.
+
+    A depthwise one has a single output of k * k inputs at the positions of every channel.
+    """
+    size = -(-tower.image_size // 2)
+    shapes = [(size**2, 27, tower.stem)]
+    for stage, blocks in enumerate(tower.stages):
+        for block in blocks:
+            if stage:
+                shapes.append((size**2, block.inputs, block.hidden))
+            size = -(-size // block.stride)
+            shapes.append((size**2 * block.hidden, block.kernel**2, 1))
+            shapes.append((size**2, block.hidden, block.outputs))
+    return [*shapes, (size**2, tower.stages[-1][-1].outputs, tower.width)]
+
+
+def map_bytes(tower: EfficientNetLiteConfig) -> int:
+    """Bytes of all maps of one image in float32, each written once and read once."""
+    return 2 * 4 * sum(positions * outputs for positions, _, outputs in convolutions(tower))
+
+
+def image_flops(tower: ImageConfig, embed_dim: int, *, every_token: bool = False) -> int:
     """The same for one image, forward."""
+    if isinstance(tower, EfficientNetLiteConfig):
+        return sum(2 * m * k * n for m, k, n in convolutions(tower)) + 2 * tower.width * embed_dim
     t = (tower.image_size // tower.patch_size) ** 2 + 1
     w, m = tower.width, tower.mlp_width
     asking = [t] * (tower.layers - 1) + [t if every_token else 1]
@@ -202,7 +226,10 @@ class Costs:
     def __init__(self, backbone: OpenClipBackbone) -> None:
         towers = backbone.towers
         self.text, self.image = towers.text.transformer.config, towers.visual.trunk.config
-        self.head = [self.text.width, towers.text.proj[0].out_features, backbone.embed_dim]
+        proj = towers.text.proj
+        hidden = [proj[0].out_features] if isinstance(proj, torch.nn.Sequential) else []
+        self.head = [self.text.width, *hidden, backbone.embed_dim]
+        self.every_token = towers.text.transformer.mean
         self.embed_dim = backbone.embed_dim
         matrices = [p for p in towers.text.parameters() if p.dim() == 2]
         embeddings = towers.text.transformer.embeddings.parameters()
@@ -215,6 +242,7 @@ class Costs:
         return image_flops(self.image, self.embed_dim, every_token=every_token)
 
     def of_text(self, tokens: int, *, every_token: bool = False, backward: bool = False) -> int:
+        every_token = every_token or self.every_token
         return text_flops(self.text, self.head, tokens, every_token=every_token, backward=backward)
 
     def step(self, limits: Limits, prompts: int, tokens: int) -> tuple[float, float]:

@@ -156,6 +156,9 @@ def test_configurations_that_are_none(folder: Path, content: str) -> None:
     [
         ("vision_cfg", {"timm_pool": "avg"}, "timm_pool 'avg' is not supported"),
         ("vision_cfg", {"timm_proj": "mlp"}, "timm_proj 'mlp' is not supported"),
+        ("vision_cfg", {"timm_proj_bias": True}, r"lacks 'visual\.head\.proj\.bias'"),
+        ("vision_cfg", {"timm_proj_bias": "yes"}, "timm_proj_bias is 'yes', must be true or false"),
+        ("vision_cfg", {"timm_model_name": "efficientnet_b0"}, "of the EfficientNets, only efficientnet_lite0 to 4"),
         ("vision_cfg", {"image_size": 64}, "image_size 64 .* 32 in the weights"),
         ("vision_cfg", {"image_size": [32, 32]}, r"image_size is \[32, 32\]"),
         ("vision_cfg", {"timm_model_kwargs": {"num_heads": 5}}, "width 96 is no multiple of 5 heads"),
@@ -163,8 +166,9 @@ def test_configurations_that_are_none(folder: Path, content: str) -> None:
         ("vision_cfg", {"timm_model_kwargs": {"depth": "x"}}, "depth is 'x'"),
         ("vision_cfg", {"timm_model_kwargs": {}}, r"lacks 'visual\.trunk\.blocks\.10\."),  # a base model has 12 blocks
         ("vision_cfg", {"timm_model_kwargs": [1]}, "'timm_model_kwargs' is not an object"),
-        ("text_cfg", {"hf_pooler_type": "mean_pooler"}, "hf_pooler_type 'mean_pooler' is not supported"),
-        ("text_cfg", {"hf_proj_type": "linear"}, "hf_proj_type 'linear' is not supported"),
+        ("text_cfg", {"hf_pooler_type": "max_pooler"}, "only 'mean_pooler' or 'cls_last_hidden_state_pooler'"),
+        ("text_cfg", {"hf_proj_type": "none"}, "hf_proj_type 'none' is not supported, only 'linear' or 'mlp'"),
+        ("text_cfg", {"hf_proj_type": "linear"}, r"lacks 'text\.proj\.weight'"),
         ("text_cfg", {"context_length": 257}, "context_length 257 exceeds the 256 positions"),
         ("text_cfg", {"context_length": 2}, "context_length is 2, must be a whole number of at least 3"),
         ("text_cfg", {"context_length": "64"}, "context_length is '64'"),
@@ -197,7 +201,10 @@ def test_another_family_is_refused(folder: Path) -> None:
     edit_json(
         folder / "open_clip_config.json", lambda c: c["model_cfg"].update(vision_cfg={"layers": 12, "width": 768})
     )
-    assert "only a timm ViT with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP" in refusal(folder)
+    assert (
+        "only a timm ViT or EfficientNet-Lite with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP"
+        in refusal(folder)
+    )
 
 
 def test_a_preprocessing_that_is_not_told_is_that_of_openai(folder: Path, tiny: Backbone) -> None:

@@ -385,8 +385,8 @@ def test_whatever_changes_a_feature_changes_the_fingerprint(vit: Path, tiny_clip
         ("vision_cfg", {"mlp_ratio": 4.0}, "vision_cfg mlp_ratio 4.0 in open_clip_config.json, 2 in the weights"),
         ("vision_cfg", {"mlp_ratio": "x"}, "vision_cfg mlp_ratio holds 'x'"),
         ("vision_cfg", {"pool_type": "avg"}, "pool_type 'avg' is not supported, only 'tok'"),
-        ("vision_cfg", {"timm_model_name": "vit_base"}, "only a timm ViT with a BERT"),
-        ("text_cfg", {"hf_model_name": "bert-base"}, "only a timm ViT with a BERT"),
+        ("vision_cfg", {"timm_model_name": "vit_base"}, "only a timm ViT or EfficientNet-Lite with a BERT"),
+        ("text_cfg", {"hf_model_name": "bert-base"}, "only a timm ViT or EfficientNet-Lite with a BERT"),
         ("text_cfg", {"layers": 3}, "lacks 'transformer.resblocks.2."),
         ("text_cfg", {"heads": 3}, "the text tower's width 40 is no multiple of 3 heads"),
         ("text_cfg", {"heads": 0}, "heads is 0"),
@@ -497,5 +497,7 @@ def test_tokenizers_that_cannot_be_used(vit: Path, parity: Path) -> None:
 def test_each_kind_has_its_loader(vit: Path, parity: Path) -> None:
     with pytest.raises(UserError, match="it describes OpenAI's CLIP; load_backbone loads both kinds"):
         load_open_clip(vit)
-    with pytest.raises(UserError, match="it describes a timm ViT with a BERT; load_backbone loads both kinds"):
+    with pytest.raises(
+        UserError, match="it describes an image tower of timm with a BERT; load_backbone loads both kinds"
+    ):
         load_clip(parity / "model")

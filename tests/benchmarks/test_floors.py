@@ -8,10 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed.floors import Costs, Limits, Machine, image_flops, run_process, text_flops, timings
+from benchmarks.speed.floors import (
+    Costs,
+    Limits,
+    Machine,
+    convolutions,
+    image_flops,
+    map_bytes,
+    run_process,
+    text_flops,
+    timings,
+)
 from benchmarks.speed.inputs import class_names, random_task, write_jpegs
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.bert import BertConfig
+from biomedcoop.backbones.efficientnet_lite import BlockConfig, EfficientNetLiteConfig
 from biomedcoop.backbones.open_clip import OpenClipBackbone
 from biomedcoop.backbones.vit import ViTConfig
 from biomedcoop.data.readers.load import load_dataset
@@ -42,6 +53,24 @@ def test_operations_of_an_image_counted_by_hand() -> None:
     ends = 4 * 2 * 3 * 2 + 2 * 2 * 7
     assert image_flops(tower, 7, every_token=True) == ends + 5 * (4 * 8 + 2 * 16) + 25 * 8
     assert image_flops(tower, 7) == ends + 5 * 2 * 8 + (2 * 8 + 2 * 16) + 5 * 8
+
+
+def test_a_tower_of_convolutions_counted_by_hand() -> None:
+    """A 5 px image: stem to 2 channels at 3 x 3 positions, one block of stride 2 with 4 hidden and 3 outputs, head of 5."""
+    first, second = BlockConfig(2, 2, 2, 3, 1), BlockConfig(2, 4, 3, 5, 2)
+    tower = EfficientNetLiteConfig(5, 2, ((first,), (second,)), 5, tensorflow=True)
+    shapes = [(9, 27, 2), (18, 9, 1), (9, 2, 2), (9, 2, 4), (16, 25, 1), (4, 4, 3), (4, 3, 5)]
+    assert convolutions(tower) == shapes
+    products = 9 * 27 * 2 + 18 * 9 + 9 * 2 * 2 + 9 * 2 * 4 + 16 * 25 + 4 * 4 * 3 + 4 * 3 * 5
+    assert image_flops(tower, 7) == 2 * products + 2 * 5 * 7
+    assert map_bytes(tower) == 8 * (18 + 18 + 18 + 36 + 16 + 12 + 20)
+
+
+def test_a_mean_needs_every_token(tiny_lite: Backbone) -> None:
+    assert isinstance(tiny_lite, OpenClipBackbone)
+    costs = Costs(tiny_lite)
+    assert costs.head == [64, tiny_lite.embed_dim]
+    assert costs.of_text(9) == text_flops(costs.text, costs.head, 9, every_token=True)
 
 
 def test_operations_at_biomedclips_size() -> None:

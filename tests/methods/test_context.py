@@ -14,7 +14,7 @@ from biomedcoop.methods.context import RANDOM_STD, ClassPrompts, ContextSettings
 
 SETTINGS = ContextSettings()
 NAMES = ["cyst", "a tumour of the left kidney", "stone"]
-KINDS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet")
+KINDS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite")
 
 
 @pytest.fixture(params=KINDS)

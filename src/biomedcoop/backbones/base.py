@@ -33,6 +33,8 @@ class Backbone(ABC):
         device: where the towers run.
         dtype: precision of the text tower, and of the gradients that pass through it.
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
+        float32_only: the image tower loses accuracy in other precisions, which are refused.
+        images_per_pass: most images of one pass of the image tower on a CPU.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".
     """
@@ -49,6 +51,8 @@ class Backbone(ABC):
     device: torch.device
     dtype: torch.dtype
     precision: str = "float32"
+    float32_only: bool = False
+    images_per_pass: int = 16
     image_tower: nn.Module
     towers: nn.Module
 

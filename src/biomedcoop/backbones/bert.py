@@ -124,11 +124,15 @@ class Encoder(nn.Module):
 
 
 class Bert(nn.Module):
-    """Text tower: word embeddings [B, L, W] and mask [B, L] -> CLS of the last hidden state [B, W]."""
+    """Text tower: word embeddings [B, L, W] and mask [B, L] -> pooled last hidden state [B, W].
 
-    def __init__(self, config: BertConfig) -> None:
+    Args:
+        mean: pool by the mean of all real tokens (sentence encoders) in place of CLS.
+    """
+
+    def __init__(self, config: BertConfig, *, mean: bool = False) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.mean = config, mean
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
 
@@ -140,6 +144,10 @@ class Bert(nn.Module):
         keys = mask.to(torch.bool)[:, None, None, :]
         last = len(self.encoder.layer) - 1
         for number, layer in enumerate(self.encoder.layer):
-            # of the last layer only the CLS output is used, so only it is computed (dropout is drawn for all, as published)
-            x = layer(x, x[:, :1] if number == last and drop is None else x, keys, drop)
+            # where only the CLS output of the last layer is used, only it is computed (dropout is drawn for all, as published)
+            alone = number == last and drop is None and not self.mean
+            x = layer(x, x[:, :1] if alone else x, keys, drop)
+        if self.mean:
+            real = mask.to(x.dtype)[:, :, None]
+            return (x * real).sum(1) / real.sum(1)  # type: ignore[no-any-return]
         return x[:, 0]  # type: ignore[no-any-return]

@@ -19,7 +19,9 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects; without ``position_ids``.
+    """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects.
+
+    Left out is what carries nothing: ``position_ids`` and BatchNorm's counters of training steps.
 
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
@@ -50,8 +52,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         for key, value in state.items()
     ):
         raise UserError(f"{path}: is not a checkpoint (tensors by name); download the file again")
-    # transformers once stored the positions 0, 1, 2, …; they carry nothing
-    return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("position_ids")}
+    # transformers once stored the positions 0, 1, 2, …
+    counted = ("position_ids", ".num_batches_tracked")
+    return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith(counted)}
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:

@@ -102,12 +102,12 @@ def load_clip(
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by OpenAI's names: BatchNorm's counters of training steps left out, no ``text.`` before the text tower's.
+    """Tensors by OpenAI's names: no ``text.`` before the text tower's.
 
     open_clip writes ``text.`` where its configuration has ``custom_text``; the tower is the same.
     """
     prefix = "" if "token_embedding.weight" in state else "text."
-    return {k.removeprefix(prefix): v for k, v in state.items() if not k.endswith(".num_batches_tracked")}
+    return {k.removeprefix(prefix): v for k, v in state.items()}
 
 
 def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder: Path) -> Towers:

@@ -1,4 +1,4 @@
-"""Backbones in the open_clip directory layout with a BERT text tower and a ViT image tower.
+"""Backbones in the open_clip directory layout with a BERT text tower and an image tower of timm: a ViT or an EfficientNet-Lite.
 
 This is how BiomedCLIP is published (Zhang et al. 2023, arXiv 2303.00915) and how the shipped ``mini`` is stored:
 ``open_clip_config.json``, ``open_clip_model.safetensors`` or ``open_clip_pytorch_model.bin``, and the tokenizer's files.
@@ -19,52 +19,78 @@ from biomedcoop.backbones.activations import activations_of, attention_of
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import Bert, BertConfig
 from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
+from biomedcoop.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_config
 from biomedcoop.backbones.open_clip_config import CONFIG, Description, read_description
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import VisionTransformer, ViTConfig
 from biomedcoop.errors import UserError
 
+ImageConfig = ViTConfig | EfficientNetLiteConfig
+
 
 class ImageHead(nn.Module):
-    def __init__(self, width: int, embed_dim: int) -> None:
+    def __init__(self, width: int, embed_dim: int, *, bias: bool) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, embed_dim, bias=False)
+        self.proj = nn.Linear(width, embed_dim, bias=bias)
 
 
 class ImageTower(nn.Module):
-    def __init__(self, config: ViTConfig, embed_dim: int) -> None:
+    def __init__(self, config: ImageConfig, embed_dim: int, *, bias: bool) -> None:
         super().__init__()
-        self.trunk = VisionTransformer(config)
-        self.head = ImageHead(config.width, embed_dim)
+        self.trunk: VisionTransformer | EfficientNetLite
+        self.trunk = VisionTransformer(config) if isinstance(config, ViTConfig) else EfficientNetLite(config)
+        self.head = ImageHead(config.width, embed_dim, bias=bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head.proj(self.trunk(pixels))  # type: ignore[no-any-return]
 
 
 class TextTower(nn.Module):
-    def __init__(self, config: BertConfig, hidden: int, embed_dim: int) -> None:
+    def __init__(self, config: BertConfig, hidden: int | None, embed_dim: int, *, mean: bool) -> None:
         super().__init__()
-        self.transformer = Bert(config)
-        self.proj = nn.Sequential(
-            nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, embed_dim, bias=False)
-        )
+        self.transformer = Bert(config, mean=mean)
+        if hidden is None:
+            self.proj: nn.Module = nn.Linear(config.width, embed_dim, bias=False)
+        else:
+            self.proj = nn.Sequential(
+                nn.Linear(config.width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, embed_dim, bias=False)
+            )
 
     def forward(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
         return self.proj(self.transformer(embeddings, mask, drop))  # type: ignore[no-any-return]
 
 
 class Towers(nn.Module):
-    """Both towers and the scale, with the tensor names of the published checkpoint."""
+    """Both towers and the scale, with open_clip's tensor names.
 
-    def __init__(self, image: ViTConfig, text: BertConfig, text_hidden: int, embed_dim: int) -> None:
+    Args:
+        text_hidden: hidden units of the text projection; None for a linear one.
+        text_mean: pool the text tower by the mean of its tokens in place of CLS.
+        image_bias: the projection of the image tower has a bias.
+    """
+
+    def __init__(
+        self,
+        image: ImageConfig,
+        text: BertConfig,
+        text_hidden: int | None,
+        embed_dim: int,
+        *,
+        text_mean: bool = False,
+        image_bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.visual = ImageTower(image, embed_dim)
-        self.text = TextTower(text, text_hidden, embed_dim)
+        self.visual = ImageTower(image, embed_dim, bias=image_bias)
+        self.text = TextTower(text, text_hidden, embed_dim, mean=text_mean)
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
 
 class OpenClipBackbone(Backbone):
-    """A loaded open_clip directory. Use :func:`load_open_clip`."""
+    """A loaded open_clip directory. Use :func:`load_open_clip`.
+
+    Image layers are named as in the checkpoint, without ``visual.trunk.``: for instance ``blocks.11.norm1`` of a ViT (tokens
+    [B, T, W], class token first), ``blocks.6`` or ``bn2`` of an EfficientNet-Lite ([B, C, H, W]).
+    """
 
     towers: Towers
 
@@ -79,6 +105,9 @@ class OpenClipBackbone(Backbone):
         self.embed_dim = towers.visual.head.proj.out_features
         self.token_dim = towers.text.transformer.config.width
         self.logit_scale = float(towers.logit_scale.float().exp())
+        if isinstance(towers.visual.trunk, EfficientNetLite):
+            # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
+            self.float32_only, self.images_per_pass = True, 4
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return self.tokenizer(texts)
@@ -94,10 +123,17 @@ class OpenClipBackbone(Backbone):
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
         trunk = self.towers.visual.trunk
-        return activations_of(self, pixels, trunk, layer, f"blocks.{len(trunk.blocks) - 1}.norm1")
+        last = f"blocks.{len(trunk.blocks) - 1}"
+        return activations_of(
+            self, pixels, trunk, layer, f"{last}.norm1" if isinstance(trunk, VisionTransformer) else last
+        )
 
     def attention_maps(self, pixels: Tensor) -> Tensor:
         trunk = self.towers.visual.trunk
+        if not isinstance(trunk, VisionTransformer):
+            raise UserError(
+                f"{self.name}: its image tower is an EfficientNet-Lite, which has no attention maps; use a backbone with a ViT"
+            )
         return attention_of(trunk.embed(pixels), trunk.blocks)
 
 
@@ -125,6 +161,8 @@ def load_open_clip(
         dataclasses.asdict(towers.text.transformer.config),
         {"mean": described.mean, "std": described.std},
     ]
+    if described.text_mean:
+        facts.append({"hf_pooler_type": "mean_pooler"})
     digest = fingerprint(facts, state, tokenizer.signature())
     fill(towers, state, device, dtype)
     return OpenClipBackbone(name or folder.name, towers, tokenizer, described, digest)
@@ -140,15 +178,21 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
         return max((int(m[1]) + 1 for m in map(re.compile(pattern).match, state) if m), default=0)
 
     trunk, text = "visual.trunk.", "text.transformer."
-    width, _, _, patch = shape(trunk + "patch_embed.proj.weight", 4)
-    image = ViTConfig(
-        image_size=round((shape(trunk + "pos_embed", 3)[1] - 1) ** 0.5) * patch,
-        patch_size=patch,
-        width=width,
-        layers=described.image_layers or depth(r"visual\.trunk\.blocks\.(\d+)\."),
-        heads=described.image_heads or max(1, width // 64),
-        mlp_width=shape(trunk + "blocks.0.mlp.fc1.weight", 2)[0],
-    )
+    image: ImageConfig
+    if described.efficientnet_lite:
+        # open_clip's default, as no tensor tells it
+        size = described.image_size or 224
+        image = read_config(described.efficientnet_lite, size, lambda key, dimensions: shape(trunk + key, dimensions))
+    else:
+        width, _, _, patch = shape(trunk + "patch_embed.proj.weight", 4)
+        image = ViTConfig(
+            image_size=round((shape(trunk + "pos_embed", 3)[1] - 1) ** 0.5) * patch,
+            patch_size=patch,
+            width=width,
+            layers=described.image_layers or depth(r"visual\.trunk\.blocks\.(\d+)\."),
+            heads=described.image_heads or max(1, width // 64),
+            mlp_width=shape(trunk + "blocks.0.mlp.fc1.weight", 2)[0],
+        )
     words, text_width = shape(text + "embeddings.word_embeddings.weight", 2)
     language = BertConfig(
         vocab_size=words,
@@ -161,7 +205,7 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
         norm_eps=described.norm_eps,
     )
     for tower, config in (("image", image), ("text", language)):
-        if config.width % config.heads:
+        if not isinstance(config, EfficientNetLiteConfig) and config.width % config.heads:
             raise UserError(
                 f"{folder}: the {tower} tower's width {config.width} is no multiple of {config.heads} heads"
             )
@@ -171,7 +215,11 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
         )
     if described.image_size not in (None, image.image_size):
         raise UserError(f"{folder}: image_size {described.image_size} in {CONFIG}, {image.image_size} in the weights")
+    hidden = None if described.text_proj == "linear" else shape("text.proj.0.weight", 2)[0]
+    embed_dim = shape("visual.head.proj.weight", 2)[0]
     with torch.device("meta"):
-        towers = Towers(image, language, shape("text.proj.0.weight", 2)[0], shape("visual.head.proj.weight", 2)[0])
+        towers = Towers(
+            image, language, hidden, embed_dim, text_mean=described.text_mean, image_bias=described.image_bias
+        )
     check_tensors(state, {k: v.shape for k, v in towers.state_dict().items()}, folder)
     return towers

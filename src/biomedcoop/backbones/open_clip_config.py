@@ -1,8 +1,9 @@
 """The configuration of a directory in open_clip layout, read and checked.
 
-Two kinds of model come in this layout: a timm ViT with a BERT (BiomedCLIP's kind), and OpenAI's CLIP. Sizes are read off the
-tensors of the checkpoint. The configuration is asked for what tensors cannot tell (heads, preprocessing), for the depth (a
-checkpoint without its last blocks looks like a smaller model), and for designs that would need other code.
+Two kinds of model come in this layout: an image tower of timm (a ViT as BiomedCLIP's, or an EfficientNet-Lite) with a BERT, and
+OpenAI's CLIP. Sizes are read off the tensors of the checkpoint. The configuration is asked for what tensors cannot tell (heads,
+preprocessing), for the depth (a checkpoint without its last blocks looks like a smaller model), and for designs that would need
+other code. A pooling that it leaves out is open_clip's default, the mean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from biomedcoop.backbones.efficientnet_lite import is_efficientnet_lite
 from biomedcoop.errors import UserError
 
 CONFIG, BERT_CONFIG = "open_clip_config.json", "config.json"
@@ -25,11 +27,17 @@ Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
 PREPROCESSING: Mapping[str, tuple[Any, ...]] = {"interpolation": ("bicubic",), "resize_mode": ("shortest",)}
 SUPPORTED: Supported = {
     "vision_cfg": {"timm_pool": ("", "tok", "token"), "timm_proj": ("linear",)},
-    "text_cfg": {"hf_proj_type": ("mlp",), "hf_pooler_type": ("cls_last_hidden_state_pooler",)},
+    "text_cfg": {"hf_proj_type": ("linear", "mlp"), "hf_pooler_type": ("mean_pooler", "cls_last_hidden_state_pooler")},
     "preprocess_cfg": PREPROCESSING,
     BERT_CONFIG: {"hidden_act": ("gelu",)},
 }
-"""The values that this code supports; a setting that the configuration leaves out has one of them."""
+"""The values that this code supports."""
+
+LITE_SUPPORTED: Supported = {
+    **SUPPORTED,
+    "vision_cfg": {"timm_pool": ("", "avg"), "timm_proj": ("linear",), "timm_model_kwargs": ({},)},
+}
+"""The same where the image tower is an EfficientNet-Lite."""
 
 CLIP_SUPPORTED: Supported = {
     "vision_cfg": {"pool_type": ("tok",), "act_kwargs": ({},), "norm_kwargs": ({},)},
@@ -53,22 +61,30 @@ LAYERS = {"base": 12, "large": 24}
 
 @dataclass(frozen=True)
 class Description:
-    """The configuration of a ViT with a BERT; None where it states nothing.
+    """The configuration of an image tower of timm with a BERT; None where it states nothing.
 
     Attributes:
+        efficientnet_lite: timm's name of an EfficientNet-Lite; None for a ViT.
         image_size: side of the input, px.
+        image_bias: the projection of the image tower has a bias.
         image_heads, image_layers, text_heads, text_layers: of the two transformers.
         norm_eps: of the text tower's LayerNorm.
+        text_mean: the text tower's output is the mean of all tokens, not CLS.
+        text_proj: "linear" or "mlp", the projection of the text tower.
         context_length: largest number of tokens of a text.
         mean, std: per-channel normalisation of pixels in [0, 1].
     """
 
+    efficientnet_lite: str | None
     image_size: int | None
+    image_bias: bool
     image_heads: int | None
     image_layers: int | None
     text_heads: int | None
     text_layers: int | None
     norm_eps: float
+    text_mean: bool
+    text_proj: str
     context_length: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -103,7 +119,7 @@ Family = Literal["bert", "clip"]
 
 
 def family(folder: Path) -> Family:
-    """The kind of model that a directory holds: "bert" for a timm ViT with a BERT text tower, "clip" for OpenAI's CLIP.
+    """The kind of model that a directory holds: "bert" for an image tower of timm with a BERT, "clip" for OpenAI's CLIP.
 
     Raises:
         UserError: no configuration, not JSON, or a model of neither kind.
@@ -121,8 +137,8 @@ def _family(model: Mapping[str, Any]) -> Family:
     if "layers" in vision and not (timm or bert):
         return "clip"
     raise ValueError(
-        "only a timm ViT with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP (a ViT or ResNet with its own text tower) "
-        "can be loaded this way"
+        "only a timm ViT or EfficientNet-Lite with a BERT text tower (BiomedCLIP's kind) or OpenAI's CLIP (a ViT or ResNet with "
+        "its own text tower) can be loaded this way"
     )
 
 
@@ -146,16 +162,27 @@ def read_description(folder: Path) -> Description:
         model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
         if _family(model) != "bert":
             raise ValueError("it describes OpenAI's CLIP; load_backbone loads both kinds")
-        vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+        vision = {"timm_pool": "avg", **_section(model, "vision_cfg")}
+        text = {"hf_pooler_type": "mean_pooler", **_section(model, "text_cfg")}
         kwargs = _section(vision, "timm_model_kwargs")
-        _check_supported(SUPPORTED, (vision, text, preprocess, bert))
+        lite = _efficientnet_lite(str(vision["timm_model_name"]))
+        _check_supported(LITE_SUPPORTED if lite else SUPPORTED, (vision, text, preprocess, bert))
+        text_heads, text_name = _whole(bert, "num_attention_heads"), str(text["hf_model_name"])
+        if text_heads is None and "minilm" in text_name.lower():  # its heads are narrower than those of other BERTs
+            raise ValueError(
+                f"the number of heads of '{text_name}' is not told; copy its {BERT_CONFIG} into the folder"
+            )
         return Description(
+            efficientnet_lite=lite,
             image_size=_whole(vision, "image_size"),
+            image_bias=_truth(vision, "timm_proj_bias"),
             image_heads=_whole(kwargs, "num_heads"),
             image_layers=_whole(kwargs, "depth") or _named_depth(str(vision["timm_model_name"])),
-            text_heads=_whole(bert, "num_attention_heads"),
-            text_layers=_whole(bert, "num_hidden_layers") or _named_depth(str(text["hf_model_name"])),
+            text_heads=text_heads,
+            text_layers=_whole(bert, "num_hidden_layers") or _named_depth(text_name),
             norm_eps=_number(bert.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
+            text_mean=text["hf_pooler_type"] == "mean_pooler",
+            text_proj=text.get("hf_proj_type") or "mlp",
             context_length=_whole(text, "context_length", least=3) or 256,  # [CLS], a word, [SEP]
             mean=_triple(preprocess, "mean", MEAN),
             std=_triple(preprocess, "std", STD, above=0),
@@ -172,12 +199,9 @@ def read_clip_description(folder: Path) -> ClipDescription:
     with _usable(folder):
         model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
         if _family(model) != "clip":
-            raise ValueError("it describes a timm ViT with a BERT; load_backbone loads both kinds")
+            raise ValueError("it describes an image tower of timm with a BERT; load_backbone loads both kinds")
         vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
         _check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
-        quick_gelu = model.get("quick_gelu") or False
-        if not isinstance(quick_gelu, bool):
-            raise ValueError(f"quick_gelu is {quick_gelu!r}, must be true or false")
         stated = {
             "embed_dim": _whole(model, "embed_dim"),
             **{f"vision_cfg {key}": _whole(vision, key) for key in ("image_size", "width", "patch_size")},
@@ -186,9 +210,8 @@ def read_clip_description(folder: Path) -> ClipDescription:
         ratios = {
             f"{name} mlp_ratio": part.get("mlp_ratio") for name, part in (("vision_cfg", vision), ("text_cfg", text))
         }
-        # a setting that is left out has open_clip's default
         return ClipDescription(
-            quick_gelu=quick_gelu,
+            quick_gelu=_truth(model, "quick_gelu"),
             image_layers=_stages(vision["layers"]),
             head_width=_whole(vision, "head_width") or 64,
             text_layers=_whole(text, "layers") or 12,
@@ -215,7 +238,8 @@ def _check_supported(supported: Supported, sections: Sequence[Mapping[str, Any]]
     for name, section in zip(supported, sections, strict=True):
         for key, values in supported[name].items():
             if section.get(key) is not None and section[key] not in values:
-                raise ValueError(f"{key} '{section[key]}' is not supported, only '{values[-1]}'")
+                known = " or ".join(f"'{value}'" for value in values if value != "")
+                raise ValueError(f"{key} '{section[key]}' is not supported, only {known}")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -247,6 +271,13 @@ def _whole(section: Mapping[str, Any], key: str, least: int = 1) -> int | None:
     return None if section.get(key) is None else _at_least(section[key], key, least)
 
 
+def _truth(section: Mapping[str, Any], key: str) -> bool:
+    value = section.get(key) or False
+    if not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}, must be true or false")
+    return value
+
+
 def _at_least(value: object, key: str, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{key} is {value!r}, must be a whole number of at least {least}")
@@ -269,6 +300,18 @@ def _triple(
         raise ValueError(f"{key} is {value!r}, must be a list of three numbers")
     red, green, blue = (_number(v, key, above) for v in value)
     return red, green, blue
+
+
+def _efficientnet_lite(name: str) -> str | None:
+    """timm's name without the tag of its weights; None for another family."""
+    model = name.partition(".")[0]
+    if is_efficientnet_lite(model):
+        return model
+    if "efficientnet" in model:
+        raise ValueError(
+            f"timm_model_name '{name}' is not supported; of the EfficientNets, only efficientnet_lite0 to 4, with or without 'tf_'"
+        )
+    return None
 
 
 def _named_depth(name: str) -> int | None:

@@ -1,9 +1,9 @@
-"""Prepacked weights: frozen dense layers whose weights are reordered once for many passes of one shape.
+"""Prepacked weights: frozen layers whose weights are reordered once for many passes of one shape.
 
 A product of a few hundred rows with a weight matrix spends a tenth to a fifth of its time on reordering the weights as the
 processor wants them, at every call, forward and backward. The libraries behind torch can keep the reordered copy: Intel's MKL
 in float32, oneDNN in bfloat16. The operators are torch's own, but undocumented (its compiler uses them). Where they are missing,
-the layers compute as before.
+the layers compute as before. An EfficientNet-Lite is prepacked as a whole (``prepack_convolutions.py``).
 
 A prepacked backbone holds a second model that shares the tensors of the first. The first is never changed, so any number of
 threads may use both.
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.efficientnet_lite import EfficientNetLite
+from biomedcoop.backbones.prepack_convolutions import PrepackedEfficientNetLite, can_prepack_convolutions
 from biomedcoop.backbones.vit import is_watched
 
 
@@ -41,12 +43,12 @@ def prepack_image_tower(backbone: Backbone) -> Backbone:
     # a changed weight or a new hook needs another copy
     state = (
         is_watched(tower),
-        [(p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in tower.parameters()],
+        [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors_of(tower)],
     )
     kept = _kept.get(tower)
     if kept is None or kept[0] != state:
-        prepacked = _prepack(tower)
-        kept = _kept[tower] = state, None if prepacked is tower else prepacked  # None: it must not keep itself alive
+        packed = _prepack(tower)
+        kept = _kept[tower] = state, None if packed is tower else packed  # None: it must not keep itself alive
     other.image_tower = tower if kept[1] is None else kept[1]
     return other
 
@@ -54,19 +56,29 @@ def prepack_image_tower(backbone: Backbone) -> Backbone:
 _kept: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
 
 
+def tensors_of(tower: nn.Module) -> list[Tensor]:
+    """Parameters and buffers."""
+    return [*tower.parameters(), *tower.buffers()]
+
+
 def _prepack(tower: nn.Module) -> nn.Module:
-    """A copy that shares all tensors, with prepacked dense layers; the tower itself where nothing can be prepacked."""
+    """A copy that shares all tensors, with prepacked layers; the tower itself where nothing can be prepacked."""
     if is_watched(tower) or not any(map(can_prepack, tower.modules())):
         return tower
-    tensors = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
+    tensors = {id(tensor): tensor for tensor in tensors_of(tower)}
     tower, lock = copy.deepcopy(tower, tensors), Lock()
     for layer in filter(can_prepack, tower.modules()):
-        layer.forward = PrepackedLinear(layer, lock)  # type: ignore[arg-type]
+        if isinstance(layer, EfficientNetLite):
+            layer.forward = PrepackedEfficientNetLite(layer, lock)  # type: ignore[method-assign]
+        else:
+            layer.forward = PrepackedLinear(layer, lock)  # type: ignore[arg-type]
     return tower
 
 
 def can_prepack(layer: nn.Module) -> bool:
-    """Whether it is a dense layer on a CPU, and this build of torch has the operators for its weights."""
+    """Whether it is a dense layer or an EfficientNet-Lite on a CPU, and this build of torch has the operators for its weights."""
+    if isinstance(layer, EfficientNetLite):
+        return can_prepack_convolutions(layer)
     if type(layer) is not nn.Linear or layer.weight.device.type != "cpu":
         return False
     if layer.weight.dtype == torch.float32:

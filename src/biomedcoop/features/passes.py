@@ -27,14 +27,14 @@ def image_batch(backbone: Backbone) -> int:
     """Images per pass of the image tower.
 
     On a CPU a large tower takes few images, whose activations then stay in a core's cache. A small tower takes many, because
-    each pass has a cost of its own: 2^28 divided by the number of weights, at most 16.
+    each pass has a cost of its own: 2^28 divided by the number of weights, at most the backbone's ``images_per_pass``.
     """
     if backbone.device.type != "cpu":
         return 64
     if backbone.precision == "int8":
         return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
     weights = sum(parameter.numel() for parameter in backbone.image_tower.parameters())
-    return min(16, max(1, 2**28 // weights))
+    return min(backbone.images_per_pass, max(1, 2**28 // weights))
 
 
 def image_passes(
