@@ -296,6 +296,7 @@ def test_several_methods_leave_the_differences_to_the_table() -> None:
         ((GOOD, GOOD), {}, f"{BEST_KNOWN}': {BEST_KNOWN} is recommended where the backbone knows the classes"),
         ((GOOD, GOOD), {"shots": 1}, "Take zero-shot ('--method zero-shot'), or train on more images"),
         ((HALF, HALF, HALF), {}, "Train on more images, or with another backbone"),
+        ((HALF, HALF, HALF), {"methods": ("coop", "zero-shot", "cocoop")}, f"'--compare zero-shot,cocoop,{BEST}'"),
         ((HALF, HALF, HALF), {"unused": 70}, "Train on the 70 training images that are left, too ('--shots all'), or with another"),
         ((HALF, HALF), {"methods": (BEST, "zero-shot"), "recipe": "paper"}, "Train on more images"),
         (([0] * 77 + [1] * 23, [1] * 50 + [0] * 50), {},

@@ -58,7 +58,7 @@ def next_step(
     if (weakest.sensitivity.value or 0) < WEAK:
         more = _use_all(unused) if unused else f"Give more training images of “{weakest.name}”"
         if best_known not in comparison.rows:
-            return f"{more}, or train with '--compare zero-shot,{best_known}'."
+            return f"{more}, or train with {_compare(comparison, best_known)}."
         return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
         return f"Collect more test images of {listed(few)}."
@@ -75,13 +75,18 @@ def _better_method(comparison: Comparison) -> str:
     return max(better, key=lambda name: comparison.value(name).value or 0.0, default="")
 
 
+def _compare(comparison: Comparison, best_known: str) -> str:
+    """The option that compares with one more method."""
+    return f"'--compare {','.join(dict.fromkeys([ZERO_SHOT, *comparison.others, best_known]))}'"
+
+
 def _use_all(unused: int) -> str:
     return f"Train on the {unused} training images that are left, too ('--shots all')"
 
 
 def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None, unused: int) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
-    compare = f"'--compare zero-shot,{best_known}'"
+    compare = _compare(comparison, best_known)
     if trained and best_known == ZERO_SHOT:
         return (
             "Take zero-shot ('--method zero-shot'), or train on more images: the backbone knows the classes, and few images add "
