@@ -111,14 +111,15 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def refused(cli: Cli) -> Refused:
-    """Run a command that must end with status 2 and one line, which only notes may precede; returns the line."""
+    """Run a command that must end with status 2 and one line, which notes may precede if the work began; returns the line."""
 
-    def call(*words: object) -> str:
+    def call(*words: object, begun: bool = False) -> str:
         result = cli(*words)
         assert result.status == 2, result
         assert result.out == ""
         *notes, line = result.err.splitlines()
         assert all(note.startswith("note: ") for note in notes), notes
+        assert begun or not notes
         assert line.startswith("error: ")
         assert len(line) < 500
         return line

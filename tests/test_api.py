@@ -334,7 +334,7 @@ def test_groups_stay_in_one_fold(data: bc.Dataset, tiny: Backbone) -> None:
         assert choice.folds.any()
         for group in set(groups):
             assert len(set(choice.folds[groups == group])) == 1
-    words = "cross-validation: all training images of class 'blue cyst' come from one group or image"
+    words = r"cross-validation: class 'blue cyst' has only training images of one group \(such as a patient\) or copies"
     with pytest.warns(Note, match=words):
         bc.fit(grouped(1000), backbone=tiny, **PROBE)
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
-from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
+from biomedcoop.data.readers.load import read_dataset, user_path
+from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import check_bootstrap
@@ -72,6 +73,8 @@ def compare(
         check_new_folder(place, overwrite, "metrics.json", CONTENTS)
     read = _dataset(classifier, data, split, split_file, place)
     evaluated = images_to_evaluate(classifier, read, split, rename)
+    if read is not data:  # the notes on a loaded dataset were issued when it was loaded
+        notify(read.notes)
     with shown(progress) as tell:
         encoded = encode_for(classifier, evaluated, tell)
     probabilities = {classifier.method: classifier.probabilities(encoded.features)}
@@ -88,7 +91,8 @@ def compare(
         unlike=encoded.unlike,
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
-    command = _command(read.name, split, rename or {})
+    name = read.name if isinstance(data, Dataset) else Path(os.path.abspath(data)).name  # noqa: PTH100 - "." has no name
+    command = _command(name, split, rename or {})
     report = _report(classifier, comparison, evaluated, encoded, (*evaluated.notes, *notes), command)
     if place is not None:
         from biomedcoop.report.writing import write_report
@@ -116,7 +120,6 @@ def _dataset(
     wanted = split == "test" or (split is None and learned_from(classifier, data))
     if wanted and data.counts("train").any() and not data.counts("test").any():
         data = with_test_split(data, seed=0)
-    notify(data.notes)
     return data
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import read_dataset, user_path, with_test_split
-from biomedcoop.data.sampling.leakage import Leak, leaks
+from biomedcoop.data.readers.load import read_dataset, user_path
+from biomedcoop.data.sampling.folds import Divisions, divide
+from biomedcoop.data.sampling.leakage import Leak, contradicting, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.comparison import Comparison, Predictions
-from biomedcoop.evaluation.cross_validation import Divisions, cross_validate, divide
+from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -69,24 +70,21 @@ def train_run(
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
-    data = read_dataset(request.data, split_file=request.split_file, draw_test=False)
+    data = read_dataset(request.data, split_file=request.split_file)
     check_place(place, data, str(request.data), request.split_file)
-    divisions = divide(data, request.seeds)
-    if divisions is not None:
-        data = dataclasses.replace(data, notes=(*data.notes, divisions.note(data)))
-    elif not data.counts("test").any():
-        data = with_test_split(data, seed=0)
-    notify(data.notes)
-    saved = request if divisions is None else dataclasses.replace(request, seeds=request.seeds[:1])
+    saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
     plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *request.compare))}
     backbone = load_for(request.backbone, request.device, request.precision)
-    shared = _say_before(data, plans, backbone)
+    divisions, fold_plans, divided = _divided(request.seeds, data, plans)
+    data = dataclasses.replace(data, notes=(*data.notes, *divided))
+    # all that can be refused before the work is refused by now, so that no note stands before an error
+    data, shared = _say_before(data, plans, backbone)
     tally = Tally()
-    tested = _tested(request, data, plans, backbone, tally, progress, divisions)
+    tested = _tested(request, data, plans, backbone, tally, progress, divisions, fold_plans)
     report = _report(request, data, plans, tested, shared, tally)
     results = {k: v for k, v in report.metrics.to_dict().items() if not isinstance(v, list)}
     verdict = [finding.text for finding in report.verdict if finding.kind != "next"]
-    notes = [*([divisions.note(data)] if divisions else []), *verdict]
+    notes = [*divided, *verdict]
     if report.unlike_training is not None:
         results["unlike_training"] = report.unlike_training
     trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
@@ -101,13 +99,37 @@ def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
     return plan_fit(dataclasses.replace(request, method=method, settings=settings), data)
 
 
-def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) -> list[Leak]:
-    """Issue all notes before long work starts, and return the leaks between test and training images."""
+def _divided(
+    seeds: Sequence[int], data: Dataset, plans: Mapping[str, Plan]
+) -> tuple[Divisions | None, dict[str, list[Plan]], list[str]]:
+    """For data without a test split: divisions, the plans of the folds by method, and the note on the cross-validation."""
+    learning = {name: plan.request for name, plan in plans.items() if plan.method.abilities.uses_images}
+    divisions = divide(data, seeds)
+    if divisions is None:
+        return None, {}, []
+    part = data.part("train")
+    fold_plans = {name: plan_folds(request, part, divisions) for name, request in learning.items()}
+    shots = {shots_outside(request, part, divisions): None for request in learning.values()}
+    return divisions, fold_plans, [divisions.note(one) for one in shots]
+
+
+def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) -> tuple[Dataset, list[Leak]]:
+    """Issue all notes before long work starts.
+
+    Returns:
+        The data, with a note on copies with different labels, and the leaks between test and training images.
+    """
     shared = leaks(data, _drawn(plans).tolist())
-    of_plans = [note for plan in plans.values() for note in plan.notes]
-    with_backbone = [note for plan in plans.values() for note in plan.notes_with(backbone)]
-    notify(dict.fromkeys([*map(str, shared), *of_plans, *with_backbone]))
-    return shared
+    notes = [*data.notes, *map(str, shared)]
+    if copied := contradicting(data):
+        text = (
+            f"{len(copied)} images are copies of an image of another class; correct the labels "
+            "('biomedcoop datasets check' lists them)."
+        )
+        notes.append(f"{text} The first is '{data.keys[copied[0]]}'.")
+        data = dataclasses.replace(data, notes=(*data.notes, text))
+    notify(dict.fromkeys([*notes, *(note for plan in plans.values() for note in plan.all_notes(backbone))]))
+    return data, shared
 
 
 def _drawn(plans: Mapping[str, Plan]) -> npt.NDArray[np.int64]:
@@ -122,6 +144,7 @@ def _tested(
     tally: Tally,
     progress: Progress | None,
     divisions: Divisions | None,
+    fold_plans: Mapping[str, list[Plan]],
 ) -> Tested:
     """Fit every method and test it on the same images: the test split, or all images by cross-validation."""
     from biomedcoop.features.facts import image_facts
@@ -146,7 +169,7 @@ def _tested(
             )  # else all seeds are equal
             found[name] = [classifier.probabilities(features) for classifier in answering]
         if divisions is not None and plan.method.abilities.uses_images:
-            found[name] = cross_validate(plan.request, part, divisions, features, backbone, progress)
+            found[name] = cross_validate(fold_plans[name], part, divisions, features, backbone, progress)
     assert trained is not None
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
@@ -177,11 +200,8 @@ def _report(
     method, trained = request.method, tested.trained
     backbone = trained.backbone
     others = [note for plan in plans.values() for note in plan.notes]
-    file = user_path(str(request.data))  # a dataset in one file is named by the file, others by their own name
-    name = file.name if file.is_file() else data.name
     public = dataclasses.replace(
         request,
-        data=name,
         shots=trained.facts["shots"] or request.shots,
         backbone=backbone,
         precision=backbone.precision,

@@ -180,6 +180,65 @@ def test_the_data_folder_and_its_names(
     assert "did you mean scans?" in refused("evaluate", run_folder, "--data", "scan", "--backbone", TINY)
 
 
+def test_a_run_without_a_test_split_says_first_what_it_does(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, discs: Path, tmp_path: Path
+) -> None:
+    few = shutil.copytree(discs / "train", tmp_path / "few")
+    shutil.copy(few / "red_stone" / "03.png", few / "green_tumor" / "copy.png")
+    monkeypatch.setattr("biomedcoop.display.LONG", 0)
+    monkeypatch.setattr("biomedcoop.display.LINE_EVERY", 0)
+    words = ["--data", few, "--out", tmp_path / "run", "--backbone", TINY, "--method", "lp++", "--set", "epochs=2"]
+    shown = cli("train", *words, "--seeds", "5,6")
+    assert shown.status == 0, shown.err
+    lines = shown.err.splitlines()
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert lines[: len(notes)] == notes, "all notes come before the work"
+    for words in (
+        "class 'blue cyst' has only 24 images, too few to set some aside",
+        "with 3 divisions into folds (seeds 5, 6, 7), tests each image with classifiers trained on 16 images of each class",
+        "The saved model is trained on images of all folds, with seed 5.",
+        "2 images are copies of an image of another class; correct the labels",
+        "The first is 'green_tumor/copy.png'.",
+        "16 training images of each class are used; --shots all uses all 73",
+        "lp++ chooses the number of epochs by 5-fold cross-validation within the 48 training images.",
+    ):
+        assert any(words in note for note in notes), words
+    stages = {line.split(":")[0].split(" (")[0] for line in lines[len(notes) :]}
+    assert {"training lp++", "cross-validating lp++"} <= stages
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "2 images are copies of an image of another class" in report
+    assert "copy.png" not in report
+
+
+def test_a_table_keeps_its_name_and_its_paths(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    shutil.copytree(discs, tmp_path / "study" / "scans")
+    images = sorted((tmp_path / "study" / "scans").rglob("*.png"))
+    spell = [lambda path: str(path), lambda path: f"./{path}", lambda path: path.replace("/", "\\")]
+    rows = []
+    for number, path in enumerate(images):
+        relative = path.relative_to(tmp_path / "study").as_posix()
+        listed = str(path) if number % 4 == 3 else spell[number % 3](relative)
+        rows.append((listed, path.parent.name, path.parent.parent.name))
+    table = tmp_path / "study" / "cases.csv"
+    table.write_text("\n".join(["path,label,split", *map(",".join, rows)]))
+    shown = cli(*train_words(table, tmp_path / "run"))
+    assert shown.status == 0, shown.err
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert report.startswith("# biomedcoop on cases\n")
+    assert "biomedcoop train --data cases.csv " in report
+    with (tmp_path / "run" / "predictions.csv").open(newline="") as file:
+        written = [row["path"] for row in csv.DictReader(file)]
+    assert sorted(written) == sorted(path for path, _, split in rows if split == "test")
+    evaluated = cli("evaluate", tmp_path / "run", "--data", table, "--backbone", TINY, "--out", tmp_path / "again")
+    assert evaluated.status == 0, evaluated.err
+    with (tmp_path / "again" / "predictions.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == written
+    assert "--data cases.csv" in (tmp_path / "again" / "report.md").read_text()
+    again = cli(*train_words(table, tmp_path / "second", "--split-file", tmp_path / "run" / "split.json"))
+    assert again.status == 0, again.err
+
+
 def test_notes_are_said_once_and_before_the_numbers(cli: Cli, discs: Path, tmp_path: Path) -> None:
     rows = [f"{p},{p.parent.name},{p.parent.name}{i % 4}" for i, p in enumerate(sorted(discs.rglob("test/*/*.png")))]
     table = tmp_path / "table.csv"
@@ -515,11 +574,38 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
     image = scans / split / "green_tumor" / "05.png"
     image.write_bytes(spoil(image.read_bytes()))
     peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    line = refused(*train_words(scans, out, "--shots", 24))
+    line = refused(*train_words(scans, out, "--shots", 24), begun=True)
     assert f"{split}/green_tumor/05.png: " in line
     assert words in line
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # kB; the huge one would need 900 MB
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--shots", 500], "'blue cyst' has 24 images in train but shots=500"),
+        (["--set", "foo=1"], "no setting 'foo'"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--method", "lp++", "--recipe", "paper", "--shots", 24], "needs validation images"),
+        # two images of each class: the model has one for training and one for validation, a fold only one
+        (["--data", "{pairs}", "--method", "lp++", "--recipe", "paper", "--shots", 1], "needs validation images"),
+        (
+            ["--data", "{single}", "--shots", "all"],
+            "class 'red stone' has one training image, so it cannot be both trained on and tested",
+        ),
+    ],
+)
+def test_no_note_stands_before_an_error_that_can_be_known_first(
+    refused: Refused, discs: Path, out: Path, tmp_path: Path, more: list[object], words: str
+) -> None:
+    plain, pairs, single = (shutil.copytree(discs / "train", tmp_path / name) for name in ("plain", "pairs", "single"))
+    for path in [p for folder in pairs.iterdir() for p in sorted(folder.iterdir())[2:]]:
+        path.unlink()
+    for path in sorted((single / "red_stone").iterdir())[1:]:
+        path.unlink()
+    more = [str(word).format(pairs=pairs, single=single) for word in more]
+    assert words in refused(*train_words(plain, out, *more))
 
 
 # -- bad input: names and numbers
@@ -537,6 +623,8 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
         (["--n-bootstrap", 1], "--n-bootstrap 1 must be a whole number from 40 to 1000000, e.g. --n-bootstrap 1000"),
         (["--views", "some"], "--views 'some' must be"),
         (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),
+        (["--recipe", "default"], "no recipe 'default'; it is called 'general'"),
+        (["--recipe", "base-to-novel"], "no recipe 'base-to-novel'; it is called 'paper-novel'"),
         (["--set", "epoch=3"], "no setting 'epoch'; did you mean epochs"),
         (["--set", "lr=fast"], "lr='fast'"),
         (["--seed", -1], "-1"),
@@ -588,7 +676,7 @@ def test_a_place_that_cannot_be_written(refused: Refused, discs: Path, tmp_path:
 def test_a_disk_that_fills_up(refused: Refused, discs: Path, run_folder: Path, out: Path) -> None:
     words = train_words(discs, out)
     with full_disk(20_000):  # the vectors fit, the report does not
-        line = refused(*words)
+        line = refused(*words, begun=True)
     assert "cannot write" in line
     assert "make room" in line
     predictions = out.with_suffix(".csv")
@@ -602,7 +690,7 @@ def test_a_cache_on_a_disk_that_fills_up(
 ) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
     with full_disk(500):
-        line = refused(*train_words(discs, out))
+        line = refused(*train_words(discs, out), begun=True)
     assert str(tmp_path / "cache") in line
 
 
@@ -679,7 +767,7 @@ def test_being_stopped_leaves_one_line_and_nothing_else(
         process.kill()
     assert process.returncode == 130
     assert printed == ""
-    note, last = said.splitlines()
+    note, *_, last = said.splitlines()
     assert note.startswith("note: Templates (general) are used")  # before the long work
     assert last == "interrupted; no result was written"
 

@@ -26,6 +26,15 @@ def draw() -> Draw:
 
 
 @pytest.fixture
+def many_images(tmp_path: Path, draw: Draw) -> Path:
+    """`large/` with forty images of each of two classes and no split: enough to draw a test split."""
+    for name in ("normal_scan", "cyst"):
+        for number in range(40):
+            draw(tmp_path / "large" / name / f"{number:02}.png")
+    return tmp_path / "large"
+
+
+@pytest.fixture
 def class_folders(tmp_path: Path, draw: Draw) -> Path:
     """`scans/` with ten images of each of two classes and no split."""
     for name in ("normal_scan", "cyst"):

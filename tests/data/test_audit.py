@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biomedcoop.api import train
 from biomedcoop.data.audit import AuditReport, check_dataset
 from biomedcoop.data.images.reading import MAX_PIXELS
 from biomedcoop.errors import UserError
@@ -174,3 +175,43 @@ def test_data_that_are_only_tested_on(tmp_path: Path, draw: Draw) -> None:
     assert (report.problems, report.short_classes) == ([], {})
     (tmp_path / "ext" / "malignant" / "2.png").write_text("no picture")
     assert "unreadable images: 1" in check_dataset(tmp_path / "ext", for_training=False).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["b/0.png,b,"], "class 'b' has one training image"),
+        (
+            ["b/0.png,b,p", "b/1.png,b,p"],
+            "class 'b' has only training images of one group (such as a patient) or copies of one",
+        ),
+        (
+            ["b/0.png,b,", "b/copy.png,b,"],
+            "class 'b' has only training images of one group (such as a patient) or copies of one",
+        ),
+    ],
+)
+def test_what_training_refuses_is_a_problem(tmp_path: Path, draw: Draw, rows: list[str], words: str) -> None:
+    for number in range(5):
+        draw(tmp_path / "a" / f"{number}.png")
+        draw(tmp_path / "b" / f"{number}.png")
+    shutil.copy(tmp_path / "b" / "0.png", tmp_path / "b" / "copy.png")
+    table = tmp_path / "cases.csv"
+    table.write_text("\n".join(["path,label,group", *(f"a/{n}.png,a," for n in range(5)), *rows]))
+    (problem,) = check_dataset(table).problems
+    assert problem.startswith(words)
+    assert problem.endswith("add images of it, remove the class, or give a test split")
+    with pytest.raises(UserError) as caught:
+        train(table, tmp_path / "run")
+    assert str(caught.value) == problem
+    assert check_dataset(table, for_training=False).problems == []
+
+
+def test_an_unreadable_image_is_told_apart_from_a_class_of_one(tmp_path: Path, draw: Draw) -> None:
+    for number in range(2):
+        draw(tmp_path / "d" / "a" / f"{number}.png")
+        draw(tmp_path / "d" / "b" / f"{number}.png")
+    (tmp_path / "d" / "b" / "1.png").write_bytes(b"")
+    unreadable, single = check_dataset(tmp_path / "d").problems
+    assert unreadable.startswith("unreadable images: 1, first b/1.png")
+    assert single.startswith("class 'b' has one training image, so")

@@ -15,10 +15,11 @@ import pytest
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import fit as fitting
+from biomedcoop.data.sampling.folds import divide
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import Note
 from biomedcoop.evaluation import cross_validation
-from biomedcoop.evaluation.cross_validation import cross_validate, divide, shots_outside
+from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
 from biomedcoop.tasks.request import FitRequest
 
 QUICK: dict[str, Any] = {"method": "clip-adapter", "settings": {"epochs": 2}, "n_bootstrap": 40}
@@ -40,10 +41,19 @@ def test_it_is_for_few_images_without_a_test_split(discs: Path) -> None:
     divisions = divide(data, [7])
     assert divisions is not None
     assert (divisions.seeds, divisions.number) == ((7, 8, 9), 5)
-    assert divide(data, [3, 9]).seeds == (3, 9)  # type: ignore[union-attr]
     assert divide(bc.load_dataset(discs), [1]) is None
-    many = data.select(np.tile(np.arange(len(data)), 2))
-    assert divide(many, [1]) is None
+
+
+def test_fewer_seeds_than_three_are_filled_up(discs: Path) -> None:
+    def seeds(*given: int) -> tuple[int, ...]:
+        divisions = divide(unsplit(discs), given)
+        assert divisions is not None
+        return divisions.seeds
+
+    assert seeds(3, 9) == (3, 9, 10)
+    assert seeds(9, 3) == (9, 3, 10)
+    assert seeds(4, 3, 2, 1) == (4, 3, 2, 1)
+    assert seeds(2**63 - 1) == (2**63 - 1, 0, 1)
 
 
 def test_no_image_is_tested_by_a_classifier_that_has_seen_it(
@@ -55,15 +65,15 @@ def test_no_image_is_tested_by_a_classifier_that_has_seen_it(
     assert divisions is not None
     seen: list[set[str]] = []
 
-    def spy(*given: Any) -> Any:
-        found = fitting.fit_plan(*given)
+    def spy(*given: Any, **named: Any) -> Any:
+        found = fitting.fit_plan(*given, **named)
         seen.extend(set(classifier.facts["training_images"]) for classifier in found)
         return found
 
     monkeypatch.setattr(cross_validation, "fit_plan", spy)
     request = FitRequest(data, method="clip-adapter", settings={"epochs": 1}, backbone=tiny, shots=8)
     features = np.random.default_rng(1).normal(size=(len(data), tiny.embed_dim)).astype(np.float32)
-    found = cross_validate(request, data, divisions, features, tiny)
+    found = cross_validate(plan_folds(request, data, divisions), data, divisions, features, tiny)
     assert len(found) == 3
     assert len(seen) == 15
     for trained_on, (_, _, tested) in zip(seen, divisions, strict=True):
@@ -100,12 +110,15 @@ def test_a_published_recipe_keeps_images_for_validation(few: Path, tiny: Backbon
 def test_a_class_that_cannot_be_tested_is_named(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     for path in sorted((few / "red_stone").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(bc.UserError, match="class 'red stone' has one image, or only images of one group"):
+    with pytest.raises(bc.UserError, match="class 'red stone' has one training image, so it cannot be both"):
         bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
 
 
 def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
-    with pytest.warns(Note, match="has only 24 images, too few to set some aside: 5-fold cross-validation, repeated 3"):
+    words = (
+        r"5-fold cross-validation, with 3 divisions into folds \(seeds 1, 2, 3\), .* trained on 16 images of each class"
+    )
+    with pytest.warns(Note, match="has only 24 images, too few to set some aside"), pytest.warns(Note, match=words):
         report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
     assert report.metrics.n_images == 72
     assert {name: len(found) for name, found in report.comparison.by_run.items()} == {"clip-adapter": 3}

@@ -23,13 +23,14 @@ from biomedcoop.threads import torch_threads
 
 
 def fit_plan(
-    plan: Plan, backbone: Backbone, progress: Progress | None = None, *, say: bool = False
+    plan: Plan, backbone: Backbone, progress: Progress | None = None, *, say: bool = False, stage: str = "training"
 ) -> list[Classifier]:
     """Train one classifier for each seed of the request, all seeds together.
 
     Args:
         progress: called with the state of the work.
         say: issue notes on unusual training images before training.
+        stage: word for the training in the progress; the method's name follows.
 
     Raises:
         ImageError: a training image cannot be read.
@@ -40,7 +41,7 @@ def fit_plan(
     task = build_task(plan, backbone, count=counting(progress, "encoding training images"), tally=tally)
     if say:
         notify(tally.notes())
-    stage = f"training {method.name}"
+    stage = f"{stage} {method.name}"
     training = None if progress is None else lambda done, total, words: progress(f"{stage} ({words})", done, total)
     threads = method.threads(task, plan.settings)
     with torch_threads(threads), torch.enable_grad():

@@ -53,11 +53,11 @@ def show_method(
     json: Json = False,
 ) -> None:
     """Show a method's paper and its settings with their published values, allowed values and meaning."""
+    from biomedcoop.data.sampling.folds import FOLDS
     from biomedcoop.methods import get_method
     from biomedcoop.methods.plugin_code import plugin_of
     from biomedcoop.methods.recipes import PUBLISHED, RECIPES, recipe_settings
     from biomedcoop.methods.settings import declared
-    from biomedcoop.tasks.choice import FOLDS
 
     method = get_method(name)
     settings = declared(method.settings_type)

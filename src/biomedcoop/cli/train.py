@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import notes_said, print_json, progress_bar, say_notes
+from biomedcoop.cli.console import notes_said, print_json, progress_bar
 from biomedcoop.cli.options import Json, Overwrite, Quiet, parse_seeds, parse_settings, split_list
 from biomedcoop.cli.run_report import print_run_report
 from biomedcoop.errors import UserError
@@ -23,8 +23,8 @@ from biomedcoop.tasks.request import TrainRequest
 def train(ctx: typer.Context, **values: Any) -> None:
     """Train a classifier on a few images per class, test it, and write model, metrics and report.
 
-    The test images are the data's test split. If the data have none, 30 % of each class are drawn; with fewer than 34 images in a
-    class, all images are tested by cross-validation. Not a medical device.
+    The test images are the data's test split. If the data have none, 30 % of each class are drawn; with fewer than 34 images (or
+    groups, such as patients) in a class, all images are tested by cross-validation. Not a medical device.
     """
     out, config, overwrite, json, _ = (values.pop(name) for name in ("out", "config", "overwrite", "json", "quiet"))
     # only options on the command line count: the others come from the saved request or its defaults
@@ -51,7 +51,6 @@ def train(ctx: typer.Context, **values: Any) -> None:
 
     with progress_bar() as progress:
         report = run(request, out, overwrite=overwrite, progress=progress)
-    say_notes((*report.dataset.notes, *report.notes))
     if json:
         print_json({**report.to_dict(), "notes": notes_said()})
         return

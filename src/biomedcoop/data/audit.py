@@ -6,16 +6,17 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.images.facts import ImageFacts, Tally
 from biomedcoop.data.images.reading import open_image
-from biomedcoop.data.readers.load import read_dataset, with_test_split
-from biomedcoop.data.sampling.folds import few_images_note, too_few_to_split
-from biomedcoop.errors import ImageError
+from biomedcoop.data.readers.load import read_dataset
+from biomedcoop.data.sampling.few_shot import short_class
+from biomedcoop.data.sampling.folds import divide
+from biomedcoop.errors import ImageError, UserError
 
 SMALL_EDGE = 32
 """Edge in pixels below which an image has too little detail for a 224-pixel encoder."""
@@ -107,11 +108,7 @@ def check_dataset(
     Raises:
         UserError: the dataset cannot be read at all (see `load_dataset`); faults of single images are in the report.
     """
-    data = read_dataset(source, split_file=split_file, for_training=for_training, draw_test=False)
-    if for_training and too_few_to_split(data):
-        data = replace(data, notes=(*data.notes, f"{few_images_note(data)}: training tests by cross-validation."))
-    elif for_training and not data.counts("test").any():
-        data = with_test_split(data, seed=0)
+    data = read_dataset(source, split_file=split_file, for_training=for_training)
     report = AuditReport(
         name=data.name,
         shots=shots,
@@ -121,10 +118,12 @@ def check_dataset(
     same_content: defaultdict[bytes, list[int]] = defaultdict(list)
     modes: Counter[str] = Counter()
     tally = Tally()
+    readable: list[int] = []
     for index, inspected in enumerate(_inspect_images(data, progress)):
         if inspected.error:
             report.unreadable.append((data.keys[index], inspected.error))
             continue
+        readable.append(index)
         same_content[inspected.digest].append(index)
         modes[inspected.mode] += 1
         _count_size(report, inspected.size)
@@ -138,6 +137,11 @@ def check_dataset(
     train = report.counts["train"]
     report.short_classes = {name: count for name, count in train.items() if for_training and count < (shots or 1)}
     _add_findings(report, tally)
+    if for_training:
+        try:
+            divide(data.select(readable), seeds=[1])
+        except UserError as error:  # the same refusal as that of training
+            report.problems.append(str(error))
     return report
 
 
@@ -223,10 +227,7 @@ def _add_findings(report: AuditReport, tally: Tally) -> None:
                 f"groups in more than one split: {len(groups)}, first {groups[0]!r} ({splits}); keep each on one side"
             )
     for name, count in report.short_classes.items():
-        problems.append(
-            f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={report.shots or 1}; "
-            "lower --shots or add images, or pass --repeat-shots"
-        )
+        problems.append(short_class(name, count, report.shots or 1))
     within = [copies for copies in report.duplicates if len(copies.splits) == 1 and len(copies.classes) == 1]
     if within:
         warnings.append(f"same image repeated within a split: {len(within)}, first {_pair(within[0])}")

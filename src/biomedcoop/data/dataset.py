@@ -31,17 +31,19 @@ class Dataset:
     It also accepts lists instead of arrays and tuples, and text instead of paths.
 
     Attributes:
-        name: short name, e.g. that of the folder; it is looked up in the catalogue of benchmark datasets.
+        name: short name, e.g. that of the folder, or of the table without ending; it is looked up in the catalogue of benchmark
+            datasets.
         class_names: C distinct names; label ``c`` means ``class_names[c]``. One class is enough for testing.
         images: N images: paths, files' bytes, Pillow images, arrays [H, W] or [H, W, 3], or one array [N, H, W] or [N, H, W, 3].
-        keys: N unique names, relative to ``root`` ("train/cyst/1.png"), or "train[7]" for arrays; written to JSON.
+        keys: N unique names, relative to ``root`` ("train/cyst/1.png") or as a table gives them, or "train[7]" for arrays; written
+            to JSON.
         labels: int64 [N], values 0..C-1.
         splits: str [N], each "train", "val" or "test". File order within a split is kept (few-shot sampling needs it).
         groups: str [N] (patient, lesion, …; images of one group belong on one side of a split), or None. An empty string,
             or a missing value, means that the image belongs to no group.
         subgroups: column -> str [N], for results by subgroup: {"sex": …, "age": ["40–59", …]}. A column has at most 12 different
             values; a missing value is an empty string. The values may stand in reports: give bands, not single ages.
-        root: folder that ``keys`` are relative to, or None for arrays.
+        root: folder that relative ``keys`` start from, or None for arrays.
         simulated: True if a program drew the images.
         test_drawn: True if the source gives no test split, so that a share of its training images was drawn as one.
         notes: notes for the user on how the data were read, a sentence each.

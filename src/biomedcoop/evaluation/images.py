@@ -54,7 +54,8 @@ def images_to_evaluate(
         raise UserError(f"no split '{split}'; choose train, val, test or all")
     part = data if split == "all" else data.part(split)
     if not len(part):
-        raise UserError(f"{data.name} has no images in its {split} split; choose another --split")
+        hint = " ('--split all', or 'train', which cross-validates)" if split == "test" else ""
+        raise UserError(f"{data.name} has no images in its {split} split; choose another one{hint}")
     labels, assumed = labels_of(part, classifier.class_names, rename)
     return EvaluatedImages(part, labels, split, (*notes, *assumed), tuple(_leaks(classifier, data, part, split)))
 
@@ -77,13 +78,16 @@ def _usual_split(classifier: Classifier, data: Dataset) -> tuple[str, list[str]]
     drawn = int(data.counts("test").sum())
     if drawn and not data.test_drawn:
         return "test", []
-    # a cross-validated training draws no test images and may learn from all
+    # the user may have trained on the images that were drawn for testing
     if drawn and learned_from(classifier, data) and not _seen(classifier, data.part("test")).any():
         return "test", [
             f"{data.name} has no test split of its own and the classifier was made from it, so the test takes the {drawn} of "
             f"{len(data)} images that were drawn for testing; --split all takes all"
         ]
-    return "all", [f"{data.name} has no test split of its own, so the test takes all {len(data)} images"]
+    note = f"{data.name} has no test split of its own, so the test takes all {len(data)} images"
+    if not drawn and learned_from(classifier, data):
+        note += "; bc.train (the command 'train') tests on images that were not trained on, by cross-validation"
+    return "all", [note]
 
 
 def _leaks(classifier: Classifier, data: Dataset, part: Dataset, split: str) -> list[Leak]:

@@ -24,6 +24,10 @@ PUBLISHED = ("paper", "paper-novel")
 other recipes by cross-validation within the training images."""
 
 
+OTHER_WORDS = {"default": "general", "base-to-novel": "paper-novel"}
+"""Words for a recipe, and the recipe that each one means."""
+
+
 def _biomedcoop(sccm_weight: float, kdsp_weight: float, threshold: float) -> Mapping[str, Any]:
     return {"sccm_weight": sccm_weight, "kdsp_weight": kdsp_weight, "threshold": threshold}
 
@@ -124,6 +128,8 @@ def check_recipe(name: str) -> None:
     Raises:
         UserError: the message offers near names.
     """
+    if name in OTHER_WORDS:
+        raise UserError(f"no recipe '{name}'; it is called '{OTHER_WORDS[name]}'")
     if name not in RECIPES:
         raise UserError(f"no recipe '{name}'; {nearest(name, RECIPES)}")
 

@@ -9,16 +9,13 @@ import numpy as np
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import MAX_VAL_SHOTS, Draw, sample_few_shot, sample_validation
-from biomedcoop.data.sampling.folds import draw_folds
+from biomedcoop.data.sampling.folds import FOLDS, draw_folds, why_undivided
 from biomedcoop.errors import UserError
 from biomedcoop.methods.recipes import PUBLISHED
 from biomedcoop.tasks.request import FitRequest
 
 if TYPE_CHECKING:
     from biomedcoop.methods import Method
-
-FOLDS = 5
-"""Number of folds; a class with fewer images or groups lowers it."""
 
 
 class Choice(NamedTuple):
@@ -68,23 +65,12 @@ def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | N
     try:
         folds = draw_folds(data.labels[draw], sets, FOLDS, seed)
     except UserError:
-        reason = _why_not(data, draw, sets)
+        reason = why_undivided(data.select(draw), sets) or "the groups of the training images cannot be divided"
         how = f"{method.name} takes {able.otherwise} and chooses nothing by cross-validation: {reason}."
         return Choice(_nothing(), np.zeros_like(draw), how, how)
     number = folds.max() + 1
     how = f"{method.name} chooses {able.chooses} by {number}-fold cross-validation within the {len(draw)} training images."
     return Choice(_nothing(), folds, how)
-
-
-def _why_not(data: Dataset, draw: Draw, sets: Draw) -> str:
-    """Why the drawn images cannot be divided."""
-    for label, name in enumerate(data.class_names):
-        own = sets[data.labels[draw] == label]
-        if len(own) == 1:
-            return f"class {name!r} has one training image"
-        if len(set(own.tolist())) == 1:
-            return f"all training images of class {name!r} come from one group or image"
-    return "the groups of the training images cannot be divided"
 
 
 def _on_images(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:

@@ -82,6 +82,15 @@ class Plan:
             return list(self.notes)
         return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
 
+    def all_notes(self, backbone: Backbone) -> list[str]:
+        """All notes, and how the classifiers are made: what a training run says before the work."""
+        made = [
+            line
+            for choice in self.choices
+            for line in how_it_was_made({**self.facts, "chosen": choice.how, "precision": backbone.precision})
+        ]
+        return list(dict.fromkeys([*self.notes_with(backbone), *made]))
+
     @property
     def facts(self) -> dict[str, Any]:
         """JSON values that the artefact keeps of the plan."""
@@ -177,7 +186,7 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
 
 
 def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | str | None, list[str]]:
-    """Training images per class, and a note if the default number is not there."""
+    """Training images per class, and a note if the request names no number."""
     if not method.abilities.uses_images:
         return None, []
     if request.shots is not None:
@@ -187,7 +196,8 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
     count, kept = int(counts[smallest]), kept_for_validation(request, data)
     shots = max(1, min(DEFAULT_SHOTS, count - kept))
     if shots == DEFAULT_SHOTS:
-        return shots, []
+        more = f"; --shots all uses all {counts.sum()}" if counts.max() > shots else ""
+        return shots, [f"{shots} training images of each class are used{more}"]
     why = f" (recipe {request.recipe} keeps some for validation)" if kept else ""
     return shots, [
         f"class {data.class_names[smallest]!r} has {count} training image{'s' * (count != 1)}, so {shots} of each class "

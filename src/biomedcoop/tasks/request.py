@@ -311,7 +311,7 @@ class FitRequest:
     def _public(name: str, value: Any) -> str:
         """The value as text, without folders of this machine."""
         if name in PATHS:
-            return Path(value).name if isinstance(value, str) else str(value.name)
+            return Path(os.path.abspath(value)).name if isinstance(value, str) else str(value.name)  # noqa: PTH100 - "." has no name
         return str(value)
 
 

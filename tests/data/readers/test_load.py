@@ -29,17 +29,43 @@ def test_a_path_as_text_relative_or_with_dots(class_folders: Path, monkeypatch: 
     assert load_dataset("scans").keys == load_dataset(class_folders).keys
 
 
-def test_the_draw_depends_on_the_seed_only(class_folders: Path) -> None:
-    splits = [load_dataset(class_folders, seed=seed).splits.tolist() for seed in (1, 1, 2)]
+def test_the_draw_depends_on_the_seed_only(many_images: Path) -> None:
+    splits = [load_dataset(many_images, seed=seed).splits.tolist() for seed in (1, 1, 2)]
     assert splits[0] == splits[1] != splits[2]
 
 
-def test_a_class_too_small_for_a_test_image_is_noted(class_folders: Path) -> None:
-    for number in range(1, 10):
-        (class_folders / "cyst" / f"{number}.png").unlink()
-    data = load_dataset(class_folders)
-    assert data.counts("test").tolist() == [0, 3]
-    assert "no test image could be drawn for cyst" in data.notes[-1]
+def test_a_test_split_is_drawn_from_enough_images_only(many_images: Path) -> None:
+    for number in range(34, 40):
+        (many_images / "cyst" / f"{number}.png").unlink()
+    data = load_dataset(many_images)
+    assert (data.counts("test").tolist(), data.test_drawn) == ([10, 12], True)
+    assert data.notes == (
+        "no test split was given: 22 of 74 training images were drawn as test (30% of each class, seed 0)",
+    )
+    (many_images / "cyst" / "33.png").unlink()
+    data = load_dataset(many_images)
+    assert (data.counts("train").tolist(), data.test_drawn) == ([33, 40], False)
+    assert data.notes == (
+        "There is no test split, and class 'cyst' has only 33 images, too few to set some aside: 'biomedcoop train' and bc.train "
+        "test by cross-validation",
+    )
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [
+        (34, ""),
+        (33, "'cyst' has only 33 groups (such as patients), too few"),
+        (1, "only 1 group (such as a patient), too few"),
+    ],
+)
+def test_the_images_of_a_group_count_as_one(many_images: Path, patients: int, words: str) -> None:
+    cysts = [f"cyst/{n:02}.png,cyst,c{n % patients}" for n in range(40)]
+    others = [f"normal_scan/{n:02}.png,normal," for n in range(40)]
+    (many_images / "t.csv").write_text("\n".join(["path,label,group", *cysts, *others]))
+    data = load_dataset(many_images / "t.csv")
+    assert data.test_drawn == (not words)
+    assert words in data.notes[-1]
 
 
 def test_names_are_looked_up_in_the_data_folder(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +131,8 @@ def test_names_that_no_report_can_hold(class_folders: Path) -> None:
     shutil.copy(class_folders / name, class_folders / "t.csv")
     with pytest.raises(UserError, match="is not UTF-8"):
         load_dataset(class_folders, split_file=class_folders / "b\udce4.json")
-    class_folders.rename(class_folders.with_name("b\udce4"))
     with pytest.raises(UserError, match=r"the dataset's name .* is not UTF-8"):
-        read_table(class_folders.with_name("b\udce4") / "t.csv")
+        read_table(class_folders / "b\udce4.csv")
 
 
 def test_data_that_may_not_be_read(class_folders: Path) -> None:

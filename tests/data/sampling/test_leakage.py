@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from biomedcoop import Dataset, ImageError
-from biomedcoop.data.sampling.leakage import copies, group_leaks, leaks
+from biomedcoop.data.sampling.leakage import contradicting, copies, group_leaks, leaks
 
 
 def arrays(splits, groups=None) -> Dataset:
@@ -62,3 +62,14 @@ def test_groups_on_both_sides_count_for_the_whole_of_train() -> None:
     assert "P1" not in leak.text
     assert leaks(data, []) == []  # nothing was learned
     assert group_leaks(arrays(["train", "test"]), "test", ["train"]) == []
+
+
+def test_copies_with_different_labels(tmp_path: Path, draw) -> None:
+    paths = [draw(tmp_path / f"{number}.png") for number in range(3)]
+    paths += [shutil.copy(paths[0], tmp_path / "same class.png"), shutil.copy(paths[1], tmp_path / "other class.png")]
+    paths.append(tmp_path / "missing.png")
+    labels = [0, 0, 0, 0, 1, 1]
+    data = Dataset("d", ["a", "b"], paths, [Path(path).name for path in paths], labels, ["train"] * 6)
+    assert contradicting(data) == [1, 4]
+    assert contradicting(data.select([0, 1, 2, 3])) == []
+    assert contradicting(arrays(["train"] * 4)) == []

@@ -15,14 +15,12 @@ from biomedcoop.data.readers.folder import read_folder
 from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.rows import check_training_images
 from biomedcoop.data.readers.walk import check_text
-from biomedcoop.data.sampling.split import draw_split
+from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.errors import UserError, notify
 
 DATA_VARIABLE = "BIOMEDCOOP_DATA"
 """Environment variable with the folder of datasets that are found by name."""
-
-TEST_FRACTION = 0.3
 
 
 def load_dataset(
@@ -39,7 +37,9 @@ def load_dataset(
         split_file: CoOp JSON with the splits to use instead of the source's own.
         for_training: False for test data: one class is enough, number labels may have gaps, no training image is needed, and
             no test split is drawn.
-        seed: random seed of the test split (30 % of train, stratified, groups kept together) that is drawn if there is none.
+        seed: random seed of the test split (30 % of train, stratified, groups kept together) that is drawn if there is none. None
+            is drawn if a class has fewer than 34 images (or groups, such as patients): all stay training images, and
+            :func:`biomedcoop.train` tests by cross-validation.
 
     Returns:
         The dataset. Its ``notes`` tell what was drawn, ignored or assumed; they are also issued as warnings.
@@ -65,12 +65,11 @@ def read_dataset(
     split_file: str | Path | None = None,
     seed: int = 0,
     for_training: bool = True,
-    draw_test: bool = True,
 ) -> Dataset:
-    """:func:`load_dataset` without warnings; with ``draw_test=False`` without a test split if the source has none."""
+    """:func:`load_dataset` without warnings."""
     try:
         data = _load(source, split_file, for_training)
-        wanted = for_training and draw_test and not data.counts("test").any()
+        wanted = for_training and not data.counts("test").any()
         return with_test_split(data, seed) if wanted else data
     except PermissionError as error:
         raise UserError(
@@ -126,29 +125,6 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # "~name" without such a user
         return Path(text)
-
-
-def with_test_split(data: Dataset, seed: int) -> Dataset:
-    """``data`` with 30 % of its training images moved to test; groups that are also in val stay in train."""
-    train = data.indices("train")
-    groups = data.groups
-    if groups is not None:
-        in_val = set(groups[data.splits == "val"].tolist()) - {""}
-        train = train[[group not in in_val for group in groups[train].tolist()]]
-    drawn = draw_split(data.labels[train], None if groups is None else groups[train], TEST_FRACTION, seed)
-    splits = data.splits.astype("<U5")
-    splits[train] = drawn
-    together = "" if groups is None else ", groups kept together"
-    notes = [
-        *data.notes,
-        f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
-        f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})",
-    ]
-    data = replace(data, splits=splits, test_drawn=True)
-    without = [name for name, count in zip(data.class_names, data.counts("test"), strict=True) if not count]
-    if without:
-        notes.append(f"no test image could be drawn for {', '.join(without)}: too few images or groups")
-    return replace(data, notes=tuple(notes))
 
 
 def _locate(source: str | Path) -> Path:

@@ -54,14 +54,19 @@ def sample_few_shot(
             raise UserError(f"{data.name}: class {name!r} has no image in train; add some or remove the class")
     for label, items in train.items():
         if shots is not None and len(items) < shots and not repeat:
-            raise UserError(
-                f"class {data.class_names[label]!r} has {len(items)} image{'s' * (len(items) != 1)} in train "
-                f"but shots={shots}; lower --shots, add images, or pass --repeat-shots or --shots all"
-            )
+            raise UserError(short_class(data.class_names[label], len(items), shots))
     if shots is None:
         return data.indices("train"), data.indices("val")
     generator = random.Random(int(seed))
     return _draw(generator, train, shots), _draw(generator, val, min(shots, MAX_VAL_SHOTS))
+
+
+def short_class(name: str, count: int, shots: int) -> str:
+    """The error about a class with fewer training images than shots."""
+    return (
+        f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={shots}; lower --shots, add images, or pass "
+        "--repeat-shots or --shots all"
+    )
 
 
 def sample_validation(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +14,82 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash
 from biomedcoop.errors import UserError
 
-FEW_IMAGES = 34
-"""Number of images of the smallest class below which a drawn test split would hold fewer than ten of them."""
+FOLDS = 5
+"""Number of folds; a class with fewer images or groups lowers it."""
+
+REPEATS = 3
+"""Minimum number of divisions of a cross-validation."""
 
 
-def too_few_to_split(data: Dataset) -> bool:
-    """Whether the data have no test split and too few images to draw one."""
-    return not data.counts("test").any() and bool(0 < data.counts("train").min() < FEW_IMAGES)
+@dataclass(frozen=True)
+class Divisions:
+    """Divisions of images into folds.
+
+    Attributes:
+        seeds: one random seed for each division.
+        folds: fold of each of the N images, int64 [N], for each division.
+    """
+
+    seeds: tuple[int, ...]
+    folds: tuple[npt.NDArray[np.int64], ...]
+
+    @property
+    def number(self) -> int:
+        """Number of folds."""
+        return int(self.folds[0].max()) + 1
+
+    def __iter__(self) -> Iterator[tuple[int, int, npt.NDArray[np.bool_]]]:
+        """The position of a division, its seed, and the tested images bool [N], for each fold of each division."""
+        for position, (seed, fold_of) in enumerate(zip(self.seeds, self.folds, strict=True)):
+            for fold in range(fold_of.max() + 1):
+                yield position, seed, fold_of == fold
+
+    def note(self, shots: int | str) -> str:
+        """The note on a cross-validation, issued before the work.
+
+        Args:
+            shots: training images per class, or "all".
+        """
+        images = "all images" if shots == "all" else f"{shots} image{'s' * (shots != 1)} of each class"
+        return (
+            f"{self.number}-fold cross-validation, with {len(self.seeds)} divisions into folds "
+            f"(seeds {', '.join(map(str, self.seeds))}), tests each image with classifiers trained on {images} of the other folds. "
+            f"The saved model is trained on images of all folds, with seed {self.seeds[0]}."
+        )
 
 
-def few_images_note(data: Dataset) -> str:
-    """Beginning of a note on data that :func:`too_few_to_split` names."""
-    counts = data.counts("train")
-    smallest = int(counts.argmin())
-    count = int(counts[smallest])
-    return (
-        f"There is no test split, and class {data.class_names[smallest]!r} has only {count} "
-        f"image{'s' * (count != 1)}, too few to set some aside"
-    )
+def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
+    """Divisions of the training images for a cross-validation, if there is no test split.
+
+    Args:
+        seeds: seeds of the divisions; fewer than :data:`REPEATS` are filled up with the numbers after the largest.
+
+    Raises:
+        UserError: the images cannot be divided.
+        ImageError: a file cannot be read.
+    """
+    if data.counts("test").any():
+        return None
+    part = data.part("train")
+    related = related_images(part)
+    if reason := why_undivided(part, related):
+        raise UserError(
+            f"{reason}, so it cannot be both trained on and tested; add images of it, remove the class, or give a test split"
+        )
+    more = range(1, REPEATS - len(seeds) + 1)
+    seeds = (*seeds, *((max(seeds) + k) % 2**63 for k in more))
+    return Divisions(seeds, tuple(draw_folds(part.labels, related, FOLDS, seed) for seed in seeds))
+
+
+def why_undivided(data: Dataset, related: npt.NDArray[np.int64]) -> str:
+    """Why the images of a class cannot be in two folds, with the class's name; an empty text if those of every class can."""
+    for label, name in enumerate(data.class_names):
+        sets = related[data.labels == label]
+        if len(sets) == 1:
+            return f"class {name!r} has one training image"
+        if len(sets) and (sets == sets[0]).all():
+            return f"class {name!r} has only training images of one group (such as a patient) or copies of one image"
+    return ""
 
 
 def related_images(data: Dataset) -> npt.NDArray[np.int64]:

@@ -1,8 +1,10 @@
-"""Leaks between test images and training images: copied files, or common groups such as patients."""
+"""Leaks between test images and training images (copied files, or common groups such as patients), and copies with two labels."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ import numpy as np
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash, image_bytes
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
+from biomedcoop.errors import ImageError
 
 _CONSEQUENCE = "methods that learn from images look better than they are."
 
@@ -74,6 +77,24 @@ def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list
 
     known = {digest(i) for i in learned if sizes[i] in shared}
     return [i for i in tested if sizes[i] in shared and digest(i) in known]
+
+
+def contradicting(data: Dataset) -> list[int]:
+    """Positions of images with the same bytes as an image of another class, in file order.
+
+    Only images of equal size are read. A file that cannot be read is left out.
+    """
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for i, image in enumerate(data.images):
+        by_size[_size(image)].append(i)
+    by_content: defaultdict[bytes, list[int]] = defaultdict(list)
+    for size, positions in by_size.items():
+        if size and len(set(data.labels[positions].tolist())) > 1:
+            for i in positions:
+                with suppress(ImageError):  # the reader of the images reports it
+                    by_content[content_hash(data.images[i], data.keys[i])].append(i)
+    copied = [positions for positions in by_content.values() if len(set(data.labels[positions].tolist())) > 1]
+    return sorted(i for positions in copied for i in positions)
 
 
 def _size(image: ImageSource) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,53 @@ import numpy.typing as npt
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
+
+TEST_FRACTION = 0.3
+
+ENOUGH = 34
+"""Number of groups of a class, or of images without groups, that gives a drawn test split at least ten of them."""
+
+
+def with_test_split(data: Dataset, seed: int) -> Dataset:
+    """``data`` with 30 % of its training images moved to test, or with a note if a class has too few images for that.
+
+    Groups that are also in val stay in train. The class with the fewest groups decides, since the images of a group (such as a
+    patient) are no independent test; without groups each image counts.
+    """
+    groups = data.groups
+    train = data.indices("train")
+    if groups is not None:
+        in_val = set(groups[data.splits == "val"].tolist()) - {""}
+        train = train[[group not in in_val for group in groups[train].tolist()]]
+    few = _few_note(data, train)
+    if few:
+        return replace(data, notes=(*data.notes, few))
+    drawn = draw_split(data.labels[train], None if groups is None else groups[train], TEST_FRACTION, seed)
+    splits = data.splits.astype("<U5")
+    splits[train] = drawn
+    together = "" if groups is None else ", groups kept together"
+    note = (
+        f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
+        f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})"
+    )
+    return replace(data, splits=splits, test_drawn=True, notes=(*data.notes, note))
+
+
+def _few_note(data: Dataset, train: npt.NDArray[np.int64]) -> str:
+    """The note if a class has too few independent images in ``train`` to draw a test split; else an empty text."""
+    groups = [""] * len(train) if data.groups is None else data.groups[train].tolist()
+    units = {(int(label), group or i) for i, (label, group) in enumerate(zip(data.labels[train], groups, strict=True))}
+    counts = Counter(label for label, _ in units)
+    present = np.flatnonzero(data.counts("train")).tolist()
+    smallest = min(present, key=lambda label: counts[label], default=None)
+    if smallest is None or (count := counts[smallest]) >= ENOUGH:
+        return ""
+    grouped = count < int(data.counts("train")[smallest])
+    one, several = ("group (such as a patient)", "groups (such as patients)") if grouped else ("image", "images")
+    return (
+        f"There is no test split, and class {data.class_names[smallest]!r} has only {count} {one if count == 1 else several}, "
+        "too few to set some aside: 'biomedcoop train' and bc.train test by cross-validation"
+    )
 
 
 def draw_split(

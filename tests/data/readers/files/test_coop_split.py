@@ -71,11 +71,15 @@ def test_other_spellings_of_the_splits(folder: Path) -> None:
     check(load_dataset(write(folder / "split.json", words)))
 
 
-def test_without_test_images_a_test_split_is_drawn(folder: Path) -> None:
-    write(folder / "split.json", {"train": SPLIT["train"] + SPLIT["test"], "val": SPLIT["val"]})
-    data = load_dataset(folder)
+def test_without_test_images_a_test_split_is_drawn(many_images: Path) -> None:
+    listed = [
+        [path.relative_to(many_images).as_posix(), "cn".index(path.parent.name[0]), path.parent.name]
+        for path in sorted(many_images.rglob("*.png"))
+    ]
+    write(many_images / "split.json", {"train": listed[1:], "val": listed[:1]})
+    data = load_dataset(many_images)
     assert data.counts("val").tolist() == [1, 0]
-    assert data.counts("test").tolist() == [1, 1]
+    assert data.counts("test").tolist() == [12, 12]
     assert "no test split was given" in data.notes[0]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ GIVEN = rows("0.png,tumor,train", "1.png,normal_tissue,train", "2.png,tumor,Vali
 
 def test_names_in_the_order_of_their_first_row(folder: Path) -> None:
     data = load_dataset(write(folder, GIVEN))
-    assert data.name == "study"
+    assert data.name == "labels"
     assert data.class_names == ("tumor", "normal tissue")
     assert data.labels.tolist() == [0, 1, 0, 0]
     assert data.splits.tolist() == ["train", "train", "val", "test"]
@@ -75,8 +76,16 @@ def test_data_that_are_only_tested_on(folder: Path) -> None:
 def test_paths_as_other_systems_write_them(folder: Path, draw: Draw) -> None:
     for number in range(2):
         draw(folder / "be\u0301nin" / f"{number}.png")
-    table = rows("b\u00e9nin\\0.png,a", "b\u00e9nin/1.png,a", "2.png,b", "3.png,b", header="path,label")
-    assert load_dataset(write(folder, table)).class_names == ("a", "b")
+    table = rows("b\u00e9nin\\0.png,a", "b\u00e9nin/1.png,a", "./2.png,b", "3.png,b", header="path,label")
+    data = load_dataset(write(folder, table))
+    assert data.class_names == ("a", "b")
+    assert data.keys == ("b\u00e9nin\\0.png", "b\u00e9nin/1.png", "./2.png", "3.png")
+    given = {"train": [["b\u00e9nin/0.png", 0, "a"], ["2.png", 1, "b"]], "test": [["./2.png", 1, "b"]]}
+    with pytest.raises(UserError, match=r"'\./2\.png' is listed in two splits"):
+        load_dataset(folder / "labels.csv", split_file=write(folder, json.dumps(given), "mine.json"))
+    given["test"] = [["b\u00e9nin/1.png", 0, "a"]]
+    split = load_dataset(folder / "labels.csv", split_file=write(folder, json.dumps(given), "mine.json"))
+    assert split.keys == ("b\u00e9nin\\0.png", "./2.png", "b\u00e9nin/1.png")
 
 
 def test_a_column_of_patients_is_kept_together(folder: Path) -> None:
@@ -87,26 +96,25 @@ def test_a_column_of_patients_is_kept_together(folder: Path) -> None:
     assert "the column Patient ID is read as the group" in data.notes[0]
 
 
-def test_groups_are_kept_together_when_a_test_split_is_drawn(folder: Path) -> None:
-    table = rows(*(f"{n}.png,{'ab'[n % 2]},patient {n // 2}" for n in range(8)), header="path,label,group")
-    data = load_dataset(write(folder, table))
+def test_groups_are_kept_together_when_a_test_split_is_drawn(many_images: Path) -> None:
+    names = [f"{'cyst' if n % 2 else 'normal_scan'}/{n // 2:02}.png" for n in range(80)]
+    table = rows(*(f"{name},{name[0]},patient {n // 2}" for n, name in enumerate(names)), header="path,label,group")
+    data = load_dataset(write(many_images, table))
     assert data.groups is not None
     sides = {group: set(data.splits[data.groups == group].tolist()) for group in set(data.groups.tolist())}
     assert all(len(splits) == 1 for splits in sides.values())
-    assert data.counts("test").tolist() == [1, 1]
+    assert data.counts("test").tolist() == [12, 12]
     assert "groups kept together" in data.notes[0]
 
 
-def test_a_group_in_val_is_not_drawn_into_test(folder: Path) -> None:
-    table = rows(
-        *("0.png,a,val,p0", "1.png,b,val,p0", "2.png,a,train,p0", "3.png,b,train,p0"),
-        *("4.png,a,train,p1", "5.png,b,train,p1", "6.png,a,train,p2", "7.png,b,train,p2"),
-        header="path,label,split,group",
-    )
+def test_a_group_in_val_is_not_drawn_into_test(many_images: Path) -> None:
+    names = [f"{'cyst' if n % 2 else 'normal_scan'}/{n // 2:02}.png" for n in range(80)]
+    cells = [f"{name},{name[0]},{'val' if n < 2 else 'train'},p{max(n // 2, 3)}" for n, name in enumerate(names)]
+    table = rows(*cells, header="path,label,split,group")
     for seed in range(5):
-        data = load_dataset(write(folder, table), seed=seed)
-        assert data.splits[:4].tolist() == ["val", "val", "train", "train"]
-        assert data.counts("test").tolist() == [1, 1]
+        data = load_dataset(write(many_images, table), seed=seed)
+        assert data.splits[:8].tolist() == ["val"] * 2 + ["train"] * 6
+        assert data.counts("test").tolist() == [11, 11]
 
 
 def test_absolute_paths_outside_the_table_s_folder(folder: Path, tmp_path: Path) -> None:
@@ -115,8 +123,8 @@ def test_absolute_paths_outside_the_table_s_folder(folder: Path, tmp_path: Path)
     (tmp_path / "tables" / "2.png").write_bytes((folder / "2.png").read_bytes())
     (tmp_path / "tables" / "3.png").write_bytes((folder / "3.png").read_bytes())
     data = load_dataset(table)
-    assert data.root == tmp_path
-    assert data.keys == ("study/0.png", "study/1.png", "tables/2.png", "tables/3.png")
+    assert data.root == tmp_path / "tables"
+    assert data.keys == (f"{folder}/0.png", "../study/1.png", "2.png", "3.png"), "as the table gives them"
 
 
 def test_parquet_gives_the_same_as_csv(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,12 +80,15 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
 def apply_split(data: Dataset, file: Path) -> Dataset:
     """``data`` with the order and the splits of a split file; images that the file does not list are left out.
 
-    The paths in the file are keys of ``data``.
+    The paths in the file are keys of ``data``, or relative to its root.
 
     Raises:
         UserError: the file is malformed, lists an image twice or with another class, or lists one that is not in ``data``.
     """
     position = {key: index for index, key in enumerate(data.keys)}
+    if data.root is not None:  # a table may write a path in another way than the split file
+        files = [(index, image) for index, image in enumerate(data.images) if isinstance(image, Path)]
+        position = {Path(os.path.relpath(image, data.root)).as_posix(): index for index, image in files} | position
     # a file name may have another Unicode form here than in the split file
     if not all(map(str.isascii, position)):
         position = {normalize("NFC", key): index for key, index in position.items()} | position

@@ -5,14 +5,11 @@ Columns such as "site", "sex" and "age" divide the images into subgroups.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.files.table_columns import EXPECTED, read_columns
 from biomedcoop.data.readers.files.table_labels import read_labels
@@ -29,7 +26,7 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
 
     Labels are class names, in the order of their first row, or numbers 0..C-1, or codes that the optional column
     ``class_name`` explains. Without a column ``split`` all rows are train. A column ``group`` (patient, lesion, …) may have
-    empty cells.
+    empty cells. The paths as the table gives them are the keys of the images, and the dataset has the table's name without ending.
 
     Args:
         for_training: False for test data: one class is enough, and numbers may have gaps.
@@ -56,23 +53,14 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
         located.append((files.add(listed, split), split))
     files.check_existence()
 
-    root = _common_root(folder, [path for path, _ in located])
     groups = columns.groups or [""] * len(located)
     rows = [
-        Row(Path(os.path.relpath(path, root)).as_posix(), path, label, split, group)
-        for (path, split), label, group in zip(located, labels.numbers, groups, strict=True)
+        Row(listed, path, label, split, group)
+        for listed, (path, split), label, group in zip(columns.paths, located, labels.numbers, groups, strict=True)
     ]
-    name = file.stem if find(file.stem) else folder.name
     notes = (*labels.notes, *columns.notes)
-    data = build_dataset(name, labels.class_names, rows, root, file, notes, for_training)
+    data = build_dataset(file.stem, labels.class_names, rows, folder, file, notes, for_training)
     return replace(data, subgroups={name: np.array(cells) for name, cells in columns.subgroups.items()})
-
-
-def _common_root(folder: Path, paths: Sequence[Path]) -> Path:
-    """The table's folder if it holds all images, else the deepest folder that does."""
-    if all(path.is_relative_to(folder) and ".." not in path.parts for path in paths):
-        return folder
-    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))  # noqa: PTH100 - abspath does not resolve links
 
 
 READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)
