@@ -232,7 +232,7 @@ def test_large_work_beside_a_busy_process_is_not_held_up() -> None:
 def test_the_command_waits_passively_before_torch_is_loaded() -> None:
     code = (
         "import os, sys, biomedcoop.cli; m = sys.modules['biomedcoop.cli.main']\n"
-        "m.app = lambda **_: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
+        "m.app = lambda *_, **__: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
         "m.main()"
     )
     assert python(code, OMP_WAIT_POLICY="").split() == ["PASSIVE", "False"]

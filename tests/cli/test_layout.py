@@ -134,6 +134,9 @@ def test_commands_print_the_same_at_any_width(command, cli, discs: Path, monkeyp
         assert result.status == 0, result.err
         return sorted("".join(printed_words(result.out)))
 
+    if command[-1] == "list":
+        monkeypatch.setenv("COLUMNS", "80")
+        assert max(map(cell_len, cli(*command).out.splitlines())) <= 80
     assert printed(30) == printed(80) == printed(400)
 
 

@@ -54,6 +54,8 @@ def made(**change: object) -> type[Method]:
     ("change", "words"),
     [
         *(({key: None}, f"method MadeUp does not define '{key}'") for key in COMPLETE if key != "fit"),
+        ({"name": 5}, "'name' of method MadeUp must be of the type str"),
+        ({"abilities": {"uses_images": True}}, "'abilities' of method MadeUp must be of the type Abilities"),
         ({"name": "biomedcoop"}, "two methods are called 'biomedcoop'"),
         ({"settings_type": dict}, "settings_type of 'made-up' is not a dataclass"),
         ({"settings_type": Undeclared}, r"Undeclared\.epochs is not declared by setting"),
@@ -74,5 +76,7 @@ def test_a_complete_method_is_registered() -> None:
     try:
         with pytest.raises(UserError, match="method made-up has no setting 'x'; known: none"):
             get_method("made-up").settings({"x": 1})
+        register(made(title="As edited"))  # the cell of a notebook, run again
+        assert get_method("made-up").title == "As edited"
     finally:
         del REGISTRY["made-up"]

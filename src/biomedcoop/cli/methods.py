@@ -41,7 +41,7 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
             method.paper,
         )
     print_table(table)
-    print(
+    print_text(
         "M context vectors (with class_specific: for each class) of token width D; joint width E; C classes; N images"
     )
 

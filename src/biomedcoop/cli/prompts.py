@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from biomedcoop.cli.console import inform, print_json, print_table, progress_bar, say_notes
+from biomedcoop.cli.console import inform, print_json, print_table, print_text, progress_bar, say_notes
 from biomedcoop.cli.options import Device, Json, Quiet, SplitFile
 from biomedcoop.cli.prompts_generate import Overwrite, generate_prompts
 from biomedcoop.errors import UserError
@@ -64,7 +64,7 @@ def list_prompts(json: Json = False) -> None:
         names, counts = list(task["sentences"]), sum(task["sentences"].values())
         table.add_row(task["name"], task["modality"], task["organ"], ", ".join(names), str(counts))
     print_table(table)
-    print("templates: " + ", ".join(templates))
+    print_text("templates: " + ", ".join(templates))
 
 
 @app.command("show")

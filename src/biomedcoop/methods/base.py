@@ -174,7 +174,7 @@ ATTRIBUTES = {
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Class decorator that registers a method under its name.
+    """Class decorator that registers a method under its name; the same class of a module that runs again replaces itself.
 
     Raises:
         TypeError: an attribute or a method that its abilities promise is missing or of another type, or another method has the
@@ -187,8 +187,10 @@ def register(method: type[Method]) -> type[Method]:
             raise TypeError(f"method {method.__name__} does not define '{attribute}'")
         if not isinstance(getattr(method, attribute), kind):
             raise TypeError(f"'{attribute}' of method {method.__name__} must be of the type {kind.__name__}")
-    if method.name in REGISTRY:
-        both = [f"{kind.__name__} in {kind.__module__}" for kind in (type(REGISTRY[method.name]), method)]
+    kinds = type(REGISTRY[method.name]) if method.name in REGISTRY else method, method
+    # a notebook's cell or a module that runs again defines the same class again
+    if len({(kind.__module__, kind.__qualname__) for kind in kinds}) > 1:
+        both = [f"{kind.__name__} in {kind.__module__}" for kind in kinds]
         raise TypeError(f"two methods are called '{method.name}': {' and '.join(both)}; rename one")
     if not dataclasses.is_dataclass(method.settings_type):
         raise TypeError(f"settings_type of '{method.name}' is not a dataclass")
