@@ -115,5 +115,5 @@ def test_the_share_of_false_alarms_is_that_of_the_classifiers_own_test_if_there_
     assert "(about 2 in 100 images of the training images' own source are too)" in unlike_note(12, 40, {})
     tested = {"test": {"unlike_training": 7, "n_images": 450}}
     assert unlike_note(12, 40, tested).startswith(
-        "12 of 40 images are unlike the training images (7 of the 450 images of its own test are too)"
+        "12 of 40 images are unlike the training images (so are 7 of the 450 images of its own test)"
     )

@@ -95,10 +95,11 @@ def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:
         return ""
     test = facts.get("test", {})
     known = "unlike_training" in test
-    alarms = (
-        f"{test['unlike_training']} of the {test['n_images']} images of its own test are too" if known else FALSE_ALARMS
-    )
     are = "is" if unlike == 1 else "are"
+    alarms = FALSE_ALARMS
+    if known:
+        same = test["unlike_training"]
+        alarms = f"so {'is' if same == 1 else 'are'} {same} of the {test['n_images']} images of its own test"
     return (
         f"{unlike} of {images} images {are} unlike the training images ({alarms}); do not rely on the answers for them"
     )

@@ -78,9 +78,7 @@ def _few(metrics: Metrics) -> Iterator[Finding]:
             kind,
             f"The test has only {count(units, noun)}{of}: the 95 % intervals are rough and mostly too narrow.",
         )
-    elif few := [
-        f"“{c.name}” ({n})" for c in metrics.classes if 0 < (n := class_units(c)) < FEW and not _perfect_few(c)
-    ]:
+    elif few := [f"“{c.name}” ({n})" for c in metrics.classes if 0 < (n := class_units(c)) < FEW]:
         yield Finding(kind, f"Classes with fewer than {FEW} {noun}s: {listed(few)}. Their numbers say little.")
 
 
@@ -114,14 +112,15 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
 
 
 def tested_classes(metrics: Metrics) -> int:
-    """Number of classes with test images; random answers find 1 / this number of each."""
+    """Number of classes with test images."""
     return sum(c.support > 0 for c in metrics.classes)
 
 
 def found_less(metrics: Metrics, share: float = 1.0) -> list[ClassMetrics]:
-    """Classes found less often than the share of what random answers find, the weakest first."""
-    if (c := tested_classes(metrics)) < 2:
+    """Classes found less often than the share of what random answers over all classes find, the weakest first."""
+    if tested_classes(metrics) < 2:
         return []
+    c = len(metrics.classes)
     weak = [
         (found, one) for one in metrics.classes if (found := one.sensitivity.value) is not None and found < share / c
     ]

@@ -22,6 +22,9 @@ RELATIONS: dict[Relation, str] = {
     "unknown": "not comparable with {}: there is no interval",
 }
 
+LOWER = "worse than {}, though not beyond chance"
+"""In place of "unclear", for a value that is lower."""
+
 
 def headline(tested: Comparison) -> str:
     """One to three short sentences: plain accuracy if it is below the largest class, the comparisons, classes hardly found."""
@@ -56,7 +59,8 @@ def _compared(tested: Comparison) -> str:
         if row in tested.differences and not (row == MAJORITY and tested_classes(tested.metrics) == 1):
             relation, difference = tested.relation(row), tested.difference(row).value or 0
             slightly = "slightly " if relation in ("better", "worse") and abs(difference) < SLIGHT else ""
-            phrases.setdefault(slightly + RELATIONS[relation], []).append(words)
+            phrase = LOWER if relation == "unclear" and difference < 0 else slightly + RELATIONS[relation]
+            phrases.setdefault(phrase, []).append(words)
     parts = []
     for words, rows in phrases.items():
         before = "with" if "with {}" in words else "than"

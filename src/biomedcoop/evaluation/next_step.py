@@ -8,6 +8,7 @@ from biomedcoop.evaluation.alarms import Finding, class_units, units_of
 from biomedcoop.evaluation.bootstrap import FEW
 from biomedcoop.evaluation.comparison import MAJORITY, ZERO_SHOT, Comparison
 from biomedcoop.evaluation.wording import listed
+from biomedcoop.methods import get_method
 from biomedcoop.methods.recommended import recommended
 
 WEAK = 0.5
@@ -18,6 +19,9 @@ UNLIKE = "images unlike the training images"
 
 POOR = {"training changed little", "no better than chance", "below the largest class"}
 """Kinds of findings that call for another recipe or method."""
+
+UNEVENLY_FOUND = {"class never predicted", "found less than by chance", "below the largest class"}
+"""Kinds of findings that uneven numbers of training images can cause."""
 
 
 def next_step(
@@ -52,6 +56,8 @@ def next_step(
     if any(comparison.relation(name) != "better" for name in names) or kinds & POOR:
         if trained and (elsewhere or UNLIKE in kinds):
             return "Train again with images of this source among the training images."
+        if shots == "all" and kinds & UNEVENLY_FOUND:
+            return "Train with equally many images of each class, without '--shots all': it favours the large classes."
         return _better(comparison, best_known, trained, recipe, unused)
     classes = [c for c in comparison.metrics.classes if c.support]
     weakest = min(classes, key=lambda c: c.sensitivity.value or 0.0)
@@ -59,6 +65,8 @@ def next_step(
         more = _use_all(unused) if unused else f"Give more training images of “{weakest.name}”"
         if best_known not in comparison.rows:
             return f"{more}, or train with {_compare(comparison, best_known)}."
+        if not get_method(comparison.method).abilities.uses_sentences:
+            return f"{more}."
         return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
         return f"Collect more test images of {listed(few)}."
@@ -87,7 +95,7 @@ def _use_all(unused: int) -> str:
 def _better(comparison: Comparison, best_known: str, trained: bool, recipe: str | None, unused: int) -> str:
     """What to try after a method that is not better than the largest class or zero-shot."""
     compare = _compare(comparison, best_known)
-    if trained and best_known == ZERO_SHOT:
+    if trained and best_known == ZERO_SHOT and comparison.relation(ZERO_SHOT) != "better":
         return (
             "Take zero-shot ('--method zero-shot'), or train on more images: the backbone knows the classes, and few images add "
             "little."

@@ -81,8 +81,11 @@ class Subgroups:
                 "images of the same class and takes the mean over the classes."
             )
             if not any(row.worse for row in self.rows):
-                yield "No subgroup is clearly worse than the others; small differences can still exist."
-            yield f"“Worse” means: beyond chance, when {compared} subgroups are compared."
+                yield "No subgroup is marked as worse than the others; differences can still exist."
+            yield (
+                f"A subgroup is marked as worse if it still is beyond chance when all {compared} are compared: among many, one "
+                "interval excludes zero by luck (Bonferroni)."
+            )
         few = [f"{row.column} {row.value} ({row.n_images})" for row in self.rows if row.accuracy.value is None]
         if few:
             yield f"Subgroups with fewer than {FEW} images or groups have no results: {', '.join(few)}."

@@ -59,7 +59,7 @@ def judge(
         comparison: the reported method, the methods for comparison and the majority class on the same test images.
         shots: training images per class, "all", or None for a method that needs none.
         recipe: recipe of the reported method, or None if it is unknown.
-        unused: number of training images that the method did not use.
+        unused: number of training images that '--shots all' would add.
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
         elsewhere: True if the test images are of another dataset than the training images.
@@ -183,15 +183,18 @@ def _others(tested: Comparison, trained: bool) -> Iterator[Finding]:
 
 
 def _weakest(tested: Comparison) -> Iterator[Finding]:
-    """The class of which the fewest images are found; none if classes that are never predicted are an alarm of their own."""
+    """The class of which the fewest images are found; classes that are never predicted are an alarm of their own."""
     classes, runs = tested.metrics.classes, tested.metrics.n_runs
     confusion = np.array(tested.metrics.confusion)
-    weakest = min((k for k, c in enumerate(classes) if c.support), key=lambda k: classes[k].sensitivity.value or 0.0)
+    answered = [k for k, c in enumerate(classes) if c.support and confusion[:, k].any()]
+    if not answered:
+        return
+    weakest = min(answered, key=lambda k: classes[k].sensitivity.value or 0.0)
     row, name = confusion[weakest], classes[weakest].name
     missed = int(row.sum() - row[weakest])
-    if not missed:
+    if not missed and len(answered) == tested_classes(tested.metrics):
         yield Fact("weakest class", "No test image was misclassified.")
-    elif confusion[:, weakest].any():
+    elif missed:
         taken = int(np.where(np.arange(len(row)) == weakest, -1, row).argmax())
         many = "all" if row[taken] == missed else mean_count(row[taken], runs)
         how = (
@@ -204,11 +207,11 @@ def _weakest(tested: Comparison) -> Iterator[Finding]:
             f"{'is' if missed == runs else 'are'} missed{'' if runs == 1 else ' on average'}, {how}."
         )
         if less := found_less(tested.metrics):
-            also = listed([f"“{c.name}” ({number(c.sensitivity.value or 0)} %)" for c in less[1:]])
+            others = [c for c in less if c.name != name and c.sensitivity.value]  # those without are never predicted
+            also = listed([f"“{c.name}” ({number(c.sensitivity.value or 0)} %)" for c in others])
             yield Finding(
                 "found less than by chance",
-                f"{text} Random answers would find {number(1 / tested_classes(tested.metrics))} %"
-                f"{f', which also is more than of {also}' if also else ''}.",
+                f"{text} Random answers would find {number(1 / len(classes))} %{f'; below that is also {also}' if also else ''}.",
             )
         else:
             yield Fact("weakest class", f"Weakest class: {text}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from biomedcoop.evaluation.alarms import Verdict
-from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.comparison import UNEVEN, Comparison
 from biomedcoop.evaluation.metrics import Metrics, plain
 from biomedcoop.evaluation.verdict import judge
 
@@ -107,11 +107,16 @@ class RunReport:
 
     @property
     def unused(self) -> int:
-        """Number of training images that the method did not use; 0 if another run trained it."""
-        available = sum(self.dataset.counts.get("train", ()))
-        if self.trained_on is not None or not isinstance(self.shots, int):
+        """Number of training images that '--shots all' would add; 0 if the classes would then be uneven, or another run trained."""
+        counts = self.dataset.counts.get("train", ())
+        if (
+            self.trained_on is not None
+            or not isinstance(self.shots, int)
+            or not counts
+            or max(counts) > UNEVEN * min(counts)
+        ):
             return 0
-        return max(0, available - self.shots * len(self.dataset.class_names))
+        return max(0, sum(counts) - self.shots * len(counts))
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.data.sampling.split import draw_split, write_split
@@ -95,3 +96,17 @@ def test_nothing_is_left_behind_when_the_split_cannot_be_written(class_folders: 
     with pytest.raises(UserError, match="cannot write"):
         write_split(data, tmp_path / "taken")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_copies_stay_together(tmp_path: Path) -> None:
+    """Forty images in two classes; ten are in both folders."""
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(40):
+            shade = i if label == "a" or i < 10 else i + 100
+            Image.new("L", (8, 8), shade).save(tmp_path / label / f"{i}.png")
+    data = load_dataset(tmp_path)
+    assert data.test_drawn
+    split_of = dict(zip(data.keys, data.splits.tolist(), strict=True))
+    assert all(split_of[f"a/{i}.png"] == split_of[f"b/{i}.png"] for i in range(10))
+    assert set(split_of.values()) == {"train", "test"}

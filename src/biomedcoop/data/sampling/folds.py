@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.content import content_hash
+from biomedcoop.data.sampling.leakage import sets_of_copies
 from biomedcoop.errors import UserError
 
 FOLDS = 5
@@ -66,7 +66,6 @@ def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
 
     Raises:
         UserError: the images cannot be divided.
-        ImageError: a file cannot be read.
     """
     if data.counts("test").any():
         return None
@@ -97,21 +96,15 @@ def related_images(data: Dataset) -> npt.NDArray[np.int64]:
 
     Returns:
         int64 [N], the set of each image.
-
-    Raises:
-        ImageError: a file cannot be read.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     n = len(data)
-    names: list[list[object]] = [[content_hash(image, key) for image, key in zip(data.images, data.keys, strict=True)]]
-    if data.groups is not None:
-        names.append([group or ("no group", i) for i, group in enumerate(data.groups.tolist())])
-    edges = []  # each image is linked to the first image of the same name
-    for listed in names:
-        first: dict[object, int] = {}
-        edges += [(i, first.setdefault(name, i)) for i, name in enumerate(listed)]
+    edges = [(i, i) for i in range(n)] + [(i, copied[0]) for copied in sets_of_copies(data) for i in copied]
+    first: dict[str, int] = {}
+    groups = [] if data.groups is None else data.groups.tolist()
+    edges += [(i, first.setdefault(group, i)) for i, group in enumerate(groups) if group]
     rows, columns = np.array(edges).T
     graph = coo_matrix((np.ones(len(edges)), (rows, columns)), shape=(n, n))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

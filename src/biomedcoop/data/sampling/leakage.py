@@ -80,7 +80,13 @@ def copies(data: Dataset, tested: Sequence[int], learned: Sequence[int]) -> list
 
 
 def contradicting(data: Dataset) -> list[int]:
-    """Positions of images with the same bytes as an image of another class, in file order.
+    """Positions of images with the same bytes as an image of another class, in file order."""
+    copied = [positions for positions in sets_of_copies(data) if len(set(data.labels[positions].tolist())) > 1]
+    return sorted(i for positions in copied for i in positions)
+
+
+def sets_of_copies(data: Dataset) -> list[list[int]]:
+    """Positions of images with the same bytes, a list for each content that several images have.
 
     Only images of equal size are read. A file that cannot be read is left out.
     """
@@ -89,12 +95,11 @@ def contradicting(data: Dataset) -> list[int]:
         by_size[_size(image)].append(i)
     by_content: defaultdict[bytes, list[int]] = defaultdict(list)
     for size, positions in by_size.items():
-        if size and len(set(data.labels[positions].tolist())) > 1:
+        if size and len(positions) > 1:
             for i in positions:
                 with suppress(ImageError):  # the reader of the images reports it
                     by_content[content_hash(data.images[i], data.keys[i])].append(i)
-    copied = [positions for positions in by_content.values() if len(set(data.labels[positions].tolist())) > 1]
-    return sorted(i for positions in copied for i in positions)
+    return [positions for positions in by_content.values() if len(positions) > 1]
 
 
 def _size(image: ImageSource) -> int:

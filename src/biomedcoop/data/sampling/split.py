@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.sampling.folds import related_images
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 
@@ -27,8 +28,9 @@ ENOUGH = 34
 def with_test_split(data: Dataset, seed: int) -> Dataset:
     """``data`` with 30 % of its training images moved to test, or with a note if a class has too few images for that.
 
-    Groups that are also in val stay in train. The class with the fewest groups decides, since the images of a group (such as a
-    patient) are no independent test; without groups each image counts.
+    The images of a group stay together, and so do copies of one image. Groups that are also in val stay in train. The class with
+    the fewest groups decides, since the images of a group (such as a patient) are no independent test; without groups each image
+    counts.
     """
     groups = data.groups
     train = data.indices("train")
@@ -38,7 +40,8 @@ def with_test_split(data: Dataset, seed: int) -> Dataset:
     few = _few_note(data, train)
     if few:
         return replace(data, notes=(*data.notes, few))
-    drawn = draw_split(data.labels[train], None if groups is None else groups[train], TEST_FRACTION, seed)
+    related = related_images(data.select(train.tolist()))
+    drawn = draw_split(data.labels[train], related.astype(np.str_), TEST_FRACTION, seed)
     splits = data.splits.astype("<U5")
     splits[train] = drawn
     together = "" if groups is None else ", groups kept together"

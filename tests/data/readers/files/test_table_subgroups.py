@@ -21,7 +21,7 @@ def test_a_tables_columns_follow_the_images(tmp_path: Path, draw: Callable[[Path
     with pytest.warns(Note, match="results are also given by Patient Gender, PatientAge, View_Position; rename"):
         data = load_dataset(tmp_path / "t.csv")
     assert {column: values.tolist() for column, values in data.part("train").subgroups.items()} == {
-        "Patient Gender": ["M", ""],
+        "Patient Gender": ["male", ""],
         "PatientAge": ["", "80 or more"],
         "View_Position": ["AP", "AP"],
     }

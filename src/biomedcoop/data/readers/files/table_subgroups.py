@@ -9,12 +9,17 @@ from biomedcoop.data.dataset import MOST_SUBGROUPS
 from biomedcoop.data.names import fold
 from biomedcoop.data.tables.table import column_key
 
+SEX_WORDS = ("sex", "patient_sex", "gender", "patient_gender")
+SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male", "o": "other", "u": "unknown"}
+"""Short spellings of a sex; O and F, M are those of DICOM."""
+
 SUBGROUP_WORDS = (  # never a name, a number or a date of a patient
     *("site", "site_id", "hospital", "hospital_id", "center", "center_id", "centre", "centre_id", "clinic"),
     *("institution", "institution_id", "data_provider", "source", "cohort", "country"),
     *("scanner", "scanner_id", "scanner_model", "device", "device_id", "device_model", "vendor", "manufacturer"),
     *("manufacturer_model_name", "camera", "camera_model", "machine", "machine_id", "magnetic_field_strength", "stain"),
-    *("sex", "patient_sex", "gender", "patient_gender", "ethnicity", "race"),
+    *SEX_WORDS,
+    *("ethnicity", "race"),
     *("skin_type", "skin_tone", "fitzpatrick", "fitzpatrick_skin_type", "age_group", "age_band", "age_range"),
     *("view", "view_position", "projection", "frontal/lateral", "ap/pa", "plane", "laterality", "side", "eye"),
     *("localization", "anatom_site_general", "body_part", "body_part_examined", "breast_density", "magnification"),
@@ -42,7 +47,8 @@ def read_subgroups(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, list
     found: dict[str, list[str]] = {}
     notes, left_out = [], []
     for name, cells in columns.items():
-        values = _one_spelling(cells)
+        sex = any(column_key(name) == column_key(word) for word in SEX_WORDS)
+        values = _one_spelling([SEXES.get(fold(cell), cell) for cell in cells] if sex else cells)
         if any(column_key(name) == column_key(word) for word in AGE_WORDS):
             values, unread = _age_bands(values)
             if unread:
