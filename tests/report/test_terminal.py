@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 
+import numpy as np
 import pytest
 
 from biomedcoop.cli.console import print_table
 from biomedcoop.evaluation.metrics import score
+from biomedcoop.evaluation.subgroups import by_subgroup
 from biomedcoop.evaluation.wording import percent
-from biomedcoop.report.terminal import class_table, comparison_table
+from biomedcoop.report.terminal import class_table, comparison_table, subgroup_table
 
 
 @pytest.fixture
@@ -51,3 +53,11 @@ def test_class_names_are_not_markup_and_undefined_values_are_dashes(shown):
     assert any("[bold]cyst[/bold]" in line for line in lines)
     row = next(line for line in lines if "none" in line)
     assert row.split() == ["none", "0", "–", "100.0", "(34.2–100.0)", "–", "–"]
+
+
+def test_subgroups_have_a_short_table(shown):
+    columns = {"sex": np.array(["female"] * 40 + ["male"] * 40)}
+    found = by_subgroup(columns, np.arange(80) >= 20, np.array([0, 1] * 40), ("benign", "malignant"), n_bootstrap=40)
+    assert found is not None
+    text = "\n".join(shown(subgroup_table(found, "lp++, by subgroup"), 80))
+    assert "sex: female" in text and "−50.0 (" in text and "sensitivity" not in text

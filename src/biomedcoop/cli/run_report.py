@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def print_run_report(report: RunReport) -> None:
     """Print the results of a training or an evaluation on stdout."""
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table
+    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table, subgroup_table
 
     print_verdict(report.verdict)
     simulated = " (simulated images)" if report.dataset.simulated else ""
@@ -24,3 +24,5 @@ def print_run_report(report: RunReport) -> None:
     if report.comparison.by_run:
         print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))
+    if report.comparison.subgroups is not None:
+        print_table(subgroup_table(report.comparison.subgroups, f"{report.method}, by subgroup"))

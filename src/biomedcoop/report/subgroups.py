@@ -10,10 +10,21 @@ MOST_CLASS_COLUMNS = 3
 """Number of classes up to which the table shows the sensitivity of each class; with more, it shows balanced accuracy."""
 
 
-def subgroup_cells(subgroups: Subgroups) -> Table:
-    """One row per subgroup, in percent with 95 % intervals."""
+def subgroup_cells(subgroups: Subgroups, *, short: bool = False) -> Table:
+    """One row per subgroup, in percent with 95 % intervals; a short table leaves out what depends on the classes."""
     names = subgroups.class_names
     by_class = len(names) <= MOST_CLASS_COLUMNS
+    if short:
+        cells = [
+            [
+                f"{row.column}: {row.value}",
+                str(row.n_images),
+                percent(row.accuracy),
+                percent(row.difference, signed=True),
+            ]
+            for row in subgroups.rows
+        ]
+        return Table(["subgroup", "test images", "accuracy", "difference to the others"], cells)
     grouped = any(row.n_groups is not None for row in subgroups.rows)
     cells = []
     for row in subgroups.rows:

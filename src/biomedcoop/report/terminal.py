@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.metrics import Metrics
+from biomedcoop.evaluation.subgroups import Subgroups
 from biomedcoop.report import table as cells
+from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ def ranked_table(comparison: Comparison, title: str = "") -> Table:
 def class_table(metrics: Metrics, title: str = "") -> Table:
     """One row per class: test images, sensitivity, specificity, precision, AUROC; percent with 95 % intervals."""
     return _table(class_cells(metrics), title)
+
+
+def subgroup_table(subgroups: Subgroups, title: str = "") -> Table:
+    """One row per subgroup: accuracy, and the difference to the other images of the same classes."""
+    return _table(subgroup_cells(subgroups, short=True), title)
 
 
 def _left_out(metrics: Metrics) -> tuple[str, ...]:
