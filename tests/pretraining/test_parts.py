@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretraining.towers import Settings, export, image_features, mimic, new_towers, text_features
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -17,7 +18,6 @@ from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.backbones.vit import Attention
 from biomedcoop.errors import UserError
 from pretraining.pool import read_manifest
-from pretraining.towers import Settings, export, image_features, mimic, new_towers, text_features
 from pretraining.train_mini import Captions, contrastive, partners
 from pretraining.views import SIZE, Describe, augment, centre, descriptors
 
