@@ -12,7 +12,7 @@ from torch import Tensor
 from biomedcoop.backbones.bert import Bert
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite
 from biomedcoop.output import write_atomically
-from pretraining.parents import MEAN, MINILM, STD, TIMM_NAME
+from pretraining.parents import MEAN, STD, TIMM_NAME
 
 CONTEXT = 128
 """Tokens of a text at most, as the text parent was trained."""
@@ -35,7 +35,8 @@ def export(
     tensors = {f"visual.trunk.{k}": v for k, v in tower.state_dict().items()}
     tensors |= {f"visual.head.proj.{k}": parts[f"projection.{k}"] for k in ("weight", "bias")}
     tensors |= {f"text.transformer.{k}": v for k, v in text_tower.state_dict().items()}
-    last = f"text.transformer.encoder.layer.{MINILM.layers - 1}.output.LayerNorm.bias"
+    sizes = text_tower.config
+    last = f"text.transformer.encoder.layer.{sizes.layers - 1}.output.LayerNorm.bias"
     tensors[last] = tensors[last] - parts["text.mean"]
     # features are normalised after it, so its size is free: half precision is exact enough from 1e-4 on
     projection = parts["text.linear.weight"] / parts["text.deviation"]
@@ -65,15 +66,15 @@ def export(
     }
     bert = {
         "model_type": "bert",
-        "vocab_size": MINILM.vocab_size,
-        "hidden_size": MINILM.width,
-        "num_hidden_layers": MINILM.layers,
-        "num_attention_heads": MINILM.heads,
-        "intermediate_size": MINILM.mlp_width,
+        "vocab_size": sizes.vocab_size,
+        "hidden_size": sizes.width,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "intermediate_size": sizes.mlp_width,
         "hidden_act": "gelu",
-        "max_position_embeddings": MINILM.positions,
-        "type_vocab_size": MINILM.token_types,
-        "layer_norm_eps": MINILM.norm_eps,
+        "max_position_embeddings": sizes.positions,
+        "type_vocab_size": sizes.token_types,
+        "layer_norm_eps": sizes.norm_eps,
         "pad_token_id": 0,
     }
     half = {k: v.detach().to(torch.float16).contiguous() for k, v in tensors.items()}

@@ -85,7 +85,7 @@ def fit_joint(
         some = torch.multinomial(weight, BATCH, replacement=True, generator=rng)
         loss = words.loss(F.normalize(teacher(x[some]), dim=-1), y[some], project, rng)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         clamp_scale(project)
     print(f"joint map: loss {loss.item():.2f}, scale {project.scale.exp():.0f}", flush=True)
@@ -111,7 +111,7 @@ def begin_head(tail: Tail, maps: Tensor) -> None:
     mean = z.mean(1, keepdim=True)
     covariance = (z - mean) @ (z - mean).T / z.shape[1]
     variance, axes = torch.linalg.eigh(covariance)
-    white = (axes / (variance + FAINT * variance.mean()).sqrt()).T
+    white = (axes / (variance.clamp(min=0) + FAINT * variance.mean()).sqrt()).T
     shift = -(white @ mean)[:, 0]
     rows = [(0.6 * white, 0.6 * shift + 3), (white, shift), (-white, -shift), (-white, -shift - 1)]
     units = len(tail.head.weight)

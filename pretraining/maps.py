@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite
 from biomedcoop.backbones.prepack_convolutions import MIRRORED, PrepackedConvolution
-from pretraining.tail import FRONT_STAGES
+from pretraining.tail import FRONT_STAGES, blocks_of
 from pretraining.views import augmented, normalised, plain
 
 BATCH = 16
@@ -28,7 +27,7 @@ class Stages:
     def __init__(self, tower: EfficientNetLite) -> None:
         self.stem = PrepackedConvolution(tower.conv_stem, tower.bn1)
         self.stages = [
-            [([PrepackedConvolution(*pair) for pair in block.pairs()], block.shortcut) for block in stage]
+            [([PrepackedConvolution(*pair) for pair in block.pairs()], block.shortcut) for block in blocks_of(stage)]
             for stage in tower.blocks
         ]
 
@@ -53,7 +52,7 @@ def moments(maps: list[Tensor]) -> Tensor:
 
 def views(images: Tensor, number: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Normalised batches of one view of every image; view 0 is the test view, the others are augmented."""
-    for batch in images.split(BATCH):
+    for batch in torch.split(images, BATCH):
         yield normalised(augmented(batch, size, rng) if number else plain(batch, size))
 
 
@@ -61,9 +60,7 @@ def store_view(stages: Stages, images: Tensor, number: int, size: int, rng: torc
     """Write maps and moments of one view, float16, by replacement."""
     side = -(-size // 16)
     temporary = folder / "maps.tmp"
-    maps: npt.NDArray[np.float16] = np.lib.format.open_memmap(
-        temporary, "w+", np.float16, (len(images), stages_width(stages), side * side)
-    )
+    maps = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(images), stages_width(stages), side * side))
     means, done = [], 0
     for pixels in views(images, number, size, rng):
         found = stages(pixels)

