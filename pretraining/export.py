@@ -14,12 +14,13 @@ from biomedcoop.backbones.efficientnet_lite import EfficientNetLite
 from biomedcoop.output import write_atomically
 from pretraining.parents import MEAN, STD, TIMM_NAME
 
+CARD = Path(__file__).parent / "card"
 CONTEXT = 128
 """Tokens of a text at most, as the text parent was trained."""
 
 
 def export(
-    tower: EfficientNetLite, text_tower: Bert, parts: dict[str, Tensor], vocabulary: bytes, folder: Path
+    tower: EfficientNetLite, text_tower: Bert, parts: dict[str, Tensor], vocabulary: bytes, images: int, folder: Path
 ) -> None:
     """Write the backbone.
 
@@ -30,6 +31,7 @@ def export(
         parts: ``projection.weight`` and ``.bias`` of the image tower; ``text.mean``, ``text.deviation``,
             ``text.linear.weight`` and ``text.scale`` of the text map.
         vocabulary: content of ``tokenizer.json``.
+        images: number of images that it was trained on, for the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"visual.trunk.{k}": v for k, v in tower.state_dict().items()}
@@ -84,3 +86,6 @@ def export(
     write_atomically(folder / "tokenizer.json", vocabulary)
     for name, content in (("open_clip_config.json", config), ("config.json", bert)):
         write_atomically(folder / name, (json.dumps(content, indent=1) + "\n").encode())
+    card = (CARD / "README.md").read_text(encoding="utf-8").format(size=size, embed=embed, images=images)
+    write_atomically(folder / "README.md", card.encode())
+    write_atomically(folder / "LICENSE.md", (CARD / "LICENSE.md").read_bytes())

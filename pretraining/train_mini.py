@@ -282,7 +282,7 @@ class Pretraining:
         weights = {k: v if k.startswith("text.") else torch.lerp(start[k], v, share) for k, v in end.items()}
         tail.write_back(self.tower, {k[5:]: v for k, v in weights.items() if k.startswith("tail.")})
         parts = {k: v for k, v in weights.items() if not k.startswith("tail.")}
-        export(self.tower, self.text_tower, parts, self.vocabulary, folder)
+        export(self.tower, self.text_tower, parts, self.vocabulary, len(self.rows), folder)
 
 
 def named(tail: nn.Module, projection: nn.Module, project: nn.Module) -> dict[str, Tensor]:

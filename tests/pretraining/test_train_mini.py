@@ -156,6 +156,10 @@ def check_export(folder: Path, trained: dict[str, torch.Tensor], parents: Path) 
     """The exported folder is loaded by the code that loads BiomedCLIP, and gives the features that training had."""
     backbone = load_backbone(folder)
     assert (backbone.image_size, backbone.context_length, backbone.embed_dim) == (64, CONTEXT, 16)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "64 px" in card
+    assert "on 64 real images" in card
+    assert "Apache" in (folder / "LICENSE.md").read_text(encoding="utf-8")
     tower = read_image_parent(parents, 64)
     tail = script.Tail(tower, 4)
     tail.load_state_dict({k[5:]: v for k, v in trained.items() if k.startswith("tail.")})
