@@ -17,8 +17,7 @@ GROUPS = {
     "unseen": ("busi", "ham10000", "retina", "covid_radiography", "covid_cxr3"),
 }
 """Never averaged together. Seen: labelled images of at least some of the dataset's classes were in pretraining. Unseen: no image of
-the dataset was. Still, the covid sets share the class name 'normal lungs' with pneumoniamnist, chest X-rays too, and the class
-names of busi are those of the simulated breast scans."""
+the dataset was. Still, the covid sets share the class name 'normal lungs' with pneumoniamnist, chest X-rays too."""
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 WITHOUT_IMAGES = (("bccd_cells", "white blood cell"), ("bccd_cells", "platelets"))
 """Classes of seen datasets that pretraining had no image of."""

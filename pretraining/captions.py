@@ -1,20 +1,16 @@
 """Captions for the image pool: the library's sentences (one half of them) and templates, with the classes each one describes.
 
-Only sentences with an even index are used for training the backbone and its vocabulary; the odd half stays unseen, so that
-studies of the words that use the backbone are not circular.
+Only sentences with an even index are used for training the backbone; the odd half stays unseen, so that studies of the words
+that use the backbone are not circular.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 LIBRARY = Path(__file__).parent.parent / "src" / "biomedcoop" / "prompts" / "library"
 # named one by one: a file that joins the library later must not change what the shipped weights were trained with
@@ -54,8 +50,6 @@ SOURCES = {
     "bccd_cells": "bccd_cells",
     "lungcolon": "lungcolon",
     "mednist": "mednist",
-    "simulated breast-ultrasound": "busi",
-    "simulated kidney-ct": "ctkidney",
 }
 # where one class shows another organ than its file
 ORGANS = {
@@ -141,47 +135,3 @@ def library_captions() -> tuple[list[list[str]], list[str]]:
             templates = [t.format(name=name, modality=modality, organ=organ) for t in CLASS_TEMPLATES]
             texts[name] = list(dict.fromkeys(texts.get(name, []) + sentences + templates))
     return list(texts.values()), list(modalities.values())
-
-
-def vocabulary_texts() -> list[str]:
-    """Everything the WordPiece vocabulary is learned from."""
-    texts: list[str] = []
-    for file in FILES:
-        for name, sentences in read_library(file)["classes"].items():
-            modality, organ = modality_and_organ(file, name)
-            texts += sentences
-            for template in CLASS_TEMPLATES + MODALITY_TEMPLATES:
-                texts += [template.format(name=name, modality=modality, organ=organ)] * 3
-    return texts
-
-
-def new_tokenizer(size: int = 4096) -> Tokenizer:
-    """Uncased WordPiece on the project's own text: every character, the most frequent words, and the most frequent
-    beginnings and endings of words for the rest. (The trainer of the library breaks ties at random.)"""
-    rust = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    rust.normalizer = normalizers.BertNormalizer(lowercase=True)
-    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words: Counter[str] = Counter()
-    for text in vocabulary_texts():
-        words.update(word for word, _ in rust.pre_tokenizer.pre_tokenize_str(rust.normalizer.normalize_str(text)))
-    parts: Counter[str] = Counter()
-    for word, count in words.items():
-        for cut in range(2, len(word) - 1):
-            parts[word[:cut]] += count
-            parts["##" + word[cut:]] += count
-    characters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789").union(*words))
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = dict.fromkeys(special + characters + ["##" + c for c in characters])
-    for counts, limit in ((words, size * 7 // 8), (parts, size)):
-        for piece, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-            if len(vocabulary) < limit:
-                vocabulary[piece] = None
-    rust.model = models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]")
-    # a sign that no text has is left out: [UNK] was never trained
-    known = "".join(re.escape(c) for c in characters)
-    rust.normalizer = normalizers.Sequence([rust.normalizer, normalizers.Replace(Regex(rf"[^{known}\s]"), " ")])
-    rust.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    rust.decoder = decoders.WordPiece()
-    return rust

@@ -5,8 +5,7 @@
 For every dataset: accuracy of the class names alone, of the sentences that pretraining did not use, and of a linear probe on
 the features, beside the same probe on raw pixels. Seen and unseen datasets are never averaged together. Seen: labelled images
 of at least some of the dataset's classes were in pretraining (of bccd_cells only red blood cells). Unseen: no image of the
-dataset was; still, the covid sets are chest X-rays as pneumoniamnist is and share the name 'normal lungs' with it, and
-busi's class names are those of the simulated scans that pretraining drew.
+dataset was; still, the covid sets are chest X-rays as pneumoniamnist is and share the name 'normal lungs' with it.
 
 Intervals: bootstrap over groups of related images (the column ``group`` of the dataset folder's manifest.csv); Wilson's where
 all answers are right or all wrong.

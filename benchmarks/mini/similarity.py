@@ -17,7 +17,7 @@ from biomedcoop.evaluation.bootstrap import Floats
 from biomedcoop.features.texts import encode_texts
 from biomedcoop.report.figures import write_figure
 from biomedcoop.report.table import Table
-from pretraining.captions import FILES, LIBRARY, SOURCES, modality_and_organ
+from pretraining.captions import FILES, LIBRARY, modality_and_organ
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,6 @@ def similarity_figure(classes: Sequence[LibraryClass], cosines: Floats, path: Pa
     """Heat map of the classes of the library, with lines between its files."""
     n = len(classes)
     files = list(dict.fromkeys(c.file for c in classes))
-    simulated = {file for key, file in SOURCES.items() if key.startswith("simulated")}
     starts = [next(i for i, c in enumerate(classes) if c.file == file) for file in files] + [n]
 
     def draw(figure: Any) -> None:
@@ -120,7 +119,6 @@ def similarity_figure(classes: Sequence[LibraryClass], cosines: Floats, path: Pa
             modality = modalities.pop() if len(modalities) == 1 else "several modalities"
             real = [had_images(c) for c in classes[start:end]]
             pretrained = "seen" if all(real) else "partly seen" if any(real) else "unseen"
-            pretrained = "simulated only" if file in simulated else pretrained
             label = f"{file}\n{modality}\n{pretrained}" if end - start > 2 else f"{file}, {modality}\n{pretrained}"
             axes.text(n + 0.2, (start + end - 1) / 2, label, va="center", ha="left", fontsize=9.5, linespacing=1.25)
         axes.set_title("Cosine similarity of class texts (mean of the sentences that pretraining has not used)", pad=12)
