@@ -24,7 +24,7 @@ from biomedcoop.methods.recipes import recipe_settings
 from biomedcoop.methods.recommended import describe
 from biomedcoop.report.table import Table
 
-BACKBONE, RECIPE = "mini", "general"
+BACKBONE, RECIPE = "the mini of version 0.1", "general"
 IMAGES = (1, 2, 4, 8, 16)
 """Labelled images of each class, all counted."""
 LEVEL = 1.0

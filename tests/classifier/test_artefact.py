@@ -117,6 +117,13 @@ def test_another_backbone(saved: Path, parity: Path, tmp_path: Path) -> None:
     assert "'changed'" in message
 
 
+def test_the_shipped_weights_of_an_earlier_version(saved: Path, tiny: Backbone) -> None:
+    describe(saved, backbone={"name": "mini", "fingerprint": "05723fd37558d6ba528b28e5da82028b"})
+    message = refusal(saved, tiny)
+    assert "needs the weights of 'mini' that version 0.1 shipped" in message
+    assert "--backbone" in message
+
+
 def test_a_newer_format(saved: Path, tiny: Backbone) -> None:
     describe(saved, format_version=2)
     ours = f"biomedcoop {bc.__version__}"

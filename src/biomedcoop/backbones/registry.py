@@ -36,7 +36,7 @@ class Entry:
 
 BACKBONES = {
     "mini": Entry(
-        "small ViT + BERT trained for this package on 15,500 images; runs offline, no substitute for BiomedCLIP"
+        "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP"
     ),
     "biomedclip": Entry(
         "BiomedCLIP: ViT-B/16 + PubMedBERT trained on 15 million figure-caption pairs (784 MB)",
@@ -51,6 +51,9 @@ BACKBONES = {
         ),
     ),
 }
+
+EARLIER_WEIGHTS = {"05723fd37558d6ba528b28e5da82028b": "0.1"}
+"""Fingerprint of weights that this package once shipped -> the version that shipped them."""
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 

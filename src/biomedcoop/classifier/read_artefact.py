@@ -52,7 +52,7 @@ def load(
         (3, 3)
     """
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.backbones.registry import check_precision, usable_device
+    from biomedcoop.backbones.registry import EARLIER_WEIGHTS, check_precision, usable_device
     from biomedcoop.methods import get_method
     from biomedcoop.methods.settings import RENAMED_SETTINGS
 
@@ -87,6 +87,12 @@ def load(
                 f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"
             ) from error
     if backbone.fingerprint != wanted["fingerprint"]:
+        if version := EARLIER_WEIGHTS.get(wanted["fingerprint"]):
+            raise UserError(
+                f"{path} needs the weights of '{wanted['name']}' that version {version} shipped, not '{backbone.name}' "
+                f"{backbone.fingerprint[:8]}; name their folder (src/biomedcoop/backbones/{wanted['name']} of that version) with "
+                "--backbone, or train again"
+            )
         raise UserError(
             f"{path} was trained on the backbone '{wanted['name']}' {wanted['fingerprint'][:8]}, not on "
             f"'{backbone.name}' {backbone.fingerprint[:8]}; name the right backbone with --backbone, or train again"
