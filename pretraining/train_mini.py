@@ -77,10 +77,10 @@ class Settings:
     embed: int = 768
     joint_steps: int = 1000
     joint_lr: float = 2e-3
-    epochs: int = 10
+    epochs: int = 8
     batch: int = 256
-    lr: float = 2e-5
-    projection_lr: float = 5e-6
+    lr: float = 1e-4
+    projection_lr: float = 2e-5
     text_lr: float = 5e-4
     distil: float = 20.0
     seed: int = 0
