@@ -96,7 +96,7 @@ def load_backbone(
         >>> import biomedcoop as bc
         >>> backbone = bc.load_backbone("mini")
         >>> backbone.encode_text(["a scan of a cyst.", "a scan of a stone."]).shape
-        torch.Size([2, 512])
+        torch.Size([2, 768])
     """
     name = os.fspath(name_or_path)
     if name in BACKBONES:
