@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from biomedcoop.cli.console import print_table, print_verdict
+from biomedcoop.cli.console import print_table, print_verdict, say
 from biomedcoop.cli.layout import lay_out
 from biomedcoop.evaluation.alarms import Finding
 from biomedcoop.evaluation.comparison import Comparison, Predictions
@@ -169,3 +171,22 @@ def test_a_verdict_is_wrapped_and_marked(
         f"{mark} {finding.text}".strip()
         for mark, finding in zip(("!", "", "", "-", "!", "Next:"), FINDINGS, strict=True)
     )
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("200", 100)])
+def test_a_terminal_gets_messages_wrapped(monkeypatch: pytest.MonkeyPatch, columns: str, widest: int) -> None:
+    message = "error: " + "the folder scans/of/the/hospital holds no images; " * 6
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    say(message.strip())
+    lines = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(map(len, lines)) <= widest
+    assert " ".join(line.strip() for line in lines) == message.strip()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    say(message)
+    assert sys.stderr.getvalue() == message + "\n"  # type: ignore[attr-defined]

@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.cli.layout import lay_out
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from biomedcoop.evaluation.alarms import Finding
 
 
+MOST_COLUMNS = 100
+"""Width of sentences on a wider terminal."""
+
 _quiet = False
 """Whether this command prints results and errors only."""
 
@@ -34,7 +39,10 @@ def set_quiet(quiet: bool) -> bool:
 
 
 def say(text: str) -> None:
-    """Print an error on stderr; stdout is for results."""
+    """Print a message on stderr; stdout is for results. A terminal gets it wrapped between words, a pipe or a file in one line."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        width = min(get_terminal_size().columns, MOST_COLUMNS)
+        text = fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     print(text, file=sys.stderr)
 
 
@@ -109,10 +117,6 @@ def print_first(lines: Iterable[str]) -> None:
         print(line)
 
 
-MOST_COLUMNS = 100
-"""Width of sentences on a wider terminal."""
-
-
 def print_verdict(findings: Sequence[Finding]) -> None:
     """Print a verdict on stdout: headline and score, alarms behind "!", other facts behind "-", then what to do next."""
     from rich.console import Console
@@ -132,8 +136,6 @@ def print_verdict(findings: Sequence[Finding]) -> None:
 
 def print_text(text: str) -> None:
     """Print a paragraph on stdout, wrapped between words; a later line is indented."""
-    from textwrap import fill
-
     from rich.console import Console
 
     print(fill(text, Console().width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
