@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,18 +34,25 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 """Normalisation of pixels in [0, 1] with which the image parent was trained."""
 
 
-def lite0_config(image_size: int) -> EfficientNetLiteConfig:
-    """Sizes of EfficientNet-Lite0."""
+def lite0_config(
+    image_size: int,
+    stem: int = STEM,
+    widths: Sequence[int] = WIDTHS,
+    features: int = FEATURES,
+    *,
+    tensorflow: bool = True,
+) -> EfficientNetLiteConfig:
+    """Sizes of EfficientNet-Lite0, or of a narrower tower with its blocks."""
     stages: list[tuple[BlockConfig, ...]] = []
-    channels = STEM
-    for width, (blocks, kernel, stride) in zip(WIDTHS, STAGES, strict=True):
+    channels = stem
+    for width, (blocks, kernel, stride) in zip(widths, STAGES, strict=True):
         stage = []
         for number in range(blocks):
             hidden = 6 * channels if stages else channels
             stage.append(BlockConfig(channels, hidden, width, kernel, 1 if number else stride))
             channels = width
         stages.append(tuple(stage))
-    return EfficientNetLiteConfig(image_size, STEM, tuple(stages), FEATURES, tensorflow=True)
+    return EfficientNetLiteConfig(image_size, stem, tuple(stages), features, tensorflow)
 
 
 def read_image_parent(folder: Path, image_size: int) -> EfficientNetLite:

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from biomedcoop.backbones.efficientnet_lite import STAGES, BlockConfig, EfficientNetLite, EfficientNetLiteConfig, Norm
+from biomedcoop.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, Norm
+from pretraining.parents import lite0_config
 
 GOLDEN = Path(__file__).parent / "lite_golden.json"
 PARITY = Path(__file__).parent.parent / "parity_a" / "model"
@@ -35,15 +36,7 @@ State = dict[str, torch.Tensor]
 
 
 def tower_config(*, tensorflow: bool = True) -> EfficientNetLiteConfig:
-    stages, channels = [], STEM
-    for width, (blocks, kernel, stride) in zip(WIDTHS, STAGES, strict=True):
-        stage = []
-        for number in range(blocks):
-            hidden = 6 * channels if stages else channels
-            stage.append(BlockConfig(channels, hidden, width, kernel, 1 if number else stride))
-            channels = width
-        stages.append(tuple(stage))
-    return EfficientNetLiteConfig(SIZE, STEM, tuple(stages), FEATURES, tensorflow)
+    return lite0_config(SIZE, STEM, WIDTHS, FEATURES, tensorflow=tensorflow)
 
 
 def many_colours() -> torch.Tensor:

@@ -25,19 +25,21 @@ def draw() -> Draw:
     return write
 
 
+def two_classes(folder: Path, number: int, draw: Draw) -> Path:
+    """A folder with as many images of each of two classes and no split."""
+    for name in ("normal_scan", "cyst"):
+        for i in range(number):
+            draw(folder / name / f"{i:0{len(str(number - 1))}}.png")
+    return folder
+
+
 @pytest.fixture
 def many_images(tmp_path: Path, draw: Draw) -> Path:
     """`large/` with forty images of each of two classes and no split: enough to draw a test split."""
-    for name in ("normal_scan", "cyst"):
-        for number in range(40):
-            draw(tmp_path / "large" / name / f"{number:02}.png")
-    return tmp_path / "large"
+    return two_classes(tmp_path / "large", 40, draw)
 
 
 @pytest.fixture
 def class_folders(tmp_path: Path, draw: Draw) -> Path:
     """`scans/` with ten images of each of two classes and no split."""
-    for name in ("normal_scan", "cyst"):
-        for number in range(10):
-            draw(tmp_path / "scans" / name / f"{number}.png")
-    return tmp_path / "scans"
+    return two_classes(tmp_path / "scans", 10, draw)

@@ -47,7 +47,7 @@ def set_precision(backbone: Backbone, precision: str) -> None:
         precision = automatic(backbone)
     if precision != "float32" and backbone.float32_only:
         raise UserError(
-            f"{backbone.name}: precision {precision} is not for its image tower, whose rounding adds up; choose float32"
+            f"{backbone.name}: precision {precision} would change its image features too much; choose float32"
         )
     if precision == "int8":
         backbone.image_tower = quantized(backbone)

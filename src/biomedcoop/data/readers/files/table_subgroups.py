@@ -39,7 +39,8 @@ _PER_YEAR = {"m": 12, "w": 52, "d": 365}  # the units of DICOM, such as 009M
 def read_subgroups(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
     """The columns that divide the images into at least two subgroups, and notes on what was done.
 
-    Spellings that differ only in case, ``_`` or hyphens are one value, written as in its first row. Years of age become bands.
+    Spellings that differ only in case, ``_`` or hyphens are one value, written as in its first row. Short spellings of a sex
+    become words, and years of age become bands.
 
     Args:
         columns: name in the table -> cells, "" where the value is missing.
