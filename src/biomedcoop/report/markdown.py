@@ -21,10 +21,10 @@ SIMULATED = (
 
 
 NUMBERS = (
-    "Percent, with 95 % bootstrap intervals in brackets; – marks a value that is not defined on these test images. The "
-    "calibration error is the gap between the predicted probability and the share of correct predictions (expected "
-    "calibration error, 15 equal-width bins). Lower is better. The calibration error does not measure accuracy, and on few "
-    "images it is too high."
+    "Percent, with 95 % intervals in brackets (bootstrap; Wilson for shares of 0 and 100); – marks a value that is not defined on "
+    "these test images. The calibration error is the gap between the predicted probability and the share of correct predictions "
+    "(expected calibration error, 15 equal-width bins). Lower is better. The calibration error does not measure accuracy, and on "
+    "few images it is too high."
 )
 
 

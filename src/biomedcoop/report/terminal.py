@@ -47,7 +47,7 @@ def _left_out(metrics: Metrics) -> tuple[str, ...]:
     return ("macro_f1",) if metrics.grades else ()
 
 
-INTERVALS = "in %, with 95 % bootstrap intervals; –: not defined on these images"
+INTERVALS = "in %, with 95 % intervals; –: not defined on these images"
 
 
 def _table(content: cells.Table, title: str, bold: str = "", caption: str = INTERVALS) -> Table:
