@@ -1,16 +1,155 @@
-"""``biomedcoop datasets``: check a dataset before training, or draw a simulated dataset."""
+"""``biomedcoop datasets``: the published datasets, the check of a dataset before training, and simulated datasets."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import inform, print_first, print_json, print_table, progress_bar
+from biomedcoop.cli.console import inform, print_first, print_json, print_table, print_text, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
+from biomedcoop.data.dataset import SPLITS
+from biomedcoop.data.readers.named import DATA_VARIABLE
+from biomedcoop.errors import UserError
 
-app = typer.Typer(help="Check datasets and draw simulated datasets.", no_args_is_help=True)
+app = typer.Typer(help="Published datasets, checks of datasets, and simulated datasets.", no_args_is_help=True)
+
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", metavar="", help="Use no network, only what is on this machine. $HF_HUB_OFFLINE does the same."
+    ),
+]
+
+
+@app.command("list")
+def list_datasets(json: Json = False) -> None:
+    """List the published datasets and show which are on this machine."""
+    from biomedcoop.data.catalogue import entries, external_sites
+    from biomedcoop.data.readers.named import data_root, find_named
+
+    known = (*entries(), *external_sites())
+    places = {entry.name: find_named(entry.name) for entry in known}
+    if json:
+        print_json(
+            [
+                {
+                    "name": entry.name,
+                    "title": entry.title,
+                    "kind": entry.kind,
+                    "tests": entry.tests,
+                    "modality": entry.modality,
+                    "organ": entry.organ,
+                    "classes": len(entry.class_names),
+                    "counts": dict(entry.counts),
+                    "place": None if places[entry.name] is None else str(places[entry.name]),
+                }
+                for entry in known
+            ]
+        )
+        return
+    from rich.table import Table
+
+    root = data_root()
+    table = Table("name", "images of", "classes", "train / val / test", f"in {root}")
+    for entry in known:
+        place = places[entry.name]
+        counts = " / ".join(f"{entry.counts[split]:,}" if split in entry.counts else "?" for split in SPLITS)
+        kind = f" (external site of {entry.tests})" if entry.tests else ""
+        about = f"{entry.organ}, {entry.modality}{kind}"
+        table.add_row(entry.name, about, str(len(entry.class_names)), counts, place.name if place else "-")
+    print_table(table)
+    inform("'biomedcoop datasets info NAME' tells more, 'biomedcoop datasets download NAME' gets the images")
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="Name of a published dataset, e.g. busi.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Show the card of a published dataset: images, classes, licence, known leakage, where it comes from."""
+    from biomedcoop.data.download.datasets import find_entry
+    from biomedcoop.data.readers.named import find_named
+
+    entry = find_entry(name)
+    place = find_named(entry.name)
+    if json:
+        print_json({**asdict(entry), "kind": entry.kind, "place": None if place is None else str(place)})
+        return
+    here = str(place) if place else f"no; run 'biomedcoop datasets download {entry.name}'"
+    for title, text in {**entry.card, "on this machine": here}.items():
+        print_text(f"{title}: {text}")
+
+
+@app.command("download")
+def download(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names of published datasets, or of MedMNIST files such as pathmnist_224.", show_default=False
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Data folder. Default: $BIOMEDCOOP_DATA, else a folder in the user's cache.",
+            show_default=False,
+        ),
+    ] = None,
+    offline: Offline = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download published datasets and verify every image; afterwards 'train --data NAME' finds them. This needs the network."""
+    from biomedcoop.data.download.datasets import download_dataset
+    from biomedcoop.hub import client
+
+    client(progress=not quiet)
+    checks, failed = [], False
+    for name in names:
+        try:
+            with progress_bar() as progress:
+                checks.append(download_dataset(name, to, offline=offline, progress=progress))
+        except UserError as error:
+            if len(names) == 1:
+                raise
+            failed = True
+            say(f"error: {error}")
+            continue
+        if not json:
+            print(checks[-1].sentence)
+    if json:
+        print_json([check.to_dict() for check in checks])
+    if failed:
+        raise typer.Exit(2)
+    if to is not None:
+        inform(f"set {DATA_VARIABLE}={to.absolute()} to find them by name")
+
+
+@app.command("prepare")
+def prepare(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a published dataset, or folder of such folders.", show_default=False)
+    ],
+    offline: Offline = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check images downloaded by other means and add the published split file. Exit status 1 if images are missing."""
+    from biomedcoop.data.download.datasets import prepare_folder
+
+    checks = prepare_folder(folder, offline=offline)
+    if json:
+        print_json([check.to_dict() for check in checks])
+    else:
+        for check in checks:
+            print(check.sentence)
+            print_first(f"missing: {key}" for key in check.missing)
+    if any(check.missing for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command("check")
