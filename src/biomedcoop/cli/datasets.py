@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +14,11 @@ from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
 from biomedcoop.data.dataset import SPLITS
 from biomedcoop.data.readers.named import DATA_VARIABLE
 from biomedcoop.errors import UserError
+
+if TYPE_CHECKING:
+    from biomedcoop.data.download.check import DatasetCheck
+
+Item = TypeVar("Item", str, Path)
 
 app = typer.Typer(help="Published datasets, checks of datasets, and simulated datasets.", no_args_is_help=True)
 
@@ -108,31 +114,16 @@ def download(
     from biomedcoop.hub import client
 
     client(progress=not quiet)
-    checks, failed = [], False
-    for name in names:
-        try:
-            with progress_bar() as progress:
-                checks.append(download_dataset(name, to, offline=offline, progress=progress))
-        except UserError as error:
-            if len(names) == 1:
-                raise
-            failed = True
-            say(f"error: {error}")
-            continue
-        if not json:
-            print(checks[-1].sentence)
-    if json:
-        print_json([check.to_dict() for check in checks])
-    if failed:
-        raise typer.Exit(2)
+    with progress_bar() as progress:
+        _check_each(names, lambda name: download_dataset(name, to, offline=offline, progress=progress), json)
     if to is not None:
-        inform(f"set {DATA_VARIABLE}={to.absolute()} to find them by name")
+        inform(f"set {DATA_VARIABLE}={to.absolute()} to find datasets there by name")
 
 
 @app.command("prepare")
 def prepare(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of a published dataset, or folder of such folders.", show_default=False)
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of published datasets, e.g. data/BUSI.", show_default=False)
     ],
     offline: Offline = False,
     json: Json = False,
@@ -140,16 +131,32 @@ def prepare(
 ) -> None:
     """Check images downloaded by other means and add the published split file. Exit status 1 if images are missing."""
     from biomedcoop.data.download.datasets import prepare_folder
+    from biomedcoop.hub import client
 
-    checks = prepare_folder(folder, offline=offline)
-    if json:
-        print_json([check.to_dict() for check in checks])
-    else:
-        for check in checks:
+    client(progress=not quiet)
+    _check_each(folders, lambda folder: prepare_folder(folder, offline=offline), json)
+
+
+def _check_each(items: Sequence[Item], action: Callable[[Item], DatasetCheck], json: bool) -> None:
+    """Print the checks of several datasets; an error of one does not stop the others. Exit with 2 for errors, 1 for missing images."""
+    checks, errors = [], 0
+    for item in items:
+        try:
+            check = action(item)
+        except UserError as error:
+            if len(items) == 1:
+                raise
+            errors += 1
+            say(f"error: {error}")
+            continue
+        checks.append(check)
+        if not json:
             print(check.sentence)
             print_first(f"missing: {key}" for key in check.missing)
-    if any(check.missing for check in checks):
-        raise typer.Exit(1)
+    if json:
+        print_json([check.to_dict() for check in checks])
+    if errors or any(check.missing for check in checks):
+        raise typer.Exit(2 if errors else 1)
 
 
 @app.command("check")

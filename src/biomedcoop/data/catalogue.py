@@ -112,7 +112,7 @@ def external_sites(tests: str | None = None) -> tuple[CatalogueEntry, ...]:
 
 def known_names() -> list[str]:
     """The names of all datasets of the catalogue and all MedMNIST files."""
-    return [entry.name for entry in _entries()] + list(_content()["medmnist_class_names"])
+    return list(dict.fromkeys([*(entry.name for entry in _entries()), *_content()["medmnist_class_names"]]))
 
 
 def find(name: str, class_names: Sequence[str] | None = None) -> CatalogueEntry | None:
@@ -126,8 +126,8 @@ def find(name: str, class_names: Sequence[str] | None = None) -> CatalogueEntry 
     Example:
         >>> from biomedcoop.data.catalogue import find
         >>> busi = find("BUSI")
-        >>> busi.images, busi.caveat
-        ('389 train, 155 val, 236 test', 'The split does not separate near-duplicates. Several images per patient exist, and patients are not published.')
+        >>> busi.images, busi.licence
+        ('389 train, 155 val, 236 test', 'unverified; the article is CC BY 4.0, the data page states none')
     """
     wanted = _fold(name)
     for entry in _entries():

@@ -39,10 +39,10 @@ class DatasetCheck:
     @property
     def sentence(self) -> str:
         """The result in one line."""
-        done = f" ({self.done})" if self.done else ""
         if self.missing:
-            return f"{self.name}: {len(self.missing):,} of {self.images:,} images are missing in {self.place}{done}"
-        return f"{self.name}: all {self.images:,} images are in {self.place}{done}"
+            are = "is" if len(self.missing) == 1 else "are"
+            return f"{self.name}: {len(self.missing):,} of {self.images:,} images {are} missing in {self.place}"
+        return f"{self.name}: all {self.images:,} images are in {self.place}" + (f" ({self.done})" if self.done else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The check as JSON, with every missing image."""

@@ -29,6 +29,8 @@ def find_entry(name: str) -> CatalogueEntry:
         UserError: there is none; the message offers near names.
     """
     entry = find(name)
+    if entry is None and medmnist_class_names(name):
+        raise UserError(f"{name} is a file of MedMNIST and not in the catalogue; https://medmnist.com describes it")
     if entry is None:
         raise UserError(f"there is no dataset {name!r} in the catalogue; {nearest(name.casefold(), known_names())}")
     return entry
@@ -76,39 +78,36 @@ def download_dataset(
     notify(check.notes)
     if check.missing:
         raise UserError(
-            f"{check.sentence}, the first is {check.missing[0]!r}; it is not the published dataset or not whole: move the folder away "
-            "and download it again"
+            f"{check.sentence}, the first is {check.missing[0]!r}; the folder is not the published dataset or not whole: move it "
+            "away and download again"
         )
     return check
 
 
-def prepare_folder(folder: Path, *, offline: bool = False) -> list[DatasetCheck]:
-    """Check datasets that were downloaded by other means, and add the published split file to those that are complete.
+def prepare_folder(folder: Path, *, offline: bool = False) -> DatasetCheck:
+    """Check a dataset that was downloaded by other means, and add the published split file if every image is there.
 
     Args:
-        folder: the folder of one dataset of the catalogue, recognised by its name or split file, or a folder of such folders.
+        folder: the dataset's folder, recognised by its name or by the split file in it.
         offline: do not fetch a missing split file; it is also taken from the folder above.
 
     Returns:
-        A check for each dataset found. Notes are issued as warnings.
+        The check of the folder. Notes are issued as warnings.
 
     Raises:
-        UserError: no dataset is recognised, a split file is not the published one, or none can be had.
+        UserError: no dataset is recognised, the split file is not the published one, or none can be had.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; give the folder of a dataset, such as data/BUSI")
     entry = recognise(folder)
-    found = (
-        {folder: entry} if entry else {child: recognise(child) for child in sorted(folder.iterdir()) if child.is_dir()}
-    )
-    checks = [_prepare(entry, path.absolute(), offline) for path, entry in found.items() if entry]
-    if not checks:
+    if entry is None:
         raise UserError(
-            f"{folder}: neither its name nor that of a folder in it is a dataset of the catalogue "
-            "('biomedcoop datasets list'); rename the dataset's folder, for example to BUSI"
+            f"{folder}: its name is not that of a dataset of the catalogue ('biomedcoop datasets list'), and it holds no published "
+            "split file; rename it, for example to BUSI"
         )
-    notify(note for check in checks for note in check.notes)
-    return checks
+    check = _prepare(entry, folder.absolute(), offline or client().constants.HF_HUB_OFFLINE)
+    notify(check.notes)
+    return check
 
 
 def _prepare(entry: CatalogueEntry, folder: Path, offline: bool) -> DatasetCheck:
