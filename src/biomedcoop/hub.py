@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from biomedcoop.errors import UserError
 
 
 def client(progress: bool = True) -> ModuleType:
-    """The module ``huggingface_hub``, imported on first use.
+    """The module ``huggingface_hub``, imported on first use; what it logs about each attempt is left out.
 
     Args:
         progress: show the client's progress bars on stderr.
@@ -21,6 +22,7 @@ def client(progress: bool = True) -> ModuleType:
     import huggingface_hub
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    huggingface_hub.utils.logging.set_verbosity(logging.ERROR)
     if not progress:
         disable_progress_bars()
     return huggingface_hub

@@ -138,7 +138,7 @@ def prepare(
 
 
 def _check_each(items: Sequence[Item], action: Callable[[Item], DatasetCheck], json: bool) -> None:
-    """Print the checks of several datasets; an error of one does not stop the others. Exit with 2 for errors, 1 for missing images."""
+    """Print a check for each item; an error of one does not stop the others. Exit with 2 for errors, 1 for missing images."""
     checks, errors = [], 0
     for item in items:
         try:

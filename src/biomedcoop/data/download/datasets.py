@@ -12,7 +12,7 @@ from biomedcoop.data.download.archive import Limits, unpack, unpacked_size
 from biomedcoop.data.download.check import DatasetCheck, check_folder, find_missing, read_published, recognise
 from biomedcoop.data.download.fetch import bytes_left, fetch, find_hub_file, matches, read_hub_file, read_url
 from biomedcoop.data.download.medmnist import download_medmnist
-from biomedcoop.data.readers.named import data_root
+from biomedcoop.data.readers.named import data_root, user_path
 from biomedcoop.errors import UserError, nearest, notify
 from biomedcoop.hub import client
 from biomedcoop.output import check_writable, new_file, new_folder
@@ -61,7 +61,7 @@ def download_dataset(
     Raises:
         UserError: unknown name, no connection, a wrong checksum, a refused archive, too little space, or images that are missing.
     """
-    root = (data_root() if root is None else root).absolute()
+    root = (data_root() if root is None else user_path(root)).absolute()
     if find(name) is None and medmnist_class_names(name):
         return download_medmnist(name.lower(), root, offline)
     entry = find_entry(name)
@@ -70,7 +70,8 @@ def download_dataset(
     offline = offline or hub.constants.HF_HUB_OFFLINE
     with hub.utils.WeakFileLock(root / f".{entry.folder}.lock"):
         names = {entry.name.casefold(), entry.folder.casefold()}
-        there = next((path for path in root.iterdir() if path.name.casefold() in names and path.is_dir()), None)
+        folders = (path for path in sorted(root.iterdir()) if path.name.casefold() in names and path.is_dir())
+        there = next((path for path in folders if any(path.iterdir())), None)
         if there is None:
             check = _download(entry, root, offline, limits, progress)
         else:

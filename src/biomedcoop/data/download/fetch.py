@@ -40,7 +40,7 @@ def find_hub_file(repository: str, name: str) -> HubFile | None:
     with one_line_errors(f"{name} cannot be found in the Hugging Face dataset {repository}", "try again"):
         try:
             facts = hub.get_hf_file_metadata(url)
-        except hub.errors.EntryNotFoundError:
+        except hub.utils.EntryNotFoundError:
             return None
     if facts.size is None or len(facts.etag or "") not in (40, 64):
         raise UserError(f"{url}: the server gives no size or checksum of {name}; set HF_ENDPOINT to another mirror")
