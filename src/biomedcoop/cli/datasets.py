@@ -11,8 +11,6 @@ import typer
 
 from biomedcoop.cli.console import inform, print_first, print_json, print_table, print_text, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
-from biomedcoop.data.dataset import SPLITS
-from biomedcoop.data.readers.named import DATA_VARIABLE
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ Offline = Annotated[
 def list_datasets(json: Json = False) -> None:
     """List the published datasets and show which are on this machine."""
     from biomedcoop.data.catalogue import entries, external_sites
+    from biomedcoop.data.dataset import SPLITS
     from biomedcoop.data.readers.named import data_root, find_named
 
     known = (*entries(), *external_sites())
@@ -111,6 +110,7 @@ def download(
 ) -> None:
     """Download published datasets and verify every image; afterwards 'train --data NAME' finds them. This needs the network."""
     from biomedcoop.data.download.datasets import download_dataset
+    from biomedcoop.data.readers.named import DATA_VARIABLE
     from biomedcoop.hub import client
 
     client(progress=not quiet)

@@ -23,7 +23,7 @@ from biomedcoop.data.download.datasets import download_dataset, prepare_folder
 from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.errors import UserError
 from biomedcoop.output import tidy
-from data.download.conftest import KEYS, archive_content, image, split_content
+from data.download.toy import KEYS, archive_content, image, split_content
 from hub_server import Hub
 
 pytestmark = pytest.mark.filterwarnings("ignore::biomedcoop.errors.Note")
@@ -212,7 +212,7 @@ from hashlib import sha256
 from pathlib import Path
 from biomedcoop.data import catalogue
 from biomedcoop.data.download import datasets
-from data.download.conftest import split_content
+from data.download.toy import split_content
 toy = replace(catalogue.find("busi"), split_sha256=sha256(split_content()).hexdigest())
 catalogue._entries = lambda: (toy,)
 datasets.SPLIT_URL = {url!r}
