@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
+    from biomedcoop.data.catalogue import CatalogueEntry
     from biomedcoop.data.download.check import DatasetCheck
 
 Item = TypeVar("Item", str, Path)
@@ -36,31 +37,15 @@ def list_datasets(json: Json = False) -> None:
     from biomedcoop.data.readers.named import data_root, find_named
 
     known = (*entries(), *external_sites())
-    places = {entry.name: find_named(entry.name) for entry in known}
     if json:
-        print_json(
-            [
-                {
-                    "name": entry.name,
-                    "title": entry.title,
-                    "kind": entry.kind,
-                    "tests": entry.tests,
-                    "modality": entry.modality,
-                    "organ": entry.organ,
-                    "classes": len(entry.class_names),
-                    "counts": dict(entry.counts),
-                    "place": None if places[entry.name] is None else str(places[entry.name]),
-                }
-                for entry in known
-            ]
-        )
+        print_json([_facts(entry) for entry in known])
         return
     from rich.table import Table
 
     root = data_root()
     table = Table("name", "images of", "classes", "train / val / test", f"in {root}")
     for entry in known:
-        place = places[entry.name]
+        place = find_named(entry.name)
         counts = " / ".join(f"{entry.counts[split]:,}" if split in entry.counts else "?" for split in SPLITS)
         kind = f" (external site of {entry.tests})" if entry.tests else ""
         about = f"{entry.organ}, {entry.modality}{kind}"
@@ -79,13 +64,20 @@ def info(
     from biomedcoop.data.readers.named import find_named
 
     entry = find_entry(name)
-    place = find_named(entry.name)
     if json:
-        print_json({**asdict(entry), "kind": entry.kind, "place": None if place is None else str(place)})
+        print_json(_facts(entry))
         return
+    place = find_named(entry.name)
     here = str(place) if place else f"no; run 'biomedcoop datasets download {entry.name}'"
     for title, text in {**entry.card, "on this machine": here}.items():
         print_text(f"{title}: {text}")
+
+
+def _facts(entry: CatalogueEntry) -> dict[str, Any]:
+    from biomedcoop.data.readers.named import find_named
+
+    place = find_named(entry.name)
+    return {**asdict(entry), "kind": entry.kind, "place": None if place is None else str(place)}
 
 
 @app.command("download")

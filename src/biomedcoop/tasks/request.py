@@ -94,7 +94,7 @@ class FitRequest:
     data: Dataset | str = option(  # noqa: RUF009
         dataclasses.MISSING,
         "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or name of a "
-        "dataset in the folder $BIOMEDCOOP_DATA.",
+        "dataset in the data folder ('biomedcoop datasets list').",
         options.data,
         shown=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from biomedcoop.data import catalogue
 from biomedcoop.data.catalogue import CatalogueEntry
 from biomedcoop.data.download.archive import Limits
+from biomedcoop.data.download.check import read_published
 from biomedcoop.data.download.datasets import download_dataset, prepare_folder
 from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.errors import UserError
@@ -321,3 +324,18 @@ def test_a_folder_is_known_by_its_split_file_too(images: Path, entry: CatalogueE
     (moved / "split_BUSI.json").write_bytes(split_content())
     assert prepare_folder(moved, offline=True).name == "busi"
     assert "there is no such folder" in refused(lambda: prepare_folder(images))
+
+
+@pytest.mark.real_data
+def test_the_published_split_files_are_those_of_the_catalogue() -> None:
+    files = sorted(Path(os.environ["BIOMEDCOOP_SPLITS"]).glob("split_*.json.gz"))
+    assert len(files) == 10
+    for file in files:
+        entry = catalogue.find(file.name.removeprefix("split_").removesuffix(".json.gz"))
+        assert entry is not None
+        listed, notes = read_published(entry, gzip.decompress(file.read_bytes()), file)
+        assert notes == ()
+        for split, numbers in entry.class_counts.items():
+            found = Counter(line.label for line in listed if line.split == split)
+            assert [found[label] for label in range(len(entry.class_names))] == numbers
+        assert {line.label: line.class_name for line in listed} == dict(enumerate(entry.class_names))
