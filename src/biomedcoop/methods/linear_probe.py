@@ -48,6 +48,7 @@ class LinearProbe(Method):
     settings_type = LinearProbeSettings
     abilities = Abilities(uses_images=True, needs_all_views=True, chooses="C", otherwise=f"C = {CANDIDATES[0]:g}")
     parameters = "weights: C × (E + 1)"
+    learned = ("weight", "bias")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(

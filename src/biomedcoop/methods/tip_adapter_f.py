@@ -55,6 +55,7 @@ class TipAdapterF(TipAdapter):
         otherwise="untrained keys, β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
     parameters = "keys: N × E"
+    learned = ("keys",)
 
     def cache(
         self,
