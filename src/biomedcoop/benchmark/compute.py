@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.methods.base import State
 
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy", "macro_f1": "macro_f1", "ece": "calibration_error"}
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "macro_f1": "macro_f1",
+    "ece": "calibration_error",
+}
 """Name in the results -> name among the metrics of the package."""
 
 
@@ -95,8 +100,13 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
     except UserError as error:
         raise Unable(str(error)) from error
     task = build_task(plan, backbone)
-    tested = [(test, _test_features(work, test, group.backbone)) for test in test_sets(work.protocol, work.sources, group.dataset)]
-    lacking = {work.sources[name].name for name in work.protocol.tested_on(group.dataset) if not work.sources[name].place}
+    tested = [
+        (test, _test_features(work, test, group.backbone))
+        for test in test_sets(work.protocol, work.sources, group.dataset)
+    ]
+    lacking = {
+        work.sources[name].name for name in work.protocol.tested_on(group.dataset) if not work.sources[name].place
+    }
     without = {"missing": sorted(lacking)} if lacking else {}
     memory = Peak()
     begin = time.perf_counter()

@@ -81,7 +81,9 @@ class Cost:
             found.append(f"images to encode: {self.images:,}{how_long}")
         training = in_words(sum(self.seconds.values()) / jobs)
         processes = f"{jobs} processes" if jobs > 1 else "1 process"
-        found.append(f"runs to compute: {self.runs:,} in {len(self.seconds):,} groups, about {training} with {processes}")
+        found.append(
+            f"runs to compute: {self.runs:,} in {len(self.seconds):,} groups, about {training} with {processes}"
+        )
         found.append(f"disk: about {max(1, round(self.disk / 1e6)):,} MB of features and results")
         return found
 
@@ -210,4 +212,3 @@ def _random_task(backbone: Backbone, group: Group, classes: int, images: int) ->
         drawn(runs, count) if count else None,
         labels(count) if count else None,
     )
-

@@ -35,9 +35,7 @@ _SERVE = (
 class Executor(Protocol):
     """Runs a function on many items, in any order and on any machine."""
 
-    def map(
-        self, work: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[tuple[Item, Result | WorkerLost]]:
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | WorkerLost]]:
         """Yield each item and its result as soon as it is ready; closing the iterator ends the work.
 
         Args:
@@ -64,9 +62,9 @@ class LocalProcesses:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | WorkerLost]]:
         """See :class:`Executor`."""
         waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        count = 0
-        for count, item in enumerate(items, start=1):
+        for item in items:
             waiting.put(item)
+        count = waiting.qsize()
         ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         workers = [_Worker(work) for _ in range(min(self.jobs, count))]
         threads = [Thread(target=worker.follow, args=(waiting, ready), daemon=True) for worker in workers]

@@ -187,7 +187,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
         plan = json.loads(path.read_text(encoding="utf-8"))
         known = isinstance(plan, dict) and {"format", "digest", "protocol", "datasets", "backbones"} <= plan.keys()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); give the folder of a benchmark") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); give the folder of a benchmark"
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); start again in a new folder") from error
     if not known or plan["format"] != FORMAT:

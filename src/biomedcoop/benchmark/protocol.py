@@ -96,7 +96,7 @@ class Protocol:
 
         Args:
             content: the values of a file, by key.
-            where: name of the file in error lines.
+            where: name of the file at the start of error lines; empty for none.
 
         Raises:
             UserError: an unknown key (the message offers the nearest), a value that cannot be used, or something listed twice.
@@ -109,7 +109,7 @@ class Protocol:
         try:
             return cls(**_checked(content))
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{where}: {error}" if where else str(error)) from error
 
     @classmethod
     def read(cls, name: str | os.PathLike[str], over: Mapping[str, Any] | None = None) -> Protocol:
@@ -128,7 +128,7 @@ class Protocol:
         """
         where, content = _content(name)
         cls.of(content, where)  # the file alone, so that a mistake in it is not taken for one in the options
-        return cls.of(_replaced(content, over), where) if over else cls.of(content, where)
+        return cls.of(_replaced(content, over), "") if over else cls.of(content, where)
 
     @property
     def digest(self) -> str:
@@ -176,11 +176,11 @@ def shipped() -> dict[str, str]:
 def _content(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     """How error lines call the file, and its values."""
     text = os.fspath(name)
-    inside = resources.files(__package__).joinpath("protocols", f"{text}.toml")
+    inside = resources.files(__package__).joinpath("protocols").joinpath(f"{text}.toml")
     if Path(text).name == text and not text.endswith(".toml") and inside.is_file():
         return f"protocol {text}", tomllib.loads(inside.read_text(encoding="utf-8"))
     if not text.endswith(".toml"):
-        raise UserError(f"no protocol '{text}'; {nearest(text, shipped())}; or give the path of a TOML file")
+        raise UserError(f"no protocol '{text}'; {nearest(text, shipped())} (or give the path of a TOML file)")
     try:
         return text, tomllib.loads(Path(text).read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -221,7 +221,7 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
     methods, variants = values.pop("methods", ()), values.pop("variants", ())
     rows = (*(Row(method) for method in methods), *variants)
     if not rows:
-        raise UserError("no methods are named; give methods = [\"biomedcoop\"] or variants")
+        raise UserError('no methods are named; give methods = ["biomedcoop"] or variants')
     _refuse_doubles("rows", [row.name for row in rows])
     tests = values.pop("tests", {})
     datasets = values.pop("datasets", tuple(tests))
@@ -249,9 +249,9 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
 def _check_tests(kind: str, datasets: tuple[str, ...], tests: Mapping[str, tuple[str, ...]]) -> None:
     if kind != "cross-dataset":
         if tests:
-            raise UserError(f"[tests] belongs to kind = \"cross-dataset\", not to {kind}; remove one of them")
+            raise UserError(f'[tests] belongs to kind = "cross-dataset", not to {kind}; remove one of them')
         if not datasets:
-            raise UserError("no datasets are named; give datasets = [\"busi\"]")
+            raise UserError('no datasets are named; give datasets = ["busi"]')
         return
     for name in datasets:
         if name not in tests:
@@ -332,7 +332,11 @@ def _name(key: str, value: Any) -> str:
 
 
 def _variants(key: str, value: Any) -> tuple[Row, ...]:
-    if isinstance(value, Mapping) or not isinstance(value, Collection) or not all(isinstance(v, Mapping) for v in value):
+    if (
+        isinstance(value, Mapping)
+        or not isinstance(value, Collection)
+        or not all(isinstance(v, Mapping) for v in value)
+    ):
         raise UserError(f"{key} must be tables: [[{key}]] with name, method and settings")
     return tuple(_variant(one) for one in value)
 
@@ -347,7 +351,9 @@ def _variant(content: Mapping[str, Any]) -> Row:
             raise UserError(f"[[variants]] without {key}; give name, method and settings")
     name = _name("[[variants]] name", content["name"])
     if "/" in name:
-        raise UserError(f"[[variants]] name '{name}' holds a '/', which separates the parts of a run's name; leave it out")
+        raise UserError(
+            f"[[variants]] name '{name}' holds a '/', which separates the parts of a run's name; leave it out"
+        )
     return Row(options.method("method", content["method"]), name, options.settings("settings", content["settings"]))
 
 
@@ -380,4 +386,3 @@ CHECKS: Mapping[str, Check] = {
 """The check of each key; a list refuses what it holds twice."""
 
 KEYS = ("format", "kind", *CHECKS)
-

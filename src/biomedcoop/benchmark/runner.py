@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +24,12 @@ from biomedcoop.benchmark.plan import Group
 from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.sources import Source, find_sources
+from biomedcoop.data.readers.named import user_path
+from biomedcoop.display import shown
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import torch
-from biomedcoop.progress import Progress, counting
+from biomedcoop.progress import Progress, ProgressOption, counting
+from biomedcoop.tasks import options
 from biomedcoop.threads import available_cores
 from biomedcoop.version import __version__
 
@@ -58,51 +63,96 @@ class Summary:
         """Time of the processes outside groups, as a share of the time in them; None if nothing was computed."""
         return (self.jobs * self.seconds - self.busy) / self.busy if self.busy else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return {**dataclasses.asdict(self), "folder": str(self.folder), "overhead": self.overhead}
+
     def __str__(self) -> str:
         counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed, "left": self.left}
         return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count) or "no runs"
 
 
-def run_protocol(
-    protocol: Protocol,
-    out: Path,
+def run_benchmark(
+    protocol: Protocol | str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
-    data_root: Path | None = None,
+    datasets: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    backbones: Sequence[str] | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
     precision: str = "float32",
-    plugins: Sequence[str] = (),
+    plugins: Iterable[str | os.PathLike[str]] = (),
     dry_run: bool = False,
     executor: Executor | None = None,
-    progress: Progress,
+    progress: ProgressOption = None,
 ) -> Summary:
-    """Compute the runs of a protocol that are missing in an output folder.
+    """Compute the runs of a protocol; the same call continues what was interrupted.
+
+    All seeds of a dataset, backbone, method and number of shots train together. Each finished run is a line of ``results.jsonl`` in
+    the output folder. A run that fails is a line with its reason, and the others go on; the next call tries it again.
 
     Args:
-        out: the output folder; runs that are finished in it are not computed again.
-        data_root: folder of datasets that are found by name.
+        protocol: the name of a protocol of the package (``biomedcoop benchmark list``), the path of a TOML file, or a protocol.
+        out: folder of the results.
+        datasets, methods, backbones, shots, seeds: what replaces those of a protocol that is given by name or path.
+        data_root: folder of datasets that are found by name; by default ``BIOMEDCOOP_DATA``.
         jobs: parallel processes; by default one for each core, or for each ``threads`` cores.
-        threads: threads that share an operation of a fit; by default those of the earlier call, else 1.
-        plugins: files with methods of the user, already loaded.
-        dry_run: only say what the work would cost.
-        executor: computes the groups; by default ``jobs`` processes on this machine.
-        progress: called with the state of the work.
+        threads: threads that share an operation of a training; by default those of the earlier call, else 1. The last bits of
+            results can depend on it.
+        device, precision: see :func:`biomedcoop.load_backbone`.
+        plugins: Python files that register methods.
+        dry_run: only say what the work would cost; nothing is written but features in the store.
+        executor: computes the groups of runs; by default ``jobs`` processes on this machine.
+        progress: see :func:`biomedcoop.fit`.
 
     Raises:
-        UserError: nothing can be computed, or the folder belongs to other results.
+        UserError: an argument cannot be used, nothing can be computed, or the folder belongs to other results.
+
+    Example:
+        >>> import tempfile
+        >>> import biomedcoop as bc
+        >>> data = ["simulated:breast-ultrasound?train=4&val=1&test=2"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     summary = bc.run_benchmark("quick", folder, datasets=data, methods=["zero-shot"], jobs=1)
+        >>> summary.done, summary.failed
+        (1, 0)
     """
+    files = options.plugins("plugins", plugins)
+    grid = {"datasets": datasets, "methods": methods, "backbones": backbones, "shots": shots, "seeds": seeds}
+    over = {key: value for key, value in grid.items() if value is not None}
+    if isinstance(protocol, Protocol):
+        if over:
+            raise UserError(
+                f"{next(iter(over))} cannot replace that of a Protocol; give the protocol by its name or path"
+            )
+    else:
+        protocol = Protocol.read(protocol, over)
+    options.precision("precision", precision)
+    place = user_path(out)
     if threads is None:
-        threads = int(read_plan(out)["threads"]) if (out / PLAN).is_file() else 1
-    jobs = jobs or (max(1, available_cores() // threads) if device == "cpu" else 1)
-    sources = find_sources(protocol, data_root)
-    _say_missing(protocol, sources)
-    work = Work(protocol, sources, threads, device, precision, tuple(plugins))
+        threads = int(read_plan(place)["threads"]) if (place / PLAN).is_file() else 1
+    threads = options.whole_number(1, 1)("threads", threads)
+    if jobs is None:
+        jobs = max(1, available_cores() // threads) if device == "cpu" else 1
+    jobs = options.whole_number(2, 1)("jobs", jobs)
+    with shown(progress) as tell:
+        sources = find_sources(protocol, None if data_root is None else user_path(data_root), tell)
+        _say_missing(protocol, sources)
+        work = Work(protocol, sources, threads, options.device("device", device), precision, files)
+        return _run(work, place, jobs, dry_run, executor or LocalProcesses(jobs), tell)
+
+
+def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
     backbones, fingerprints = find_backbones(work)
     for name, reason in backbones.items():
         if reason:
             _log.warning(f"backbone {name}: its runs fail: {reason}")
-    usable = {source.name for source in sources.values() if source.place}
+    usable = {source.name for source in work.sources.values() if source.place}
     if dry_run:
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
@@ -113,12 +163,11 @@ def run_protocol(
         keep_tests(work, journal)
         grid = plan_grid(work, backbones, journal.finished, progress)
         journal.append(grid.lines)
+        timed = 0.0, 0.0
         if grid.groups:
             seconds = _say_cost(work, grid, jobs, progress)
             encode(work, grid, progress)
-            timed = _compute(work, grid.groups, seconds, journal, executor or LocalProcesses(jobs), progress)
-        else:
-            timed = 0.0, 0.0
+            timed = _compute(work, grid.groups, seconds, journal, executor, progress)
         counts = journal.counts
     return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +21,11 @@ from biomedcoop.data.download.check import read_published
 from biomedcoop.data.readers.files.coop_split import find_split_file
 from biomedcoop.data.readers.load import locate, read_dataset
 from biomedcoop.data.readers.named import find_named, user_path
-from biomedcoop.data.simulate.load import PREFIX, parse_spec
+from biomedcoop.data.simulate.load import PREFIX, SimulatedSpec, parse_spec
 from biomedcoop.data.simulate.write import write_simulated
 from biomedcoop.errors import UserError
 from biomedcoop.output import cache_root
+from biomedcoop.progress import Progress, counting
 from biomedcoop.version import __version__
 
 
@@ -45,11 +48,12 @@ class Source:
     facts: dict[str, Any] | None = None
 
 
-def find_sources(protocol: Protocol, root: Path | None = None) -> dict[str, Source]:
+def find_sources(protocol: Protocol, root: Path | None, progress: Progress) -> dict[str, Source]:
     """Find every dataset of a protocol and read its list of images; the keys are the datasets as they stand in the protocol.
 
     Args:
-        root: folder of datasets that are found by name; by default :func:`biomedcoop.data.readers.named.data_root`.
+        root: folder of datasets that are found by name; None for :func:`biomedcoop.data.readers.named.data_root`.
+        progress: called with the number of simulated images drawn.
 
     Raises:
         UserError: two datasets would have one name in the results, or ``root`` is no folder.
@@ -61,7 +65,7 @@ def find_sources(protocol: Protocol, root: Path | None = None) -> dict[str, Sour
         name = short_name(dataset)
         if same := next((other for other in found if found[other].name == name), None):
             raise UserError(f"datasets '{same}' and '{dataset}' would both be called {name} in the results; rename one")
-        found[dataset] = _source(dataset, name, dataset in protocol.datasets, root)
+        found[dataset] = _source(dataset, name, dataset in protocol.datasets, root, progress)
     return found
 
 
@@ -69,11 +73,12 @@ def short_name(dataset: str) -> str:
     """The name of a dataset in results: that of the catalogue, of the simulator's task, or of the folder or file.
 
     Example:
-        >>> short_name("/data/My scans.csv"), short_name("simulated:kidney-ct?train=8"), short_name("BUSI")
-        ('My-scans', 'kidney-ct-train-8', 'busi')
+        >>> short_name("/data/My scans.csv"), short_name("simulated:kidney-ct?train=8&seed=2"), short_name("BUSI")
+        ('My-scans', 'kidney-ct-seed-2', 'busi')
     """
     if dataset.startswith(PREFIX):
-        stem = dataset.removeprefix(PREFIX)
+        spec = parse_spec(dataset)  # more images of the same kind have the same name
+        stem = dataclasses.replace(spec, **{s: getattr(SimulatedSpec, s) for s in SPLITS}).name.removeprefix(PREFIX)
     elif (entry := find(dataset)) and dataset.casefold() in (entry.name, entry.folder.casefold()):
         stem = entry.name  # another name of it may belong to a part of its images
     else:
@@ -94,9 +99,9 @@ def test_positions(data: Dataset) -> npt.NDArray[np.int64]:
     return tested if len(tested) else np.arange(len(data), dtype=np.int64)
 
 
-def _source(dataset: str, name: str, trained: bool, root: Path | None) -> Source:
+def _source(dataset: str, name: str, trained: bool, root: Path | None, progress: Progress) -> Source:
     try:
-        place = _place(dataset, root)
+        place = _place(dataset, root, counting(progress, f"drawing {name}"))
         _check_split_file(dataset, place)
         data = read_source(place, trained)
         if trained and not data.counts("test").any():
@@ -106,13 +111,13 @@ def _source(dataset: str, name: str, trained: bool, root: Path | None) -> Source
     return Source(name, trained, place, facts=_facts(data))
 
 
-def _place(dataset: str, root: Path | None) -> Path:
+def _place(dataset: str, root: Path | None, drawn: Callable[[int, int], None] | None) -> Path:
     """The folder or file of a dataset; a simulated one is drawn into the cache folder once."""
     if dataset.startswith(PREFIX):
         name = parse_spec(dataset).name
-        folder = cache_root() / "simulated" / f"{short_name(name)}-{__version__}"
+        folder = cache_root() / "simulated" / __version__ / re.sub(r"[^\w.-]+", "-", name.removeprefix(PREFIX))
         if not folder.is_dir():
-            write_simulated(name, folder)
+            write_simulated(name, folder, on_image=drawn)
         return folder
     if root is not None and (named := find_named(dataset, root)) is not None:
         return named

@@ -55,7 +55,7 @@ class TipAdapterF(TipAdapter):
         otherwise="untrained keys, β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
     parameters = "keys: N × E"
-    learned = ("keys",)
+    learned: ClassVar[tuple[str, ...]] = ("keys",)
 
     def cache(
         self,
