@@ -22,8 +22,8 @@ from biomedcoop.threads import torch_threads
 if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
 
-QUICK = 0.1
-"""Seconds of a first step below which several steps are measured, because a single one is too short for the clock."""
+LONG_ENOUGH = 0.3
+"""Seconds of training that are measured, at least two epochs: the first steps are slower than the others."""
 
 SCORED = 4
 """Images of the measured prediction."""
@@ -165,7 +165,7 @@ def _measure(work: Work, group: Group, backbone: Backbone) -> Speed:
             step, states = fit(None)
         else:
             first, states = fit(1)
-            more = min(epochs, 6 if first < QUICK else 2)
+            more = min(epochs, max(2, round(LONG_ENOUGH / first)))
             seconds, states = fit(more)
             step = seconds / steps_in(images, size or images, more)
         if not method.abilities.prompts_per_image:
