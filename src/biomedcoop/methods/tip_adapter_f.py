@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Progress, Task, register
