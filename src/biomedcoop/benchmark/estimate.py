@@ -113,7 +113,10 @@ def seconds_of(work: Work, groups: Sequence[Group], tick: Callable[[int, int], N
         by_method.setdefault((group.backbone, group.row.method), []).append(group)
     found: dict[str, float] = {}
     for done, ((backbone, _), same) in enumerate(by_method.items(), start=1):
-        speed = _measure(work, max(same, key=lambda group: group.shots), work.load(backbone))
+        try:
+            speed = _measure(work, max(same, key=lambda group: group.shots), work.load(backbone))
+        except Exception:  # of any kind, also in a user's code; the runs of the method will give the reason
+            speed = Speed(0.0, 0.0, 1)
         found |= {group.id: _seconds(work, group, speed) for group in same}
         if tick is not None:
             tick(done, len(by_method))

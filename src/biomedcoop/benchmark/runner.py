@@ -23,7 +23,7 @@ from biomedcoop.benchmark.journal import FORMAT, PLAN, RESULTS, Journal, is_fina
 from biomedcoop.benchmark.plan import Group
 from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
 from biomedcoop.benchmark.protocol import Protocol
-from biomedcoop.benchmark.sources import Source, find_sources
+from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError
@@ -68,7 +68,7 @@ class Summary:
         return {**dataclasses.asdict(self), "folder": str(self.folder), "overhead": self.overhead}
 
     def __str__(self) -> str:
-        counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed, "left": self.left}
+        counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed, "to compute": self.left}
         return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count) or "no runs"
 
 
@@ -142,24 +142,24 @@ def run_benchmark(
     jobs = options.whole_number(2, 1)("jobs", jobs)
     with shown(progress) as tell:
         sources = find_sources(protocol, None if data_root is None else user_path(data_root), tell)
-        _say_missing(protocol, sources)
+        if all(sources[name].place is None for name in protocol.datasets):
+            raise UserError(sources[protocol.datasets[0]].reason)
         work = Work(protocol, sources, threads, options.device("device", device), precision, files)
         return _run(work, place, jobs, dry_run, executor or LocalProcesses(jobs), tell)
 
 
 def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
     backbones, fingerprints = find_backbones(work)
-    for name, reason in backbones.items():
-        if reason:
-            _log.warning(f"backbone {name}: its runs fail: {reason}")
     usable = {source.name for source in work.sources.values() if source.place}
     if dry_run:
+        _say_missing(work, backbones)
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
         _say_cost(work, grid, jobs, progress)
         return _state(out, len(finished), grid)
     with Journal(out, usable) as journal:
         journal.keep_plan(_record(work, fingerprints))
+        _say_missing(work, backbones)
         keep_tests(work, journal)
         grid = plan_grid(work, backbones, journal.finished, progress)
         journal.append(grid.lines)
@@ -172,13 +172,15 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
     return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
 
 
-def _say_missing(protocol: Protocol, sources: Mapping[str, Source]) -> None:
-    missing = [source for source in sources.values() if source.place is None]
-    if all(sources[name].place is None for name in protocol.datasets):
-        raise UserError(missing[0].reason)
-    for source in missing:
-        what = "its runs fail" if source.trained else "nothing is tested on it"
-        _log.warning(f"dataset {source.name}: {what}: {source.reason}")
+def _say_missing(work: Work, backbones: Mapping[str, str]) -> None:
+    """Warn of datasets and backbones that cannot be used."""
+    for source in work.sources.values():
+        if source.place is None:
+            what = "its runs fail" if source.trained else "nothing is tested on it"
+            _log.warning(f"dataset {source.name}: {what}: {source.reason}")
+    for name, reason in backbones.items():
+        if reason:
+            _log.warning(f"backbone {name}: its runs fail: {reason}")
 
 
 def _finished(out: Path, usable: set[str]) -> set[str]:

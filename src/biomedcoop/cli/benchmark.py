@@ -115,7 +115,7 @@ def run(
     if json:
         print_json(summary.to_dict())
     else:
-        print_text(f"{'would be left' if dry_run else 'runs'}: {summary}")
+        print_text(f"runs: {summary}")
         print_first(_reasons(place))
         if summary.overhead is not None:
             print_text(
@@ -135,7 +135,10 @@ def _reasons(place: Path) -> list[str]:
     path = place / RESULTS
     lines = read_lines(path) if path.exists() else ()
     reasons = Counter((line["status"], line["dataset"], line["reason"]) for line in lines if "reason" in line)
-    return [f"{status}: {count} runs of {dataset}: {reason}" for (status, dataset, reason), count in reasons.items()]
+    return [
+        f"{status}: {count} run{'s' * (count > 1)} of {dataset}: {reason}"
+        for (status, dataset, reason), count in reasons.items()
+    ]
 
 
 @app.command("list")
