@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
 
 LONG_ENOUGH = 0.3
-"""Seconds of training that are measured, at least two epochs: the first steps are slower than the others."""
+"""Seconds of training that are measured, at least two epochs."""
 
 SCORED = 4
 """Images of the measured prediction."""
@@ -41,11 +41,13 @@ class Speed:
     """Measured speed of a row on a backbone.
 
     Attributes:
-        step: seconds of a training step of all seeds, or of the whole fit of a method without epochs.
+        base: seconds of a fit outside its training steps; of the whole fit of a method without epochs.
+        step: seconds of a training step of all seeds.
         image: seconds to score an image with one run; 0 where no text tower runs for each image.
         classes: number of classes in the measurement; both grow with it.
     """
 
+    base: float
     step: float
     image: float
     classes: int
@@ -116,7 +118,7 @@ def seconds_of(work: Work, groups: Sequence[Group], tick: Callable[[int, int], N
         try:
             speed = _measure(work, max(same, key=lambda group: group.shots), work.load(backbone))
         except Exception:  # of any kind, also in a user's code; the runs of the method will give the reason
-            speed = Speed(0.0, 0.0, 1)
+            speed = Speed(0.0, 0.0, 0.0, 1)
         found |= {group.id: _seconds(work, group, speed) for group in same}
         if tick is not None:
             tick(done, len(by_method))
@@ -164,19 +166,19 @@ def _measure(work: Work, group: Group, backbone: Backbone) -> Speed:
         return time.perf_counter() - begin, states
 
     with torch_threads(work.threads):
-        if epochs is None:
-            step, states = fit(None)
-        else:
-            first, states = fit(1)
-            more = min(epochs, max(2, round(LONG_ENOUGH / first)))
-            seconds, states = fit(more)
-            step = seconds / steps_in(images, size or images, more)
+        base, states = fit(None if epochs is None else 1)
+        step = 0.0
+        if epochs is not None and epochs > 1:
+            base, states = fit(1)  # once more: the first one has loaded what it needs
+            more = min(epochs, max(2, round(LONG_ENOUGH / base)))
+            step = max(0.0, fit(more)[0] - base) / steps_in(images, size or images, more - 1)
+            base = max(0.0, base - step * steps_in(images, size or images, 1))
         if not method.abilities.prompts_per_image:
-            return Speed(step, 0.0, classes)
+            return Speed(base, step, 0.0, classes)
         begin = time.perf_counter()
         with torch.inference_mode():
             method.logits(states[0], task.features.new_ones(SCORED, backbone.embed_dim), backbone)
-    return Speed(step, (time.perf_counter() - begin) / SCORED, classes)
+    return Speed(base, step, (time.perf_counter() - begin) / SCORED, classes)
 
 
 def _settings(group: Group) -> Any:
@@ -187,10 +189,10 @@ def _seconds(work: Work, group: Group, speed: Speed) -> float:
     classes, settings = _classes(work, group), _settings(group)
     epochs = getattr(settings, "epochs", None)
     images = group.shots * classes
-    steps = 1 if epochs is None else steps_in(images, getattr(settings, "batch_size", images), epochs)
+    steps = 0 if epochs is None else steps_in(images, getattr(settings, "batch_size", images), epochs)
     scored = sum(_tested(work, name) for name in work.protocol.tested_on(group.dataset)) * len(group.seeds)
     grows = classes / speed.classes
-    return OVERHEAD + grows * (steps * speed.step + scored * speed.image)
+    return OVERHEAD + grows * (speed.base + steps * speed.step + scored * speed.image)
 
 
 def _random_task(backbone: Backbone, group: Group, classes: int, images: int) -> Task:
