@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import PARITY, Cli, Refused
+if TYPE_CHECKING:
+    from tests.conftest import Cli, Refused
+
+TINY = Path(__file__).parents[1] / "parity_a" / "model"
 
 
 @pytest.fixture
@@ -15,7 +19,7 @@ def words(discs: Path, tmp_path: Path) -> list[object]:
     """The words of a small benchmark."""
     protocol = tmp_path / "mine.toml"
     protocol.write_text('format = 1\nkind = "few-shot"\ndatasets = ["scans"]\nmethods = ["zero-shot", "tip-adapter"]\n')
-    options = {"out": tmp_path / "out", "data-root": discs.parent, "backbone": PARITY / "model", "shots": 1, "jobs": 1}
+    options = {"out": tmp_path / "out", "data-root": discs.parent, "backbone": TINY, "shots": 1, "jobs": 1}
     return ["benchmark", protocol, *(word for key, value in options.items() for word in (f"--{key}", value))]
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.benchmark.protocol import Protocol, Row
+from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.protocol_keys import Row
 from biomedcoop.benchmark.sources import Source, read_source, test_positions
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import base_novel_classes, sample_realistic

@@ -123,7 +123,7 @@ def run(
                 "the runs was lost between them"
             )
         if not dry_run:
-            print_text(f"results: {place / 'results.jsonl'}")
+            print(f"results: {place / 'results.jsonl'}")
     if summary.failed and not dry_run:
         raise typer.Exit(1)
 
