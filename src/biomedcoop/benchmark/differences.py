@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,10 +84,10 @@ def compare(
 
     Args:
         over: the datasets to average, each with the same weight.
-        columns: measures to compare; the p-values are corrected for all comparisons together.
+        columns: measures to compare; the p-values are corrected for the comparisons by one measure.
 
     Returns:
-        The differences by row and measure; none if the reference has no result.
+        The differences by measure and row; none if the reference has no result.
     """
     rows = {row.name: row for row in results.rows if row.backbone == backbone}
     reference = rows.pop(results.reference or "", None)
@@ -100,14 +100,16 @@ def compare(
             both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
             if both:
                 found.append(_difference(row, measure, [a for a, _ in both], [b for _, b in both]))
-    p = {name: holm([getattr(d, name).raw for d in found]) for name in ("images", "signed_rank", "t")}
-    return [
-        Difference(
-            *(d.row, d.measure, d.datasets, d.over_images, d.over_datasets),
-            *(Corrected(getattr(d, name).raw, p[name][place]) for name in p),
-        )
-        for place, d in enumerate(found)
-    ]
+    families = [[difference for difference in found if difference.measure == measure] for measure in columns]
+    return [difference for family in families if family for difference in _corrected(family)]
+
+
+def _corrected(family: Sequence[Difference]) -> list[Difference]:
+    images, ranks, t = (
+        [Corrected(p, corrected) for p, corrected in zip(raw, holm(raw), strict=True)]
+        for raw in zip(*((d.images.raw, d.signed_rank.raw, d.t.raw) for d in family), strict=True)
+    )
+    return [replace(d, images=images[n], signed_rank=ranks[n], t=t[n]) for n, d in enumerate(family)]
 
 
 def _difference(

@@ -97,7 +97,7 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
     if "Differences" in titles:
         yield (
             f"- Differences are paired. Over images: 95 % bootstrap, {n_bootstrap:,} resamples of groups of related images, "
-            "for these datasets. Over datasets: Student's t, for a new dataset."
+            "for these datasets and draws. Over datasets: Student's t, for a new dataset."
         )
     if "Ranks" in titles:
         yield "- Ranks: a blue line joins methods that Nemenyi's test does not tell apart at 95 %; compare critical differences."

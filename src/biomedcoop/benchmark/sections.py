@@ -14,7 +14,7 @@ from biomedcoop.benchmark.ranking import rank
 from biomedcoop.benchmark.results import BenchmarkResults
 from biomedcoop.benchmark.scores import Measure, average, collections, measures, units
 from biomedcoop.benchmark.sweeps import sweeps
-from biomedcoop.benchmark.tables.comparison import difference_table, rank_table
+from biomedcoop.benchmark.tables.comparison import difference_matrix, difference_table, rank_table
 from biomedcoop.benchmark.tables.cost import cost_table, unfinished_table
 from biomedcoop.benchmark.tables.data import data_table
 from biomedcoop.benchmark.tables.means import (
@@ -29,6 +29,7 @@ from biomedcoop.benchmark.tables.means import (
     wide_table,
 )
 from biomedcoop.benchmark.tables.result_table import ResultTable
+from biomedcoop.evaluation.wording import count
 
 Draw = Callable[[Sequence[Path]], None]
 
@@ -110,14 +111,19 @@ def _published(results: BenchmarkResults, backbone: str, named: str) -> Iterator
 
 
 def _differences(results: BenchmarkResults, resampled: Resampled, backbone: str, named: str) -> Iterator[Section]:
-    tables = []
-    columns = [measure for measure in measures(results) if not measure.of_means]
+    tables, files = [], []
+    columns, last = [measure for measure in measures(results) if not measure.of_means], headline(results)
+    reference, named_after = results.reference or "", backbone if named else ""
     for name, over in collections(results).items():
         found = compare(results, resampled, over, columns, backbone)
-        if found:
-            tables.append(difference_table(found, results.reference or "", name, len(over), backbone if named else ""))
+        of_last = [difference for difference in found if difference.measure == last]
+        if found and len(columns) > 1:
+            tables.append(difference_matrix(found, reference, name, named_after))
+            files.append(difference_table(found, reference, name, len(over), named_after))
+        if of_last:
+            tables.append(difference_table(of_last, reference, name, len(over), named_after, _what(results, last)))
     if tables:
-        yield Section(f"Differences to {results.reference}{named}", tables)
+        yield Section(f"Differences to {reference}{named}", tables, files=files)
 
 
 def _ranks(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Section]:
@@ -179,7 +185,7 @@ def _any(results: BenchmarkResults, measure: Measure) -> bool:
 
 
 def _what(results: BenchmarkResults, measure: Measure) -> str:
-    return measure.name if results.kind == "base-to-novel" else f"{measure.shots} images per class"
+    return measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
 
 
 def _drawn(draw: Callable[..., None], *arguments: object) -> Draw:

@@ -1,4 +1,4 @@
-"""Bars: methods by backbone, and variants of a method."""
+"""Methods by backbone, and variants of a method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from biomedcoop.benchmark.figures.style import NORMAL, SMALL, WIDTH, looks, tidy_axes
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
 from biomedcoop.benchmark.scores import Measure, average, collections
+from biomedcoop.evaluation.wording import count
 from biomedcoop.report.figures import write_figure
 
 if TYPE_CHECKING:
@@ -59,29 +60,38 @@ def backbone_figure(results: BenchmarkResults, measure: Measure, paths: Sequence
 def variant_figure(
     results: BenchmarkResults, rows: Sequence[TableRow], measure: Measure, paths: Sequence[Path]
 ) -> None:
-    """A horizontal bar for each variant and its method, with the standard deviation over seeds, a panel for each collection."""
+    """A point for each variant and its method, with the standard deviation over seeds, a panel for each collection.
+
+    Points and not bars, because the axis does not start at 0.
+    """
     panels = collections(results)
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (name, over) in zip(grid, panels.items(), strict=True):
-            scores = [average(results, row, over, measure) for row in rows]
-            known = [(place, s) for place, s in enumerate(scores) if s.mean is not None and s.complete]
-            means = [100 * (s.mean or 0) for _, s in known]
-            colours = ["0.25" if rows[place].variant is None else "#56B4E9" for place, _ in known]
-            spread = [100 * (s.std or 0) for _, s in known]
-            bars = {"ecolor": "0.5", "error_kw": {"elinewidth": 0.8, "capsize": 2}}
-            axes.barh([place for place, _ in known], means, 0.7, xerr=spread, color=colours, **bars)
-            for (place, _), mean, std in zip(known, means, spread, strict=True):
-                axes.text(mean + std, place, f" {mean:.1f}", va="center", fontsize=SMALL)
-            if means:
-                low, high = min(means), max(m + s for m, s in zip(means, spread, strict=True))
-                margin = max(1.0, high - low)
-                axes.set_xlim(max(0.0, low - margin), high + 0.35 * margin)
+            for place, row in enumerate(rows):
+                score = average(results, row, over, measure)
+                if score.mean is None or not score.complete:
+                    continue
+                mean, spread = 100 * score.mean, 100 * (score.std or 0)
+                colour, marker = ("black", "*") if row.variant is None else ("#0072B2", "o")
+                axes.errorbar(
+                    mean, place, xerr=spread, color=colour, marker=marker, markersize=6, capsize=2, linewidth=1
+                )
+                axes.annotate(
+                    f"{mean:.1f}",
+                    (mean + spread, place),
+                    (5, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=SMALL,
+                )
+                if row.variant is None:
+                    axes.axvline(mean, color="0.6", linestyle=":", linewidth=1)
+            axes.margins(x=0.18)
             axes.set_xlabel("accuracy, %", fontsize=NORMAL)
             tidy_axes(axes, f"mean of {name}, {_what(results, measure)}")
-            axes.grid(visible=False, axis="y")
-        grid[0].set_yticks(range(len(rows)), [row.variant or row.method for row in rows], parse_math=False)
+        grid[0].set_yticks(range(len(rows)), [row.name for row in rows], parse_math=False)
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
 
     for path in paths:
@@ -89,4 +99,4 @@ def variant_figure(
 
 
 def _what(results: BenchmarkResults, measure: Measure) -> str:
-    return measure.name if results.kind == "base-to-novel" else f"{measure.shots} images per class"
+    return measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"

@@ -11,6 +11,7 @@ from biomedcoop.benchmark.figures.style import NORMAL, SMALL, WIDTH, looks, tidy
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, TableRow
 from biomedcoop.benchmark.scores import Score, Unit, average, collections, measures, units
 from biomedcoop.benchmark.sweeps import Sweep
+from biomedcoop.evaluation.wording import count
 from biomedcoop.report.figures import write_figure
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE = 10
-"""Ratio of the largest value to the smallest above which a setting has a logarithmic axis."""
+"""Ratio of the largest value to the smallest above which the values of a setting are drawn at equal distances."""
 
 
 def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Sequence[Path]) -> None:
@@ -68,10 +69,12 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
         grid = figure.subplots(down, across, squeeze=False)
         for axes, (title, over) in zip(grid.flat, panels, strict=False):
             panel(axes, title, over)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        figure.supxlabel("images per class", fontsize=NORMAL)
-        figure.supylabel("accuracy, %", fontsize=NORMAL)
+        for number, axes in enumerate(grid.flat):
+            axes.set_visible(number < len(panels))
+            if number % across == 0:
+                axes.set_ylabel("accuracy, %", fontsize=NORMAL)
+            if number + across >= len(panels):
+                axes.set_xlabel("images per class", fontsize=NORMAL)
         _legend(figure, list(grid.flat[: len(panels)]))
 
     width = WIDTH if across > 1 else 4.2
@@ -87,14 +90,19 @@ def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path])
     lines = [("black", "*", "-"), ("#D55E00", "o", "--"), ("#0072B2", "s", "-."), ("#009E73", "D", ":")]
     lines += [("#CC79A7", "^", "-"), ("#56B4E9", "v", "--"), ("#E69F00", "P", "-.")]
 
+    wide = max(sweep.points) > WIDE * min(sweep.points)
+    places = {x: float(number) if wide else x for number, x in enumerate(sweep.points)}
+
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (name, over) in zip(grid, panels.items(), strict=True):
             for number, measure in enumerate(reversed(columns)):
                 colour, marker, line = lines[number % len(lines)]
-                scores = {x: average(results, row, over, measure) for x, row in sweep.points.items()}
+                scores = {places[x]: average(results, row, over, measure) for x, row in sweep.points.items()}
                 found = {x: s for x, s in scores.items() if s.mean is not None and s.complete}
-                label = measure.name if results.kind == "base-to-novel" else f"{measure.shots} images per class"
+                label = (
+                    measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
+                )
                 axes.errorbar(
                     list(found),
                     [100 * (s.mean or 0) for s in found.values()],
@@ -110,10 +118,7 @@ def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path])
                 )
             axes.set_xlabel(f"{sweep.setting} of {sweep.method}", fontsize=NORMAL)
             tidy_axes(axes, f"mean of {name}" if len(over) > 1 else over[0].label)
-            if min(sweep.points) > 0 and max(sweep.points) > WIDE * min(sweep.points):
-                axes.set_xscale("log")
-                axes.set_xticks([], minor=True)
-            axes.set_xticks(list(sweep.points), [f"{x:g}" for x in sweep.points])
+            axes.set_xticks(list(places.values()), [f"{x:g}" for x in places])
         grid[0].set_ylabel("accuracy, %", fontsize=NORMAL)
         _legend(figure, list(grid))
 

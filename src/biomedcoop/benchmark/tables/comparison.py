@@ -12,30 +12,59 @@ from biomedcoop.benchmark.tables.means import file_name
 from biomedcoop.benchmark.tables.result_table import Cell, ResultTable
 
 
+def difference_matrix(differences: Sequence[Difference], reference: str, name: str, backbone: str = "") -> ResultTable:
+    """Differences in points: a row for each method, a column for each measure, marked by the corrected p-values."""
+    found = {(d.row, d.measure): d for d in differences}
+    columns = list(dict.fromkeys(d.measure for d in differences))
+    rows: list[list[Cell]] = [
+        [row.name, *(found.get((row, measure)) for measure in columns)]
+        for row in dict.fromkeys(d.row for d in differences)
+    ]
+    notes = [
+        "Bold: p < 0.05 over images; †: also across datasets (signed-rank test); both corrected for the comparisons of the "
+        "column (Holm)."
+    ]
+    file = file_name("difference-points", name, backbone)
+    return ResultTable(file, _title(reference, name, backbone), ["method", *(m.name for m in columns)], rows, notes)
+
+
 def difference_table(
-    differences: Sequence[Difference], reference: str, name: str, total: int, backbone: str = ""
+    differences: Sequence[Difference], reference: str, name: str, total: int, backbone: str = "", shown: str = ""
 ) -> ResultTable:
     """Differences in points to the reference, with both intervals and the corrected p-values.
 
     Args:
         name: what is averaged.
         total: number of datasets in it.
-        backbone: named in the title and in the file's name, if there are several.
+        backbone, shown: backbone and measure, named in the title and in the file's name if there are others.
     """
+    several = len({d.measure for d in differences}) > 1
     counted = any(d.datasets != total for d in differences)
     rows: list[list[Cell]] = [
         [
-            *(d.row.name, d.measure.name),
+            d.row.name,
+            *([d.measure.name] if several else []),
             *([d.datasets] if counted else []),
             *(d.over_images, d.over_datasets, d.images, d.signed_rank, d.t),
         ]
         for d in differences
     ]
-    heads = ["method", "", *(["datasets"] if counted else []), "points (over images)", "points (over datasets)"]
+    heads = [
+        "method",
+        *(["measure"] if several else []),
+        *(["datasets"] if counted else []),
+        "over images",
+        "over datasets",
+    ]
     heads += ["p images", "p signed-rank", "p t"]
-    notes = [f"P-values: corrected for {len(rows)} comparisons (Holm); bold below 0.05."] if rows else []
-    title = f"Difference to {reference}, mean of {name} ({total}){f', {backbone}' if backbone else ''}"
-    return ResultTable(file_name("differences", name, backbone), title, heads, rows, notes, texts=2)
+    family = max((sum(d.measure == other.measure for other in differences) for d in differences), default=0)
+    notes = [f"P-values are corrected for the {family} comparisons of a column (Holm); bold below 0.05."]
+    what = f"{_title(reference, name, backbone)}{f', {shown}' if shown else ''}"
+    return ResultTable(file_name("differences", shown, name, backbone), what, heads, rows, notes, texts=1 + several)
+
+
+def _title(reference: str, name: str, backbone: str) -> str:
+    return f"Difference to {reference}, points, mean of {name}{f', {backbone}' if backbone else ''}"
 
 
 def rank_table(rankings: Mapping[Measure, Ranking], name: str, backbone: str = "") -> ResultTable:

@@ -8,6 +8,7 @@ from biomedcoop.benchmark.published import differing, published, published_by_da
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
 from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, units
 from biomedcoop.benchmark.tables.result_table import Cell, ResultTable
+from biomedcoop.evaluation.wording import count
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
@@ -55,7 +56,7 @@ def wide_table(results: BenchmarkResults, backbone: str, measure: Measure) -> Re
         ]
         for row in rows_of(results, backbone)
     ]
-    what = measure.name if results.kind == "base-to-novel" else f"{measure.shots} images per class"
+    what = measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
     file = file_name("datasets", measure.name, backbone if len(results.backbones) > 1 else "")
     columns = ["method", *(unit.label for unit in every), *(f"mean of {name}" for name in named)]
     return ResultTable(file, f"Accuracy, %, every dataset, {what}", columns, rows)

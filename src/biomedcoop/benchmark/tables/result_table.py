@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from biomedcoop.benchmark.differences import Corrected
+from biomedcoop.benchmark.differences import Corrected, Difference
 from biomedcoop.benchmark.scores import Score
 from biomedcoop.benchmark.statistics import ALPHA
 from biomedcoop.benchmark.tables.latex import Escape, escape, float_table
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.wording import percent
+from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
-Cell = str | int | float | None | Score | Estimate | Corrected
+Cell = str | int | float | None | Score | Estimate | Corrected | Difference
 
 
 class Mark(Enum):
@@ -97,12 +97,21 @@ class ResultTable:
             if value.holm is None:
                 return quote("–")
             text = quote(f"{value.holm:.3f}" if value.holm >= 0.001 else "<0.001")
-            return marks[Mark.BEST if value.holm < ALPHA else Mark.NONE].format(text)
+            return marks[Mark.BEST if below(value) else Mark.NONE].format(text)
+        if isinstance(value, Difference):
+            sure = Mark.BEST if below(value.images) else Mark.NONE
+            points = marks[sure].format(quote(number(value.over_images.value or 0.0, signed=True)))
+            return f"{points}{quote('†') if below(value.images) and below(value.signed_rank) else ''}"
         if isinstance(value, Estimate):
             return quote(percent(value, signed=True))
         if isinstance(value, float):
             return f"{value:.2f}"
         return quote("–" if value is None else f"{value:,}" if isinstance(value, int) else value)
+
+
+def below(p: Corrected) -> bool:
+    """Whether a corrected p-value is below 0.05."""
+    return p.holm is not None and p.holm < ALPHA
 
 
 def _rounded(cell: Cell) -> float | None:
@@ -122,6 +131,8 @@ def _csv_columns(name: str, cells: Sequence[Cell]) -> list[list[object]]:
     if any(isinstance(cell, Score) for cell in cells):
         scores = [cell if isinstance(cell, Score) else Score(None) for cell in cells]
         return [column(name, [s.mean for s in scores]), column(f"{name} std", [s.std for s in scores])]
+    if any(isinstance(cell, Difference) for cell in cells):
+        cells = [cell.over_images if isinstance(cell, Difference) else None for cell in cells]
     if any(isinstance(cell, Estimate) for cell in cells):
         found = [cell if isinstance(cell, Estimate) else Estimate(None, None, None) for cell in cells]
         ends = [column(f"{name} {end}", [getattr(e, end) for e in found]) for end in ("low", "high")]
