@@ -60,7 +60,7 @@ def write_grid(
         **{"reference": "biomedcoop", "tests": {k: list(v) for k, v in (tests or {}).items()}, **protocol},
     }
     (folder / "tests").mkdir(parents=True)
-    plan = {"format": 1, "version": "0.1.0", "protocol": content}
+    plan = {"format": 1, "versions": {"biomedcoop": "0.1.0"}, "protocol": content}
     (folder / "plan.json").write_text(json.dumps(plan))
     difficulty: dict[str, np.ndarray] = {}
 
@@ -76,7 +76,7 @@ def write_grid(
         groups = rng.integers(0, max(1, n // 3), n)
         by_group = rng.random(max(1, n // 3))
         difficulty[test] = np.clip(by_group[groups] + rng.normal(0, 0.1, n), 0, 1)
-        facts = {"labels": (np.arange(n) % len(CLASSES)).tolist(), "class_names": CLASSES, "groups": groups.tolist()}
+        facts = {"labels": (np.arange(n) % len(CLASSES)).tolist(), "classes": CLASSES, "groups": groups.tolist()}
         (folder / "tests" / f"{test.replace(' ', '-')}.json").write_text(json.dumps(facts))
 
     lines = []

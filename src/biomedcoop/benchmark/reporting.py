@@ -67,12 +67,12 @@ def _render(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: in
 
 def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int) -> Iterator[str]:
     """At most ten lines: what was run, and how to read the tables."""
-    protocol, titles = results.protocol, " ".join(part.title for part in parts)
+    protocol, tables = results.protocol, " ".join(table.name for part in parts for table in part.tables)
     recipe = protocol.get("recipe", "paper")
     yield (
         f"- Protocol {results.kind}; backbone {', '.join(results.backbones)}; recipe {recipe}; seeds "
         f"{', '.join(map(str, results.seeds))}; images per class {', '.join(map(str, results.shots))}; biomedcoop "
-        f"{results.plan.get('version', 'of unknown version')}."
+        f"{results.plan.get('versions', {}).get('biomedcoop', 'of unknown version')}."
     )
     status = [run.status for run in results.runs]
     planned = max(planned_runs(results), len(status))
@@ -94,16 +94,19 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
         )
     elif any(run.shots == NO_SHOTS for run in results.runs):
         yield "- A method without training images has one value, shown in every column."
-    if "Differences" in titles:
+    if "differences-" in tables:
         yield (
             f"- Differences are paired. Over images: 95 % bootstrap, {n_bootstrap:,} resamples of groups of related images, "
             "for these datasets and draws. Over datasets: Student's t, for a new dataset."
         )
-    if "Ranks" in titles:
-        yield "- Ranks: a blue line joins methods that Nemenyi's test does not tell apart at 95 %; compare critical differences."
+    if "ranks-" in tables:
+        yield (
+            "- Ranks: methods whose average ranks differ by less than the critical difference (Nemenyi, 95 %) are not told apart; "
+            "blue lines join them."
+        )
     row = next((row for row in results.rows if row.method in published(results.kind) and row.variant is None), None)
-    if row is not None and (reason := differing(results, row)) and "published" not in titles:
-        yield f"- The published numbers are not shown beside these, because the settings differ: {reason}."
+    if row is not None and (reason := differing(results, row)) and "published" not in tables:
+        yield f"- The published means are not shown beside these, because the settings differ: {reason}."
 
 
 def planned_runs(results: BenchmarkResults) -> int:

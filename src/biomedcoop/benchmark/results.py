@@ -45,6 +45,7 @@ class Run:
 
     Attributes:
         status: "done", "failed" or "skipped"; the last two with a ``reason``.
+        untested: scored set that the method could not be tested on -> reason.
         tests: name of a scored set ("busi", "busi base") -> its metrics and the right answers.
         parameters: number of trained parameters.
         seconds, memory_mb: cost of the run, if measured.
@@ -57,6 +58,7 @@ class Run:
     status: str
     reason: str
     tests: Mapping[str, Mapping[str, Any]]
+    untested: Mapping[str, str]
     parameters: int | None
     seconds: float | None
     memory_mb: float | None
@@ -118,13 +120,13 @@ class BenchmarkResults:
     @cached_property
     def datasets(self) -> tuple[str, ...]:
         """The datasets trained on, in the order of the protocol."""
-        planned = [Path(str(name)).name for name in self.protocol["datasets"]]
+        planned = [short_name(name) for name in self.protocol["datasets"]]
         return tuple(dict.fromkeys([*planned, *(run.dataset for run in self.runs)]))
 
     @cached_property
     def rows(self) -> tuple[TableRow, ...]:
         """Methods and variants of each backbone, in the order of the protocol."""
-        backbones = [Path(str(name)).name for name in self.protocol.get("backbones", ())]
+        backbones = [short_name(name) for name in self.protocol.get("backbones", ())]
         methods: list[tuple[str, str | None]] = [(name, None) for name in self.protocol["methods"]]
         methods += [(variant["method"], variant["name"]) for variant in self.protocol.get("variants", ())]
         planned = [TableRow(backbone, *method) for backbone in backbones for method in methods]
@@ -138,7 +140,7 @@ class BenchmarkResults:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Collections of datasets that are averaged apart; without any, all datasets are one."""
         named = self.protocol.get("groups") or {"all datasets": self.datasets}
-        return {name: tuple(Path(str(dataset)).name for dataset in datasets) for name, datasets in named.items()}
+        return {name: tuple(map(short_name, datasets)) for name, datasets in named.items()}
 
     @cached_property
     def _found(self) -> dict[tuple[TableRow, str, int], dict[int, Run]]:
@@ -157,6 +159,11 @@ class BenchmarkResults:
             if (variant["method"], variant["name"]) == (row.method, row.variant):
                 return dict(variant.get("settings", {}))
         return {}
+
+
+def short_name(dataset: str) -> str:
+    """The name of a dataset or backbone in results, from its name or path in the protocol."""
+    return Path(dataset).name
 
 
 def read_results(folder: str | Path) -> BenchmarkResults:
@@ -227,6 +234,7 @@ def _run(line: Mapping[str, Any]) -> Run:
         status=str(line["status"]),
         reason=str(line.get("reason") or ""),
         tests=dict(line.get("tests") or {}) if line["status"] == "done" else {},
+        untested=dict(line.get("untested") or {}),
         parameters=line.get("parameters"),
         seconds=line.get("seconds"),
         memory_mb=line.get("memory_mb"),
@@ -234,16 +242,14 @@ def _run(line: Mapping[str, Any]) -> Run:
 
 
 def _test_set(folder: Path, test: str) -> TestSet:
-    path = folder / f"{test}.json"
-    if not path.is_file():
-        path = folder / f"{'-'.join(test.rsplit(' ', 1))}.json"
+    path = folder / f"{test.replace(' ', '-')}.json"
     if not path.is_file():
         raise UserError(f"{folder} has no file for the scored set '{test}'; run the benchmark into a new folder")
     content = _json(path)
     try:
         labels, groups = np.asarray(content["labels"], dtype=np.int64), content.get("groups")
         units = None if groups is None else np.asarray(groups, dtype=np.int64)
-        test_set = TestSet(labels, tuple(content["class_names"]), units)
+        test_set = TestSet(labels, tuple(content["classes"]), units)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); run the benchmark into a new folder") from error
     if units is not None and len(units) != len(labels):

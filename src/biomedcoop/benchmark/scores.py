@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, TableRow
+from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, Run, TableRow, short_name
 from biomedcoop.evaluation.bootstrap import Floats
 
 
@@ -107,7 +107,8 @@ def collections(results: BenchmarkResults) -> dict[str, tuple[Unit, ...]]:
 
 def tested_on(results: BenchmarkResults, dataset: str) -> list[str]:
     """The datasets that a dataset's classifiers are tested on, itself first if it is one of them."""
-    planned = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in results.protocol.get("tests", {}).get(dataset, ())]
+    tests = {short_name(trained): others for trained, others in results.protocol.get("tests", {}).items()}
+    planned = map(short_name, tests.get(dataset, ()))
     scored = [test for run in results.runs if run.dataset == dataset for test in run.tests]
     return sorted(dict.fromkeys([*planned, *scored]), key=lambda name: name != dataset)
 
@@ -142,9 +143,9 @@ def cell(results: BenchmarkResults, row: TableRow, unit: Unit, measure: Measure,
     The harmonic mean is that of the means over seeds; its standard deviation is that of the seeds' harmonic means.
     """
     runs = results.of(row, unit.dataset, measure.shots)
-    found = by_seed(results, row, unit, measure, metric)
+    found, tests = by_seed(results, row, unit, measure, metric), measure.tests(unit)
     if not found:
-        return Score(None, complete=False, absent=next((r.status for r in runs.values() if r.status != "done"), ""))
+        return Score(None, complete=False, absent=next(filter(None, (_absent(r, tests) for r in runs.values())), ""))
     values = np.array(list(found.values())).T  # [tests, seeds]
     mean = combine([part[None] for part in values.mean(axis=1)])[0]
     return Score(float(mean), _std(combine(values)), len(found) >= _planned(results, row, unit, measure))
@@ -168,6 +169,10 @@ def average(
         len(seeds) >= _planned(results, row, unit, measure) for unit, seeds in done.items()
     )
     return Score(_over_units(means, measure.of_means), _std(of_seeds), complete)
+
+
+def _absent(run: Run, tests: Sequence[str]) -> str:
+    return "skipped" if any(test in run.untested for test in tests) else "" if run.status == "done" else run.status
 
 
 def _over_units(values: Floats, of_means: bool) -> float:

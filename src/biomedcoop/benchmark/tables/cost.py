@@ -41,6 +41,8 @@ def unfinished_table(results: BenchmarkResults) -> ResultTable | None:
     for run in results.runs:
         if run.status != "done":
             found.setdefault((run.row, run.status, run.reason), []).append((run.dataset, run.shots))
+        for test, reason in run.untested.items():
+            found.setdefault((run.row, "not tested", reason), []).append((f"{run.dataset} → {test}", run.shots))
     rows: list[list[Cell]] = [
         [
             row.name + (f" ({row.backbone})" if len(results.backbones) > 1 else ""),
