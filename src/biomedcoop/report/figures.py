@@ -31,7 +31,7 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
     Args:
         draw: function that draws on a figure.
         size: width and height, inches.
-        path: file to write, in the format of its ending, ``.png`` or ``.pdf``; an existing file is replaced.
+        path: file to write, as PDF if it ends in ``.pdf``, else as PNG; an existing file is replaced.
 
     Raises:
         UserError: the file cannot be written.
@@ -49,7 +49,7 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
         draw(figure)
         content = io.BytesIO()
         # Without date and software's name the bytes change neither with the day nor with matplotlib's version number alone.
-        kind = path.suffix.removeprefix(".")
+        kind = "pdf" if path.suffix == ".pdf" else "png"
         figure.savefig(content, format=kind, dpi=DPI, bbox_inches="tight", metadata=UNNAMED[kind])
     write_atomically(path, content.getvalue())
 
