@@ -25,16 +25,16 @@ UNNAMED: Mapping[str, Mapping[str, None]] = {
 _LABEL_WIDTH, _LABEL_LINES = 20, 3
 
 
-def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path: Path) -> None:
+def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *paths: Path) -> None:
     """Draw a figure with matplotlib's default settings and write it as PNG or PDF; equal drawings give equal bytes.
 
     Args:
         draw: function that draws on a figure.
         size: width and height, inches.
-        path: file to write, as PDF if it ends in ``.pdf``, else as PNG; an existing file is replaced.
+        paths: files to write, as PDF if they end in ``.pdf``, else as PNG; existing files are replaced.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: a file cannot be written.
     """
     import matplotlib
     import matplotlib.style
@@ -47,11 +47,13 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
         figure = Figure(figsize=size, layout="compressed")
         FigureCanvasAgg(figure)
         draw(figure)
-        content = io.BytesIO()
-        # Without date and software's name the bytes change neither with the day nor with matplotlib's version number alone.
-        kind = "pdf" if path.suffix == ".pdf" else "png"
-        figure.savefig(content, format=kind, dpi=DPI, bbox_inches="tight", metadata=UNNAMED[kind])
-    write_atomically(path, content.getvalue())
+        for path in paths:
+            content = io.BytesIO()
+            # Without date and software's name the bytes change neither with the day nor with matplotlib's version number alone.
+            kind = "pdf" if path.suffix == ".pdf" else "png"
+            figure.savefig(content, format=kind, dpi=DPI, bbox_inches="tight", metadata=UNNAMED[kind])
+            figure.set_layout_engine("none")  # the next file has the same layout
+            write_atomically(path, content.getvalue())
 
 
 def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:

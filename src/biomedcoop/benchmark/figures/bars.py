@@ -53,8 +53,7 @@ def backbone_figure(results: BenchmarkResults, measure: Measure, paths: Sequence
             columns = min(4, len(labels))
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
 
-    for path in paths:
-        write_figure(draw, (WIDTH, 2.3 * len(panels) + 0.5 + 0.2 * (len(methods) // 4)), path)
+    write_figure(draw, (WIDTH, 2.3 * len(panels) + 0.5 + 0.2 * (len(methods) // 4)), *paths)
 
 
 def variant_figure(
@@ -94,8 +93,7 @@ def variant_figure(
         grid[0].set_yticks(range(len(rows)), [row.name for row in rows], parse_math=False)
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
 
-    for path in paths:
-        write_figure(draw, (WIDTH, 0.26 * len(rows) + 1.0), path)
+    write_figure(draw, (WIDTH, 0.26 * len(rows) + 1.0), *paths)
 
 
 def _what(results: BenchmarkResults, measure: Measure) -> str:

@@ -79,8 +79,7 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
 
     width = WIDTH if across > 1 else 4.2
     legend = 0.2 * ceil(len(rows) / 4)
-    for path in paths:
-        write_figure(draw, (width, (2.0 if across > 1 else 2.8) * down + 0.4 + legend), path)
+    write_figure(draw, (width, (2.0 if across > 1 else 2.8) * down + 0.4 + legend), *paths)
 
 
 def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path]) -> None:
@@ -122,8 +121,7 @@ def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path])
         grid[0].set_ylabel("accuracy, %", fontsize=NORMAL)
         _legend(figure, list(grid))
 
-    for path in paths:
-        write_figure(draw, (min(WIDTH, 3.6 * len(panels)), 3.2), path)
+    write_figure(draw, (min(WIDTH, 3.6 * len(panels)), 3.2), *paths)
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:

@@ -62,5 +62,4 @@ def rank_figure(ranking: Ranking, title: str, paths: Sequence[Path]) -> None:
         )
         axes.set_title(title, fontsize=NORMAL, parse_math=False)
 
-    for path in paths:
-        write_figure(draw, (7.2, depth + 1.2), path)
+    write_figure(draw, (7.2, depth + 1.2), *paths)
