@@ -80,7 +80,7 @@ def test_failed_and_skipped_runs_are_named_with_their_reasons(tmp_path: Path) ->
     assert "| coop | busi | 1, 4, 16 | failed, 9 | the disk is full |" in text
     assert r"| linear-probe | busi, btmri, scans | 1, 4, 16 | skipped, 27 | it needs two classes \| or more |" in text
     assert "Of 84 runs 48 are done, 9 failed, 27 were skipped, 0 are still to do." in text
-    assert "seeds or datasets are missing" in text
+    assert "seeds or datasets are missing in this value" in text
 
 
 def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_papers(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_cliques_join_methods_within_the_critical_difference() -> None:
 def test_equal_methods_share_their_rank() -> None:
     ranks = average_ranks(np.full((5, 3), 0.7))
     assert ranks.ranks == (2.0, 2.0, 2.0)
+    assert ranks.cliques() == [(2.0, 2.0)]
     assert ranks.friedman_p == 1.0
 
 

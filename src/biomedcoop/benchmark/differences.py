@@ -30,7 +30,7 @@ class Difference:
     """A row minus the reference, in accuracy, 0..1.
 
     Attributes:
-        datasets: number of datasets that both have results of.
+        datasets: number of datasets that both have results of; ``complete``: these are all.
         over_images: difference with its interval over images.
         over_datasets: the same with Student's interval over datasets.
         images, signed_rank, t: p-values of the bootstrap over images, of Wilcoxon's and of Student's test across datasets.
@@ -39,6 +39,7 @@ class Difference:
     row: TableRow
     measure: Measure
     datasets: int
+    complete: bool
     over_images: Estimate
     over_datasets: Estimate
     images: Corrected
@@ -99,7 +100,8 @@ def compare(
             pairs = [(resampled.of(row, unit, measure), resampled.of(reference, unit, measure)) for unit in over]
             both = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
             if both:
-                found.append(_difference(row, measure, [a for a, _ in both], [b for _, b in both]))
+                complete = len(both) == len(over)
+                found.append(_difference(row, measure, complete, [a for a, _ in both], [b for _, b in both]))
     families = [[difference for difference in found if difference.measure == measure] for measure in columns]
     return [difference for family in families if family for difference in _corrected(family)]
 
@@ -113,7 +115,11 @@ def _corrected(family: Sequence[Difference]) -> list[Difference]:
 
 
 def _difference(
-    row: TableRow, measure: Measure, ours: Sequence[tuple[Floats, Floats]], theirs: Sequence[tuple[Floats, Floats]]
+    row: TableRow,
+    measure: Measure,
+    complete: bool,
+    ours: Sequence[tuple[Floats, Floats]],
+    theirs: Sequence[tuple[Floats, Floats]],
 ) -> Difference:
     values = [
         float((combine(a[:, None]) - combine(b[:, None]))[0]) for (a, _), (b, _) in zip(ours, theirs, strict=True)
@@ -121,7 +127,7 @@ def _difference(
     samples = [combine(a) - combine(b) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
     over_images = mean_of(values, samples)
     return Difference(
-        *(row, measure, len(values), over_images, student(values)),
+        *(row, measure, len(values), complete, over_images, student(values)),
         images=Corrected(bootstrap_p(np.mean(samples, axis=0).round(12))),
         signed_rank=Corrected(wilcoxon(values)),
         t=Corrected(paired_t(values)),

@@ -86,7 +86,7 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
         "second underlined."
     )
     if left or len(set(status)) > 1:
-        yield "- `*`: seeds or datasets are missing in this mean, so it is not ranked."
+        yield "- `*`: seeds or datasets are missing in this value, so it is not ranked."
     if results.kind == "base-to-novel":
         yield (
             "- HM: harmonic mean of base and novel by dataset, then averaged (the paper's baselines). HM of means: that of the two "

@@ -11,8 +11,8 @@ from biomedcoop.benchmark.figures.bars import backbone_figure, variant_figure
 from biomedcoop.benchmark.figures.curves import shots_figure, sweep_figure
 from biomedcoop.benchmark.figures.ranks import rank_figure
 from biomedcoop.benchmark.ranking import rank
-from biomedcoop.benchmark.results import BenchmarkResults
-from biomedcoop.benchmark.scores import Measure, average, collections, measures, units
+from biomedcoop.benchmark.results import BenchmarkResults, TableRow
+from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, units
 from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.benchmark.tables.comparison import difference_matrix, difference_table, rank_table
 from biomedcoop.benchmark.tables.cost import cost_table, unfinished_table
@@ -91,8 +91,10 @@ def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Sectio
 
 
 def headline(results: BenchmarkResults) -> Measure:
-    """The measure of single figures: the most images per class, or the harmonic mean."""
-    return next(m for m in reversed(measures(results)) if not m.of_means)
+    """The measure of single figures: the most images per class of which there are results, or the harmonic mean."""
+    single = [measure for measure in measures(results) if not measure.of_means]
+    found = {run.shots for run in results.runs if run.tests}
+    return next((measure for measure in reversed(single) if measure.shots in found), single[-1])
 
 
 def _shots_figures(results: BenchmarkResults, backbone: str) -> list[Figure]:
@@ -174,8 +176,14 @@ def _datasets(results: BenchmarkResults) -> Iterator[Section]:
     columns, last = [m for m in measures(results) if not m.of_means], headline(results)
     wide = {(b, m): wide_table(results, b, m) for b in results.backbones for m in columns}
     shown = [table for (_, measure), table in wide.items() if measure == last]
-    tables = [unit_table(results, backbone, unit) for backbone in results.backbones for unit in every]
+    begun = [unit for unit in every if any(_begun(results, row, unit, columns) for row in results.rows)]
+    tables = [unit_table(results, backbone, unit) for backbone in results.backbones for unit in begun]
     yield Section("Every dataset", [*shown, *tables], files=[table for table in wide.values() if table not in shown])
+
+
+def _begun(results: BenchmarkResults, row: TableRow, unit: Unit, columns: Sequence[Measure]) -> bool:
+    scores = [cell(results, row, unit, measure) for measure in columns]
+    return any(score.mean is not None or score.absent for score in scores)
 
 
 def _any(results: BenchmarkResults, measure: Measure) -> bool:

@@ -118,11 +118,11 @@ class Ranks:
         if self.critical_difference is None:
             return []
         ordered = sorted(self.ranks)
-        spans = [(low, max(r for r in ordered if r - low <= self.critical_difference + 1e-9)) for low in ordered]
         longest: list[tuple[float, float]] = []
-        for low, high in spans:
-            if high > low and (not longest or high > longest[-1][1]):
-                longest.append((low, high))
+        for low in ordered:
+            members = [rank for rank in ordered if 0 <= rank - low <= self.critical_difference + 1e-9]
+            if len(members) > 1 and (not longest or members[-1] > longest[-1][1]):
+                longest.append((low, members[-1]))
         return longest
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.benchmark.figures.style import NORMAL, SMALL, WIDTH, looks, tidy_axes
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, TableRow
-from biomedcoop.benchmark.scores import Score, Unit, average, collections, measures, units
+from biomedcoop.benchmark.scores import Unit, average, collections, measures, units
 from biomedcoop.benchmark.sweeps import Sweep
 from biomedcoop.evaluation.wording import count
 from biomedcoop.report.figures import write_figure
@@ -27,11 +27,12 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
 
     Methods without training images stand at 0, and a thin line carries their level on. A mean that lacks datasets is not drawn.
     """
+    style = looks(rows, results.reference)
     panels: list[tuple[str, Sequence[Unit]]] = [
         (f"mean of {name}", over) for name, over in collections(results).items() if len(over) > 1
     ]
     panels += [(unit.label, [unit]) for unit in units(results)]
-    columns, style = measures(results), looks(rows, results.reference)
+    panels = [(title, over) for title, over in panels if any(points(results, row, over) for row in rows)] or panels[:1]
     places = {NO_SHOTS: 0} | {shots: n for n, shots in enumerate(results.shots, start=1)}
     across = min(3, len(panels))
     down = ceil(len(panels) / across)
@@ -39,13 +40,10 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
     def panel(axes: Axes, title: str, over: Sequence[Unit]) -> None:
         for row in rows:
             look = style[row]
-            scores = {m.shots: average(results, row, over, m) for m in columns}
-            found = {
-                shots: s for shots, s in scores.items() if s.mean is not None and _all_units(results, row, over, s)
-            }
+            found = points(results, row, over)
             if not found:
                 continue
-            means = [100 * (score.mean or 0) for score in found.values()]
+            means = list(found.values())
             if _without_images(results, row, over):
                 axes.plot(0, means[0], look.marker, color=look.colour, markersize=5, zorder=look.front, label=row.name)
                 axes.axhline(means[0], color=look.colour, linestyle=look.line, linewidth=0.7, zorder=1)
@@ -145,6 +143,11 @@ def _without_images(results: BenchmarkResults, row: TableRow, over: Sequence[Uni
     return any(run.shots == NO_SHOTS for run in runs)
 
 
-def _all_units(results: BenchmarkResults, row: TableRow, over: Sequence[Unit], score: Score) -> bool:
-    """Whether a curve may show a mean: one dataset's whatever its seeds, a collection's if nothing is missing."""
-    return len(over) == 1 or score.complete
+def points(results: BenchmarkResults, row: TableRow, over: Sequence[Unit]) -> dict[int, float]:
+    """Shots -> accuracy in percent; a dataset counts whatever its seeds, the mean of several only if nothing is missing."""
+    scores = {measure.shots: average(results, row, over, measure) for measure in measures(results)}
+    return {
+        shots: 100 * score.mean
+        for shots, score in scores.items()
+        if score.mean is not None and (len(over) == 1 or score.complete)
+    }

@@ -39,7 +39,7 @@ def difference_table(
         backbone, shown: backbone and measure, named in the title and in the file's name if there are others.
     """
     several = len({d.measure for d in differences}) > 1
-    counted = any(d.datasets != total for d in differences)
+    counted = not all(d.complete for d in differences)
     rows: list[list[Cell]] = [
         [
             d.row.name,

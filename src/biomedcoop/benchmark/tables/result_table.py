@@ -101,7 +101,8 @@ class ResultTable:
         if isinstance(value, Difference):
             sure = Mark.BEST if below(value.images) else Mark.NONE
             points = marks[sure].format(quote(number(value.over_images.value or 0.0, signed=True)))
-            return f"{points}{quote('†') if below(value.images) and below(value.signed_rank) else ''}"
+            sign = quote("†") if below(value.images) and below(value.signed_rank) else ""
+            return f"{points}{sign}{'' if value.complete else star}"
         if isinstance(value, Estimate):
             return quote(percent(value, signed=True))
         if isinstance(value, float):
