@@ -16,12 +16,13 @@ from biomedcoop.data import catalogue
 def caveat(dataset: str) -> str:
     """The known leakage of a dataset of the catalogue, or another reason for too good results; empty if none is known."""
     entry = catalogue.find(dataset)
-    return str(getattr(entry, "caveat", "") or "")
+    return "" if entry is None else entry.caveat
 
 
 def licence(dataset: str) -> str:
     """The licence of a dataset of the catalogue; empty for other datasets."""
-    return str(getattr(catalogue.find(dataset), "licence", "") or "")
+    entry = catalogue.find(dataset)
+    return "" if entry is None else entry.licence
 
 
 def data_table(results: BenchmarkResults) -> ResultTable:
