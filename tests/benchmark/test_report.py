@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from fake_grid import write_grid
 
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.cli import benchmark_report
+from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 
 
@@ -84,8 +86,6 @@ def test_failed_and_skipped_runs_are_named_with_their_reasons(tmp_path: Path) ->
 
 
 def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_papers(tmp_path: Path) -> None:
-    from biomedcoop.data import catalogue
-
     sizes = {entry.name: entry.counts["test"] for entry in catalogue.entries()}
     paper = {"datasets": sizes, "shots": (16,), "methods": ["coop", "biomedcoop"], "backbones": ["biomedclip"]}
     text = check(write_report(write_grid(tmp_path / "same", **paper), n_bootstrap=40))
@@ -95,6 +95,17 @@ def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_p
     text = check(write_report(write_grid(tmp_path / "fast", **paper, recipe="fast"), n_bootstrap=40))
     assert "72.42" not in text
     assert "the settings differ: the recipe is fast" in text
+
+
+def test_the_known_leakage_of_a_dataset_stands_below_the_data(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "out", datasets=["kneexray", "chmnist"], shots=(16,), methods=["biomedcoop"])
+    names = {"chmnist": catalogue.find("chmnist").class_names, "kneexray": ("left", "right", "both", "none")}
+    for name, classes in names.items():
+        path = folder / "tests" / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "classes": classes}))
+    text = check(write_report(folder, n_bootstrap=40))
+    assert "\nchmnist: " in text
+    assert "\nkneexray: " not in text  # other classes than the published dataset's
 
 
 def test_the_same_results_give_the_same_bytes_and_replace_an_earlier_report(tmp_path: Path) -> None:

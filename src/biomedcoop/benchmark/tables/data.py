@@ -13,30 +13,21 @@ from biomedcoop.benchmark.tables.result_table import Cell, ResultTable
 from biomedcoop.data import catalogue
 
 
-def caveat(dataset: str) -> str:
-    """The known leakage of a dataset of the catalogue, or another reason for too good results; empty if none is known."""
-    entry = catalogue.find(dataset)
-    return "" if entry is None else entry.caveat
-
-
-def licence(dataset: str) -> str:
-    """The licence of a dataset of the catalogue; empty for other datasets."""
-    entry = catalogue.find(dataset)
-    return "" if entry is None else entry.licence
-
-
 def data_table(results: BenchmarkResults) -> ResultTable:
     """Every scored set: classes, images, groups of related images, largest class, licence; the caveats are its notes."""
     rows: list[list[Cell]] = []
+    notes: dict[str, str] = {}
     for name, test in results.tests.items():
         counts = np.bincount(test.labels, minlength=len(test.class_names))
         groups = len(np.unique(test.groups)) if test.groups is not None else len(test.labels)
         share = f"{100 * counts.max() / max(1, counts.sum()):.1f}"
-        rows.append([name, len(test.class_names), len(test.labels), groups, share, licence(_dataset(name)) or "–"])
-    found = {name: caveat(name) for name in dict.fromkeys(map(_dataset, results.tests))}
-    notes = [f"{name}: {text}" for name, text in found.items() if text]
+        # a user's folder may have the name of a published dataset, but then it has other classes
+        entry = catalogue.find(dataset := _dataset(name), test.class_names)
+        rows.append([name, len(test.class_names), len(test.labels), groups, share, entry.licence if entry else "–"])
+        if entry and entry.caveat:
+            notes[dataset] = f"{dataset}: {entry.caveat}"
     heads = ["scored set", "classes", "test images", "groups", "largest class, %", "licence"]
-    return ResultTable("data", "Scored sets", heads, rows, notes)
+    return ResultTable("data", "Scored sets", heads, rows, list(notes.values()))
 
 
 def runs_csv(results: BenchmarkResults) -> str:
