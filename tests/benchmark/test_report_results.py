@@ -188,6 +188,17 @@ def test_the_last_line_about_a_run_counts_and_a_cut_one_is_left_out(tmp_path: Pa
     assert {run.status for run in read_results(folder).runs} == {"done"}
 
 
+def test_datasets_of_the_protocol_have_their_names_in_the_results(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "out", datasets=["kidney-ct-difficulty-0.3", "busi"], groups={})
+    plan = json.loads((folder / "plan.json").read_text())
+    protocol = {**plan["protocol"], "datasets": ["simulated:kidney-ct?difficulty=0.3", "/data/busi"]}
+    names = {"simulated:kidney-ct?difficulty=0.3": "kidney-ct-difficulty-0.3"}
+    (folder / "plan.json").write_text(json.dumps({**plan, "protocol": protocol, "names": names}))
+    results = read_results(folder)
+    assert results.datasets == ("kidney-ct-difficulty-0.3", "busi")
+    assert all(average(results, ROW, over, LAST).complete for over in collections(results).values())
+
+
 def test_damage_is_named(tmp_path: Path) -> None:
     folder = write_grid(tmp_path / "out")
     with pytest.raises(UserError, match=r"holds no plan\.json"):

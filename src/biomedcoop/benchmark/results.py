@@ -84,7 +84,7 @@ class BenchmarkResults:
     """What an output folder holds.
 
     Attributes:
-        plan: content of ``plan.json``.
+        plan: content of ``plan.json``; its ``names`` hold the name in the results of each dataset of the protocol.
         runs: the finished runs, in the order of the file; the last line about a run counts.
         tests: name of a scored set -> its labels and groups.
     """
@@ -120,13 +120,13 @@ class BenchmarkResults:
     @cached_property
     def datasets(self) -> tuple[str, ...]:
         """The datasets trained on, in the order of the protocol."""
-        planned = [short_name(name) for name in self.protocol["datasets"]]
+        planned = [self.name_of(dataset) for dataset in self.protocol["datasets"]]
         return tuple(dict.fromkeys([*planned, *(run.dataset for run in self.runs)]))
 
     @cached_property
     def rows(self) -> tuple[TableRow, ...]:
         """Methods and variants of each backbone, in the order of the protocol."""
-        backbones = [short_name(name) for name in self.protocol.get("backbones", ())]
+        backbones = [Path(name).name for name in self.protocol.get("backbones", ())]
         methods: list[tuple[str, str | None]] = [(name, None) for name in self.protocol["methods"]]
         methods += [(variant["method"], variant["name"]) for variant in self.protocol.get("variants", ())]
         planned = [TableRow(backbone, *method) for backbone in backbones for method in methods]
@@ -139,8 +139,8 @@ class BenchmarkResults:
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Collections of datasets that are averaged apart; without any, all datasets are one."""
-        named = self.protocol.get("groups") or {"all datasets": self.datasets}
-        return {name: tuple(map(short_name, datasets)) for name, datasets in named.items()}
+        named = {name: tuple(map(self.name_of, of)) for name, of in self.protocol.get("groups", {}).items()}
+        return named or {"all datasets": self.datasets}
 
     @cached_property
     def _found(self) -> dict[tuple[TableRow, str, int], dict[int, Run]]:
@@ -153,17 +153,16 @@ class BenchmarkResults:
         """Seed -> run of a row on a dataset, finished or not; a method without training images has one run for all shots."""
         return self._found.get((row, dataset, shots)) or self._found.get((row, dataset, NO_SHOTS)) or {}
 
+    def name_of(self, dataset: str) -> str:
+        """The name in the results of a dataset of the protocol, which may be a path."""
+        return str(self.plan.get("names", {}).get(dataset, Path(dataset).name))
+
     def settings(self, row: TableRow) -> dict[str, Any]:
         """The settings that a variant changes; none for a method."""
         for variant in self.protocol.get("variants", ()):
             if (variant["method"], variant["name"]) == (row.method, row.variant):
                 return dict(variant.get("settings", {}))
         return {}
-
-
-def short_name(dataset: str) -> str:
-    """The name of a dataset or backbone in results, from its name or path in the protocol."""
-    return Path(dataset).name
 
 
 def read_results(folder: str | Path) -> BenchmarkResults:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, Run, TableRow, short_name
+from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, Run, TableRow
 from biomedcoop.evaluation.bootstrap import Floats
 
 
@@ -107,8 +107,8 @@ def collections(results: BenchmarkResults) -> dict[str, tuple[Unit, ...]]:
 
 def tested_on(results: BenchmarkResults, dataset: str) -> list[str]:
     """The datasets that a dataset's classifiers are tested on, itself first if it is one of them."""
-    tests = {short_name(trained): others for trained, others in results.protocol.get("tests", {}).items()}
-    planned = map(short_name, tests.get(dataset, ()))
+    tests = {results.name_of(trained): others for trained, others in results.protocol.get("tests", {}).items()}
+    planned = map(results.name_of, tests.get(dataset, ()))
     scored = [test for run in results.runs if run.dataset == dataset for test in run.tests]
     return sorted(dict.fromkeys([*planned, *scored]), key=lambda name: name != dataset)
 
