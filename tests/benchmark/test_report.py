@@ -97,6 +97,16 @@ def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_p
     assert "the settings differ: the recipe is fast" in text
 
 
+def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "out", datasets=["busi"], shots=(16,), methods=["biomedcoop"])
+    assert "## Balanced accuracy" in check(write_report(folder, n_bootstrap=40))
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["tests"]["busi"]["balanced_accuracy"] = line["tests"]["busi"]["accuracy"]
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "## Balanced accuracy" not in check(write_report(folder, n_bootstrap=40))
+
+
 def test_the_known_leakage_of_a_dataset_stands_below_the_data(tmp_path: Path) -> None:
     folder = write_grid(tmp_path / "out", datasets=["kneexray", "chmnist"], shots=(16,), methods=["biomedcoop"])
     names = {"chmnist": catalogue.find("chmnist").class_names, "kneexray": ("left", "right", "both", "none")}

@@ -76,7 +76,11 @@ def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Sectio
         )
         yield Section("Backbones", tables, [figure] if _any(results, last) else [])
     for metric in [name for name in METRICS if name != "accuracy"]:
-        if any(values.get(metric) is not None for run in results.runs for values in run.tests.values()):
+        if any(
+            values.get(metric) not in (None, values["accuracy"])
+            for run in results.runs
+            for values in run.tests.values()
+        ):
             tables = [table for backbone in results.backbones for table in mean_tables(results, backbone, metric)]
             yield Section(METRICS[metric], tables) if metric == "balanced_accuracy" else Section("", files=tables)
     cost = cost_table(results)
