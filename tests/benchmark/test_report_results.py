@@ -14,6 +14,7 @@ from biomedcoop.benchmark.published import differing, published, published_by_da
 from biomedcoop.benchmark.ranking import rank
 from biomedcoop.benchmark.results import TableRow, read_results
 from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures
+from biomedcoop.benchmark.statistics import holm
 from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
@@ -121,6 +122,16 @@ def test_differences_find_the_known_truth(tmp_path: Path) -> None:
     assert worse.signed_rank.raw == pytest.approx(2 / 2**8)
     assert equal.images.raw > 0.05
     assert equal.over_images.low < 0 < equal.over_images.high
+
+
+def test_p_values_are_corrected_for_the_comparisons_by_one_measure(tmp_path: Path) -> None:
+    results = read_results(write_grid(tmp_path / "out"))
+    columns = measures(results)
+    found = compare(results, Resampled(results, 500), collections(results)["all datasets"], columns, "mini")
+    for measure in columns:
+        family = [d.t for d in found if d.measure == measure]
+        assert [p.holm for p in family] == holm([p.raw for p in family])
+        assert len(family) == 3
 
 
 def test_equal_answers_give_no_difference(tmp_path: Path) -> None:

@@ -81,13 +81,15 @@ def test_wilcoxon_is_scipys_exact_one(n: int) -> None:
     assert wilcoxon(list(differences)) == pytest.approx(expected)
 
 
-def test_wilcoxon_with_ties_and_zeros_counts_every_sign_pattern() -> None:
-    differences = [0.1, -0.1, 0.2, 0.2, 0.3, 0.0]
-    ranks = stats.rankdata(np.abs(differences[:5]))
-    observed = min(ranks[np.array(differences[:5]) > 0].sum(), ranks[np.array(differences[:5]) < 0].sum())
-    sums = [sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) for signs in product((0, 1), repeat=5)]
-    expected = 2 * np.mean([total <= observed for total in sums])
-    assert wilcoxon(differences) == pytest.approx(expected)
+@pytest.mark.parametrize("seed", range(5))
+def test_wilcoxon_with_ties_and_zeros_counts_every_sign_pattern(seed: int) -> None:
+    differences = np.random.default_rng(seed).integers(-1, 4, 9) / 10
+    known = differences[differences != 0]
+    ranks = stats.rankdata(np.abs(known))
+    observed = min(ranks[known > 0].sum(), ranks[known < 0].sum())
+    sums = [float(np.dot(ranks, signs)) for signs in product((0, 1), repeat=len(known))]
+    expected = min(1.0, 2 * np.mean([total <= observed for total in sums]))
+    assert wilcoxon(list(differences)) == pytest.approx(expected)
 
 
 def test_across_datasets_nothing_can_be_said_of_one_dataset_or_of_equal_methods() -> None:
