@@ -2,5 +2,6 @@
 
 ``protocol`` reads what is asked for, ``sources`` finds the datasets, ``plan`` makes the groups, ``compute`` turns a group into
 lines, ``journal`` keeps them in the output folder, ``executor`` runs groups in processes, ``prepare`` plans and encodes before,
-``estimate`` says what the work will cost, and ``runner`` puts these together.
+``estimate`` says what the work will cost, and ``runner`` puts these together. ``results`` reads the folder again, and ``reporting``
+writes its tables and figures.
 """

@@ -23,6 +23,7 @@ from biomedcoop.benchmark.journal import FORMAT, PLAN, RESULTS, Journal, is_fina
 from biomedcoop.benchmark.plan import Group
 from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
 from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.display import shown
@@ -169,6 +170,7 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
             encode(work, grid, progress)
             timed = _compute(work, grid.groups, seconds, journal, executor, progress)
         counts = journal.counts
+    write_report(out)
     return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
 
 
@@ -208,6 +210,7 @@ def _record(work: Work, fingerprints: Mapping[str, str]) -> dict[str, Any]:
         "plugins": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in work.plugins},
         "backbones": dict(fingerprints),
         "datasets": {source.name: source.facts for source in work.sources.values() if source.facts},
+        "names": {dataset: source.name for dataset, source in work.sources.items()},
         # runs that train together share their last bits: all seeds of a dataset, backbone, row and number of shots
         "runs_together": list(work.protocol.seeds),
     }

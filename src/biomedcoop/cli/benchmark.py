@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from biomedcoop.cli import benchmark_report
 from biomedcoop.cli.console import print_first, print_json, print_table, print_text, progress_bar, say
 from biomedcoop.cli.options import Device, Json, Plugin, Precision, Quiet, parse_seeds, split_list
 
@@ -123,6 +124,7 @@ def run(
                 "the runs was lost between them"
             )
         if not dry_run:
+            print(f"report:  {place / 'report' / 'report.md'}")
             print(f"results: {place / 'results.jsonl'}")
     if summary.failed and not dry_run:
         raise typer.Exit(1)
@@ -139,6 +141,9 @@ def _reasons(place: Path) -> list[str]:
         f"{status}: {count} run{'s' * (count > 1)} of {dataset}: {reason}"
         for (status, dataset, reason), count in reasons.items()
     ]
+
+
+app.command("report")(benchmark_report.report)
 
 
 @app.command("list")
