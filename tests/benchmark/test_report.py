@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from fake_grid import write_grid
+from benchmark.fake_grid import write_grid
 
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.cli import benchmark_report

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_grid import write_grid
+from benchmark.fake_grid import write_grid
 from PIL import Image
 
 from biomedcoop.benchmark.figures.curves import shots_figure

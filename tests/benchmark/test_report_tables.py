@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_grid import write_grid
+from benchmark.fake_grid import write_grid
 
 from biomedcoop.benchmark.differences import Corrected, Resampled
 from biomedcoop.benchmark.results import read_results
