@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark.fake_grid import write_grid
 from PIL import Image
 
+from benchmark.fake_grid import write_grid
 from biomedcoop.benchmark.figures.curves import shots_figure
 from biomedcoop.benchmark.figures.style import looks
 from biomedcoop.benchmark.results import TableRow, read_results

@@ -26,10 +26,7 @@ from biomedcoop.errors import Note, UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_SERVE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from biomedcoop.benchmark.executor import serve; "
-    "serve(sys.stdin.buffer)"
-)
+_SERVE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import serve; serve(sys.stdin.buffer)"
 
 
 class Executor(Protocol):
@@ -90,16 +87,7 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self.work = work
         self.ended, self.lock = False, Lock()
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-c", _SERVE, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Ctrl-C at the terminal goes to this process alone, which then ends its workers
-            start_new_session=True,
-        )
+        self.process = start_child(__name__)
 
     def follow(self, waiting: queue.SimpleQueue[Any], ready: queue.SimpleQueue[Any]) -> None:
         """Work on items until none is left."""
@@ -115,7 +103,7 @@ class _Worker:
                     if self.ended:
                         return
                     ready.put((item, self._lost()))
-                    self.process = self._start()
+                    self.process = start_child(__name__)
 
     def _ask(self, item: Any) -> Any:
         assert self.process.stdin is not None
@@ -145,14 +133,35 @@ class _Worker:
                     pipe.close()
 
 
-def serve(requests: BinaryIO) -> None:
-    """The loop of a worker process: do what is asked for until the pipe closes."""
+def start_child(module: str, **more: Any) -> subprocess.Popen[bytes]:
+    """Start a process that runs ``serve`` of a module on a pipe of requests.
+
+    Args:
+        more: further arguments of ``subprocess.Popen``.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE.format(module), json.dumps(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ctrl-C at the terminal goes to this process alone, which then ends its children
+        start_new_session=True,
+        **more,
+    )
+
+
+def pipe_of_answers() -> BinaryIO:
+    """The pipe to the process that started this one; the standard output, which libraries print to, becomes that of errors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    warnings.simplefilter("ignore", Note)  # said before the work
-    # what libraries print must not get between the answers
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    return answers
+
+
+def serve(requests: BinaryIO) -> None:
+    """The loop of a worker process: do what is asked for until the pipe closes."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    warnings.simplefilter("ignore", Note)  # said before the work
+    answers = pipe_of_answers()
     with contextlib.suppress(EOFError):
         while True:
             work, item = pickle.load(requests)

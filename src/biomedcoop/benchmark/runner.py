@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from biomedcoop.benchmark.compute import Work, compute_group
+from biomedcoop.benchmark.compute import Computed, Work, compute_group
 from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
 from biomedcoop.benchmark.executor import Executor, LocalProcesses, WorkerLost
-from biomedcoop.benchmark.journal import FORMAT, PLAN, RESULTS, Journal, is_final, read_lines, read_plan
+from biomedcoop.benchmark.journal import PLAN, RESULTS, Journal, is_final, read_lines, read_plan
 from biomedcoop.benchmark.plan import Group
 from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
 from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.ray_executor import AUTO, RayCluster
+from biomedcoop.benchmark.record import record_of
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError
-from biomedcoop.lazy import torch
 from biomedcoop.progress import Progress, ProgressOption, counting
 from biomedcoop.tasks import options
 from biomedcoop.threads import available_cores
-from biomedcoop.version import __version__
 
 _log = logging.getLogger("biomedcoop")
 
@@ -89,7 +86,8 @@ def run_benchmark(
     precision: str = "float32",
     plugins: Iterable[str | os.PathLike[str]] = (),
     dry_run: bool = False,
-    executor: Executor | None = None,
+    executor: Executor | Literal["local", "ray"] = "local",
+    address: str | None = None,
     progress: ProgressOption = None,
 ) -> Summary:
     """Compute the runs of a protocol; the same call continues what was interrupted.
@@ -108,7 +106,10 @@ def run_benchmark(
         device, precision: see :func:`biomedcoop.load_backbone`.
         plugins: Python files that register methods.
         dry_run: only say what the work would cost; nothing is written but features in the store.
-        executor: computes the groups of runs; by default ``jobs`` processes on this machine.
+        executor: computes the groups of runs: "local" for ``jobs`` processes on this machine, "ray" for a Ray cluster, or an
+            executor of your own.
+        address: ``HOST:PORT`` of a Ray cluster's head node, "auto" (default) for the cluster that this machine belongs to, or
+            "local" for a new one on this machine.
         progress: see :func:`biomedcoop.fit`.
 
     Raises:
@@ -138,15 +139,33 @@ def run_benchmark(
     if threads is None:
         threads = int(read_plan(place)["threads"]) if (place / PLAN).is_file() else 1
     threads = options.whole_number(1, 1)("threads", threads)
+    device = options.device("device", device)
+    if isinstance(executor, str) and executor not in ("local", "ray"):
+        raise UserError(f"executor '{executor}' is not known; choose local or ray")
+    if executor == "ray" and jobs is not None:
+        raise UserError("jobs is for processes on this machine; the cores of a Ray cluster decide, so leave it out")
+    if executor != "ray" and address is not None:
+        raise UserError("address is that of a Ray cluster; give executor ray with it")
     if jobs is None:
         jobs = max(1, available_cores() // threads) if device == "cpu" else 1
     jobs = options.whole_number(2, 1)("jobs", jobs)
-    with shown(progress) as tell:
+    with shown(progress) as tell, _chosen(executor, address, jobs, threads, device) as chosen:
         sources = find_sources(protocol, None if data_root is None else user_path(data_root), tell)
         if all(sources[name].place is None for name in protocol.datasets):
             raise UserError(sources[protocol.datasets[0]].reason)
-        work = Work(protocol, sources, threads, options.device("device", device), precision, files)
-        return _run(work, place, jobs, dry_run, executor or LocalProcesses(jobs), tell)
+        work = Work(protocol, sources, threads, device, precision, files)
+        return _run(work, place, chosen.slots if isinstance(chosen, RayCluster) else jobs, dry_run, chosen, tell)
+
+
+def _chosen(
+    executor: Executor | Literal["local", "ray"], address: str | None, jobs: int, threads: int, device: str
+) -> AbstractContextManager[Executor]:
+    """The executor, connected inside its block."""
+    if executor == "ray":
+        return RayCluster(AUTO if address is None else address, threads, int(device.startswith("cuda")))
+    if executor == "local":
+        return nullcontext(LocalProcesses(jobs))
+    return nullcontext(executor)
 
 
 def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
@@ -159,7 +178,7 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
         _say_cost(work, grid, jobs, progress)
         return _state(out, len(finished), grid)
     with Journal(out, usable) as journal:
-        journal.keep_plan(_record(work, fingerprints))
+        journal.keep_plan(record := record_of(work, fingerprints))
         _say_missing(work, backbones)
         keep_tests(work, journal)
         grid = plan_grid(work, backbones, journal.finished, progress)
@@ -167,8 +186,15 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
         timed = 0.0, 0.0
         if grid.groups:
             seconds = _say_cost(work, grid, jobs, progress)
-            encode(work, grid, progress)
-            timed = _compute(work, grid.groups, seconds, journal, executor, progress)
+            compute: Callable[[Group], Computed] = partial(compute_group, work)
+            if isinstance(executor, RayCluster):
+                from biomedcoop.benchmark.nodes import check_nodes, encode_on
+
+                check_nodes(work, record, executor)
+                compute = encode_on(executor, work, grid, progress)
+            else:
+                encode(work, grid, progress)
+            timed = _compute(work, compute, grid.groups, seconds, journal, executor, progress)
         counts = journal.counts
     write_report(out)
     return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
@@ -197,25 +223,6 @@ def _state(out: Path, finished: int, grid: Grid) -> Summary:
     return Summary(out, finished, skipped, len(grid.lines) - skipped, left)
 
 
-def _record(work: Work, fingerprints: Mapping[str, str]) -> dict[str, Any]:
-    """The content of plan.json: what the results depend on."""
-    return {
-        "format": FORMAT,
-        "protocol": work.protocol.to_dict(),
-        "digest": work.protocol.digest,
-        "versions": {"biomedcoop": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
-        "threads": work.threads,
-        "device": work.device,
-        "precision": work.precision,
-        "plugins": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in work.plugins},
-        "backbones": dict(fingerprints),
-        "datasets": {source.name: source.facts for source in work.sources.values() if source.facts},
-        "names": {dataset: source.name for dataset, source in work.sources.items()},
-        # runs that train together share their last bits: all seeds of a dataset, backbone, row and number of shots
-        "runs_together": list(work.protocol.seeds),
-    }
-
-
 def _say_cost(work: Work, grid: Grid, jobs: int, progress: Progress) -> dict[str, float]:
     """Say what the work will cost; returns the estimated seconds of each group."""
     images, encoding = count_images(work, grid, progress)
@@ -229,6 +236,7 @@ def _say_cost(work: Work, grid: Grid, jobs: int, progress: Progress) -> dict[str
 
 def _compute(
     work: Work,
+    compute: Callable[[Group], Computed],
     groups: Sequence[Group],
     estimated: Mapping[str, float],
     journal: Journal,
@@ -246,7 +254,7 @@ def _compute(
     share, finished, busy = 0.0, 0, 0.0
     begin = time.perf_counter()
     progress(f"percent computed (0 of {runs} runs)", 0, 100)
-    with closing(executor.map(partial(compute_group, work), order)) as results:  # type: ignore[type-var]
+    with closing(executor.map(compute, order)) as results:  # type: ignore[type-var]
         for group, result in results:
             if isinstance(result, WorkerLost):
                 lines = group.lines("failed", reason=str(result))

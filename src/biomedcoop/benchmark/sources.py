@@ -108,7 +108,7 @@ def _source(dataset: str, name: str, trained: bool, root: Path | None, progress:
             raise UserError(f"{place}: there are no test images and too few to draw some; give the data a test split")
     except UserError as error:
         return Source(name, trained, reason=str(error))
-    return Source(name, trained, place, facts=_facts(data))
+    return Source(name, trained, place, facts=facts_of(data))
 
 
 def _place(dataset: str, root: Path | None, drawn: Callable[[int, int], None] | None) -> Path:
@@ -116,8 +116,7 @@ def _place(dataset: str, root: Path | None, drawn: Callable[[int, int], None] | 
     if dataset.startswith(PREFIX):
         name = parse_spec(dataset).name
         folder = cache_root() / "simulated" / __version__ / re.sub(r"[^\w.-]+", "-", name.removeprefix(PREFIX))
-        if not folder.is_dir():
-            write_simulated(name, folder, on_image=drawn)
+        draw_simulated(dataset, folder, drawn)
         return folder
     if root is not None and (named := find_named(dataset, root)) is not None:
         return named
@@ -132,7 +131,14 @@ def _check_split_file(dataset: str, place: Path) -> None:
         read_published(entry, file.read_bytes(), file)
 
 
-def _facts(data: Dataset) -> dict[str, Any]:
+def draw_simulated(dataset: str, folder: Path, drawn: Callable[[int, int], None] | None = None) -> None:
+    """Draw a simulated dataset into a folder that does not exist; for any other dataset do nothing."""
+    if dataset.startswith(PREFIX) and not folder.is_dir():
+        write_simulated(parse_spec(dataset).name, folder, on_image=drawn)
+
+
+def facts_of(data: Dataset) -> dict[str, Any]:
+    """Facts about a dataset for the record of the plan: classes, images by split, and a digest of names and labels."""
     listed = "\n".join(f"{s} {y} {key}" for s, y, key in zip(data.splits, data.labels, data.keys, strict=True))
     return {
         "classes": list(data.class_names),

@@ -71,6 +71,18 @@ def run(
             show_default=False,
         ),
     ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(metavar="[local|ray]", help="Processes on this machine, or tasks of a Ray cluster."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a Ray cluster's head node; 'auto': the cluster of this machine; 'local': a new one on this machine. "
+            "Default: auto.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", metavar="", help="Show what the work would cost, and write no results.")
     ] = False,
@@ -106,6 +118,8 @@ def run(
                 device=device,
                 precision=precision,
                 plugins=plugin or (),
+                executor=executor,
+                address=address,
                 dry_run=dry_run,
                 progress=progress,
                 **{key: value for key, value in over.items() if value is not None},

@@ -32,7 +32,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
         UserError: the store cannot be written.
     """
     store = FeatureStore(store_root or default_root(), text_space(backbone))
-    keys = [hashlib.blake2b(text.encode(), digest_size=32).digest() for text in texts]
+    keys = text_keys(texts)
     missing = store.missing(keys)
     ids = [backbone.tokenize([texts[i]])[0] for i in missing]
     # the padded length follows from the text alone, not from its neighbours
@@ -64,3 +64,8 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
             features[positions] = rows
     store.put([keys[i] for i in missing], features)
     return store.get_all(keys, texts)
+
+
+def text_keys(texts: Sequence[str]) -> list[bytes]:
+    """The key of each text in the store."""
+    return [hashlib.blake2b(text.encode(), digest_size=32).digest() for text in texts]
