@@ -32,9 +32,8 @@ def serve(requests: BinaryIO) -> None:
     Thread(target=_listen, args=(requests, asked), daemon=True).start()
     try:
         address, cores, gpus = asked.get()
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=_dashboard(address)
-        )
+        new = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **new)
         cluster = Cluster(cores, gpus)
         answer("value", sum(cluster.slots().values()))
         answer("end", None)
@@ -47,6 +46,7 @@ def serve(requests: BinaryIO) -> None:
         os._exit(0)
     except Exception as error:  # of any kind: what Ray raises when it cannot connect differs from version to version
         answer("failed", one_line(error))
+        ray.shutdown()
 
 
 def _listen(requests: BinaryIO, asked: SimpleQueue[Any]) -> None:
@@ -57,10 +57,6 @@ def _listen(requests: BinaryIO, asked: SimpleQueue[Any]) -> None:
     except EOFError:
         ray.shutdown()
         os._exit(0)
-
-
-def _dashboard(address: str) -> bool | None:
-    return False if address == "local" else None
 
 
 class Cluster:
@@ -109,13 +105,14 @@ class Cluster:
     def everywhere(self, work: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
         """(address of a node, the result of the function there)."""
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-        tasks = {
-            addresses[node]: self.visit.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            ).remote(work)
+        tasks = [
+            (
+                addresses[node],
+                self.visit.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(work),
+            )
             for node in self.slots()
-        }
-        for address, task in tasks.items():
+        ]
+        for address, task in tasks:
             try:
                 yield address, ray.get(task)
             except RayError as error:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from biomedcoop.benchmark.compute import Computed, Work, compute_group
 from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
@@ -86,7 +86,7 @@ def run_benchmark(
     precision: str = "float32",
     plugins: Iterable[str | os.PathLike[str]] = (),
     dry_run: bool = False,
-    executor: Executor | Literal["local", "ray"] = "local",
+    executor: Executor | str = "local",
     address: str | None = None,
     progress: ProgressOption = None,
 ) -> Summary:
@@ -158,14 +158,14 @@ def run_benchmark(
 
 
 def _chosen(
-    executor: Executor | Literal["local", "ray"], address: str | None, jobs: int, threads: int, device: str
+    executor: Executor | str, address: str | None, jobs: int, threads: int, device: str
 ) -> AbstractContextManager[Executor]:
     """The executor, connected inside its block."""
+    if not isinstance(executor, str):
+        return nullcontext(executor)
     if executor == "ray":
         return RayCluster(AUTO if address is None else address, threads, int(device.startswith("cuda")))
-    if executor == "local":
-        return nullcontext(LocalProcesses(jobs))
-    return nullcontext(executor)
+    return nullcontext(LocalProcesses(jobs))
 
 
 def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
