@@ -1,46 +1,29 @@
-"""Work on machines with feature stores of their own: the check of each node, shards of images, and features that travel.
-
-An image is encoded on one node, and its feature travels to all others: no image is encoded twice, and all nodes learn from the same
-bits. Where nodes share a store, nothing is written twice.
-"""
+"""The nodes of a cluster before the work: weights that a node lacks travel there, and every node is compared with this machine."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from biomedcoop.benchmark.compute import Computed, Work, compute_group
-from biomedcoop.benchmark.executor import WorkerLost
-from biomedcoop.benchmark.plan import Group
-from biomedcoop.benchmark.prepare import Grid, find_backbones, images_of
+from biomedcoop.backbones import BACKBONES, locate
+from biomedcoop.backbones.registry import weights_root
+from biomedcoop.benchmark.compute import Work
+from biomedcoop.benchmark.prepare import find_backbones
 from biomedcoop.benchmark.ray_executor import RayCluster
 from biomedcoop.benchmark.record import versions
 from biomedcoop.benchmark.sources import draw_simulated, facts_of, read_source
-from biomedcoop.errors import ImageError, UserError
-from biomedcoop.features.content import content_hashes, named_images
-from biomedcoop.features.facts import SPACE
-from biomedcoop.features.images import encode_images
-from biomedcoop.features.spaces import image_space, text_space
-from biomedcoop.features.store import FeatureStore, default_root
-from biomedcoop.features.texts import encode_texts, text_keys
-from biomedcoop.features.transfer import Rows, read_rows, write_rows
-from biomedcoop.progress import Progress
-from biomedcoop.threads import available_cores
-
-SHARD = 128
-"""Images that a task encodes."""
-
-_log = logging.getLogger("biomedcoop")
+from biomedcoop.errors import UserError
+from biomedcoop.output import new_folder
 
 
-def check_nodes(work: Work, record: Mapping[str, Any], cluster: RayCluster) -> None:
-    """Compare every node with this machine; simulated datasets are drawn there.
+def prepare_nodes(work: Work, record: Mapping[str, Any], cluster: RayCluster) -> None:
+    """Bring every node the weights and simulated datasets that it lacks, and compare it with this machine.
 
     Args:
         record: see :func:`biomedcoop.benchmark.record.record_of`.
@@ -48,9 +31,35 @@ def check_nodes(work: Work, record: Mapping[str, Any], cluster: RayCluster) -> N
     Raises:
         UserError: a node has other versions, images or weights.
     """
-    for node, fault in cluster.everywhere(NodeCheck(work, record)):
+    for name in {backbone for backbone in work.protocol.backbones if backbone in BACKBONES}:
+        folder = locate(name)
+        if folder is not None and any(cluster.everywhere(partial(_lacks, name)).values()):
+            files = {file.name: np.fromfile(file, np.uint8) for file in folder.iterdir() if file.is_file()}
+            _refuse_faults(cluster.everywhere(partial(_receive, name, files)))
+    _refuse_faults(cluster.everywhere(NodeCheck(work, record)))
+
+
+def _refuse_faults(faults: Mapping[str, object]) -> None:
+    for node, fault in faults.items():
         if fault:
             raise UserError(f"node {node}: {fault}")
+
+
+def _lacks(name: str) -> bool:
+    """Whether the machine that this is called on lacks a named backbone."""
+    return locate(name) is None
+
+
+def _receive(name: str, files: Mapping[str, npt.NDArray[np.uint8]]) -> str:
+    """Keep the files of a backbone in the cache folder of the machine that this is called on; returns what went wrong."""
+    try:
+        if _lacks(name):
+            with new_folder(weights_root() / name, mark="open_clip_config.json") as folder:
+                for file, content in files.items():
+                    content.tofile(folder / file)
+    except UserError as error:  # of two nodes that share the folder one may have been faster
+        return str(error) if _lacks(name) else ""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -87,117 +96,3 @@ class NodeCheck:
             if fingerprints.get(backbone) != fingerprint:
                 why = next((reason for name, reason in reasons.items() if reason and Path(name).name == backbone), "")
                 yield f"backbone {backbone}: {why or 'other weights there; copy the same ones'}"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Images that a task encodes.
-
-    Attributes:
-        dataset, backbone: as in the protocol.
-        positions: of the images in the dataset.
-        keys: of their features in the store.
-    """
-
-    dataset: str
-    backbone: str
-    positions: tuple[int, ...]
-    keys: tuple[bytes, ...]
-
-
-class Encoded(NamedTuple):
-    """What a shard gave: features and facts of its images, and why some are missing."""
-
-    rows: list[Rows]
-    reason: str = ""
-
-
-def encode_shard(work: Work, shard: Shard) -> Encoded:
-    """Encode the images of a shard into the store of the machine that this is called on."""
-    source = work.sources[shard.dataset]
-    assert source.place is not None
-    try:
-        model, reason = work.load(shard.backbone), ""
-        try:
-            encode_images(model, read_source(source.place, source.trained).select(np.array(shard.positions)))
-        except ImageError as error:  # the images before it are encoded
-            reason = str(error)
-        return Encoded([read_rows(space, shard.keys) for space in (image_space(model), SPACE)], reason)
-    except Exception as error:  # of any kind: memory, a damaged disk
-        return Encoded([], f"{type(error).__name__}: {error}")
-
-
-@dataclass(frozen=True)
-class TravellingWork:
-    """Computes groups on any machine; it brings the features that they read.
-
-    Attributes:
-        images: (dataset, backbone) -> features and facts of the images.
-        sentences: backbone -> features of the sentences.
-    """
-
-    work: Work
-    images: dict[tuple[str, str], list[Rows]] = field(default_factory=dict)
-    sentences: dict[str, Rows] = field(default_factory=dict)
-
-    def __call__(self, group: Group) -> Computed:
-        """See :func:`biomedcoop.benchmark.compute.compute_group`."""
-        try:
-            for dataset in {group.dataset, *self.work.protocol.tested_on(group.dataset)}:
-                self._unpack((dataset, group.backbone), self.images.get((dataset, group.backbone), ()))
-            if group.backbone in self.sentences:
-                self._unpack((group.backbone,), [self.sentences[group.backbone]])
-        except UserError as error:
-            return Computed(group.lines("failed", reason=str(error)), 0.0)
-        return compute_group(self.work, group)
-
-    def _unpack(self, name: tuple[str, ...], rows: Sequence[Rows]) -> None:
-        if (mark := (self.work.protocol.digest, *name)) not in _unpacked:
-            for some in rows:
-                write_rows(some)
-            _unpacked.add(mark)
-
-
-_unpacked: set[tuple[str, ...]] = set()
-"""What this process has put into its store."""
-
-
-def encode_on(cluster: RayCluster, work: Work, grid: Grid, progress: Progress) -> TravellingWork:
-    """Encode the images and sentences of the grid that have no stored features, the images by tasks of the cluster.
-
-    Returns:
-        The work that computes groups on the cluster.
-    """
-    travelling = TravellingWork(work)
-    keys_of: dict[tuple[str, str], list[bytes]] = {}
-    shards = []
-    for backbone, dataset, data in images_of(work, grid):
-        try:
-            keys = list(content_hashes(named_images(data), available_cores()))
-        except ImageError as error:  # runs without this image are still possible
-            _log.warning(str(error))
-            continue
-        keys_of[dataset, backbone] = keys
-        missing = FeatureStore(default_root(), image_space(work.load(backbone))).missing(keys)
-        positions = sorted(grid.images[dataset, backbone])
-        for start in range(0, len(missing), SHARD):
-            part = missing[start : start + SHARD]
-            shards.append(Shard(dataset, backbone, tuple(positions[i] for i in part), tuple(keys[i] for i in part)))
-    total, done = sum(len(shard.keys) for shard in shards), 0
-    for shard, encoded in cluster.map(partial(encode_shard, work), shards):
-        if isinstance(encoded, WorkerLost):
-            _log.warning(f"{shard.dataset}: {encoded}")
-            continue
-        if encoded.reason:
-            _log.warning(encoded.reason)
-        for rows in encoded.rows:
-            write_rows(rows)
-        progress("encoding", done := done + len(shard.keys), total)
-    for (dataset, backbone), keys in keys_of.items():
-        space = image_space(work.load(backbone))
-        travelling.images[dataset, backbone] = [read_rows(own, keys) for own in (space, SPACE)]
-    for backbone, sentences in grid.sentences.items():
-        model = work.load(backbone)
-        encode_texts(model, list(sentences))
-        travelling.sentences[backbone] = read_rows(text_space(model), text_keys(list(sentences)))
-    return travelling

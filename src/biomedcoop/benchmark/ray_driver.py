@@ -103,20 +103,16 @@ class Cluster:
             yield index, done.result() if error is None else WorkerLost(one_line(error))
 
     def everywhere(self, work: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
-        """(address of a node, the result of the function there)."""
-        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-        tasks = [
-            (
-                addresses[node],
-                self.visit.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(work),
-            )
-            for node in self.slots()
-        ]
-        for address, task in tasks:
+        """(a node's address and the start of its id, the result of the function there)."""
+        names = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in ray.nodes()}
+        shared = ray.put(work)
+        there = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in self.slots()}
+        tasks = {node: self.visit.options(scheduling_strategy=place).remote(shared) for node, place in there.items()}
+        for node, task in tasks.items():
             try:
-                yield address, ray.get(task)
+                yield names[node], ray.get(task)
             except RayError as error:
-                yield address, WorkerLost(one_line(error))
+                yield names[node], WorkerLost(one_line(error))
 
 
 def _call(work: Callable[[Any], Any], item: Any) -> Any:

@@ -113,14 +113,14 @@ class RayCluster:
         for index, result in self._answers(f"lost the Ray cluster at {self.address}"):
             yield listed[index], result
 
-    def everywhere(self, work: Callable[[], Result]) -> list[tuple[str, Result | WorkerLost]]:
-        """Call a function on every node that can run tasks; returns (node, its result).
+    def everywhere(self, work: Callable[[], Result]) -> dict[str, Result | WorkerLost]:
+        """Call a function on every node that can run tasks; returns node -> its result.
 
         Raises:
             UserError: the cluster was lost.
         """
         self._ask(work, None)
-        return list(self._answers(f"lost the Ray cluster at {self.address}"))
+        return dict(self._answers(f"lost the Ray cluster at {self.address}"))
 
     def _ask(self, *request: Any) -> None:
         assert self._child is not None, "use the cluster in a with block"

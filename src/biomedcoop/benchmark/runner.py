@@ -188,9 +188,10 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
             seconds = _say_cost(work, grid, jobs, progress)
             compute: Callable[[Group], Computed] = partial(compute_group, work)
             if isinstance(executor, RayCluster):
-                from biomedcoop.benchmark.nodes import check_nodes, encode_on
+                from biomedcoop.benchmark.nodes import prepare_nodes
+                from biomedcoop.benchmark.travel import encode_on
 
-                check_nodes(work, record, executor)
+                prepare_nodes(work, record, executor)
                 compute = encode_on(executor, work, grid, progress)
             else:
                 encode(work, grid, progress)
