@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Timer
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,10 @@ class RayCluster:
         _check_reachable(self.address)
         # no usage statistics, also from a cluster that is started here; set before Ray is imported
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        if (
+            Path.home() / ".ray" / "auth_token"
+        ).is_file():  # what Ray starts asks for this token, but Ray does not show it by itself
+            environment.setdefault("RAY_AUTH_MODE", "token")
         if self.address == LOCAL:
             environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
                 "0"  # Ray's servers then listen on the loopback address alone
