@@ -39,7 +39,7 @@ def row(name: str, group: str, **columns: tuple[float, float]) -> Row:
     estimates = {k: Estimate(v, v - half, v + half) for k, (v, half) in columns.items()}
     samples = {k: np.array([v - half, v + half]) for k, (v, half) in columns.items()}
     draws = {"features": [0.5, 0.6, 0.7], "raw pixels": [0.1, 0.2, 0.3]}
-    return Row(name, group, dataset(), np.zeros((N, 2), dtype=np.float32), estimates, samples, draws)
+    return Row(name, group, dataset(), np.zeros((N, 2), dtype=np.float32), {}, estimates, samples, draws)
 
 
 def scored(name: str, group: str, probe: float, raw: float, half: float, names: float = 0.6) -> Row:
