@@ -18,7 +18,7 @@ def against(other: Backbone, rows: Sequence[Row], split: str, clock: dict[str, f
     """The rows with the columns :data:`AGAINST`: their scores minus those of the other backbone, image by image."""
     found = []
     for row in rows:
-        print(f"{row.dataset}, {other.name} …", file=sys.stderr, flush=True)
+        print(f"{row.dataset}: {other.name} …", file=sys.stderr, flush=True)
         _, scores, _ = scores_of(other, training_and(row.dataset, split), split, clock)
         gains = {f"gain_{key}": row.scores[key] - scores[key] for key in COMPARED if key in scores}
         found.append(rescored(row, gains))
@@ -27,4 +27,4 @@ def against(other: Backbone, rows: Sequence[Row], split: str, clock: dict[str, f
 
 def against_table(rows: Sequence[Row], backbone: Backbone, other: Backbone, split: str) -> Table:
     one, two = (f"{b.name} ({b.fingerprint})" for b in (backbone, other))
-    return table_with_means(rows, AGAINST, [f"{one} minus {two}, points, {split} images, paired."])
+    return table_with_means(rows, AGAINST, [f"{one} minus {two}, in points, on the same {split} images."])

@@ -62,7 +62,7 @@ def learned(
         scores: dict[str, Floats] = {key: row.scores[key] for key in ("largest", "class_names")}
         draws = {}
         for way, (method, recipe) in WAYS.items():
-            print(f"{row.dataset}, {LEARNED[way]} …", file=sys.stderr, flush=True)
+            print(f"{row.dataset}: {LEARNED[way]} …", file=sys.stderr, flush=True)
             settings, images = settings_of(method, data, recipe), zip(data.keys, data.labels, data.splits, strict=True)
             what = [
                 bc.__version__,
@@ -78,7 +78,8 @@ def learned(
             result = kept(cache, name, what, partial(right_answers, backbone, data, row.held, method, recipe))
             scores[way] = np.mean(result["right"], axis=0)
             draws[way] = np.mean(result["right"], axis=1).tolist()
-            clock[LEARNED[way]] = clock.get(LEARNED[way], 0.0) + result["seconds"]
+            spent = f"{method} with recipe {recipe}"
+            clock[spent] = clock.get(spent, 0.0) + result["seconds"]
         found.append(replace(rescored(row, scores), draws=draws))
     return found
 
