@@ -12,7 +12,8 @@ import numpy as np
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
-from biomedcoop.data.readers.load import read_dataset, user_path
+from biomedcoop.data.readers.load import read_dataset
+from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify

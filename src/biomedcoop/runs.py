@@ -22,7 +22,8 @@ from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import read_dataset, user_path
+from biomedcoop.data.readers.load import read_dataset
+from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.sampling.folds import Divisions, divide
 from biomedcoop.data.sampling.leakage import Leak, contradicting, leaks
 from biomedcoop.data.sampling.split import write_split

@@ -5,16 +5,12 @@ The download runs in a process of its own, because the hub's client reads its ad
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,73 +19,9 @@ from safetensors.torch import load_file
 
 from biomedcoop.backbones import BACKBONES, download, load_backbone, locate
 from biomedcoop.errors import UserError
+from hub_server import Hub, serving
 
 WEIGHTS = "open_clip_pytorch_model.bin"
-COMMIT = "1234567890abcdef1234567890abcdef12345678"
-
-
-class Hub(ThreadingHTTPServer):
-    """One repository of the hub. ``trouble`` maps "METHOD file" to what goes wrong; ``asked`` lists the requests."""
-
-    daemon_threads = True
-
-    def __init__(self, repository: str, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.repository, self.files = repository, files
-        self.trouble: dict[str, str] = {}
-        self.asked: list[str] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Hub
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        file = self.path.rpartition("/")[2]
-        request = f"{self.command} {file}"
-        self.server.asked.append(request)
-        trouble = self.server.trouble.get(request)
-        known = self.path == f"/{self.server.repository}/resolve/main/{file}" and file in self.server.files
-        if trouble == "hang up":
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        if trouble == "500":
-            self.send_error(500)
-            return
-        if trouble == "404" or not known:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        content = self.server.files[file]
-        start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])  # type: ignore[index]
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        if body and trouble == "cut":
-            self.wfile.write(content[start : (start + len(content)) // 2])
-            self.close_connection = True
-        elif body:
-            self.wfile.write(content[start:])
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -100,13 +32,8 @@ def hub(parity: Path, tmp_path: Path) -> Iterator[Hub]:
     assert entry.hub is not None
     files = {file: (parity / "model" / file).read_bytes() for file in entry.files if file != WEIGHTS}
     weights = (tmp_path / WEIGHTS).read_bytes()
-    server = Hub(entry.hub, {file: files.get(file, weights) for file in entry.files})
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hub(entry.hub, {file: files.get(file, weights) for file in entry.files})) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

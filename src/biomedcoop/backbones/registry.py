@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.errors import UserError, nearest
+from biomedcoop.hub import client, one_line_errors
 from biomedcoop.output import cache_root
 
 if TYPE_CHECKING:
@@ -198,27 +199,10 @@ def download(name: str, progress: bool = True) -> Path:
     if entry is None or entry.hub is None:
         have = ", ".join(n for n, e in BACKBONES.items() if e.hub)
         raise UserError(f"'{name}' cannot be downloaded; choose {have}")
-    # the hub's client reads this when it is imported; it would send the version of torch and the kind of its caller
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    if not progress:
-        disable_progress_bars()
+    hub = client(progress)
     folder = weights_root() / name
-    try:
+    with one_line_errors(f"'{name}' cannot be downloaded from {entry.hub}", "try again, files that arrived are kept"):
         # the configuration comes last: a folder that has it is complete
         for file in sorted(entry.files, key=lambda f: f == "open_clip_config.json"):
-            hf_hub_download(entry.hub, file, local_dir=folder)
-    except Exception as error:
-        # the errors of the hub's HTTP library come through as they are, and it is another one from version to version
-        library = type(error).__module__.partition(".")[0]
-        if not isinstance(error, HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
-            raise
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
-        raise UserError(
-            f"'{name}' cannot be downloaded from {entry.hub}: {reason}; try again, files that arrived are kept"
-        ) from error
+            hub.hf_hub_download(entry.hub, file, local_dir=folder)
     return folder

@@ -1,16 +1,154 @@
-"""``biomedcoop datasets``: check a dataset before training, or draw a simulated dataset."""
+"""``biomedcoop datasets``: the published datasets, the check of a dataset before training, and simulated datasets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from biomedcoop.cli.console import inform, print_first, print_json, print_table, progress_bar
+from biomedcoop.cli.console import inform, print_first, print_json, print_table, print_text, progress_bar, say
 from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
+from biomedcoop.errors import UserError
 
-app = typer.Typer(help="Check datasets and draw simulated datasets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from biomedcoop.data.catalogue import CatalogueEntry
+    from biomedcoop.data.download.check import DatasetCheck
+
+Item = TypeVar("Item", str, Path)
+
+app = typer.Typer(help="Published datasets, checks of datasets, and simulated datasets.", no_args_is_help=True)
+
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", metavar="", help="Use no network, only what is on this machine. $HF_HUB_OFFLINE does the same."
+    ),
+]
+
+
+@app.command("list")
+def list_datasets(json: Json = False) -> None:
+    """List the published datasets and show which are on this machine."""
+    from biomedcoop.data.catalogue import entries, external_sites
+    from biomedcoop.data.dataset import SPLITS
+    from biomedcoop.data.readers.named import data_root, find_named
+
+    known = (*entries(), *external_sites())
+    if json:
+        print_json([_facts(entry) for entry in known])
+        return
+    from rich.table import Table
+
+    root = data_root()
+    table = Table("name", "images of", "classes", "train / val / test", f"in {root}")
+    for entry in known:
+        place = find_named(entry.name)
+        counts = " / ".join(f"{entry.counts[split]:,}" if split in entry.counts else "?" for split in SPLITS)
+        kind = f" (external site of {entry.tests})" if entry.tests else ""
+        about = f"{entry.organ}, {entry.modality}{kind}"
+        table.add_row(entry.name, about, str(len(entry.class_names)), counts, place.name if place else "-")
+    print_table(table)
+    inform("'biomedcoop datasets info NAME' tells more, 'biomedcoop datasets download NAME' gets the images")
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="Name of a published dataset, e.g. busi.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Show the card of a published dataset: images, classes, licence, known leakage, where it comes from."""
+    from biomedcoop.data.download.datasets import find_entry
+    from biomedcoop.data.readers.named import find_named
+
+    entry = find_entry(name)
+    if json:
+        print_json(_facts(entry))
+        return
+    place = find_named(entry.name)
+    here = str(place) if place else f"no; run 'biomedcoop datasets download {entry.name}'"
+    for title, text in {**entry.card, "on this machine": here}.items():
+        print_text(f"{title}: {text}")
+
+
+def _facts(entry: CatalogueEntry) -> dict[str, Any]:
+    from biomedcoop.data.readers.named import find_named
+
+    place = find_named(entry.name)
+    return {**asdict(entry), "kind": entry.kind, "place": None if place is None else str(place)}
+
+
+@app.command("download")
+def download(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names of published datasets, or of MedMNIST files such as pathmnist_224.", show_default=False
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Data folder. Default: $BIOMEDCOOP_DATA, else a folder in the user's cache.",
+            show_default=False,
+        ),
+    ] = None,
+    offline: Offline = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download published datasets and verify every image; afterwards 'train --data NAME' finds them. This needs the network."""
+    from biomedcoop.data.download.datasets import download_dataset
+    from biomedcoop.data.readers.named import DATA_VARIABLE
+    from biomedcoop.hub import client
+
+    client(progress=not quiet)
+    with progress_bar() as progress:
+        _check_each(names, lambda name: download_dataset(name, to, offline=offline, progress=progress), json)
+    if to is not None:
+        inform(f"set {DATA_VARIABLE}={to.absolute()} to find datasets there by name")
+
+
+@app.command("prepare")
+def prepare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of published datasets, e.g. data/BUSI.", show_default=False)
+    ],
+    offline: Offline = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check images downloaded by other means and add the published split file. Exit status 1 if images are missing."""
+    from biomedcoop.data.download.datasets import prepare_folder
+    from biomedcoop.hub import client
+
+    client(progress=not quiet)
+    _check_each(folders, lambda folder: prepare_folder(folder, offline=offline), json)
+
+
+def _check_each(items: Sequence[Item], action: Callable[[Item], DatasetCheck], json: bool) -> None:
+    """Print a check for each item; an error of one does not stop the others. Exit with 2 for errors, 1 for missing images."""
+    checks, errors = [], 0
+    for item in items:
+        try:
+            check = action(item)
+        except UserError as error:
+            if len(items) == 1:
+                raise
+            errors += 1
+            say(f"error: {error}")
+            continue
+        checks.append(check)
+        if not json:
+            print(check.sentence)
+            print_first(f"missing: {key}" for key in check.missing)
+    if json:
+        print_json([check.to_dict() for check in checks])
+    if errors or any(check.missing for check in checks):
+        raise typer.Exit(2 if errors else 1)
 
 
 @app.command("check")

@@ -33,7 +33,7 @@ def load_plugin(file: str | os.PathLike[str]) -> None:
             ...
         biomedcoop.errors.UserError: plug-in nearest_mean.py: there is no such Python file; give a .py file that registers a method
     """
-    from biomedcoop.data.readers.load import user_path  # imports Pillow, which a list of methods does not need
+    from biomedcoop.data.readers.named import user_path  # imports Pillow, which a list of methods does not need
 
     name, path = f"plug-in {os.fspath(file)}", user_path(file).resolve()
     if _imported(path):

@@ -94,7 +94,7 @@ class FitRequest:
     data: Dataset | str = option(  # noqa: RUF009
         dataclasses.MISSING,
         "Folder of class folders, CSV or Parquet table, split JSON, MedMNIST .npz, 'simulated:<task>', or name of a "
-        "dataset in the folder $BIOMEDCOOP_DATA.",
+        "dataset in the data folder ('biomedcoop datasets list').",
         options.data,
         shown=True,
     )
@@ -340,7 +340,7 @@ class TrainRequest(FitRequest):
 def _absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
     from biomedcoop.backbones.registry import BACKBONES
-    from biomedcoop.data.readers.load import user_path
+    from biomedcoop.data.readers.named import user_path
     from biomedcoop.prompts.sources import split_name
 
     names = {"data": value.startswith("simulated:"), "backbone": value in BACKBONES}

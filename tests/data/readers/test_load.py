@@ -86,7 +86,8 @@ def test_names_are_looked_up_in_the_data_folder(class_folders: Path, monkeypatch
 def test_unknown_names_get_near_matches_and_the_way_out(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(class_folders)
     monkeypatch.delenv("BIOMEDCOOP_DATA", raising=False)
-    assert "BIOMEDCOOP_DATA is not set): unpack BUSI.zip from the Hugging Face dataset" in message("busi")
+    assert "(BIOMEDCOOP_DATA is not set): run 'biomedcoop datasets download busi'" in message("busi")
+    assert "run 'biomedcoop datasets download pathmnist_224'" in message("pathmnist_224")
     assert "did you mean kvasir?" in message("kvasri")
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders.parent))
     assert "did you mean scans?" in message("scnas")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from biomedcoop.data.catalogue import entries, find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.files import file_readers
 from biomedcoop.data.readers.files.coop_split import apply_split, find_split_file, read_split
 from biomedcoop.data.readers.folder import read_folder
 from biomedcoop.data.readers.listed_files import PathFinder
+from biomedcoop.data.readers.named import look_up, user_path
 from biomedcoop.data.readers.rows import check_training_images
 from biomedcoop.data.readers.walk import check_text
 from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.data.simulate import load_simulated, marked
 from biomedcoop.errors import UserError, notify
-
-DATA_VARIABLE = "BIOMEDCOOP_DATA"
-"""Environment variable with the folder of datasets that are found by name."""
 
 
 def load_dataset(
@@ -31,7 +27,8 @@ def load_dataset(
     Args:
         source: a folder of class folders (with or without train/val/test above), a folder with a split file, a CSV or
             Parquet table (``path,label[,class_name][,split][,group]``), a CoOp split JSON, a MedMNIST-style ``.npz``,
-            ``simulated:<task>``, or the name of a dataset in the folder that ``BIOMEDCOOP_DATA`` names ("busi"). Columns of a
+            ``simulated:<task>``, or the name of a dataset in the data folder ("busi"; see
+            :func:`biomedcoop.data.readers.named.data_root`). Columns of a
             table such as ``site``, ``scanner``, ``sex``, ``age`` and ``view`` give results by subgroup, if they have at most 12
             different values; the age in years becomes bands.
         split_file: CoOp JSON with the splits to use instead of the source's own.
@@ -117,16 +114,6 @@ def _load(source: str | Path, split_file: str | Path | None, for_training: bool)
     return data
 
 
-def user_path(text: str | os.PathLike[str]) -> Path:
-    """A path with ``~`` replaced by the home folder, if there is one."""
-    if not isinstance(text, (str, os.PathLike)):
-        raise UserError(f"{text!r} is not a path; give text or a Path")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # "~name" without such a user
-        return Path(text)
-
-
 def _locate(source: str | Path) -> Path:
     """The path in ``source`` or, for a plain name, the path of the dataset with this name in the data folder."""
     if not isinstance(source, (str, os.PathLike)):
@@ -139,34 +126,4 @@ def _locate(source: str | Path) -> Path:
         return path.resolve() if path.name in ("", "..") else path.absolute()
     if isinstance(source, Path) or path.name != text or path.suffix.lower() in file_readers():
         raise UserError(f"{path}: there is no such folder or file; check the path")
-    return _look_up(text)
-
-
-def _look_up(name: str) -> Path:
-    """The path of the dataset called ``name`` in the folder that ``BIOMEDCOOP_DATA`` names."""
-    variable = os.environ.get(DATA_VARIABLE)
-    by_name: dict[str, Path] = {}
-    if variable:
-        folder = user_path(variable)
-        if not folder.is_dir():
-            raise UserError(
-                f"{DATA_VARIABLE} names {folder}, which is not a folder; set it to the folder of your datasets"
-            )
-        children = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-        by_name = {path.stem.casefold(): path for path in children if path.suffix.lower() in file_readers()}
-        by_name |= {path.name.casefold(): path for path in children if path.is_dir()}
-    entry = find(name)
-    for candidate in (name, *(entry.all_names if entry else ())):
-        if candidate.casefold() in by_name:
-            return by_name[candidate.casefold()].absolute()
-    searched = f"in {variable}" if variable else f"({DATA_VARIABLE} is not set)"
-    if entry is not None:
-        raise UserError(
-            f"dataset {name!r} was not found {searched}: unpack {entry.archive} from the Hugging Face dataset "
-            f"{entry.hub_dataset} and set {DATA_VARIABLE} to the folder that holds {entry.folder}/, or give a path"
-        )
-    known = {path.name if path.is_dir() else path.stem for path in by_name.values()}
-    known |= {entry.name for entry in entries()}
-    similar = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(similar)}?" if similar else "; give the path of a folder or file"
-    raise UserError(f"there is no folder, file or dataset named {name!r} {searched}{hint}")
+    return look_up(text)

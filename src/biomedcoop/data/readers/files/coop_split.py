@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
@@ -14,7 +15,7 @@ import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.names import fold
-from biomedcoop.data.readers.folder_names import split_word
+from biomedcoop.data.readers.folder_names import is_visible, split_word
 from biomedcoop.data.readers.listed_files import ListedFiles, PathFinder
 from biomedcoop.data.readers.rows import (
     Row,
@@ -62,7 +63,8 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
         file: the JSON file.
         for_training: False for test data: one class is enough, and label numbers may have gaps.
         folder: the dataset's folder, by default the file's. Paths are relative to it or, as in the published datasets,
-            to the folder of the same name inside it (``BUSI/split_BUSI.json`` with images in ``BUSI/BUSI/``).
+            to the folder of the same name inside it (``BUSI/split_BUSI.json`` with images in ``BUSI/BUSI/``), or to another
+            folder inside it.
 
     Raises:
         UserError: the file is malformed or contradicts itself, or lists files that are missing or outside the folder.
@@ -70,7 +72,7 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
     folder = file.absolute().parent if folder is None else folder.absolute()
     entries = read_entries(file)
     class_names = names_by_label(((entry.label, entry.class_name) for entry in entries), file, for_training)
-    root = _image_root(file, folder, entries)
+    root = find_image_root(folder, file, entries)
     files = ListedFiles(root, file, confined=True)
     rows = [Row(entry.key, files.add(entry.key, entry.split), entry.label, entry.split) for entry in entries]
     files.check_existence()
@@ -117,11 +119,17 @@ def read_entries(file: Path) -> list[SplitEntry]:
         UserError: the file is missing, not JSON, or not of the CoOp form.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
+        return parse_entries(file.read_bytes(), file)
     except FileNotFoundError as error:
         raise UserError(f"{file}: there is no such file") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def parse_entries(text: bytes, file: object) -> list[SplitEntry]:
+    """:func:`read_entries` from the content of a split file; ``file`` names it in messages."""
+    try:
+        content = json.loads(text.decode("utf-8-sig"), object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a split given twice
         raise UserError(f"{file}: not a readable JSON file ({error}); expected {_FORM}") from error
     if not isinstance(content, dict) or not content:
@@ -160,17 +168,32 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _image_root(file: Path, folder: Path, entries: Sequence[SplitEntry]) -> Path:
-    """The folder that the paths are relative to: the candidate that holds most of about fifty sampled images."""
+def find_image_root(folder: Path, file: Path, entries: Sequence[SplitEntry]) -> Path:
+    """The folder that the paths of a split file are relative to.
+
+    It is the dataset's folder, the one of the same name inside it (the published layout), or another one up to two levels below:
+    the first that holds all of about fifty sampled images, else the one that holds most.
+    """
     sample = entries[:: max(1, len(entries) // 50)]
     published = file.stem.removeprefix("split_")  # split_BUSI.json -> BUSI
-    candidates = [folder, folder / folder.name, folder / published]
     finder = PathFinder()
+    best, most = folder, -1
+    for root in chain([folder, folder / folder.name, folder / published], _below(folder, 2)):
+        found = sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
+        if found > most:
+            best, most = root, found
+        if found == len(sample):
+            break
+    return best
 
-    def count_found(root: Path) -> int:
-        return sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
 
-    return max(candidates, key=count_found)
+def _below(folder: Path, levels: int) -> Iterator[Path]:
+    """The folders below ``folder``, the upper ones first; without those of the operating system."""
+    children = sorted(path for path in folder.iterdir() if is_visible(path.name) and path.is_dir())
+    yield from children
+    if levels > 1:
+        for child in children:
+            yield from _below(child, levels - 1)
 
 
 READERS = {".json": read_split}

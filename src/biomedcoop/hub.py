@@ -1,0 +1,49 @@
+"""The client of the Hugging Face hub: without telemetry, and its many errors as one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from biomedcoop.errors import UserError
+
+
+def client(progress: bool = True) -> ModuleType:
+    """The module ``huggingface_hub``, imported on first use; what it logs about each attempt is left out.
+
+    Args:
+        progress: show the client's progress bars on stderr.
+    """
+    # the client reads this when it is imported; it would send the version of torch and the kind of its caller
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    huggingface_hub.utils.logging.set_verbosity(logging.ERROR)
+    if not progress:
+        disable_progress_bars()
+    return huggingface_hub
+
+
+@contextmanager
+def one_line_errors(fault: str, remedy: str) -> Iterator[None]:
+    """Turn errors of the hub, the network and the disk inside the block into one line: fault, reason, remedy.
+
+    Raises:
+        UserError: any such error.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except Exception as error:
+        # the errors of the hub's HTTP library come through as they are, and it is another one from version to version
+        library = type(error).__module__.partition(".")[0]
+        if not isinstance(error, HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
+            raise
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        raise UserError(f"{fault}: {reason}; {remedy}") from error
