@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
-    from biomedcoop.api import compare, evaluate, fit, fit_runs, train
+    from biomedcoop.api import compare, evaluate, fit, fit_runs, run_benchmark, train
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier import Classifier, load
     from biomedcoop.data.dataset import Dataset
@@ -37,6 +37,7 @@ _WHERE = {
     "load": "biomedcoop.classifier",
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
+    "run_benchmark": "biomedcoop.api",
     "train": "biomedcoop.api",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "load",
     "load_backbone",
     "load_dataset",
+    "run_benchmark",
     "train",
 ]
 

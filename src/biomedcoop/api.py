@@ -1,4 +1,4 @@
-"""The public functions: fit, train, evaluate and check the sentences. Each builds a request and passes it on."""
+"""The public functions: fit, train, evaluate, benchmark, check the sentences. Each builds a request and passes it on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from biomedcoop.benchmark.runner import run_benchmark
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.fit import fit_plan, load_for
 from biomedcoop.data.dataset import Dataset, check_dataset
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.report.run import RunReport
 
-__all__ = ["check_prompts", "compare", "evaluate", "fit", "fit_runs", "predict_dataset", "train"]
+__all__ = ["check_prompts", "compare", "evaluate", "fit", "fit_runs", "predict_dataset", "run_benchmark", "train"]
 
 
 def fit(

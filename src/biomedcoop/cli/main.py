@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from biomedcoop.cli import backbones, datasets, doctor, evaluate, methods, predict, prompts, train
+from biomedcoop.cli import backbones, benchmark, datasets, doctor, evaluate, methods, predict, prompts, train
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
@@ -31,6 +31,7 @@ app.add_typer(prompts.app, name="prompts")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(backbones.app, name="backbones")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
 from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, resampled_weights, resampling_units
 
 N_BOOTSTRAP = 1000
+
+Column = TypeVar("Column", bound=Hashable)
 
 
 @lru_cache(maxsize=4096)
@@ -40,20 +43,21 @@ def student(values: Sequence[float]) -> Estimate:
 
 
 def bootstrap_means(
-    scores: Mapping[str, Floats], seed: int, groups: Groups | None = None
-) -> tuple[dict[str, Estimate], dict[str, Floats]]:
+    scores: Mapping[Column, Floats], seed: int, groups: Groups | None = None, n_bootstrap: int = N_BOOTSTRAP
+) -> tuple[dict[Column, Estimate], dict[Column, Floats]]:
     """Mean of each column with its 95 % bootstrap interval; all columns use the same resamples.
 
     Args:
         scores: column name -> values of N images, [N].
         seed: random seed of the resampling.
         groups: [N] group of each image; whole groups are then resampled.
+        n_bootstrap: number B of resamples.
 
     Returns:
-        The estimates, and the resampled means of each column, [N_BOOTSTRAP].
+        The estimates, and the resampled means of each column, [B].
     """
     table = np.stack(list(scores.values()), axis=1)  # [N, K]
-    blocks = [w.T @ table / w.sum(0)[:, None] for w in resampled_weights(len(table), N_BOOTSTRAP, seed, groups)]
+    blocks = [w.T @ table / w.sum(0)[:, None] for w in resampled_weights(len(table), n_bootstrap, seed, groups)]
     samples = dict(zip(scores, np.concatenate(blocks).T, strict=True))
     return {name: Estimate.of(float(values.mean()), samples[name]) for name, values in scores.items()}, samples
 

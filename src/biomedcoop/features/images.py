@@ -14,7 +14,7 @@ from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.crop_reader import Crop, CropReader
+from biomedcoop.data.images.crop_reader import MANY_CORES, Crop, CropReader
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.features.content import content_hashes, named_images
@@ -23,6 +23,7 @@ from biomedcoop.features.parallel import run_ahead
 from biomedcoop.features.passes import Floats, as_array, image_passes
 from biomedcoop.features.spaces import Space, image_space, view_space
 from biomedcoop.features.store import SHARD_ROWS, FeatureStore, default_root
+from biomedcoop.threads import available_cores
 
 Count = Callable[[int, int], None]
 """Called with (crops encoded so far, crops to be encoded)."""
@@ -54,6 +55,25 @@ def encode_images(
         UserError: the store cannot be written.
     """
     return _encode(backbone, data, image_space(backbone), None, 1, store_root, workers, progress, tally)[:, 0]
+
+
+def missing_images(
+    backbone: Backbone, data: Dataset, *, store_root: Path | None = None, progress: Count | None = None
+) -> list[int]:
+    """Positions of the images whose centre crop has no stored feature; of copies of an image the first.
+
+    Args:
+        progress: called with the number of images read.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    images, digests = named_images(data), []
+    for digest in content_hashes(images, min(available_cores(), MANY_CORES)):
+        digests.append(digest)
+        if progress is not None:
+            progress(len(digests), len(images))
+    return FeatureStore(store_root or default_root(), image_space(backbone)).missing(digests)
 
 
 def encode_views(

@@ -101,6 +101,7 @@ class Method(ABC):
             values.
         abilities: see :class:`Abilities`.
         parameters: short description of the trained parameters and their number.
+        learned: names of the trained tensors in a state; None where nobody has said.
         crops: random crops for its views, as published.
     """
 
@@ -110,6 +111,7 @@ class Method(ABC):
     settings_type: ClassVar[type]
     abilities: ClassVar[Abilities]
     parameters: ClassVar[str]
+    learned: ClassVar[tuple[str, ...] | None] = None
     crops: ClassVar[Crops] = Crops()
 
     @abstractmethod

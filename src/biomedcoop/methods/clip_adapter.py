@@ -56,6 +56,7 @@ class CLIPAdapter(Method):
     settings_type = CLIPAdapterSettings
     abilities = Abilities(uses_images=True, retargets=True)
     parameters = "adapter: E² / 2"
+    learned = ("weight1", "weight2")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(

@@ -64,6 +64,7 @@ class CoCoOp(Method):
     settings_type = CoCoOpSettings
     abilities = Abilities(uses_images=True, retargets=True, prompts_per_image=True)
     parameters = "context: M × D; network: (E + D + 1) · E/16 + D"
+    learned = LEARNED
 
     def step_macs(self, task: Task, settings: CoCoOpSettings) -> int:
         return min(settings.batch_size, task.n_images) * text_macs(task, settings)

@@ -194,6 +194,7 @@ class ContextMethod(Method):
     """A method that learns a context; a subclass defines the losses."""
 
     parameters = "context: M × D"
+    learned = ("context",)
 
     def step_macs(self, task: Task, settings: Any) -> int:
         return text_macs(task, settings)

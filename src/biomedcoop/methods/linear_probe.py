@@ -32,6 +32,10 @@ CANDIDATES = (10.0, 30.0, 3.0, 100.0, 1.0, 0.3, 0.1, 1e3, 0.01)
 """Inverse penalties C of a cross-validation; the first, the best for all datasets together, is the default, and wins a tie."""
 
 
+NEVER = -1e4
+"""Bias of a class without a training image, which a realistic draw may leave out: its probability is 0."""
+
+
 @dataclass(frozen=True)
 class LinearProbeSettings:
     """Settings of the search for the penalty and of the solver."""
@@ -48,6 +52,7 @@ class LinearProbe(Method):
     settings_type = LinearProbeSettings
     abilities = Abilities(uses_images=True, needs_all_views=True, chooses="C", otherwise=f"C = {CANDIDATES[0]:g}")
     parameters = "weights: C × (E + 1)"
+    learned = ("weight", "bias")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(
@@ -62,8 +67,7 @@ class LinearProbe(Method):
             # on a busy machine, BLAS threads that wait for each other would slow down such small products
             with blas.limit(limits=1, user_api="blas"):
                 c = chosen_penalty(task, run, settings)
-                model = logistic_regression(*as_arrays(*own), c, settings.max_iter)
-            weight, bias = softmax_form(model.coef_, model.intercept_)
+                weight, bias = fitted(*as_arrays(*own), len(task.class_names), c, settings.max_iter)
             states.append({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias), "c": torch.tensor(c)})
             if progress is not None:
                 progress(run + 1, len(seeds), f"C {c:.3g}")
@@ -105,6 +109,20 @@ def logistic_regression(features: npt.NDArray[Any], labels: npt.NDArray[Any], c:
         # with a weak penalty the solver may stop at max_iter, as published; the validation images judge the result
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=max_iter).fit(features, labels)
+
+
+def fitted(
+    features: npt.NDArray[Any], labels: npt.NDArray[Any], classes: int, c: float, max_iter: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Weights [C, E] and biases [C] for a softmax; a class without an image is never the answer."""
+    present = np.unique(labels)
+    weight = np.zeros((classes, features.shape[1]), dtype=np.float32)
+    bias = np.full(classes, NEVER, dtype=np.float32)
+    bias[present] = 0
+    if len(present) > 1:
+        model = logistic_regression(features, labels, c, max_iter)
+        weight[present], bias[present] = softmax_form(model.coef_, model.intercept_)
+    return weight, bias
 
 
 def softmax_form(coef: npt.NDArray[Any], intercept: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

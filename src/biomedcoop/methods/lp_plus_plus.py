@@ -78,6 +78,7 @@ class LPPlusPlus(Method):
         otherwise=f"at most {DEFAULT_EPOCHS} epochs",
     )
     parameters = "weights: C × (E + 1); mixing: C"
+    learned = ("weight", "bias", "alpha")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(

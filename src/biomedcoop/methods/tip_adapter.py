@@ -58,6 +58,7 @@ class TipAdapter(Method):
         otherwise="β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
     parameters = "nothing"
+    learned: ClassVar[tuple[str, ...]] = ()
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
 
     def fit(

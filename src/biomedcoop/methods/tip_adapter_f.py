@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Progress, Task, register
@@ -55,6 +55,7 @@ class TipAdapterF(TipAdapter):
         otherwise="untrained keys, β = {:g} and α = {:g}".format(*DEFAULT_WEIGHTS),
     )
     parameters = "keys: N × E"
+    learned: ClassVar[tuple[str, ...]] = ("keys",)
 
     def cache(
         self,

@@ -28,6 +28,7 @@ class ZeroShot(Method):
     settings_type = ZeroShotSettings
     abilities = Abilities(uses_images=False, retargets=True)
     parameters = "nothing"
+    learned = ()
 
     def fit(
         self, task: Task, settings: ZeroShotSettings, seeds: Sequence[int], progress: Progress | None = None

@@ -29,6 +29,7 @@ class ZeroShotEnsemble(Method):
     settings_type = ZeroShotEnsembleSettings
     abilities = Abilities(uses_images=False, uses_sentences=True, retargets=True)
     parameters = "nothing"
+    learned = ()
 
     def fit(
         self, task: Task, settings: ZeroShotEnsembleSettings, seeds: Sequence[int], progress: Progress | None = None

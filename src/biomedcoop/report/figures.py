@@ -1,10 +1,10 @@
-"""Figures as PNG files whose bytes depend only on the numbers, among them the confusion matrix of a report."""
+"""Figures as PNG or PDF files whose bytes depend only on the numbers, among them the confusion matrix of a report."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +18,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+UNNAMED: Mapping[str, Mapping[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 _LABEL_WIDTH, _LABEL_LINES = 20, 3
 
 
-def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path: Path) -> None:
-    """Draw a figure with matplotlib's default settings and write it as PNG; equal drawings give equal bytes.
+def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *paths: Path) -> None:
+    """Draw a figure with matplotlib's default settings and write it as PNG or PDF; equal drawings give equal bytes.
 
     Args:
         draw: function that draws on a figure.
         size: width and height, inches.
-        path: PNG file to write; an existing file is replaced.
+        paths: files to write, as PDF if they end in ``.pdf``, else as PNG; existing files are replaced.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: a file cannot be written.
     """
     import matplotlib
     import matplotlib.style
@@ -38,14 +42,18 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], path
     from matplotlib.figure import Figure
 
     # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
-    with matplotlib.style.context("default"):
+    # Letters of type 42 stay text in a PDF, as journals ask for.
+    with matplotlib.style.context(["default", {"pdf.fonttype": 42}]):
         figure = Figure(figsize=size, layout="compressed")
         FigureCanvasAgg(figure)
         draw(figure)
-        content = io.BytesIO()
-        # Without the software's name the bytes do not change with matplotlib's version number alone.
-        figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    write_atomically(path, content.getvalue())
+        for path in paths:
+            content = io.BytesIO()
+            # Without date and software's name the bytes change neither with the day nor with matplotlib's version number alone.
+            kind = "pdf" if path.suffix == ".pdf" else "png"
+            figure.savefig(content, format=kind, dpi=DPI, bbox_inches="tight", metadata=UNNAMED[kind])
+            figure.set_layout_engine("none")  # the next file has the same layout
+            write_atomically(path, content.getvalue())
 
 
 def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:

@@ -35,20 +35,26 @@ class Choice(NamedTuple):
 
 
 def choices_of(
-    request: FitRequest, data: Dataset, method: Method, shots: int | None, draws: Sequence[Draw]
+    request: FitRequest,
+    data: Dataset,
+    method: Method,
+    shots: int | None,
+    draws: Sequence[Draw],
+    validation: bool = True,
 ) -> list[Choice]:
     """What each run chooses on.
 
     Args:
         shots: training images per class; None if all are drawn.
         draws: training images of each run.
+        validation: with a published recipe, give validation images beside them.
 
     Raises:
         UserError: a published recipe needs validation images, and no training image of a class is left for them.
     """
     if not method.abilities.chooses:
         return [Choice(_nothing(), np.zeros_like(draw)) for draw in draws]
-    find = _on_images if request.recipe in PUBLISHED else _by_folds
+    find = _on_images if validation and request.recipe in PUBLISHED else _by_folds
     return [find(request, data, method, shots, draw, seed) for draw, seed in zip(draws, request.seeds, strict=True)]
 
 
@@ -63,9 +69,13 @@ def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | N
     names = [str(i) if data.groups is None or not data.groups[i] else f"group {data.groups[i]}" for i in draw.tolist()]
     sets = np.unique(names, return_inverse=True)[1]
     try:
+        if len(np.unique(data.labels[draw])) < 2:
+            raise UserError("a realistic draw may hold one class only")
         folds = draw_folds(data.labels[draw], sets, FOLDS, seed)
     except UserError:
-        reason = why_undivided(data.select(draw), sets) or "the groups of the training images cannot be divided"
+        reason = (
+            why_undivided(data.select(draw), sets) or "the groups or classes of the training images cannot be divided"
+        )
         how = f"{method.name} takes {able.otherwise} and chooses nothing by cross-validation: {reason}."
         return Choice(_nothing(), np.zeros_like(draw), how, how)
     number = folds.max() + 1

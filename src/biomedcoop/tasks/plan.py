@@ -5,15 +5,15 @@ Planning reads no image and loads no backbone, so that a faulty request fails be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot
+from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, select_classes
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
@@ -25,6 +25,9 @@ from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_
 if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.methods import Method
+
+DrawImages = Callable[[Dataset, "int | None", int], Draw]
+"""Draws the training images of a run: (dataset, shots, seed) -> positions in the dataset."""
 
 DEFAULT_SHOTS = 16
 """Training images per class if the request names no number and every class has as many."""
@@ -91,6 +94,24 @@ class Plan:
         ]
         return list(dict.fromkeys([*self.notes_with(backbone), *made]))
 
+    def of_classes(self, labels: Sequence[int]) -> Plan:
+        """The plan for some of its classes, with the images and sentences that it has for them; ``labels[i]`` becomes class i."""
+        kept = np.isin(self.data.labels, labels)
+        new_position = np.cumsum(kept) - 1
+
+        def part(draw: Draw) -> Draw:
+            return np.asarray(new_position[draw[kept[draw]]], dtype=np.int64)
+
+        choices = [
+            choice._replace(val_draw=part(choice.val_draw), folds=choice.folds[kept[draw]])
+            for choice, draw in zip(self.choices, self.draws, strict=True)
+        ]
+        words = self.sentences
+        if words is not None:
+            words = replace(words, by_class=tuple(words.by_class[label] for label in labels))
+        data, draws = select_classes(self.data, labels), [part(draw) for draw in self.draws]
+        return replace(self, data=data, sentences=words, draws=draws, choices=choices)
+
     @property
     def facts(self) -> dict[str, Any]:
         """JSON values that the artefact keeps of the plan."""
@@ -131,8 +152,12 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def plan_fit(request: FitRequest, data: Dataset) -> Plan:
+def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
     """Resolve a request for a dataset.
+
+    Args:
+        draw: called with (data, shots, seed) for the training images of a run, in place of the published few-shot draw; a
+            method that chooses values then does so by cross-validation within them.
 
     Raises:
         UserError: an unknown method, setting or recipe; too few images or classes; or sentences that cannot be used.
@@ -158,13 +183,12 @@ def plan_fit(request: FitRequest, data: Dataset) -> Plan:
     shots, shots_notes = _shots(request, data, method)
     notes += shots_notes
     number = shots if isinstance(shots, int) else None
+    draw_one = draw or (lambda data, number, seed: sample_few_shot(data, number, seed, request.repeat_shots)[0])
     draws = [
-        sample_few_shot(data, number, seed, request.repeat_shots)[0]
-        if method.abilities.uses_images
-        else np.zeros(0, dtype=np.int64)
+        draw_one(data, number, seed) if method.abilities.uses_images else np.zeros(0, dtype=np.int64)
         for seed in request.seeds
     ]
-    choices = choices_of(request, data, method, number, draws)
+    choices = choices_of(request, data, method, number, draws, validation=draw is None)
     notes += dict.fromkeys(choice.note for choice in choices if choice.note)
     return Plan(
         request=request,

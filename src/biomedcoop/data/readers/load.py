@@ -82,7 +82,7 @@ def _load(source: str | Path, split_file: str | Path | None, for_training: bool)
         where: object = source
         data = load_simulated(str(source))
     else:
-        path = _locate(source)
+        path = locate(source)
         check_text(path, path.name)
         if path.is_dir():
             used_split = split_path or find_split_file(path)
@@ -114,7 +114,7 @@ def _load(source: str | Path, split_file: str | Path | None, for_training: bool)
     return data
 
 
-def _locate(source: str | Path) -> Path:
+def locate(source: str | Path) -> Path:
     """The path in ``source`` or, for a plain name, the path of the dataset with this name in the data folder."""
     if not isinstance(source, (str, os.PathLike)):
         raise UserError(f"{source!r} is not a path; give the folder, file or name of a dataset")

@@ -61,6 +61,34 @@ def sample_few_shot(
     return _draw(generator, train, shots), _draw(generator, val, min(shots, MAX_VAL_SHOTS))
 
 
+def sample_realistic(data: Dataset, shots: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Draw C·shots training images at the training set's own class frequencies; a class may be missing.
+
+    Args:
+        shots: mean number of images per class; None takes all training images.
+        seed: random seed of a local generator.
+
+    Returns:
+        Positions in ``data`` of the training images, each once.
+
+    Raises:
+        UserError: there are fewer training images.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=0&test=1")
+        >>> len(sample_realistic(data, shots=2, seed=1))
+        6
+    """
+    train = data.indices("train")
+    if shots is None:
+        return train
+    count = shots * len(data.class_names)
+    if count > len(train):
+        raise UserError(f"{data.name} has {len(train)} training images but shots={shots} takes {count}; lower --shots")
+    return np.array(random.Random(f"realistic {seed}").sample(train.tolist(), count), dtype=np.int64)
+
+
 def short_class(name: str, count: int, shots: int) -> str:
     """The error about a class with fewer training images than shots."""
     return (

@@ -1,0 +1,261 @@
+"""Run a protocol: plan the grid, say what it will cost, encode, compute what is missing, and keep the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biomedcoop.benchmark.compute import Work, compute_group
+from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
+from biomedcoop.benchmark.executor import Executor, LocalProcesses, WorkerLost
+from biomedcoop.benchmark.journal import FORMAT, PLAN, RESULTS, Journal, is_final, read_lines, read_plan
+from biomedcoop.benchmark.plan import Group
+from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
+from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.reporting import write_report
+from biomedcoop.benchmark.sources import find_sources
+from biomedcoop.data.readers.named import user_path
+from biomedcoop.display import shown
+from biomedcoop.errors import UserError
+from biomedcoop.lazy import torch
+from biomedcoop.progress import Progress, ProgressOption, counting
+from biomedcoop.tasks import options
+from biomedcoop.threads import available_cores
+from biomedcoop.version import __version__
+
+_log = logging.getLogger("biomedcoop")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The state of a benchmark.
+
+    Attributes:
+        folder: the output folder.
+        done, skipped, failed: number of runs by state, with those of earlier calls.
+        left: number of runs that are still to be computed; 0 unless this was a dry run.
+        seconds: time that this call computed groups.
+        busy: time that its processes spent in groups, summed over the processes.
+        jobs: number of its processes.
+    """
+
+    folder: Path
+    done: int
+    skipped: int
+    failed: int
+    left: int = 0
+    seconds: float = 0.0
+    busy: float = 0.0
+    jobs: int = 1
+
+    @property
+    def overhead(self) -> float | None:
+        """Time of the processes outside groups, as a share of the time in them; None if nothing was computed."""
+        return (self.jobs * self.seconds - self.busy) / self.busy if self.busy else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return {**dataclasses.asdict(self), "folder": str(self.folder), "overhead": self.overhead}
+
+    def __str__(self) -> str:
+        counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed, "to compute": self.left}
+        return ", ".join(f"{count:,} {state}" for state, count in counts.items() if count) or "no runs"
+
+
+def run_benchmark(
+    protocol: Protocol | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    datasets: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    backbones: Sequence[str] | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    plugins: Iterable[str | os.PathLike[str]] = (),
+    dry_run: bool = False,
+    executor: Executor | None = None,
+    progress: ProgressOption = None,
+) -> Summary:
+    """Compute the runs of a protocol; the same call continues what was interrupted.
+
+    All seeds of a dataset, backbone, method and number of shots train together. Each finished run is a line of ``results.jsonl`` in
+    the output folder. A run that fails is a line with its reason, and the others go on; the next call tries it again.
+
+    Args:
+        protocol: the name of a protocol of the package (``biomedcoop benchmark list``), the path of a TOML file, or a protocol.
+        out: folder of the results.
+        datasets, methods, backbones, shots, seeds: what replaces those of a protocol that is given by name or path.
+        data_root: folder of datasets that are found by name; by default ``BIOMEDCOOP_DATA``.
+        jobs: parallel processes; by default one for each core, or for each ``threads`` cores.
+        threads: threads that share an operation of a training; by default those of the earlier call, else 1. The last bits of
+            results can depend on it.
+        device, precision: see :func:`biomedcoop.load_backbone`.
+        plugins: Python files that register methods.
+        dry_run: only say what the work would cost; nothing is written but features in the store.
+        executor: computes the groups of runs; by default ``jobs`` processes on this machine.
+        progress: see :func:`biomedcoop.fit`.
+
+    Raises:
+        UserError: an argument cannot be used, nothing can be computed, or the folder belongs to other results.
+
+    Example:
+        >>> import tempfile
+        >>> import biomedcoop as bc
+        >>> data = ["simulated:breast-ultrasound?train=4&val=1&test=2"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     summary = bc.run_benchmark("quick", folder, datasets=data, methods=["zero-shot"], jobs=1)
+        >>> summary.done, summary.failed
+        (1, 0)
+    """
+    files = options.plugins("plugins", plugins)
+    grid = {"datasets": datasets, "methods": methods, "backbones": backbones, "shots": shots, "seeds": seeds}
+    over = {key: value for key, value in grid.items() if value is not None}
+    if isinstance(protocol, Protocol):
+        if over:
+            raise UserError(
+                f"{next(iter(over))} cannot replace that of a Protocol; give the protocol by its name or path"
+            )
+    else:
+        protocol = Protocol.read(protocol, over)
+    options.precision("precision", precision)
+    place = user_path(out)
+    if threads is None:
+        threads = int(read_plan(place)["threads"]) if (place / PLAN).is_file() else 1
+    threads = options.whole_number(1, 1)("threads", threads)
+    if jobs is None:
+        jobs = max(1, available_cores() // threads) if device == "cpu" else 1
+    jobs = options.whole_number(2, 1)("jobs", jobs)
+    with shown(progress) as tell:
+        sources = find_sources(protocol, None if data_root is None else user_path(data_root), tell)
+        if all(sources[name].place is None for name in protocol.datasets):
+            raise UserError(sources[protocol.datasets[0]].reason)
+        work = Work(protocol, sources, threads, options.device("device", device), precision, files)
+        return _run(work, place, jobs, dry_run, executor or LocalProcesses(jobs), tell)
+
+
+def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
+    backbones, fingerprints = find_backbones(work)
+    usable = {source.name for source in work.sources.values() if source.place}
+    if dry_run:
+        _say_missing(work, backbones)
+        finished = _finished(out, usable)
+        grid = plan_grid(work, backbones, finished, progress)
+        _say_cost(work, grid, jobs, progress)
+        return _state(out, len(finished), grid)
+    with Journal(out, usable) as journal:
+        journal.keep_plan(_record(work, fingerprints))
+        _say_missing(work, backbones)
+        keep_tests(work, journal)
+        grid = plan_grid(work, backbones, journal.finished, progress)
+        journal.append(grid.lines)
+        timed = 0.0, 0.0
+        if grid.groups:
+            seconds = _say_cost(work, grid, jobs, progress)
+            encode(work, grid, progress)
+            timed = _compute(work, grid.groups, seconds, journal, executor, progress)
+        counts = journal.counts
+    write_report(out)
+    return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
+
+
+def _say_missing(work: Work, backbones: Mapping[str, str]) -> None:
+    """Warn of datasets and backbones that cannot be used."""
+    for source in work.sources.values():
+        if source.place is None:
+            what = "its runs fail" if source.trained else "nothing is tested on it"
+            _log.warning(f"dataset {source.name}: {what}: {source.reason}")
+    for name, reason in backbones.items():
+        if reason:
+            _log.warning(f"backbone {name}: its runs fail: {reason}")
+
+
+def _finished(out: Path, usable: set[str]) -> set[str]:
+    path = out / RESULTS
+    return {line["run"] for line in read_lines(path) if is_final(line, usable)} if path.exists() else set()
+
+
+def _state(out: Path, finished: int, grid: Grid) -> Summary:
+    """The state that a dry run finds; finished runs count as done."""
+    skipped = sum(line["status"] == "skipped" for line in grid.lines)
+    left = sum(len(group.seeds) for group in grid.groups)
+    return Summary(out, finished, skipped, len(grid.lines) - skipped, left)
+
+
+def _record(work: Work, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """The content of plan.json: what the results depend on."""
+    return {
+        "format": FORMAT,
+        "protocol": work.protocol.to_dict(),
+        "digest": work.protocol.digest,
+        "versions": {"biomedcoop": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+        "threads": work.threads,
+        "device": work.device,
+        "precision": work.precision,
+        "plugins": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in work.plugins},
+        "backbones": dict(fingerprints),
+        "datasets": {source.name: source.facts for source in work.sources.values() if source.facts},
+        "names": {dataset: source.name for dataset, source in work.sources.items()},
+        # runs that train together share their last bits: all seeds of a dataset, backbone, row and number of shots
+        "runs_together": list(work.protocol.seeds),
+    }
+
+
+def _say_cost(work: Work, grid: Grid, jobs: int, progress: Progress) -> dict[str, float]:
+    """Say what the work will cost; returns the estimated seconds of each group."""
+    images, encoding = count_images(work, grid, progress)
+    seconds = seconds_of(work, grid.groups, counting(progress, "measuring"))
+    runs = sum(len(group.seeds) for group in grid.groups)
+    disk = disk_bytes(work, grid.groups, images) if grid.groups else 0
+    for line in Cost(runs, seconds, images, encoding, disk).lines(jobs):
+        _log.info(line)
+    return seconds
+
+
+def _compute(
+    work: Work,
+    groups: Sequence[Group],
+    estimated: Mapping[str, float],
+    journal: Journal,
+    executor: Executor,
+    progress: Progress,
+) -> tuple[float, float]:
+    """Compute groups and keep their lines; returns the seconds that passed and those spent in groups."""
+    # a process keeps its last backbone and datasets, so these stay together; within them the dearest groups come first
+    backbones, datasets = work.protocol.backbones, work.protocol.datasets
+    order = sorted(
+        groups,
+        key=lambda g: (backbones.index(g.backbone), datasets.index(g.dataset), -estimated[g.id]),
+    )
+    total, runs = sum(estimated.values()), sum(len(group.seeds) for group in groups)
+    share, finished, busy = 0.0, 0, 0.0
+    begin = time.perf_counter()
+    progress(f"percent computed (0 of {runs} runs)", 0, 100)
+    with closing(executor.map(partial(compute_group, work), order)) as results:  # type: ignore[type-var]
+        for group, result in results:
+            if isinstance(result, WorkerLost):
+                lines = group.lines("failed", reason=str(result))
+            else:
+                lines, busy = result.lines, busy + result.seconds
+            journal.append(lines)
+            if lines[0]["status"] == "failed":
+                _log.warning(f"{group.id}: failed: {lines[0]['reason']}")
+            share, finished = share + estimated[group.id] / total, finished + len(lines)
+            done = 100 if finished == runs else min(99, int(100 * share))
+            progress(f"percent computed ({finished} of {runs} runs, last {group.name} {group.row.name})", done, 100)
+    return time.perf_counter() - begin, busy

@@ -1,0 +1,121 @@
+"""The output folder survives kills, refuses a second process and other results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biomedcoop.benchmark.journal import Journal, read_lines
+from biomedcoop.errors import UserError
+
+
+def line(run: str, status: str = "done", **more: Any) -> dict[str, Any]:
+    return {"run": run, "status": status, **more}
+
+
+PLAN: dict[str, Any] = {
+    "format": 1,
+    "digest": "a",
+    "protocol": {"kind": "few-shot", "seeds": [1]},
+    "versions": {"biomedcoop": "1"},
+    "threads": 1,
+    "device": "cpu",
+    "precision": "float32",
+    "plugins": {},
+    "backbones": {"mini": "f"},
+    "datasets": {"busi": {"digest": "d"}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_lines_are_kept_once(folder: Path) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        journal.append([line("a"), line("b", "skipped", reason="no")])
+    with Journal(folder) as journal:
+        assert journal.finished == {"a", "b"}
+        journal.append([line("a"), line("c")])
+        assert journal.counts == {"done": 2, "skipped": 1}
+    assert [one["run"] for one in read_lines(folder / "results.jsonl")] == ["a", "b", "c"]
+
+
+def test_a_cut_line_and_failed_runs_are_tried_again(folder: Path) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        journal.append([line("a"), line("b", "failed", reason="no memory")])
+    with (folder / "results.jsonl").open("a") as file:
+        file.write('{"run": "c", "sta')
+    with Journal(folder) as journal:
+        assert journal.finished == {"a"}
+        journal.append([line("b")])
+    assert [one["run"] for one in read_lines(folder / "results.jsonl")] == ["a", "b"]
+
+
+def test_a_run_is_done_again_when_its_missing_test_dataset_is_there(folder: Path) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        journal.append([line("a", missing=["udiat"])])
+    with Journal(folder, {"busi"}) as journal:
+        assert journal.finished == {"a"}
+    with Journal(folder, {"busi", "udiat"}) as journal:
+        assert journal.finished == set()
+
+
+def test_a_damaged_line_is_named(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps(PLAN))
+    (folder / "results.jsonl").write_text('{"run": "a", "status": "done"}\n{"run"\n{"run": "b", "status": "done"}\n')
+    with pytest.raises(UserError, match="line 2 is damaged; delete that line"), Journal(folder):
+        pass
+
+
+def test_a_second_process_is_refused(folder: Path) -> None:
+    with Journal(folder), pytest.raises(UserError, match=r"is in use by process \d+ on "), Journal(folder):
+        pass
+    with Journal(folder):
+        pass
+
+
+def test_a_folder_of_other_files_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds other files \('thesis.tex'\)"), Journal(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"digest": "b", "protocol": {"kind": "few-shot", "seeds": [2]}}, r"another protocol \(seeds differs\)"),
+        ({"versions": {"biomedcoop": "2"}}, "versions biomedcoop was 1, now it is 2"),
+        ({"threads": 2}, "threads was 1, now it is 2"),
+        ({"backbones": {"mini": "g"}}, "other weights of backbone mini"),
+        ({"datasets": {"busi": {"digest": "e"}}}, "other images of dataset busi"),
+    ],
+)
+def test_results_of_another_plan_are_refused(folder: Path, change: dict[str, Any], words: str) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        with pytest.raises(UserError, match=words):
+            journal.keep_plan({**PLAN, **change})
+
+
+def test_a_dataset_that_was_missing_may_come(folder: Path) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        journal.keep_plan({**PLAN, "datasets": {"btmri": {"digest": "b"}}})
+    assert set(json.loads((folder / "plan.json").read_text())["datasets"]) == {"busi", "btmri"}
+
+
+def test_a_plan_of_another_format_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({**PLAN, "format": 2}))
+    with Journal(folder) as journal, pytest.raises(UserError, match="not of the format 1"):
+        journal.keep_plan(PLAN)

@@ -1,0 +1,62 @@
+"""``biomedcoop benchmark``: the summary, the exit status, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli, Refused
+
+TINY = Path(__file__).parents[1] / "parity_a" / "model"
+
+
+@pytest.fixture
+def words(discs: Path, tmp_path: Path) -> list[object]:
+    """The words of a small benchmark."""
+    protocol = tmp_path / "mine.toml"
+    protocol.write_text('format = 1\nkind = "few-shot"\ndatasets = ["scans"]\nmethods = ["zero-shot", "tip-adapter"]\n')
+    options = {"out": tmp_path / "out", "data-root": discs.parent, "backbone": TINY, "shots": 1, "jobs": 1}
+    return ["benchmark", protocol, *(word for key, value in options.items() for word in (f"--{key}", value))]
+
+
+def test_runs_are_counted_and_kept(cli: Cli, words: list[object], tmp_path: Path) -> None:
+    result = cli(*words)
+    assert result.status == 0
+    assert "runs: 4 done" in result.out
+    assert "of the time of the runs was lost between them" in result.out
+    assert "runs to compute: 4 in 2 groups" in result.err
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 4
+    again = cli(*words, "--json", "--quiet")
+    assert (json.loads(again.out)["done"], again.err) == (4, "")
+
+
+def test_a_missing_dataset_is_said_and_ends_with_status_1(cli: Cli, words: list[object]) -> None:
+    result = cli(*words, "--datasets", "scans,lost", "--methods", "zero-shot")
+    assert result.status == 1
+    assert "runs: 1 done, 1 failed" in result.out
+    assert "failed: 1 run of lost: there is no folder, file or dataset named 'lost'" in result.out
+    assert "warning: dataset lost: its runs fail: " in result.err
+
+
+def test_a_dry_run_shows_the_cost(cli: Cli, words: list[object], tmp_path: Path) -> None:
+    result = cli(*words, "--dry-run")
+    assert "runs: 4 to compute" in result.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_protocols_are_listed(cli: Cli) -> None:
+    assert "paper-few-shot" in cli("benchmark", "list").out
+    assert json.loads(cli("benchmark", "list", "--json").out)["quick"]["kind"] == "few-shot"
+
+
+def test_mistakes_are_one_line(refused: Refused, words: list[object]) -> None:
+    assert "no protocol 'quik'; did you mean quick?" in refused("benchmark", "quik")
+    assert "seeds: 1 is there twice" in refused(*words, "--seeds", "1,1")
+    assert "no method 'cop'" in refused(*words, "--methods", "cop")
+    assert "shots='x' must be a whole number" in refused(*words, "--shots", "x")
+    assert "'lost'" in refused(*words, "--datasets", "lost")
+    assert "Invalid value for '--jobs'" in refused(*words, "--jobs", "0")
