@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from benchmark.fake_grid import write_grid
 
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.cli import benchmark_report
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
+
+from .fake_grid import write_grid
 
 
 def prose(text: str) -> list[str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark.fake_grid import write_grid
 
 from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.published import differing, published, published_by_dataset
@@ -19,6 +18,8 @@ from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
+
+from .fake_grid import write_grid
 
 BUSI, ROW = Unit("busi", "busi"), TableRow("mini", "biomedcoop")
 LAST = Measure("16", 16)

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmark.fake_grid import write_grid
 
 from biomedcoop.benchmark.differences import Corrected, Resampled
 from biomedcoop.benchmark.results import read_results
@@ -17,6 +16,8 @@ from biomedcoop.benchmark.sections import sections
 from biomedcoop.benchmark.tables.latex import escape
 from biomedcoop.benchmark.tables.result_table import ResultTable
 from biomedcoop.evaluation.bootstrap import Estimate
+
+from .fake_grid import write_grid
 
 
 def table(*means: float | None, complete: bool = True) -> ResultTable:
