@@ -3,7 +3,7 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.grouped TABLES
     biomedcoop benchmark benchmarks/protocols/few-shot.toml --data-root TABLES --out OUT
 
-A split file names no groups; the column ``group`` of a dataset's manifest.csv does (patient, lesion, field of view, near-duplicates).
+A split file names no groups; the column ``group`` of a manifest.csv does (patient, lesion, field of view, near-duplicates).
 """
 
 from __future__ import annotations
