@@ -45,12 +45,17 @@ def related(data: Dataset) -> npt.NDArray[np.str_]:
     return np.array([f"group {found[key]}" if found.get(key) else f"image {key}" for key in data.keys])
 
 
-def unused_sentences(data: Dataset) -> list[list[str]]:
-    """Sentences of each class that pretraining has not used; it takes those with an even index.
+def library_sentences(data: Dataset) -> list[list[str]]:
+    """Sentences of each class in the library.
 
     Raises:
         UserError: the library has no sentences for the classes.
     """
     entry = find(data.name, data.class_names)
     found = sentences_for(data.class_names, entry.name if entry else data.name, "library")
-    return [list(sentences[1::2]) for sentences in found.by_class]
+    return [list(sentences) for sentences in found.by_class]
+
+
+def unused_sentences(data: Dataset) -> list[list[str]]:
+    """Sentences of each class that pretraining has not used; it takes those with an even index. Errors: as above."""
+    return [sentences[1::2] for sentences in library_sentences(data)]

@@ -11,7 +11,8 @@ PARENTS holds the two wheels, POOL ``manifest.csv`` (file, shard, dataset, class
    (``words.py`` names the losses). This is the teacher.
 3. Tail: stages 6 and 7, the head and the projection begin as the parent's, with a head that keeps mean and spread of the last map
    and the projection that comes nearest to the teacher. They learn with small steps, near the teacher and by the same losses.
-4. Export: open_clip layout, half precision.
+4. Text map: freed from what differs between sentences of one class (``text_map.py``).
+5. Export: open_clip layout, half precision.
 
 MiniLM itself is not trained.
 """
@@ -45,6 +46,7 @@ from pretraining.maps import Stages, Views, store_view
 from pretraining.parents import read_image_parent, read_text_parent
 from pretraining.pool import read_manifest, read_pool
 from pretraining.tail import Tail
+from pretraining.text_map import without_style
 from pretraining.words import TextMap, Words, text_features
 
 LEAST_SQUARES_IMAGES = 8192
@@ -170,7 +172,10 @@ class Pretraining:
         words = Words(classes, self.text_features(classes))
         tail = Tail(self.tower, settings.size // 16)
         start = self.begin(tail, views, labels, words)
-        return self.train(tail, start, views, labels, words), tail
+        trained = self.train(tail, start, views, labels, words)
+        project = TextMap(words.all_features(), settings.embed)
+        restore({"text": project}, trained)
+        return trained | {"text.linear.weight": without_style(project, words)}, tail
 
     def store_views(self) -> None:
         """Maps and moments of the views that are not there yet."""

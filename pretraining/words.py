@@ -171,5 +171,8 @@ class TextMap(nn.Module):
         self.linear = nn.Linear(texts.shape[1], embed, bias=False)
         self.scale = nn.Parameter(torch.tensor(40.0).log())
 
+    def standardised(self, texts: Tensor) -> Tensor:
+        return (texts - self.mean) / self.deviation
+
     def forward(self, texts: Tensor) -> Tensor:
-        return F.normalize(self.linear((texts - self.mean) / self.deviation), dim=-1)
+        return F.normalize(self.linear(self.standardised(texts)), dim=-1)

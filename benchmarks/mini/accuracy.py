@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.datasets import related, unused_sentences
+from benchmarks.datasets import NAMES, related, unused_sentences
 from benchmarks.mini.probe import cached_raw_probes, probes
 from benchmarks.tasks import right_answers, task_of
 from biomedcoop import load_dataset
@@ -45,7 +46,10 @@ CARD = {
 COLUMNS = {
     "largest": "largest class",
     "class_names": "class names",
+    "balanced": "class names, balanced",
     "sentences": "unused sentences",
+    "dealt": "dealt sentences",
+    "gain_dealt": "unused − dealt",
     "probe_16": "probe, 16",
     "probe_all": "probe, all",
     "raw_16": "raw pixels, 16",
@@ -63,6 +67,7 @@ class Row:
         dataset, group: its name, "seen" or "unseen".
         held: the images that were scored; its ``groups`` are those of :func:`benchmarks.datasets.related`.
         features: of these images, [N, E].
+        scores: by column, of these images, [N]; the mean over the draws where there are several.
         estimates, samples: by column, and the resampled values behind the intervals.
         draws: accuracy of the 16-shot probes draw by draw, for "features" and "raw pixels".
     """
@@ -71,6 +76,7 @@ class Row:
     group: str
     held: Dataset
     features: npt.NDArray[np.float32]
+    scores: dict[str, Floats]
     estimates: dict[str, Estimate]
     samples: dict[str, Floats]
     draws: dict[str, list[float]]
@@ -98,8 +104,26 @@ def estimated(
     return shares, samples
 
 
+def rescored(row: Row, scores: dict[str, Floats]) -> Row:
+    """The row with other columns."""
+    estimates, samples = estimated(scores, NAMES.index(row.dataset), row.held.groups)
+    return replace(row, scores=scores, estimates=estimates, samples=samples)
+
+
+def balanced(right: Floats, truth: npt.NDArray[np.int64]) -> Floats:
+    """Scores of the images whose mean is the balanced accuracy, [N].
+
+    Each lies above or below it by its own influence: N / (C n_c) times (right − recall of its class c). So resampled means are,
+    to first order, the balanced accuracy of the resample.
+    """
+    classes, of, counts = np.unique(truth, return_inverse=True, return_counts=True)
+    recall = np.bincount(of, right) / counts
+    scores: Floats = recall.mean() + len(truth) / (len(classes) * counts[of]) * (right - recall[of])
+    return scores
+
+
 def right_by_text(
-    backbone: Backbone, data: Dataset, features: Floats, split: str, sentences: list[list[str]] | None
+    backbone: Backbone, data: Dataset, features: Floats, split: str, sentences: Sequence[Sequence[str]] | None
 ) -> Floats:
     """Which images of the split the zero-shot method or, with sentences, the sentence ensemble answers rightly, [N]."""
     name = "zero-shot" if sentences is None else "zero-shot-ensemble"
@@ -110,52 +134,72 @@ def right_by_text(
     return np.array(right, dtype=float)
 
 
+@contextmanager
+def timed(clock: dict[str, float], what: str) -> Iterator[None]:
+    """Add the seconds of the block to what the clock has."""
+    begin = time.monotonic()
+    yield
+    clock[what] = clock.get(what, 0.0) + time.monotonic() - begin
+
+
+def training_and(name: str, split: str) -> Dataset:
+    """A dataset's training images, then those of the split."""
+    data = load_dataset(name)
+    return data.select(np.concatenate([data.indices("train"), data.indices(split)]))
+
+
+def dealt(sentences: list[list[str]]) -> list[list[str]]:
+    """Every class gets the list of the next one, the last class that of the first: words that are wrong for all."""
+    return sentences[1:] + sentences[:1]
+
+
+def scores_of(
+    backbone: Backbone, data: Dataset, split: str, clock: dict[str, float]
+) -> tuple[Floats, dict[str, Floats], dict[str, Any]]:
+    """Features of all images [N, E], scores of the split's images by column, and the probes of :func:`probes`."""
+    with timed(clock, "encoding"):
+        features = encode_images(backbone, data)
+    with timed(clock, "texts"):
+        scores = {"class_names": right_by_text(backbone, data, features, split, None)}
+        try:
+            sentences = unused_sentences(data)
+        except UserError:  # the library has none for these classes
+            pass
+        else:
+            for key, texts in (("sentences", sentences), ("dealt", dealt(sentences))):
+                scores[key] = right_by_text(backbone, data, features, split, texts)
+    with timed(clock, "probes on features"):
+        found = probes(data, features, split)
+    return features, scores | {f"probe_{kind}": found[kind] for kind in ("16", "all")}, found
+
+
 def measure(
-    backbone: Backbone, name: str, group: str, split: str, cache: Path | None, seed: int, clock: dict[str, float]
+    backbone: Backbone, name: str, group: str, split: str, cache: Path | None, clock: dict[str, float]
 ) -> tuple[Row, dict[str, Any]]:
     """All columns of one dataset, and what belongs in the JSON file beside them."""
-
-    def timed(what: str, work: Callable[[], Any]) -> Any:
-        start = time.monotonic()
-        result = work()
-        clock[what] = clock.get(what, 0.0) + time.monotonic() - start
-        return result
-
-    data = load_dataset(name)
-    data = data.select(np.concatenate([data.indices("train"), data.indices(split)]))
-    features = timed("encoding", lambda: encode_images(backbone, data))
+    data = training_and(name, split)
+    features, scores, ours = scores_of(backbone, data, split, clock)
     held = data.indices(split)
     truth = data.labels[held]
-    try:
-        sentences = unused_sentences(data)
-    except UserError:  # the library has none for these classes
-        sentences = None
-
-    def right(texts: list[list[str]] | None) -> Floats:
-        return right_by_text(backbone, data, features, split, texts)
-
-    scores = {
-        "largest": (truth == np.bincount(truth).argmax()).astype(float),
-        "class_names": timed("texts", lambda: right(None)),
-    }
-    if sentences is not None:
-        scores["sentences"] = timed("texts", lambda: right(sentences))
-    ours = timed("probes on features", lambda: probes(data, features, split))
-    raw = timed("probes on raw pixels", lambda: cached_raw_probes(data, split, cache))
+    with timed(clock, "probes on raw pixels"):
+        raw = cached_raw_probes(data, split, cache)
+    scores["largest"] = (truth == np.bincount(truth).argmax()).astype(float)
+    scores["balanced"] = balanced(scores["class_names"], truth)
     for kind in ("16", "all"):
-        scores |= {f"probe_{kind}": ours[kind], f"raw_{kind}": raw[kind], f"gain_{kind}": ours[kind] - raw[kind]}
+        scores |= {f"raw_{kind}": raw[kind], f"gain_{kind}": ours[kind] - raw[kind]}
     scores["gain_names"] = scores["class_names"] - scores["largest"]
+    if "sentences" in scores:
+        scores["gain_dealt"] = scores["sentences"] - scores["dealt"]
     scored = data.select(held)
     scored = replace(scored, groups=related(scored))
-    estimates, samples = estimated(scores, seed, scored.groups)
     draws = {"features": ours["draws"].mean(1).tolist(), "raw pixels": raw["draws"].mean(1).tolist()}
-    row = Row(name, group, scored, features[held], estimates, samples, draws)
+    row = rescored(Row(name, group, scored, features[held], {}, {}, {}, draws), scores)
     numbers = {
         "group": group,
         "images": row.images,
         "groups": row.groups,
         "classes": len(data.class_names),
-        **{key: asdict(estimates[key]) for key in (*COLUMNS, "gain_names") if key in estimates},
+        **{key: asdict(row.estimates[key]) for key in (*COLUMNS, "gain_names") if key in row.estimates},
         "draws": draws,
         "chosen_c": {"features": ours["c"], "raw pixels": raw["c"]},
     }

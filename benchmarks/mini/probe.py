@@ -6,8 +6,6 @@ training images used. Raw pixels: the backbone's own transform (short edge bicub
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,13 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from benchmarks.datasets import SEEDS
+from benchmarks.mini.kept import kept
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.evaluation.bootstrap import Floats
 from biomedcoop.features.parallel import run_ahead
-from biomedcoop.output import write_atomically
 
 Labels = npt.NDArray[np.int64]
 
@@ -123,17 +121,11 @@ def raw_pixels(data: Dataset) -> Floats:
 
 def cached_raw_probes(data: Dataset, split: str, cache: Path | None) -> dict[str, Any]:
     """:func:`probes` on raw pixels, which do not depend on the backbone, from ``cache`` where it has them."""
+
+    def compute() -> dict[str, Any]:
+        result = probes(data, raw_pixels(data), split)
+        return {"c": result["c"], **{key: result[key].astype(int).tolist() for key in ("draws", "all")}}
+
     what = [PROTOCOL, SHOTS, SEEDS, data.name, split, *data.keys, *data.labels.tolist(), *data.splits.tolist()]
-    digest = hashlib.sha256("\n".join(map(str, what)).encode()).hexdigest()
-    path = None if cache is None else cache / f"raw-pixels-{split}-{data.name}.json"
-    if path is not None and path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["digest"] == digest:
-            return collected(held["draws"], held["all"], held["c"])
-    result = probes(data, raw_pixels(data), split)
-    if path is not None:
-        right = {key: result[key].astype(int).tolist() for key in ("draws", "all")}
-        content = {"digest": digest, "c": result["c"], **right}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(content).encode())
-    return result
+    found = kept(cache, f"raw-pixels-{split}-{data.name}", what, compute)
+    return collected(found["draws"], found["all"], found["c"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,13 @@ from biomedcoop.evaluation.wording import percent
 from biomedcoop.report.table import Table
 
 
+def percents(estimates: Mapping[str, Estimate], columns: Mapping[str, str]) -> list[str]:
+    """A cell for each column; differences, whose keys begin with "gain", are signed."""
+    return [percent(estimates.get(key), key.startswith("gain")) for key in columns]
+
+
 def accuracy_table(rows: Sequence[Row]) -> Table:
-    cells = [
-        [
-            row.group,
-            row.dataset,
-            row.images,
-            row.groups,
-            *(percent(row.estimates.get(key), key.startswith("gain")) for key in COLUMNS),
-        ]
-        for row in rows
-    ]
+    cells = [[row.group, row.dataset, row.images, row.groups, *percents(row.estimates, COLUMNS)] for row in rows]
     columns = ["group", "dataset", "images", "groups", *COLUMNS.values()]
     return Table(columns, cells, "ll" + "r" * (len(columns) - 2))
 
@@ -41,11 +37,11 @@ def draws_table(rows: Sequence[Row]) -> Table:
     return Table(["dataset", *head], cells)
 
 
-def group_means(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
+def group_means(rows: Sequence[Row], columns: Mapping[str, str] = COLUMNS) -> dict[str, dict[str, Estimate]]:
     """Mean over the datasets of each complete group that have the column; intervals from resampling the images of each."""
     means: dict[str, dict[str, Estimate]] = {}
     for group in complete_groups(row.dataset for row in rows):
-        for key in COLUMNS:
+        for key in columns:
             having = [row for row in rows if row.group == group and key in row.estimates]
             if having:
                 values = [row.estimates[key].value or 0.0 for row in having]
@@ -55,14 +51,20 @@ def group_means(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
 
 def group_table(rows: Sequence[Row], means: dict[str, dict[str, Estimate]]) -> Table:
     cells = [
-        [
-            group,
-            sum(row.group == group for row in rows),
-            *(percent(columns.get(key), key.startswith("gain")) for key in COLUMNS),
-        ]
+        [group, sum(row.group == group for row in rows), *percents(columns, COLUMNS)]
         for group, columns in means.items()
     ]
     return Table(["group", "datasets", *COLUMNS.values()], cells)
+
+
+def table_with_means(rows: Sequence[Row], columns: Mapping[str, str], notes: Sequence[str] = ()) -> Table:
+    """A row a dataset; below those of a complete group, their mean."""
+    means, cells = group_means(rows, columns), []
+    for group in dict.fromkeys(row.group for row in rows):
+        cells += [[group, row.dataset, *percents(row.estimates, columns)] for row in rows if row.group == group]
+        if group in means:
+            cells.append([group, "**mean**", *percents(means[group], columns)])
+    return Table(["group", "dataset", *columns.values()], cells, "ll" + "r" * len(columns), notes)
 
 
 def aims(rows: Sequence[Row], means: dict[str, dict[str, Estimate]], split: str) -> list[dict[str, Any]]:

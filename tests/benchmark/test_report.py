@@ -16,6 +16,8 @@ from biomedcoop.cli import benchmark_report
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 
+from .fake_grid import write_grid
+
 
 def prose(text: str) -> list[str]:
     """Lines before the first table."""

@@ -13,6 +13,8 @@ from biomedcoop.benchmark.figures.curves import shots_figure
 from biomedcoop.benchmark.figures.style import looks
 from biomedcoop.benchmark.results import TableRow, read_results
 
+from .fake_grid import write_grid
+
 
 def test_no_two_of_many_rows_look_alike_in_grey() -> None:
     rows = [TableRow("mini", f"method-{n}") for n in range(12)]

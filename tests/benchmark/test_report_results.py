@@ -20,6 +20,8 @@ from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
 
+from .fake_grid import write_grid
+
 BUSI, ROW = Unit("busi", "busi"), TableRow("mini", "biomedcoop")
 LAST = Measure("16", 16)
 

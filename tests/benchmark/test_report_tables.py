@@ -18,6 +18,8 @@ from biomedcoop.benchmark.tables.latex import escape
 from biomedcoop.benchmark.tables.result_table import ResultTable
 from biomedcoop.evaluation.bootstrap import Estimate
 
+from .fake_grid import write_grid
+
 
 def table(*means: float | None, complete: bool = True) -> ResultTable:
     rows = [[f"m{n}", Score(mean, 0.01, complete or n > 0)] for n, mean in enumerate(means)]

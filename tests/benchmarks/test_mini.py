@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.datasets import GROUPS, complete_groups, related
 from benchmarks.mini import modality, probe, similarity
-from benchmarks.mini.accuracy import CARD, Row, estimated
+from benchmarks.mini.accuracy import CARD, Row, balanced, dealt, estimated
 from benchmarks.mini.probe import C_GRID, cached_raw_probes, choose_c, on_span, standardised
 from benchmarks.mini.tables import accuracy_table, aims, aims_table, draws_table, group_means
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.intervals import wilson
+from biomedcoop.evaluation.intervals import bootstrap_means, wilson
 
 N = 40
 
@@ -39,7 +39,7 @@ def row(name: str, group: str, **columns: tuple[float, float]) -> Row:
     estimates = {k: Estimate(v, v - half, v + half) for k, (v, half) in columns.items()}
     samples = {k: np.array([v - half, v + half]) for k, (v, half) in columns.items()}
     draws = {"features": [0.5, 0.6, 0.7], "raw pixels": [0.1, 0.2, 0.3]}
-    return Row(name, group, dataset(), np.zeros((N, 2), dtype=np.float32), estimates, samples, draws)
+    return Row(name, group, dataset(), np.zeros((N, 2), dtype=np.float32), {}, estimates, samples, draws)
 
 
 def scored(name: str, group: str, probe: float, raw: float, half: float, names: float = 0.6) -> Row:
@@ -132,6 +132,29 @@ def test_all_right_and_all_wrong_have_a_width_but_no_difference_does() -> None:
     assert estimates["gain_16"] == Estimate(0.0, 0.0, 0.0)
     halves = np.repeat(np.arange(N // 2), 2).astype(str)
     assert estimated(scores, 0, halves)[0]["names"] == wilson(1.0, N // 2)
+
+
+def test_balanced_scores_resample_as_the_balanced_accuracy_does() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 2, 3], [300, 60, 40])  # no image of class 1
+    right = (rng.random(400) < np.array([0.9, 0.0, 0.5, 0.2])[truth]).astype(float)
+
+    def exact(rows: Any) -> float:
+        return float(np.mean([right[rows][truth[rows] == c].mean() for c in (0, 2, 3)]))
+
+    scores = balanced(right, truth)
+    assert scores.mean() == pytest.approx(exact(np.arange(400)))
+    assert scores.mean() < right.mean() - 0.1
+    resampled = np.std([exact(rng.integers(400, size=400)) for _ in range(1000)])
+    assert bootstrap_means({"": scores}, 0)[1][""].std() == pytest.approx(resampled, rel=0.1)  # two draws of 1,000
+    assert (balanced(np.ones(400), truth) == 1.0).all()
+
+
+def test_dealt_sentences_are_of_another_class_each() -> None:
+    own = [["a1", "a2"], ["b1", "b2"], ["c1", "c2"]]
+    wrong = dealt(own)
+    assert sorted(wrong) == own
+    assert not any(one == other for one, other in zip(own, wrong, strict=True))
 
 
 # --- tables -------------------------------------------------------------------------------------------------------

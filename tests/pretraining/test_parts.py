@@ -18,6 +18,7 @@ from pretraining.joint import Teacher, begin_head, least_squares
 from pretraining.maps import Stages, moments
 from pretraining.pool import read_manifest
 from pretraining.tail import Tail
+from pretraining.text_map import without_style
 from pretraining.views import augmented, normalised, plain
 from pretraining.words import STYLE, TextMap, Texts, Words, contrastive, partners
 
@@ -202,6 +203,18 @@ def test_least_squares_finds_a_linear_map() -> None:
     found = least_squares(units, units @ weight.T + bias, ridge=1e-9)
     assert_close(found.weight, weight, atol=1e-4, rtol=1e-4)
     assert_close(found.bias, bias, atol=1e-3, rtol=1e-3)
+
+
+def test_the_text_map_loses_style_and_keeps_classes() -> None:
+    words, generator = some_words(), torch.Generator().manual_seed(0)
+    words.style = torch.zeros(50, WIDTH)
+    words.style[:, 3] = 20 * torch.randn(50, generator=generator)  # sentences of a class differ along one axis
+    project = TextMap(words.all_features(), 8)
+    before = project.linear.weight.detach()
+    after = without_style(project, words)
+    kept = after.norm(dim=0) / before.norm(dim=0)
+    assert kept[3] < 0.3
+    assert (torch.cat([kept[:3], kept[4:]]) > 0.8).all()
 
 
 def test_the_joint_map_begins_as_a_rotation_of_the_principal_axes() -> None:

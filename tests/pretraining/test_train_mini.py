@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -148,7 +149,11 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     start = load_file(tmp_path / "whole" / "start.safetensors")
     for key in ("tail.head.weight", "projection.weight", "text.linear.weight"):
         assert not torch.equal(a[key], start[key]), f"{key} is trained"
-    check_export(tmp_path / "whole-out", a, parents)
+    settings = script.Settings(**json.loads((tmp_path / "whole" / "run.json").read_text())["settings"])
+    trained, _ = script.Pretraining(tmp_path / "whole", settings, parents, pool).run()
+    assert torch.equal(trained["tail.head.weight"], a["tail.head.weight"])
+    assert not torch.equal(trained["text.linear.weight"], a["text.linear.weight"]), "it is freed from style"
+    check_export(tmp_path / "whole-out", trained, parents)
     assert "other settings (epochs)" in run(*args("whole"), "--epochs", "3")
 
 
