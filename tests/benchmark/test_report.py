@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmark.fake_grid import write_grid
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.cli import benchmark_report
 from biomedcoop.data import catalogue

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.fake_grid import write_grid
 from biomedcoop.benchmark.figures.curves import shots_figure
 from biomedcoop.benchmark.figures.style import looks
 from biomedcoop.benchmark.results import TableRow, read_results

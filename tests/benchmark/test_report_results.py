@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.fake_grid import write_grid
 from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.published import differing, published, published_by_dataset
 from biomedcoop.benchmark.ranking import rank

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.fake_grid import write_grid
 from biomedcoop.benchmark.differences import Corrected, Resampled
 from biomedcoop.benchmark.results import read_results
 from biomedcoop.benchmark.scores import Score

@@ -31,14 +31,14 @@ def serve(requests: BinaryIO) -> None:
     asked: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(requests, asked), daemon=True).start()
     try:
-        address, cores, gpus = asked.get()
+        address, cores, gpus = _next(asked)
         new = {"include_dashboard": False} if address == "local" else {}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **new)
         cluster = Cluster(cores, gpus)
         answer("value", sum(cluster.slots().values()))
         answer("end", None)
         while True:
-            work, items = asked.get()
+            work, items = _next(asked)
             for value in cluster.everywhere(work) if items is None else cluster.map(work, items):
                 answer("value", value)
             answer("end", None)
@@ -57,6 +57,15 @@ def _listen(requests: BinaryIO, asked: SimpleQueue[Any]) -> None:
     except EOFError:
         ray.shutdown()
         os._exit(0)
+    except Exception as error:  # of any kind: the request names something that only the other process knows
+        asked.put(error)
+
+
+def _next(asked: SimpleQueue[Any]) -> Any:
+    request = asked.get()
+    if isinstance(request, Exception):
+        raise request
+    return request
 
 
 class Cluster:

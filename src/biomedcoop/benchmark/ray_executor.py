@@ -27,7 +27,7 @@ AUTO, LOCAL = "auto", "local"
 REACHABLE = 10.0
 """Seconds until an address counts as unreachable."""
 
-CONNECTED = 90.0
+CONNECTED = 60.0
 """Seconds until the connection to a cluster counts as failed; a cluster on this machine is started in them."""
 
 ENDED = 15.0
@@ -144,7 +144,7 @@ class RayCluster:
                 if kind == "end":
                     return
                 if kind == "failed":
-                    raise _cluster_error(failed, value)
+                    raise _cluster_error(failed, value.partition(". ")[0].rstrip("."))
                 yield value
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise _cluster_error(failed, "it does not answer") from error
