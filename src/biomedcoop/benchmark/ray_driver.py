@@ -1,4 +1,7 @@
-"""The process that talks to a Ray cluster; ``ray_executor.py`` starts it and asks it through a pipe."""
+"""The process that talks to a Ray cluster; ``ray_executor.py`` starts it and asks it through a pipe.
+
+Ray is imported inside functions, because it is an extra.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from biomedcoop.benchmark.executor import WorkerLost, pipe_of_answers
 
 TRIES = 4
@@ -22,6 +21,8 @@ TRIES = 4
 
 def serve(requests: BinaryIO) -> None:
     """Connect to a cluster and do what is asked for, until the pipe closes."""
+    import ray
+
     answers = pipe_of_answers()
 
     def answer(kind: str, value: Any) -> None:
@@ -51,6 +52,8 @@ def serve(requests: BinaryIO) -> None:
 
 def _listen(requests: BinaryIO, asked: SimpleQueue[Any]) -> None:
     """Pass requests on; when the pipe closes, leave the cluster, whatever is being done."""
+    import ray
+
     try:
         while True:
             asked.put(pickle.load(requests))
@@ -76,6 +79,8 @@ class Cluster:
     """
 
     def __init__(self, cores: int, gpus: int) -> None:
+        import ray
+
         self.needs = {"CPU": cores, **({"GPU": gpus} if gpus else {})}
         # the cluster would run a lost task again with no word; here the tries are counted, also those that lacked memory
         self.task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(_call)
@@ -83,6 +88,8 @@ class Cluster:
 
     def slots(self) -> dict[str, int]:
         """Id of a node -> the number of tasks that it can run at once, without nodes that can run none."""
+        import ray
+
         found = {
             node["NodeID"]: int(min(node["Resources"].get(name, 0) // needed for name, needed in self.needs.items()))
             for node in ray.nodes()
@@ -92,6 +99,9 @@ class Cluster:
 
     def map(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """(number of an item, its result), in any order."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
         shared = ray.put(work)
         ended: SimpleQueue[Any] = SimpleQueue()
 
@@ -113,6 +123,10 @@ class Cluster:
 
     def everywhere(self, work: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
         """(a node's address and the start of its id, the result of the function there)."""
+        import ray
+        from ray.exceptions import RayError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         names = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in ray.nodes()}
         shared = ray.put(work)
         there = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in self.slots()}
@@ -134,6 +148,8 @@ def _visit(work: Callable[[], Any]) -> Any:
 
 def one_line(error: BaseException) -> str:
     """An error of Ray in one short line; of an error inside a task, what was raised there."""
+    from ray.exceptions import RayTaskError
+
     cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
     text = " ".join(str(cause).split()) or type(cause).__name__
     return text if len(text) < 300 else text[:297] + "..."
