@@ -19,9 +19,27 @@ import numpy as np
 from biomedcoop.benchmark.compute import Work, compute_group
 from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
 from biomedcoop.benchmark.executor import Executor, LocalProcesses, WorkerLost
-from biomedcoop.benchmark.journal import FORMAT, PLAN, RESULTS, Journal, is_final, read_lines, read_plan
+from biomedcoop.benchmark.journal import (
+    FORMAT,
+    PLAN,
+    RESULTS,
+    Journal,
+    check_own,
+    earlier_plan,
+    is_final,
+    read_lines,
+    read_plan,
+)
 from biomedcoop.benchmark.plan import Group
-from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
+from biomedcoop.benchmark.prepare import (
+    Grid,
+    check_sentences,
+    count_images,
+    encode,
+    find_backbones,
+    keep_tests,
+    plan_grid,
+)
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.benchmark.sources import find_sources
@@ -152,14 +170,18 @@ def run_benchmark(
 def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
     backbones, fingerprints = find_backbones(work)
     usable = {source.name for source in work.sources.values() if source.place}
+    record = _record(work, fingerprints)
+    check_sentences(work)
     if dry_run:
+        check_own(out)
+        earlier_plan(out, record)
         _say_missing(work, backbones)
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
         _say_cost(work, grid, jobs, progress)
         return _state(out, len(finished), grid)
     with Journal(out, usable) as journal:
-        journal.keep_plan(_record(work, fingerprints))
+        journal.keep_plan(record)
         _say_missing(work, backbones)
         keep_tests(work, journal)
         grid = plan_grid(work, backbones, journal.finished, progress)
