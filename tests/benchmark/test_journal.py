@@ -93,7 +93,7 @@ def test_a_folder_of_other_files_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"digest": "b", "protocol": {"kind": "few-shot", "seeds": [2]}}, r"another protocol \(seeds differs\)"),
+        ({"digest": "b", "protocol": {"kind": "few-shot", "seeds": [2]}}, r"another protocol \(other seeds\)"),
         ({"versions": {"biomedcoop": "2"}}, "versions biomedcoop was 1, now it is 2"),
         ({"threads": 2}, "threads was 1, now it is 2"),
         ({"backbones": {"mini": "g"}}, "other weights of backbone mini"),

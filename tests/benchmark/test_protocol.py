@@ -69,9 +69,10 @@ def test_what_is_left_out_has_defaults() -> None:
     assert Protocol.of({**GOOD, "kind": "base-to-novel"}).shots == (16,)
 
 
-def test_the_digest_is_that_of_the_content_without_the_title() -> None:
+def test_the_digest_leaves_out_what_only_the_report_reads() -> None:
     digest = Protocol.of(GOOD).digest
-    assert Protocol.of({**GOOD, "title": "Mine", "seeds": [1, 2, 3]}).digest == digest
+    shown = {"title": "Mine", "reference": "coop", "groups": {"seen": ["busi", "btmri"]}}
+    assert Protocol.of({**GOOD, **shown, "seeds": [1, 2, 3]}).digest == digest
     assert Protocol.of({**GOOD, "seeds": [1, 3, 2]}).digest != digest
 
 

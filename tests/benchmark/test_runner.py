@@ -176,6 +176,31 @@ def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path, caplog: pytest.LogCa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_refuses_what_the_run_refuses(run: Run, tmp_path: Path) -> None:
+    run(protocol(methods=["zero-shot"]))
+    with pytest.raises(UserError, match=r"results of another protocol \(other recipe\)"):
+        run(protocol(methods=["zero-shot"], recipe="paper"), dry_run=True)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds other files"):
+        run(protocol(), "thesis", dry_run=True)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_sentences_that_cannot_be_used_are_one_error(run: Run, tmp_path: Path, dry_run: bool) -> None:
+    asked = protocol(methods=["tip-adapter", "biomedcoop"], prompts="library:buzi")
+    with pytest.raises(UserError, match=r'^prompts = "library:buzi" cannot be used for scans: .*buzi'):
+        run(asked, dry_run=dry_run)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_reference_renews_the_plan_only(run: Run, tmp_path: Path) -> None:
+    methods = ["zero-shot", "tip-adapter"]
+    run(protocol(methods=methods, shots=[1], reference="tip-adapter"))
+    assert run(protocol(methods=methods, shots=[1], reference="zero-shot"), executor=Here(0)).done == 3
+    assert json.loads((tmp_path / "out" / "plan.json").read_text())["protocol"]["reference"] == "zero-shot"
+
+
 def test_a_protocol_takes_no_second_values(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seeds cannot replace"):
         run_benchmark(protocol(), tmp_path, seeds=[1])

@@ -42,6 +42,13 @@ def test_a_missing_dataset_is_said_and_ends_with_status_1(cli: Cli, words: list[
     assert "warning: dataset lost: its runs fail: " in result.err
 
 
+def test_nothing_computed_ends_with_status_1(cli: Cli, words: list[object]) -> None:
+    result = cli(*words, "--methods", "tip-adapter", "--shots", "1000", "--quiet")
+    assert result.status == 1
+    assert "runs: 3 skipped" in result.out
+    assert "error: none of the 3 runs could be computed; see their reasons in " in result.err
+
+
 def test_a_dry_run_shows_the_cost(cli: Cli, words: list[object], tmp_path: Path) -> None:
     result = cli(*words, "--dry-run")
     assert "runs: 4 to compute" in result.out

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from biomedcoop.benchmark.protocol import OF_REPORT
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_writable, explain, replace_file, write_atomically
 
@@ -51,11 +52,7 @@ class Journal:
         self._lock: int | None = None
 
     def __enter__(self) -> Journal:
-        if self.folder.is_file():
-            raise UserError(f"{self.folder} is a file; choose a folder")
-        foreign = self.folder.is_dir() and not (self.folder / PLAN).exists() and _foreign(self.folder)
-        if foreign:
-            raise UserError(f"{self.folder} holds other files ('{foreign}') and no {PLAN}; choose a new folder")
+        check_own(self.folder)
         check_writable(self.folder)
         self._lock = _locked(self.folder / LOCK)
         try:
@@ -116,19 +113,17 @@ class Journal:
             self.finished.add(line["run"])
 
     def keep_plan(self, plan: Mapping[str, Any]) -> None:
-        """Write the record of the plan, or compare it with that of an earlier process; see :func:`check_same`.
+        """Write the record of the plan; what only the report reads of it replaces that of an earlier process.
 
         Raises:
             UserError: an earlier process followed another plan.
         """
-        path = self.folder / PLAN
-        earlier = read_plan(self.folder) if path.exists() else None
+        earlier = earlier_plan(self.folder, plan)
         if earlier is not None:
-            check_same(earlier, plan, self.folder)
             plan = {**plan, "datasets": {**earlier["datasets"], **plan["datasets"]}}
             plan = {**plan, "backbones": {**earlier["backbones"], **plan["backbones"]}}
         if plan != earlier:
-            write_atomically(path, json.dumps(plan, indent=1, ensure_ascii=False).encode() + b"\n")
+            write_atomically(self.folder / PLAN, json.dumps(plan, indent=1, ensure_ascii=False).encode() + b"\n")
 
     def keep_test(self, file: str, content: Mapping[str, Any]) -> None:
         """Write what the statistics need of a test set."""
@@ -201,6 +196,32 @@ FORMAT = 1
 """Format of the output folder."""
 
 
+def check_own(folder: Path) -> None:
+    """Refuse a folder of other files.
+
+    Raises:
+        UserError: it is a file, or holds files that a benchmark does not write.
+    """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; choose a folder")
+    foreign = folder.is_dir() and not (folder / PLAN).exists() and _foreign(folder)
+    if foreign:
+        raise UserError(f"{folder} holds other files ('{foreign}') and no {PLAN}; choose a new folder")
+
+
+def earlier_plan(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record that an earlier process left in a folder; None if there is none.
+
+    Raises:
+        UserError: the earlier process followed another plan; see :func:`check_same`.
+    """
+    if not (folder / PLAN).exists():
+        return None
+    earlier = read_plan(folder)
+    check_same(earlier, plan, folder)
+    return earlier
+
+
 def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path) -> None:
     """Refuse to continue results that were made in another way.
 
@@ -213,8 +234,8 @@ def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
 
     if earlier["digest"] != plan["digest"]:
         theirs, ours = earlier["protocol"], plan["protocol"]
-        keys = [key for key in ours if key != "title" and theirs.get(key) != ours[key]]
-        raise refuse(f"another protocol ({keys[0]} differs)" if keys else "another protocol")
+        keys = [key for key in ours if key not in OF_REPORT and theirs.get(key) != ours[key]]
+        raise refuse(f"another protocol (other {keys[0]})" if keys else "another protocol")
     for key in ("versions", "threads", "device", "precision", "plugins"):
         for part, before, now in _differences(earlier.get(key), plan[key], key):
             raise refuse(f"another setting: {part} was {before}, now it is {now}")

@@ -123,6 +123,8 @@ def plan_group(protocol: Protocol, group: Group, data: Dataset) -> Plan:
             raise UserError(f"{group.name} has {count} classes; base-to-novel needs at least {FEWEST_CLASSES}")
         if not method.abilities.retargets:
             raise UserError(f"{method.name} cannot take new classes, because it learns classes from images")
+    if group.shots and protocol.kind != "realistic":
+        _check_shots(group, data)
     request = FitRequest(
         data=data,
         method=method.name,
@@ -134,6 +136,17 @@ def plan_group(protocol: Protocol, group: Group, data: Dataset) -> Plan:
     )
     plan = plan_fit(request, data, sample_realistic if protocol.kind == "realistic" else None)
     return plan if plan.sentences is None else dataclasses.replace(plan, sentences=sentences_of(protocol, data))
+
+
+def _check_shots(group: Group, data: Dataset) -> None:
+    """Refuse a class with fewer training images than shots: a benchmark does not repeat images."""
+    counts = data.counts("train")
+    label = int(np.argmin(counts))
+    if (count := int(counts[label])) < group.shots:
+        raise UserError(
+            f"class {data.class_names[label]!r} has {count} image{'s' * (count != 1)} in train but shots={group.shots}; "
+            "lower shots (in the protocol, or with --shots) or add images"
+        )
 
 
 def trained_part(protocol: Protocol, plan: Plan) -> Plan:

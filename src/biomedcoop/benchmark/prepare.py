@@ -13,10 +13,11 @@ import numpy as np
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.benchmark.compute import Work
 from biomedcoop.benchmark.journal import Journal
-from biomedcoop.benchmark.plan import Group, groups_of, plan_group, test_sets, trained_part
+from biomedcoop.benchmark.plan import Group, groups_of, plan_group, sentences_of, test_sets, trained_part
 from biomedcoop.benchmark.sources import read_source
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.errors import ImageError, UserError
+from biomedcoop.methods import get_method
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.plan import Plan
 
@@ -49,6 +50,24 @@ class Grid:
         if plan.sentences is not None:
             every = (text for texts in plan.sentences.by_class for text in texts)
             self.sentences.setdefault(group.backbone, {}).update(dict.fromkeys(every))
+
+
+def check_sentences(work: Work) -> None:
+    """Refuse sentences that a dataset cannot use: a mistake of the protocol, not of one run.
+
+    Raises:
+        UserError: the source of the protocol cannot be read, or lacks a class of a dataset.
+    """
+    if not any(get_method(row.method).abilities.uses_sentences for row in work.protocol.rows):
+        return
+    for dataset in work.protocol.datasets:
+        source = work.sources[dataset]
+        if source.place is not None:
+            try:
+                sentences_of(work.protocol, read_source(source.place, source.trained))
+            except UserError as error:
+                key = f'prompts = "{work.protocol.prompts}"'
+                raise UserError(f"{key} cannot be used for {source.name}: {error}") from error
 
 
 def plan_grid(work: Work, backbones: Mapping[str, str], finished: set[str], progress: Progress) -> Grid:

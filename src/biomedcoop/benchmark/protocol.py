@@ -25,6 +25,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OF_REPORT = ("title", "reference", "groups")
+"""Keys that no run depends on: the results of a folder stay good when they change."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -102,8 +105,8 @@ class Protocol:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content without the title."""
-        content = {key: value for key, value in self.to_dict().items() if key != "title"}
+        """SHA-256 of the content without what only the report reads (:data:`OF_REPORT`)."""
+        content = {key: value for key, value in self.to_dict().items() if key not in OF_REPORT}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

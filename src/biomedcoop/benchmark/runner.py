@@ -16,9 +16,26 @@ from typing import Any
 from biomedcoop.benchmark.compute import Computed, Work, compute_group
 from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
 from biomedcoop.benchmark.executor import Executor, LocalProcesses, WorkerLost
-from biomedcoop.benchmark.journal import PLAN, RESULTS, Journal, is_final, read_lines, read_plan
+from biomedcoop.benchmark.journal import (
+    PLAN,
+    RESULTS,
+    Journal,
+    check_own,
+    earlier_plan,
+    is_final,
+    read_lines,
+    read_plan,
+)
 from biomedcoop.benchmark.plan import Group
-from biomedcoop.benchmark.prepare import Grid, count_images, encode, find_backbones, keep_tests, plan_grid
+from biomedcoop.benchmark.prepare import (
+    Grid,
+    check_sentences,
+    count_images,
+    encode,
+    find_backbones,
+    keep_tests,
+    plan_grid,
+)
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.ray_executor import AUTO, RayCluster
 from biomedcoop.benchmark.record import record_of
@@ -171,14 +188,18 @@ def _chosen(
 def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, progress: Progress) -> Summary:
     backbones, fingerprints = find_backbones(work)
     usable = {source.name for source in work.sources.values() if source.place}
+    record = record_of(work, fingerprints)
+    check_sentences(work)
     if dry_run:
+        check_own(out)
+        earlier_plan(out, record)
         _say_missing(work, backbones)
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
         _say_cost(work, grid, jobs, progress)
         return _state(out, len(finished), grid)
     with Journal(out, usable) as journal:
-        journal.keep_plan(record := record_of(work, fingerprints))
+        journal.keep_plan(record)
         _say_missing(work, backbones)
         keep_tests(work, journal)
         grid = plan_grid(work, backbones, journal.finished, progress)

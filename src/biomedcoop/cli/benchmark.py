@@ -92,7 +92,7 @@ def run(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the runs of a protocol; the same command continues what was interrupted. Exit status 1 if a run failed.
+    """Compute the runs of a protocol; the same command continues what was interrupted. Exit status 1 if a run failed or none is done.
 
     Runs train in groups: all seeds of a dataset, method and number of shots. Each finished run is a line of results.jsonl in the
     output folder.
@@ -140,7 +140,11 @@ def run(
         if not dry_run:
             print(f"report:  {place / 'report' / 'report.md'}")
             print(f"results: {place / 'results.jsonl'}")
-    if summary.failed and not dry_run:
+    if not dry_run and not summary.done:
+        say(
+            f"error: none of the {summary.failed + summary.skipped:,} runs could be computed; see their reasons in {place / 'results.jsonl'}"
+        )
+    if not dry_run and (summary.failed or not summary.done):
         raise typer.Exit(1)
 
 
