@@ -193,9 +193,12 @@ def test_a_dry_run_refuses_what_the_run_refuses(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_sentences_that_cannot_be_used_are_one_error(run: Run, tmp_path: Path, dry_run: bool) -> None:
-    asked = protocol(methods=["tip-adapter", "biomedcoop"], prompts="library:buzi")
-    with pytest.raises(UserError, match=r'^prompts = "library:buzi" cannot be used for scans: .*buzi'):
+@pytest.mark.parametrize(("name", "why"), [("buzi", "no file 'buzi'"), ("busi", 'give your own with prompts = "FILE"')])
+def test_sentences_that_cannot_be_used_are_one_error(
+    run: Run, tmp_path: Path, dry_run: bool, name: str, why: str
+) -> None:
+    asked = protocol(methods=["tip-adapter", "biomedcoop"], prompts=f"library:{name}")
+    with pytest.raises(UserError, match=rf'^prompts = "library:{name}" cannot be used for scans: .*{why}'):
         run(asked, dry_run=dry_run)
     assert not (tmp_path / "out").exists()
 

@@ -181,8 +181,7 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
         _say_missing(work, backbones)
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
-        cost = _say_cost(work, grid, jobs, out, progress)
-        return _state(out, len(finished), grid, jobs, cost)
+        return _state(out, len(finished), grid, jobs, _say_cost(work, grid, jobs, out, progress))
     with Journal(out, usable) as journal:
         journal.keep_plan(record)
         _say_missing(work, backbones)

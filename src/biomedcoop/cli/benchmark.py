@@ -120,9 +120,10 @@ def run(
         print_text(f"runs: {summary}")
         print_first(_reasons(place))
         if summary.overhead is not None:
+            processes = "1 process" if summary.jobs == 1 else f"{summary.jobs} processes"
             print_text(
-                f"computed in {summary.seconds:.1f} s by {summary.jobs} process{'es' * (summary.jobs != 1)}; {100 * summary.overhead:.1f} % of the time of "
-                "the runs was lost between them"
+                f"computed in {summary.seconds:.1f} s by {processes}; {100 * summary.overhead:.1f} % of the time of the runs was "
+                "lost between them"
             )
         if not dry_run:
             print(f"report:  {place / 'report' / 'report.md'}")
