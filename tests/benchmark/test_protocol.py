@@ -32,7 +32,7 @@ def test_a_shipped_protocol_can_be_read(name: str) -> None:
         ({"datasets": "busi"}, "datasets='busi' must be a list"),
         ({"datasets": [3]}, "datasets=3 must be a name in quotes"),
         ({"methods": ["cop"]}, "no method 'cop'; did you mean"),
-        ({"methods": []}, "methods=[] must be a list"),
+        ({"methods": []}, "methods is an empty list; give at least one, e.g. methods = ["),
         ({"seeds": [1, 2, 1]}, "seeds: 1 is there twice; give each once"),
         ({"seeds": [-1]}, "seeds=-1 must be a whole number"),
         ({"shots": [0]}, "shots=0 must be a whole number of at least 1"),
@@ -61,6 +61,12 @@ def test_a_mistake_is_named(change: dict[str, Any], line: str) -> None:
         Protocol.of({**GOOD, **change}, "my.toml")
     assert str(error.value).startswith("my.toml: ")
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize(("key", "line"), [("format", "format = 1"), ("kind", 'kind = "few-shot"')])
+def test_a_needed_key_that_is_left_out_is_named(key: str, line: str) -> None:
+    with pytest.raises(UserError, match=f"^my.toml: there is no {key}; add the line {line}$"):
+        Protocol.of({k: v for k, v in GOOD.items() if k != key}, "my.toml")
 
 
 def test_what_is_left_out_has_defaults() -> None:

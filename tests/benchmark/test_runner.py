@@ -123,6 +123,12 @@ def test_realistic_draws_work_with_every_kind_of_method(run: Run, tmp_path: Path
         )
     )
     assert (summary.done, summary.failed, summary.skipped) == (42, 0, 0)
+    lines = lines_of(tmp_path / "out")
+    absent = [[line["absent_classes"] for line in lines if line["seed"] == seed] for seed in (1, 2, 3, 4, 5, 6)]
+    assert all(len(counts) == 7 and len(set(counts)) == 1 for counts in absent), (
+        "a seed draws the same for every method"
+    )
+    assert max(max(absent)) > 0, "3 images of 3 classes seldom show each"
 
 
 def test_a_missing_dataset_fails_and_is_tried_again(
@@ -187,9 +193,12 @@ def test_a_dry_run_refuses_what_the_run_refuses(run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_sentences_that_cannot_be_used_are_one_error(run: Run, tmp_path: Path, dry_run: bool) -> None:
-    asked = protocol(methods=["tip-adapter", "biomedcoop"], prompts="library:buzi")
-    with pytest.raises(UserError, match=r'^prompts = "library:buzi" cannot be used for scans: .*buzi'):
+@pytest.mark.parametrize(("name", "why"), [("buzi", "no file 'buzi'"), ("busi", 'give your own with prompts = "FILE"')])
+def test_sentences_that_cannot_be_used_are_one_error(
+    run: Run, tmp_path: Path, dry_run: bool, name: str, why: str
+) -> None:
+    asked = protocol(methods=["tip-adapter", "biomedcoop"], prompts=f"library:{name}")
+    with pytest.raises(UserError, match=rf'^prompts = "library:{name}" cannot be used for scans: .*{why}'):
         run(asked, dry_run=dry_run)
     assert not (tmp_path / "out").exists()
 

@@ -27,6 +27,7 @@ def test_runs_are_counted_and_kept(cli: Cli, words: list[object], tmp_path: Path
     result = cli(*words)
     assert result.status == 0
     assert "runs: 4 done" in result.out
+    assert " s by 1 process; " in result.out
     assert "of the time of the runs was lost between them" in result.out
     assert "runs to compute: 4 in 2 groups" in result.err
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 4
@@ -46,12 +47,15 @@ def test_nothing_computed_ends_with_status_1(cli: Cli, words: list[object]) -> N
     result = cli(*words, "--methods", "tip-adapter", "--shots", "1000", "--quiet")
     assert result.status == 1
     assert "runs: 3 skipped" in result.out
-    assert "error: none of the 3 runs could be computed; see their reasons in " in result.err
+    assert "error: none of the 3 runs could be computed; their reasons stand in " in result.err
 
 
 def test_a_dry_run_shows_the_cost(cli: Cli, words: list[object], tmp_path: Path) -> None:
     result = cli(*words, "--dry-run")
     assert "runs: 4 to compute" in result.out
+    cost = json.loads(cli(*words, "--dry-run", "--json").out)["cost"]
+    assert set(cost) == {"images_to_encode", "encoding_seconds", "computing_seconds", "disk_bytes"}
+    assert cost["computing_seconds"] > 0
     assert not (tmp_path / "out").exists()
 
 

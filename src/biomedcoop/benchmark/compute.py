@@ -112,10 +112,12 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
     begin = time.perf_counter()
     states = method.fit(task, plan.settings, group.seeds)
     values = []
-    for state in states:
+    for state, draw in zip(states, plan.draws, strict=True):
         scores, untested = _scores(work, method, plan.settings, state, backbone, plan.data.class_names, tested)
         parameters = None if method.learned is None else sum(state[name].numel() for name in method.learned)
         values.append({"tests": scores, "parameters": parameters, **without})
+        if group.kind == "realistic" and group.shots:
+            values[-1]["absent_classes"] = len(plan.data.class_names) - len(np.unique(plan.data.labels[draw]))
         if untested:
             values[-1]["untested"] = untested
     share = (time.perf_counter() - begin) / len(states)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from biomedcoop.benchmark.compute import Work
-from biomedcoop.benchmark.plan import Group
+from biomedcoop.benchmark.journal import SPEEDS
+from biomedcoop.benchmark.plan import Group, backbone_name
 from biomedcoop.data.sampling.few_shot import MAX_VAL_SHOTS
 from biomedcoop.lazy import torch
 from biomedcoop.methods import Task
@@ -50,7 +54,7 @@ class Speed:
     base: float
     step: float
     image: float
-    classes: int
+    classes: float
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Cost:
         images: images without stored features.
         encoding: estimated seconds to encode them, on all cores; None where no image was encoded to measure it.
         disk: bytes of features and results.
+        speeds: "backbone/method" -> its measured speed; one that could not be measured is left out.
     """
 
     runs: int
@@ -70,6 +75,20 @@ class Cost:
     images: int
     encoding: float | None
     disk: int
+    speeds: Mapping[str, Speed]
+
+    def to_dict(self, jobs: int) -> dict[str, Any]:
+        """The cost as JSON values.
+
+        Args:
+            jobs: number of parallel processes.
+        """
+        return {
+            "images_to_encode": self.images,
+            "encoding_seconds": None if self.encoding is None else round(self.encoding, 1),
+            "computing_seconds": round(sum(self.seconds.values()) / jobs, 1),
+            "disk_bytes": self.disk,
+        }
 
     def lines(self, jobs: int) -> list[str]:
         """Sentences for the user.
@@ -81,10 +100,11 @@ class Cost:
         if self.images:
             how_long = "" if self.encoding is None else f", about {in_words(self.encoding)}"
             found.append(f"images to encode: {self.images:,}{how_long}")
+        groups = len(self.seconds)
         training = in_words(sum(self.seconds.values()) / jobs)
         processes = f"{jobs} processes" if jobs > 1 else "1 process"
         found.append(
-            f"runs to compute: {self.runs:,} in {len(self.seconds):,} groups, about {training} with {processes}"
+            f"runs to compute: {self.runs:,} in {groups:,} group{'s' * (groups != 1)}, about {training} with {processes}"
         )
         found.append(f"disk: about {max(1, round(self.disk / 1e6)):,} MB of features and results")
         return found
@@ -102,27 +122,62 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def seconds_of(work: Work, groups: Sequence[Group], tick: Callable[[int, int], None] | None = None) -> dict[str, float]:
-    """Estimated seconds of each group on one process, by its id, from one short measurement of each method and backbone.
+def measure_speeds(
+    work: Work,
+    groups: Iterable[Group],
+    known: Mapping[str, Speed],
+    tick: Callable[[int, int], None] | None = None,
+) -> dict[str, Speed]:
+    """The speed of each method on each backbone, from one short measurement of those that are not known.
 
     The measurement trains a few steps on random features: what a step costs does not depend on what the features hold.
 
     Args:
+        known: "backbone/method" -> speed, from an earlier call.
         tick: called with the number of measurements done and in total.
     """
-    by_method: dict[tuple[str, str], list[Group]] = {}
+    largest: dict[str, Group] = {}
     for group in groups:
-        by_method.setdefault((group.backbone, group.row.method), []).append(group)
-    found: dict[str, float] = {}
-    for done, ((backbone, _), same) in enumerate(by_method.items(), start=1):
-        try:
-            speed = _measure(work, max(same, key=lambda group: group.shots), work.load(backbone))
-        except Exception:  # of any kind, also in a user's code; the runs of the method will give the reason
-            speed = Speed(0.0, 0.0, 0.0, 1)
-        found |= {group.id: _seconds(work, group, speed) for group in same}
+        key = _key(group)
+        if key not in known and (key not in largest or largest[key].shots < group.shots):
+            largest[key] = group
+    found = dict(known)
+    for done, (key, group) in enumerate(largest.items(), start=1):
+        # a fault may be of any kind, also in a user's code; the runs of the method will give the reason
+        with suppress(Exception):
+            found[key] = _measure(work, group, work.load(group.backbone))
         if tick is not None:
-            tick(done, len(by_method))
+            tick(done, len(largest))
     return found
+
+
+def read_speeds(folder: Path) -> dict[str, Speed]:
+    """The speeds that an earlier call kept in an output folder; empty without a usable file: they are measured again then."""
+    try:
+        kept = json.loads((folder / SPEEDS).read_text(encoding="utf-8"))
+        return {key: Speed(**{name: float(value) for name, value in speed.items()}) for key, speed in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _key(group: Group) -> str:
+    return f"{backbone_name(group.backbone)}/{group.row.method}"
+
+
+def seconds_of(work: Work, group: Group, speeds: Mapping[str, Speed]) -> float:
+    """Estimated seconds of a group on one process.
+
+    Args:
+        speeds: see :func:`measure_speeds`; a method that is not among them counts as instant.
+    """
+    speed = speeds.get(_key(group), Speed(0.0, 0.0, 0.0, 1))
+    classes, settings = _classes(work, group), _settings(group)
+    epochs = getattr(settings, "epochs", None)
+    images = group.shots * classes
+    steps = 0 if epochs is None else steps_in(images, getattr(settings, "batch_size", images), epochs)
+    scored = sum(_tested(work, name) for name in work.protocol.tested_on(group.dataset)) * len(group.seeds)
+    grows = classes / speed.classes
+    return OVERHEAD + grows * (speed.base + steps * speed.step + scored * speed.image)
 
 
 def disk_bytes(work: Work, groups: Iterable[Group], images: int) -> int:
@@ -183,16 +238,6 @@ def _measure(work: Work, group: Group, backbone: Backbone) -> Speed:
 
 def _settings(group: Group) -> Any:
     return group.method.settings(group.row.settings, group.recipe)
-
-
-def _seconds(work: Work, group: Group, speed: Speed) -> float:
-    classes, settings = _classes(work, group), _settings(group)
-    epochs = getattr(settings, "epochs", None)
-    images = group.shots * classes
-    steps = 0 if epochs is None else steps_in(images, getattr(settings, "batch_size", images), epochs)
-    scored = sum(_tested(work, name) for name in work.protocol.tested_on(group.dataset)) * len(group.seeds)
-    grows = classes / speed.classes
-    return OVERHEAD + grows * (speed.base + steps * speed.step + scored * speed.image)
 
 
 def _random_task(backbone: Backbone, group: Group, classes: int, images: int) -> Task:

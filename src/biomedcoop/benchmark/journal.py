@@ -6,6 +6,7 @@ leaves at most one cut line at the end, which counts as not written.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-RESULTS, PLAN, TESTS, LOCK = "results.jsonl", "plan.json", "tests", ".lock"
+RESULTS, PLAN, TESTS, SPEEDS, LOCK = "results.jsonl", "plan.json", "tests", "speeds.json", ".lock"
 
 FINAL = ("done", "skipped")
 """States of runs that are not tried again."""
@@ -124,6 +125,15 @@ class Journal:
             plan = {**plan, "backbones": {**earlier["backbones"], **plan["backbones"]}}
         if plan != earlier:
             write_atomically(self.folder / PLAN, json.dumps(plan, indent=1, ensure_ascii=False).encode() + b"\n")
+
+    def keep_speeds(self, speeds: Mapping[str, Any]) -> None:
+        """Write the measured speeds, so that the next call need not measure them.
+
+        Args:
+            speeds: dataclasses by name.
+        """
+        content = {name: dataclasses.asdict(speed) for name, speed in speeds.items()}
+        write_atomically(self.folder / SPEEDS, json.dumps(content, indent=1).encode() + b"\n")
 
     def keep_test(self, file: str, content: Mapping[str, Any]) -> None:
         """Write what the statistics need of a test set."""

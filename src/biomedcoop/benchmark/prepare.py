@@ -67,7 +67,10 @@ def check_sentences(work: Work) -> None:
                 sentences_of(work.protocol, read_source(source.place, source.trained))
             except UserError as error:
                 key = f'prompts = "{work.protocol.prompts}"'
-                raise UserError(f"{key} cannot be used for {source.name}: {error}") from error
+                why = str(error).replace(
+                    "--prompts FILE", 'prompts = "FILE"'
+                )  # the benchmark command has no such option
+                raise UserError(f"{key} cannot be used for {source.name}: {why}") from error
 
 
 def plan_grid(work: Work, backbones: Mapping[str, str], finished: set[str], progress: Progress) -> Grid:

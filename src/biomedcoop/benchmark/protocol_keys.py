@@ -46,9 +46,12 @@ def checked(content: Mapping[str, Any]) -> dict[str, Any]:
     for key in content:
         if key not in KEYS:
             raise UserError(f"no key '{key}'; {nearest(key, KEYS)}")
-    if content.get("format") != FORMAT:
-        raise UserError(f"format={content.get('format')!r} must be {FORMAT}, the only one that this version reads")
-    kind = content.get("kind")
+    for key, example in (("format", FORMAT), ("kind", '"few-shot"')):
+        if key not in content:
+            raise UserError(f"there is no {key}; add the line {key} = {example}")
+    if content["format"] != FORMAT:
+        raise UserError(f"format={content['format']!r} must be {FORMAT}, the only one that this version reads")
+    kind = content["kind"]
     if kind not in DEFAULT_SHOTS:
         raise UserError(f"kind={kind!r} must be one of {', '.join(DEFAULT_SHOTS)}")
     values = {key: check(key, content[key]) for key, check in CHECKS.items() if key in content}
@@ -138,8 +141,10 @@ def _listed(check: Check, example: str) -> Check:
     """A check of a list without repeats; ``check`` is called with each element."""
 
     def of(key: str, value: Any) -> tuple[Any, ...]:
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection) or not value:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection):
             raise UserError(f"{key}={value!r} must be a list, e.g. {key} = [{example}]")
+        if not value:
+            raise UserError(f"{key} is an empty list; give at least one, e.g. {key} = [{example}]")
         items = tuple(check(key, item) for item in value)
         _refuse_doubles(key, items)
         return items

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from biomedcoop.benchmark.compute import Computed, Work, compute_group
-from biomedcoop.benchmark.estimate import Cost, disk_bytes, seconds_of
+from biomedcoop.benchmark.estimate import Cost, disk_bytes, measure_speeds, read_speeds, seconds_of
 from biomedcoop.benchmark.executor import Executor, LocalProcesses, WorkerLost
 from biomedcoop.benchmark.journal import (
     PLAN,
@@ -62,6 +62,7 @@ class Summary:
         seconds: time that this call computed groups.
         busy: time that its processes spent in groups, summed over the processes.
         jobs: number of its processes.
+        cost: what was left at the start of this call; None if nothing was.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Summary:
     seconds: float = 0.0
     busy: float = 0.0
     jobs: int = 1
+    cost: Cost | None = None
 
     @property
     def overhead(self) -> float | None:
@@ -80,7 +82,8 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """The state as JSON values."""
-        return {**dataclasses.asdict(self), "folder": str(self.folder), "overhead": self.overhead}
+        cost = None if self.cost is None else self.cost.to_dict(self.jobs)
+        return {**dataclasses.asdict(self), "folder": str(self.folder), "overhead": self.overhead, "cost": cost}
 
     def __str__(self) -> str:
         counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed, "to compute": self.left}
@@ -196,8 +199,7 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
         _say_missing(work, backbones)
         finished = _finished(out, usable)
         grid = plan_grid(work, backbones, finished, progress)
-        _say_cost(work, grid, jobs, progress)
-        return _state(out, len(finished), grid)
+        return _state(out, len(finished), grid, jobs, _say_cost(work, grid, jobs, out, progress))
     with Journal(out, usable) as journal:
         journal.keep_plan(record)
         _say_missing(work, backbones)
@@ -205,8 +207,10 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
         grid = plan_grid(work, backbones, journal.finished, progress)
         journal.append(grid.lines)
         timed = 0.0, 0.0
+        cost: Cost | None = None
         if grid.groups:
-            seconds = _say_cost(work, grid, jobs, progress)
+            cost = _say_cost(work, grid, jobs, out, progress)
+            journal.keep_speeds(cost.speeds)
             compute: Callable[[Group], Computed] = partial(compute_group, work)
             if isinstance(executor, RayCluster):
                 from biomedcoop.benchmark.nodes import prepare_nodes
@@ -216,10 +220,10 @@ def _run(work: Work, out: Path, jobs: int, dry_run: bool, executor: Executor, pr
                 compute = encode_on(executor, work, grid, progress)
             else:
                 encode(work, grid, progress)
-            timed = _compute(work, compute, grid.groups, seconds, journal, executor, progress)
+            timed = _compute(work, compute, grid.groups, cost.seconds, journal, executor, progress)
         counts = journal.counts
     write_report(out)
-    return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs)
+    return Summary(out, counts["done"], counts["skipped"], counts["failed"], 0, *timed, jobs, cost)
 
 
 def _say_missing(work: Work, backbones: Mapping[str, str]) -> None:
@@ -238,22 +242,26 @@ def _finished(out: Path, usable: set[str]) -> set[str]:
     return {line["run"] for line in read_lines(path) if is_final(line, usable)} if path.exists() else set()
 
 
-def _state(out: Path, finished: int, grid: Grid) -> Summary:
+def _state(out: Path, finished: int, grid: Grid, jobs: int, cost: Cost) -> Summary:
     """The state that a dry run finds; finished runs count as done."""
     skipped = sum(line["status"] == "skipped" for line in grid.lines)
     left = sum(len(group.seeds) for group in grid.groups)
-    return Summary(out, finished, skipped, len(grid.lines) - skipped, left)
+    return Summary(
+        out, finished, skipped, len(grid.lines) - skipped, left, jobs=jobs, cost=cost if grid.groups else None
+    )
 
 
-def _say_cost(work: Work, grid: Grid, jobs: int, progress: Progress) -> dict[str, float]:
-    """Say what the work will cost; returns the estimated seconds of each group."""
+def _say_cost(work: Work, grid: Grid, jobs: int, out: Path, progress: Progress) -> Cost:
+    """Say what the work will cost; speeds that an earlier call measured are taken from the folder."""
     images, encoding = count_images(work, grid, progress)
-    seconds = seconds_of(work, grid.groups, counting(progress, "measuring"))
+    speeds = measure_speeds(work, grid.groups, read_speeds(out), counting(progress, "measuring"))
+    seconds = {group.id: seconds_of(work, group, speeds) for group in grid.groups}
     runs = sum(len(group.seeds) for group in grid.groups)
     disk = disk_bytes(work, grid.groups, images) if grid.groups else 0
-    for line in Cost(runs, seconds, images, encoding, disk).lines(jobs):
+    cost = Cost(runs, seconds, images, encoding, disk, speeds)
+    for line in cost.lines(jobs):
         _log.info(line)
-    return seconds
+    return cost
 
 
 def _compute(
@@ -275,7 +283,7 @@ def _compute(
     total, runs = sum(estimated.values()), sum(len(group.seeds) for group in groups)
     share, finished, busy = 0.0, 0, 0.0
     begin = time.perf_counter()
-    progress(f"percent computed (0 of {runs} runs)", 0, 100)
+    progress(f"computing (0 of {runs} runs), percent", 0, 100)
     with closing(executor.map(compute, order)) as results:  # type: ignore[type-var]
         for group, result in results:
             if isinstance(result, WorkerLost):
@@ -287,5 +295,5 @@ def _compute(
                 _log.warning(f"{group.id}: failed: {lines[0]['reason']}")
             share, finished = share + estimated[group.id] / total, finished + len(lines)
             done = 100 if finished == runs else min(99, int(100 * share))
-            progress(f"percent computed ({finished} of {runs} runs, last {group.name} {group.row.name})", done, 100)
+            progress(f"computing ({finished} of {runs} runs, last {group.name} {group.row.name}), percent", done, 100)
     return time.perf_counter() - begin, busy

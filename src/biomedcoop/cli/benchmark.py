@@ -92,7 +92,8 @@ def run(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the runs of a protocol; the same command continues what was interrupted. Exit status 1 if a run failed or none is done.
+    """Compute the runs of a protocol; the same command continues what was interrupted. Exit status 1 if a run failed or none
+    is done.
 
     Runs train in groups: all seeds of a dataset, method and number of shots. Each finished run is a line of results.jsonl in the
     output folder.
@@ -133,17 +134,17 @@ def run(
         print_text(f"runs: {summary}")
         print_first(_reasons(place))
         if summary.overhead is not None:
+            processes = "1 process" if summary.jobs == 1 else f"{summary.jobs} processes"
             print_text(
-                f"computed in {summary.seconds:.1f} s by {summary.jobs} processes; {100 * summary.overhead:.1f} % of the time of "
-                "the runs was lost between them"
+                f"computed in {summary.seconds:.1f} s by {processes}; {100 * summary.overhead:.1f} % of the time of the runs was "
+                "lost between them"
             )
         if not dry_run:
             print(f"report:  {place / 'report' / 'report.md'}")
             print(f"results: {place / 'results.jsonl'}")
     if not dry_run and not summary.done:
-        say(
-            f"error: none of the {summary.failed + summary.skipped:,} runs could be computed; see their reasons in {place / 'results.jsonl'}"
-        )
+        count, file = summary.failed + summary.skipped, place / "results.jsonl"
+        say(f"error: none of the {count:,} runs could be computed; their reasons stand in {file}")
     if not dry_run and (summary.failed or not summary.done):
         raise typer.Exit(1)
 
