@@ -119,6 +119,22 @@ def test_the_known_leakage_of_a_dataset_stands_below_the_data(tmp_path: Path) ->
     assert "\nkneexray: " not in text  # other classes than the published dataset's
 
 
+def test_a_simulated_dataset_has_no_card_and_a_changed_name_is_told(tmp_path: Path) -> None:
+    asked = {"simulated:breast-ultrasound?train=8": "breast-ultrasound", "my scans": "my-scans"}
+    folder = write_grid(tmp_path / "out", datasets=list(asked.values()), shots=(16,), methods=["biomedcoop"])
+    plan = json.loads((folder / "plan.json").read_text())
+    plan |= {"names": asked, "protocol": {**plan["protocol"], "datasets": list(asked)}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    for name in asked.values():
+        path = folder / "tests" / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "classes": catalogue.find("busi").class_names}))
+    data = check(write_report(folder, n_bootstrap=40)).split("## Data")[1]
+    assert re.search(r"\| breast-ultrasound \|.*\| simulated \|", data)
+    assert catalogue.find("busi").caveat not in data
+    assert "breast-ultrasound: 'simulated:breast-ultrasound?train=8' in the protocol." in data
+    assert "my-scans: 'my scans' in the protocol." in data
+
+
 def test_the_same_results_give_the_same_bytes_and_replace_an_earlier_report(tmp_path: Path) -> None:
     folder = write_grid(tmp_path / "out", datasets=("busi", "scans"), shots=(1, 16))
     first = write_report(folder, n_bootstrap=100)

@@ -231,3 +231,24 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "plan.json").write_text(json.dumps({**plan, "format": 2}))
     with pytest.raises(UserError, match="has format 2, this version reads 1"):
         read_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 7.5}, "accuracy 7.5 of 'busi' is not between 0 and 1"),
+        ({"macro_f1": float("nan")}, "macro_f1 nan of 'busi' is not between 0 and 1"),
+        ({"right": "no base64!"}, "Only base64 data is allowed"),
+        ({"right": "AAAA"}, "'right' of 'busi' holds 3 bytes for 120 images"),
+        ({"accuracy": 0.0}, "is not the share of right answers"),
+    ],
+)
+def test_a_damaged_score_is_named_with_its_line(change: dict[str, object], words: str, tmp_path: Path) -> None:
+    path = write_grid(tmp_path / "out", datasets=["busi"]) / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[3]["tests"]["busi"] |= change
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"results\.jsonl, line 4 is no run") as caught:
+        read_results(path.parent)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
