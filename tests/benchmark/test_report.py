@@ -86,6 +86,47 @@ def test_failed_and_skipped_runs_are_named_with_their_reasons(tmp_path: Path) ->
     assert "seeds or datasets are missing in this value" in text
 
 
+def test_one_unusable_dataset_does_not_end_the_ranking(tmp_path: Path) -> None:
+    grid = {"datasets": ["busi", "btmri", "scans", "own3"], "kind": "base-to-novel", "shots": (16,)}
+    status = {"status": lambda run: "skipped: it needs four classes" if run["dataset"] == "own3" else None}
+    text = check(write_report(write_grid(tmp_path / "out", **grid, **status), n_bootstrap=100))
+    means = text.split("## Means")[1].split("\n## ")[0]
+    assert "mean of all datasets (3)" in means
+    assert "leaves out, because a method has no results of them: own3." in means
+    assert means.count("**") == 8
+    assert "\\*" not in means
+    assert "\\*" not in text.split("## Differences")[1].split("\n## ")[0]
+
+
+def test_no_figure_is_empty(tmp_path: Path) -> None:
+    sweep = [{"name": f"τ = {v}", "method": "biomedcoop", "settings": {"threshold": v}} for v in (0.5, 1.0, 1.5)]
+    failed = {"status": lambda run: "skipped: too few images", "variants": sweep, "backbones": ("mini", "other")}
+    path = write_report(write_grid(tmp_path / "out", **failed), n_bootstrap=40)
+    text = check(path)
+    assert list((path.parent / "figures").iterdir()) == []
+    for title in (
+        "Accuracy by images per class",
+        "biomedcoop by threshold",
+        "Methods by backbone, 16 images per class",
+    ):
+        assert f"No figure of '{title}': no mean has results of every dataset and seed." in text
+
+
+def test_a_realistic_draw_is_told(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "out", kind="realistic", datasets=["busi", "scans"], shots=(1, 4))
+    text = check(write_report(folder, n_bootstrap=40))
+    assert "by images per class on average" in text
+    assert "4 images per class on average" in text
+    assert "![Accuracy by images per class on average](" in text
+    assert "may have none.\n" in text
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line |= {} if line["shots"] == 0 else {"missing_classes": ["cyst"] if number % 2 else []}
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lacking = sum(bool(line.get("missing_classes")) for line in lines)
+    assert f"may have none. {lacking} of 36 runs lacked a class.\n" in check(write_report(folder, n_bootstrap=40))
+
+
 def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_papers(tmp_path: Path) -> None:
     sizes = {entry.name: entry.counts["test"] for entry in catalogue.entries()}
     paper = {"datasets": sizes, "shots": (16,), "methods": ["coop", "biomedcoop"], "backbones": ["biomedclip"]}

@@ -12,7 +12,7 @@ from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.published import differing, published, published_by_dataset
 from biomedcoop.benchmark.ranking import rank
 from biomedcoop.benchmark.results import TableRow, read_results
-from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures
+from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, planned_collections, units
 from biomedcoop.benchmark.statistics import holm
 from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.data import catalogue
@@ -77,13 +77,28 @@ def test_a_mean_that_lacks_seeds_or_datasets_is_not_complete(tmp_path: Path) -> 
         return "missing" if run["method"] == "biomedcoop" and run["seed"] == 3 and run["dataset"] == "busi" else None
 
     results = read_results(write_grid(tmp_path / "out", status=status))
-    over = collections(results)["all datasets"]
+    over = planned_collections(results)["all datasets"]
     coop = TableRow("mini", "coop")
     assert cell(results, coop, Unit("btmri", "btmri"), LAST).absent == "failed"
     assert not cell(results, ROW, BUSI, LAST).complete
     assert not average(results, ROW, over, LAST).complete
     assert not average(results, coop, over, LAST).complete
     assert average(results, TableRow("mini", "linear-probe"), over, LAST).complete
+
+
+def test_means_leave_out_the_datasets_that_a_compared_row_lacks(tmp_path: Path) -> None:
+    def status(run):
+        lacks = {"coop": run["dataset"] == "btmri", "linear-probe": run["dataset"] != "busi"}
+        return "failed: no memory" if run["dataset"] == "own" or lacks.get(run["method"]) else None
+
+    results = read_results(write_grid(tmp_path / "out", datasets=["busi", "btmri", "scans", "own"], status=status))
+    over = collections(results)["all datasets"]
+    assert [unit.dataset for unit in over] == ["busi", "scans"]
+    complete = {row.name: average(results, row, over, LAST).complete for row in results.rows}
+    assert complete == {"zero-shot": True, "linear-probe": False, "coop": True, "biomedcoop": True}
+    assert len(units(results)) == 4
+    nothing = read_results(write_grid(tmp_path / "none", status=lambda run: "failed: no memory"))
+    assert collections(nothing) == planned_collections(nothing)
 
 
 def test_differences_agree_with_the_paired_bootstrap_of_one_dataset(tmp_path: Path) -> None:
