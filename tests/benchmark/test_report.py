@@ -136,7 +136,7 @@ def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_p
     assert "settings differ" not in text
     text = check(write_report(write_grid(tmp_path / "fast", **paper, recipe="fast"), n_bootstrap=40))
     assert "72.42" not in text
-    assert "the settings differ: the recipe is fast" in text
+    assert "the settings differ: the recipe of coop is fast, not the paper's; the recipe of biomedcoop is fast" in text
 
 
 def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:

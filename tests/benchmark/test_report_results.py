@@ -191,18 +191,24 @@ def test_published_numbers_need_the_papers_settings(tmp_path: Path) -> None:
     sizes = {entry.name: entry.counts["test"] for entry in catalogue.entries()}
     paper = {"datasets": sizes, "shots": (16,), "methods": ["biomedcoop"], "backbones": ["biomedclip"]}
     row = TableRow("biomedclip", "biomedcoop")
-    assert differing(read_results(write_grid(tmp_path / "same", **paper)), row) == ""
+    assert differing(read_results(write_grid(tmp_path / "same", **paper)), row) == ()
     wrong = {
         "seeds": ({"seeds": (1, 2)}, "seeds"),
         "size": ({"datasets": {**sizes, "busi": 100}}, "busi has 100 test images, the paper 236"),
         "set": ({"datasets": {k: v for k, v in sizes.items() if k != "busi"}}, "the datasets are not the paper's 11"),
-        "recipe": ({"recipe": "fast"}, "the recipe is fast"),
+        "recipe": ({"recipe": "fast"}, "the recipe of biomedcoop is fast"),
         "prompts": ({"prompts": "template"}, "sentences"),
     }
     for name, (change, reason) in wrong.items():
-        assert reason in differing(read_results(write_grid(tmp_path / name, **{**paper, **change})), row), name
+        found = differing(read_results(write_grid(tmp_path / name, **{**paper, **change})), row)
+        assert len(found) == 1, name
+        assert reason in found[0], name
     other = read_results(write_grid(tmp_path / "mini", **{**paper, "backbones": ["mini"]}))
-    assert "the backbone is mini" in differing(other, ROW)
+    assert "the backbone is mini" in differing(other, ROW)[0]
+    many = {"datasets": {"busi": 100, "scans": 30}, "seeds": (1,), "recipe": "fast", "backbones": ["mini"]}
+    found = "; ".join(differing(read_results(write_grid(tmp_path / "many", **{**paper, **many})), ROW))
+    for reason in ("backbone", "recipe", "seeds", "datasets are not", "busi has 100 test images"):
+        assert reason in found
 
 
 def test_the_last_line_about_a_run_counts_and_a_cut_one_is_left_out(tmp_path: Path) -> None:
@@ -224,6 +230,9 @@ def test_datasets_of_the_protocol_have_their_names_in_the_results(tmp_path: Path
     results = read_results(folder)
     assert results.datasets == ("kidney-ct-difficulty-0.3", "busi")
     assert all(average(results, ROW, over, LAST).complete for over in collections(results).values())
+    assert results.simulated == {"kidney-ct-difficulty-0.3"}
+    assert "simulated datasets: kidney-ct-difficulty-0.3" in differing(results, ROW)
+    assert not any("simulated" in reason for reason in differing(results, ROW, "busi"))
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

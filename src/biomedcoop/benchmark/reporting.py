@@ -109,9 +109,10 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
             "- Ranks: methods whose average ranks differ by less than the critical difference (Nemenyi, 95 %) are not told apart; "
             "blue lines join them."
         )
-    row = next((row for row in results.rows if row.method in published(results.kind) and row.variant is None), None)
-    if row is not None and (reason := differing(results, row)) and "published" not in tables:
-        yield f"- The published means are not shown beside these, because the settings differ: {reason}."
+    rows = [row for row in results.rows if row.method in published(results.kind) and row.variant is None]
+    reasons = dict.fromkeys(reason for row in rows for reason in differing(results, row))
+    if reasons and "published" not in tables:
+        yield f"- The published means are not shown beside these, because the settings differ: {'; '.join(reasons)}."
 
 
 def _realistic(results: BenchmarkResults) -> str:
