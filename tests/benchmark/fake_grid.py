@@ -121,8 +121,8 @@ def metrics(right: np.ndarray) -> dict[str, Any]:
         **{
             "images": len(right),
             "accuracy": accuracy,
-            "balanced_accuracy": accuracy - 0.01,
-            "macro_f1": accuracy - 0.02,
+            "balanced_accuracy": max(0.0, accuracy - 0.01),
+            "macro_f1": max(0.0, accuracy - 0.02),
         },
         **{"ece": 0.1, "right": base64.b64encode(np.packbits(right).tobytes()).decode()},
     }

@@ -86,6 +86,47 @@ def test_failed_and_skipped_runs_are_named_with_their_reasons(tmp_path: Path) ->
     assert "seeds or datasets are missing in this value" in text
 
 
+def test_one_unusable_dataset_does_not_end_the_ranking(tmp_path: Path) -> None:
+    grid = {"datasets": ["busi", "btmri", "scans", "own3"], "kind": "base-to-novel", "shots": (16,)}
+    status = {"status": lambda run: "skipped: it needs four classes" if run["dataset"] == "own3" else None}
+    text = check(write_report(write_grid(tmp_path / "out", **grid, **status), n_bootstrap=100))
+    means = text.split("## Means")[1].split("\n## ")[0]
+    assert "mean of all datasets (3)" in means
+    assert "leaves out, because a method has no results of them: own3." in means
+    assert means.count("**") == 8
+    assert "\\*" not in means
+    assert "\\*" not in text.split("## Differences")[1].split("\n## ")[0]
+
+
+def test_no_figure_is_empty(tmp_path: Path) -> None:
+    sweep = [{"name": f"τ = {v}", "method": "biomedcoop", "settings": {"threshold": v}} for v in (0.5, 1.0, 1.5)]
+    failed = {"status": lambda run: "skipped: too few images", "variants": sweep, "backbones": ("mini", "other")}
+    path = write_report(write_grid(tmp_path / "out", **failed), n_bootstrap=40)
+    text = check(path)
+    assert list((path.parent / "figures").iterdir()) == []
+    for title in (
+        "Accuracy by images per class",
+        "biomedcoop by threshold",
+        "Methods by backbone, 16 images per class",
+    ):
+        assert f"No figure of '{title}': no mean has results of every dataset and seed." in text
+
+
+def test_a_realistic_draw_is_told(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "out", kind="realistic", datasets=["busi", "scans"], shots=(1, 4))
+    text = check(write_report(folder, n_bootstrap=40))
+    assert "by images per class on average" in text
+    assert "4 images per class on average" in text
+    assert "![Accuracy by images per class on average](" in text
+    assert "may have none.\n" in text
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line |= {} if line["shots"] == 0 else {"missing_classes": ["cyst"] if number % 2 else []}
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lacking = sum(bool(line.get("missing_classes")) for line in lines)
+    assert f"may have none. {lacking} of 36 runs lacked a class.\n" in check(write_report(folder, n_bootstrap=40))
+
+
 def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_papers(tmp_path: Path) -> None:
     sizes = {entry.name: entry.counts["test"] for entry in catalogue.entries()}
     paper = {"datasets": sizes, "shots": (16,), "methods": ["coop", "biomedcoop"], "backbones": ["biomedclip"]}
@@ -95,7 +136,7 @@ def test_the_published_means_stand_beside_ours_only_where_the_settings_are_the_p
     assert "settings differ" not in text
     text = check(write_report(write_grid(tmp_path / "fast", **paper, recipe="fast"), n_bootstrap=40))
     assert "72.42" not in text
-    assert "the settings differ: the recipe is fast" in text
+    assert "the settings differ: the recipe of coop is fast, not the paper's; the recipe of biomedcoop is fast" in text
 
 
 def test_balanced_accuracy_is_shown_where_it_differs(tmp_path: Path) -> None:
@@ -117,6 +158,22 @@ def test_the_known_leakage_of_a_dataset_stands_below_the_data(tmp_path: Path) ->
     text = check(write_report(folder, n_bootstrap=40))
     assert "\nchmnist: " in text
     assert "\nkneexray: " not in text  # other classes than the published dataset's
+
+
+def test_a_simulated_dataset_has_no_card_and_a_changed_name_is_told(tmp_path: Path) -> None:
+    asked = {"simulated:breast-ultrasound?train=8": "breast-ultrasound", "my scans": "my-scans"}
+    folder = write_grid(tmp_path / "out", datasets=list(asked.values()), shots=(16,), methods=["biomedcoop"])
+    plan = json.loads((folder / "plan.json").read_text())
+    plan |= {"names": asked, "protocol": {**plan["protocol"], "datasets": list(asked)}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    for name in asked.values():
+        path = folder / "tests" / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "classes": catalogue.find("busi").class_names}))
+    data = check(write_report(folder, n_bootstrap=40)).split("## Data")[1]
+    assert re.search(r"\| breast-ultrasound \|.*\| simulated \|", data)
+    assert catalogue.find("busi").caveat not in data
+    assert "breast-ultrasound: 'simulated:breast-ultrasound?train=8' in the protocol." in data
+    assert "my-scans: 'my scans' in the protocol." in data
 
 
 def test_the_same_results_give_the_same_bytes_and_replace_an_earlier_report(tmp_path: Path) -> None:

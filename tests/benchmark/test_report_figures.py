@@ -33,6 +33,12 @@ def test_a_figure_is_the_same_each_time(tmp_path: Path) -> None:
     assert b"/Type3" not in paths[1].read_bytes()  # journals refuse letters of type 3
 
 
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_cause_no_warning(tmp_path: Path) -> None:
+    results = read_results(write_grid(tmp_path / "out", datasets=["数据一"], seeds=(1,)))
+    shots_figure(results, results.rows, [tmp_path / "a.png", tmp_path / "a.pdf"])
+
+
 @pytest.mark.parametrize("methods", [["biomedcoop"], ["zero-shot"], ["zero-shot", "biomedcoop"]])
 def test_a_figure_has_something_on_it(methods: list[str], tmp_path: Path) -> None:
     results = read_results(write_grid(tmp_path / "out", datasets=["busi"], methods=methods))

@@ -12,7 +12,7 @@ from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.published import differing, published, published_by_dataset
 from biomedcoop.benchmark.ranking import rank
 from biomedcoop.benchmark.results import TableRow, read_results
-from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures
+from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, planned_collections, units
 from biomedcoop.benchmark.statistics import holm
 from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.data import catalogue
@@ -77,13 +77,28 @@ def test_a_mean_that_lacks_seeds_or_datasets_is_not_complete(tmp_path: Path) -> 
         return "missing" if run["method"] == "biomedcoop" and run["seed"] == 3 and run["dataset"] == "busi" else None
 
     results = read_results(write_grid(tmp_path / "out", status=status))
-    over = collections(results)["all datasets"]
+    over = planned_collections(results)["all datasets"]
     coop = TableRow("mini", "coop")
     assert cell(results, coop, Unit("btmri", "btmri"), LAST).absent == "failed"
     assert not cell(results, ROW, BUSI, LAST).complete
     assert not average(results, ROW, over, LAST).complete
     assert not average(results, coop, over, LAST).complete
     assert average(results, TableRow("mini", "linear-probe"), over, LAST).complete
+
+
+def test_means_leave_out_the_datasets_that_a_compared_row_lacks(tmp_path: Path) -> None:
+    def status(run):
+        lacks = {"coop": run["dataset"] == "btmri", "linear-probe": run["dataset"] != "busi"}
+        return "failed: no memory" if run["dataset"] == "own" or lacks.get(run["method"]) else None
+
+    results = read_results(write_grid(tmp_path / "out", datasets=["busi", "btmri", "scans", "own"], status=status))
+    over = collections(results)["all datasets"]
+    assert [unit.dataset for unit in over] == ["busi", "scans"]
+    complete = {row.name: average(results, row, over, LAST).complete for row in results.rows}
+    assert complete == {"zero-shot": True, "linear-probe": False, "coop": True, "biomedcoop": True}
+    assert len(units(results)) == 4
+    nothing = read_results(write_grid(tmp_path / "none", status=lambda run: "failed: no memory"))
+    assert collections(nothing) == planned_collections(nothing)
 
 
 def test_differences_agree_with_the_paired_bootstrap_of_one_dataset(tmp_path: Path) -> None:
@@ -176,18 +191,24 @@ def test_published_numbers_need_the_papers_settings(tmp_path: Path) -> None:
     sizes = {entry.name: entry.counts["test"] for entry in catalogue.entries()}
     paper = {"datasets": sizes, "shots": (16,), "methods": ["biomedcoop"], "backbones": ["biomedclip"]}
     row = TableRow("biomedclip", "biomedcoop")
-    assert differing(read_results(write_grid(tmp_path / "same", **paper)), row) == ""
+    assert differing(read_results(write_grid(tmp_path / "same", **paper)), row) == ()
     wrong = {
         "seeds": ({"seeds": (1, 2)}, "seeds"),
         "size": ({"datasets": {**sizes, "busi": 100}}, "busi has 100 test images, the paper 236"),
         "set": ({"datasets": {k: v for k, v in sizes.items() if k != "busi"}}, "the datasets are not the paper's 11"),
-        "recipe": ({"recipe": "fast"}, "the recipe is fast"),
+        "recipe": ({"recipe": "fast"}, "the recipe of biomedcoop is fast"),
         "prompts": ({"prompts": "template"}, "sentences"),
     }
     for name, (change, reason) in wrong.items():
-        assert reason in differing(read_results(write_grid(tmp_path / name, **{**paper, **change})), row), name
+        found = differing(read_results(write_grid(tmp_path / name, **{**paper, **change})), row)
+        assert len(found) == 1, name
+        assert reason in found[0], name
     other = read_results(write_grid(tmp_path / "mini", **{**paper, "backbones": ["mini"]}))
-    assert "the backbone is mini" in differing(other, ROW)
+    assert "the backbone is mini" in differing(other, ROW)[0]
+    many = {"datasets": {"busi": 100, "scans": 30}, "seeds": (1,), "recipe": "fast", "backbones": ["mini"]}
+    found = "; ".join(differing(read_results(write_grid(tmp_path / "many", **{**paper, **many})), ROW))
+    for reason in ("backbone", "recipe", "seeds", "datasets are not", "busi has 100 test images"):
+        assert reason in found
 
 
 def test_the_last_line_about_a_run_counts_and_a_cut_one_is_left_out(tmp_path: Path) -> None:
@@ -209,6 +230,9 @@ def test_datasets_of_the_protocol_have_their_names_in_the_results(tmp_path: Path
     results = read_results(folder)
     assert results.datasets == ("kidney-ct-difficulty-0.3", "busi")
     assert all(average(results, ROW, over, LAST).complete for over in collections(results).values())
+    assert results.simulated == {"kidney-ct-difficulty-0.3"}
+    assert "simulated datasets: kidney-ct-difficulty-0.3" in differing(results, ROW)
+    assert not any("simulated" in reason for reason in differing(results, ROW, "busi"))
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
@@ -231,3 +255,24 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "plan.json").write_text(json.dumps({**plan, "format": 2}))
     with pytest.raises(UserError, match="has format 2, this version reads 1"):
         read_results(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": 7.5}, "accuracy 7.5 of 'busi' is not between 0 and 1"),
+        ({"macro_f1": float("nan")}, "macro_f1 nan of 'busi' is not between 0 and 1"),
+        ({"right": "no base64!"}, "Only base64 data is allowed"),
+        ({"right": "AAAA"}, "'right' of 'busi' holds 3 bytes for 120 images"),
+        ({"accuracy": 0.0}, "is not the share of right answers"),
+    ],
+)
+def test_a_damaged_score_is_named_with_its_line(change: dict[str, object], words: str, tmp_path: Path) -> None:
+    path = write_grid(tmp_path / "out", datasets=["busi"]) / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[3]["tests"]["busi"] |= change
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"results\.jsonl, line 4 is no run") as caught:
+        read_results(path.parent)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -70,6 +70,14 @@ def test_latex_escapes_every_special_sign(text: str) -> None:
     assert escaped.isascii()
 
 
+def test_tables_of_datasets_in_other_scripts_have_labels_of_their_own() -> None:
+    names = ["accuracy-of-数据一", "accuracy-of-数据二", "accuracy-of", "accuracy-of-a_b", "accuracy-of-a-b"]
+    tables = [ResultTable(name, "T", ["method", "16"], [["m", 1.0]]).latex() for name in names]
+    labels = [re.search(r"\\label\{tab:([A-Za-z0-9-]+)\}", text)[1] for text in tables]
+    assert len(set(labels)) == len(names)
+    assert labels[2] == "accuracy-of"
+
+
 def check_latex(text: str) -> None:
     """Braces are balanced, every row has as many cells as the tabular has columns, environments close, all signs are Latin."""
     bare = re.sub(r"\\[{}&%]", "", text)

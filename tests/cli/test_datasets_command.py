@@ -33,6 +33,7 @@ def test_list(cli: Cli, root: Path) -> None:
     lines = cli("datasets", "list").out.splitlines()
     rows = {line.split()[0]: line.split()[-1] for line in lines if line.strip()}
     assert (rows["udiat"], rows["busi"]) == ("UDIAT", "-")
+    assert "not checked" in cli("datasets", "list").err
     listed = json.loads(cli("datasets", "list", "--json").out)
     assert len(listed) == 17
     places = {entry["name"]: entry["place"] for entry in listed}
@@ -44,6 +45,8 @@ def test_info(cli: Cli, refused: Refused, root: Path) -> None:
     card = cli("datasets", "info", "RETINA").out
     for words in ("366 of 812 test images", "licence: not stated", "cataract (519 / 207 / 312)", "download retina"):
         assert words in " ".join(card.split())
+    here = " ".join(cli("datasets", "info", "udiat").out.split())
+    assert f"(not checked; 'biomedcoop datasets prepare {root / 'UDIAT'}' checks it)" in here
     told = json.loads(cli("datasets", "info", "udiat", "--json").out)
     assert (told["kind"], told["tests"], told["place"]) == ("external", "busi", str(root / "UDIAT"))
     assert "did you mean retina" in refused("datasets", "info", "retna")

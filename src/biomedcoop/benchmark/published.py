@@ -35,13 +35,13 @@ def source() -> str:
     return str(_content()["source"])
 
 
-def differing(results: BenchmarkResults, row: TableRow, dataset: str | None = None) -> str:
-    """In what a row's settings differ from the paper's; empty if in nothing.
+def differing(results: BenchmarkResults, row: TableRow, dataset: str | None = None) -> tuple[str, ...]:
+    """In what a row's settings differ from the paper's, each difference in words; empty if in nothing.
 
     Args:
         dataset: judge this dataset alone; None judges the means over all datasets of the paper.
     """
-    return next(_reasons(results, row, dataset), "")
+    return tuple(_reasons(results, row, dataset))
 
 
 def _reasons(results: BenchmarkResults, row: TableRow, dataset: str | None) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _reasons(results: BenchmarkResults, row: TableRow, dataset: str | None) -> I
         yield "its settings are not the paper's"
     recipe = protocol.get("recipes", {}).get(row.method, protocol.get("recipe", "paper"))
     if recipe not in ("paper", RECIPE.get(results.kind)):
-        yield f"the recipe is {recipe}, not the paper's"
+        yield f"the recipe of {row.method} is {recipe}, not the paper's"
     if protocol.get("unused_sentences") or protocol.get("prompts", "auto") != "auto":
         yield "the sentences are not the paper's"
     if sorted(results.seeds) != content["seeds"]:
@@ -62,7 +62,9 @@ def _reasons(results: BenchmarkResults, row: TableRow, dataset: str | None) -> I
     wanted = content["datasets"].get(results.kind, [])
     if dataset is None and sorted(results.datasets) != sorted(wanted):
         yield f"the datasets are not the paper's {len(wanted)}"
-    for name in [dataset] if dataset is not None else wanted:
+    if dataset is None and results.simulated:
+        yield f"simulated datasets: {', '.join(sorted(results.simulated))}"
+    for name in [dataset] if dataset is not None else [name for name in wanted if name in results.datasets]:
         entry = catalogue.find(name)
         if entry is None:
             yield f"{name} is no dataset of the paper"
@@ -70,7 +72,7 @@ def _reasons(results: BenchmarkResults, row: TableRow, dataset: str | None) -> I
         scored = [len(test.labels) for key, test in results.tests.items() if key.split(" ")[0] == name]
         if not scored:
             yield f"{name} has no results"
-        if sum(scored) != entry.counts["test"]:
+        elif sum(scored) != entry.counts["test"]:
             yield f"{name} has {sum(scored):,} test images, the paper {entry.counts['test']:,}"
 
 

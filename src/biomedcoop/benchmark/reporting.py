@@ -8,9 +8,11 @@ from pathlib import Path
 from biomedcoop.benchmark.differences import N_BOOTSTRAP, Resampled
 from biomedcoop.benchmark.published import differing, published
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, read_results
+from biomedcoop.benchmark.scores import images_per_class
 from biomedcoop.benchmark.sections import Section, sections
 from biomedcoop.benchmark.tables.data import runs_csv
 from biomedcoop.errors import UserError
+from biomedcoop.evaluation.wording import count
 from biomedcoop.output import check_new_folder, new_folder
 
 REPORT = "report.md"
@@ -56,11 +58,12 @@ def write_report(folder: str | Path, out: str | Path | None = None, n_bootstrap:
 def _render(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int) -> str:
     blocks = [f"# {results.protocol.get('title') or results.kind}", "\n".join(_prose(results, parts, n_bootstrap))]
     for part in parts:
-        if not part.tables and not part.figures:
+        if not part.tables and not part.figures and not part.notes:
             continue
         blocks.append(f"## {part.title}")
         for table in part.tables:
             blocks += [f"### {table.title}", table.markdown()]
+        blocks += part.notes
         blocks += [f"![{figure.title}](figures/{figure.name}.png)" for figure in part.figures]
     return "\n\n".join(blocks) + "\n"
 
@@ -71,7 +74,7 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
     recipe = protocol.get("recipe", "paper")
     yield (
         f"- Protocol {results.kind}; backbone {', '.join(results.backbones)}; recipe {recipe}; seeds "
-        f"{', '.join(map(str, results.seeds))}; images per class {', '.join(map(str, results.shots))}; biomedcoop "
+        f"{', '.join(map(str, results.seeds))}; {images_per_class(results)} {', '.join(map(str, results.shots))}; biomedcoop "
         f"{results.plan.get('versions', {}).get('biomedcoop', 'of unknown version')}."
     )
     status = [run.status for run in results.runs]
@@ -87,6 +90,8 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
     )
     if left or len(set(status)) > 1:
         yield "- `*`: seeds or datasets are missing in this value, so it is not ranked."
+    if results.kind == "realistic":
+        yield _realistic(results)
     if results.kind == "base-to-novel":
         yield (
             "- HM: harmonic mean of base and novel by dataset, then averaged (the paper's baselines). HM of means: that of the two "
@@ -104,9 +109,21 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
             "- Ranks: methods whose average ranks differ by less than the critical difference (Nemenyi, 95 %) are not told apart; "
             "blue lines join them."
         )
-    row = next((row for row in results.rows if row.method in published(results.kind) and row.variant is None), None)
-    if row is not None and (reason := differing(results, row)) and "published" not in tables:
-        yield f"- The published means are not shown beside these, because the settings differ: {reason}."
+    rows = [row for row in results.rows if row.method in published(results.kind) and row.variant is None]
+    reasons = dict.fromkeys(reason for row in rows for reason in differing(results, row))
+    if reasons and "published" not in tables:
+        yield f"- The published means are not shown beside these, because the settings differ: {'; '.join(reasons)}."
+
+
+def _realistic(results: BenchmarkResults) -> str:
+    """What a realistic draw is, and how many of the runs lack a class."""
+    drawn = [run.missing_classes for run in results.runs if run.status == "done" and run.shots != NO_SHOTS]
+    known = [classes for classes in drawn if classes is not None]
+    lack = f" {sum(map(bool, known)):,} of {count(len(known), 'run')} lacked a class." if known else ""
+    return (
+        "- A run draws its images at random from all training images: as many as the number of classes times the images per class. "
+        f"Classes have them on average only, and may have none.{lack}"
+    )
 
 
 def planned_runs(results: BenchmarkResults) -> int:

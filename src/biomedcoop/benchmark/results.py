@@ -17,11 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.simulate.load import PREFIX
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Floats
 
 FORMAT = 1
 PLAN, RESULTS, TESTS = "plan.json", "results.jsonl", "tests"
+ROUNDED = 0.001
+"""How much an accuracy may differ from the share of right answers, because it is rounded."""
 NO_SHOTS = 0
 """The shots of a method that uses no training image."""
 
@@ -48,6 +51,7 @@ class Run:
         untested: scored set that the method could not be tested on -> reason.
         tests: name of a scored set ("busi", "busi base") -> its metrics and the right answers.
         parameters: number of trained parameters.
+        missing_classes: classes that a realistic draw has no image of; None if that is not recorded.
         seconds, memory_mb: cost of the run, if measured.
     """
 
@@ -62,6 +66,7 @@ class Run:
     parameters: int | None
     seconds: float | None
     memory_mb: float | None
+    missing_classes: tuple[str, ...] | None = None
 
     def right(self, test: str) -> Floats:
         """1 for each correctly classified image of a scored set, else 0; [N]."""
@@ -157,6 +162,17 @@ class BenchmarkResults:
         """The name in the results of a dataset of the protocol, which may be a path."""
         return str(self.plan.get("names", {}).get(dataset, Path(dataset).name))
 
+    @cached_property
+    def simulated(self) -> frozenset[str]:
+        """Names of the simulated datasets."""
+        return frozenset(self.name_of(dataset) for dataset in self.asked if dataset.startswith(PREFIX))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The datasets to train or to test on, as they stand in the protocol."""
+        tests = self.protocol.get("tests", {}).values()
+        return tuple(dict.fromkeys([*self.protocol["datasets"], *(other for others in tests for other in others)]))
+
     def settings(self, row: TableRow) -> dict[str, Any]:
         """The settings that a variant changes; none for a method."""
         for variant in self.protocol.get("variants", ()):
@@ -225,6 +241,10 @@ def _runs(path: Path) -> tuple[Run, ...]:
 def _run(line: Mapping[str, Any]) -> Run:
     if line["status"] not in ("done", "failed", "skipped"):
         raise ValueError(f"status {line['status']!r}")
+    tests = dict(line.get("tests") or {}) if line["status"] == "done" else {}
+    for test, values in tests.items():
+        _check_scores(test, values)
+    missing = line.get("missing_classes")
     return Run(
         row=TableRow(str(line["backbone"]), str(line["method"]), line.get("variant")),
         dataset=str(line["dataset"]),
@@ -232,12 +252,27 @@ def _run(line: Mapping[str, Any]) -> Run:
         seed=int(line["seed"]),
         status=str(line["status"]),
         reason=str(line.get("reason") or ""),
-        tests=dict(line.get("tests") or {}) if line["status"] == "done" else {},
+        tests=tests,
         untested=dict(line.get("untested") or {}),
         parameters=line.get("parameters"),
         seconds=line.get("seconds"),
         memory_mb=line.get("memory_mb"),
+        missing_classes=None if missing is None else tuple(missing),
     )
+
+
+def _check_scores(test: str, values: Mapping[str, Any]) -> None:
+    """Refuse metrics that are no shares, and right answers that do not fit the number of images or the accuracy."""
+    for metric in ("accuracy", "balanced_accuracy", "macro_f1", "ece"):
+        value = values["accuracy"] if metric == "accuracy" else values.get(metric, 0.0)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{metric} {value} of '{test}' is not between 0 and 1")
+    images = values["images"]
+    packed = np.frombuffer(base64.b64decode(values["right"], validate=True), dtype=np.uint8)
+    if images < 1 or len(packed) != (images + 7) // 8:
+        raise ValueError(f"'right' of '{test}' holds {len(packed)} bytes for {images} images")
+    if abs(np.unpackbits(packed, count=images).mean() - values["accuracy"]) > ROUNDED:
+        raise ValueError(f"accuracy {values['accuracy']} of '{test}' is not the share of right answers")
 
 
 def _test_set(folder: Path, test: str) -> TestSet:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,10 @@ import numpy as np
 
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, Run, TableRow
 from biomedcoop.evaluation.bootstrap import Floats
+from biomedcoop.evaluation.wording import count
+
+LEAST_SHARE = 0.5
+"""Share of the datasets that a method needs results of; one with fewer would leave too few common datasets."""
 
 
 class Unit(NamedTuple):
@@ -96,7 +101,29 @@ def measures(results: BenchmarkResults) -> list[Measure]:
 
 
 def collections(results: BenchmarkResults) -> dict[str, tuple[Unit, ...]]:
-    """What is averaged: the groups of the protocol, or pairs of datasets in the cross-dataset protocol."""
+    """What is averaged: of each planned collection the units that no compared row lacks, or all where none is left."""
+    has = {row: {unit for unit in _planned_units(results) if _has(results, row, unit)} for row in results.rows}
+    return {name: common(has, over)[1] or over for name, over in planned_collections(results).items()}
+
+
+def common(
+    has: Mapping[TableRow, AbstractSet[Unit]], over: Sequence[Unit]
+) -> tuple[tuple[TableRow, ...], tuple[Unit, ...]]:
+    """The rows that can be compared, and the units that all of them have.
+
+    A row with less than half of the units that any row has is not compared: it would leave too few in common.
+
+    Args:
+        has: row -> the units that it has results of.
+        over: the units to choose from.
+    """
+    known = [unit for unit in over if any(unit in units for units in has.values())]
+    rows = tuple(row for row, units in has.items() if known and len(units & set(known)) >= LEAST_SHARE * len(known))
+    return rows, tuple(unit for unit in known if all(unit in has[row] for row in rows))
+
+
+def planned_collections(results: BenchmarkResults) -> dict[str, tuple[Unit, ...]]:
+    """The groups of the protocol, or pairs of datasets in the cross-dataset protocol."""
     if results.kind != "cross-dataset":
         return {name: tuple(Unit(d, d) for d in datasets) for name, datasets in results.groups.items()}
     pairs = [Unit(trained, tested) for trained in results.datasets for tested in tested_on(results, trained)]
@@ -114,8 +141,8 @@ def tested_on(results: BenchmarkResults, dataset: str) -> list[str]:
 
 
 def units(results: BenchmarkResults) -> list[Unit]:
-    """All units, each once: those of the collections, then datasets of none."""
-    found = [unit for every in collections(results).values() for unit in every]
+    """All units, each once: those of the planned collections, then datasets of none."""
+    found = _planned_units(results)
     if results.kind != "cross-dataset":
         found += [Unit(dataset, dataset) for dataset in results.datasets]
     return list(dict.fromkeys(found))
@@ -169,6 +196,37 @@ def average(
         len(seeds) >= _planned(results, row, unit, measure) for unit, seeds in done.items()
     )
     return Score(_over_units(means, measure.of_means), _std(of_seeds), complete)
+
+
+def drawable(
+    results: BenchmarkResults, rows: Sequence[TableRow], columns: Sequence[Measure]
+) -> dict[str, tuple[Unit, ...]]:
+    """The collections of which a row has a complete mean: a figure has something to show of them."""
+    return {
+        name: over
+        for name, over in collections(results).items()
+        if any(average(results, row, over, measure).complete for row in rows for measure in columns)
+    }
+
+
+def images_per_class(results: BenchmarkResults) -> str:
+    """What the shots count; a realistic draw has this number of each class only on average."""
+    return "images per class on average" if results.kind == "realistic" else "images per class"
+
+
+def described(results: BenchmarkResults, measure: Measure) -> str:
+    """A measure in a title: "HM", or "4 images per class"."""
+    if results.kind == "base-to-novel":
+        return measure.name
+    return images_per_class(results).replace("images", count(measure.shots, "image"))
+
+
+def _planned_units(results: BenchmarkResults) -> list[Unit]:
+    return [unit for every in planned_collections(results).values() for unit in every]
+
+
+def _has(results: BenchmarkResults, row: TableRow, unit: Unit) -> bool:
+    return any(by_seed(results, row, unit, measure) for measure in measures(results))
 
 
 def _absent(run: Run, tests: Sequence[str]) -> str:

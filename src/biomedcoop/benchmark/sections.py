@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.figures.bars import backbone_figure, variant_figure
-from biomedcoop.benchmark.figures.curves import shots_figure, sweep_figure
+from biomedcoop.benchmark.figures.curves import points, shots_figure, sweep_figure
 from biomedcoop.benchmark.figures.ranks import rank_figure
 from biomedcoop.benchmark.ranking import rank
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
-from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, units
+from biomedcoop.benchmark.scores import (
+    Measure,
+    Unit,
+    cell,
+    collections,
+    described,
+    drawable,
+    images_per_class,
+    measures,
+    units,
+)
 from biomedcoop.benchmark.sweeps import sweeps
 from biomedcoop.benchmark.tables.comparison import difference_matrix, difference_table, rank_table
 from biomedcoop.benchmark.tables.cost import cost_table, unfinished_table
@@ -29,18 +39,24 @@ from biomedcoop.benchmark.tables.means import (
     wide_table,
 )
 from biomedcoop.benchmark.tables.result_table import ResultTable
-from biomedcoop.evaluation.wording import count
 
 Draw = Callable[[Sequence[Path]], None]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn when the report is written: name of its files without ending, and what it shows."""
+    """A figure that is drawn when the report is written.
+
+    Attributes:
+        name: name of its files without ending.
+        title: what it shows.
+        full: whether there is something to show.
+    """
 
     name: str
     title: str
     draw: Draw
+    full: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,12 +66,14 @@ class Section:
     Attributes:
         tables: tables to show and to write as CSV and LaTeX.
         files: tables that are only written.
+        notes: sentences in place of figures that have nothing to show.
     """
 
     title: str
     tables: Sequence[ResultTable] = ()
     figures: Sequence[Figure] = ()
-    files: Sequence[ResultTable] = field(default=())
+    files: Sequence[ResultTable] = ()
+    notes: Sequence[str] = ()
 
 
 def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Section]:
@@ -63,7 +81,8 @@ def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Sectio
     several = len(results.backbones) > 1
     for backbone in results.backbones:
         named = f", {backbone}" if several else ""
-        yield Section(f"Means{named}", mean_tables(results, backbone), _shots_figures(results, backbone))
+        figures = _shots_figures(results, backbone)
+        yield Section(f"Means{named}", mean_tables(results, backbone), *_shown(figures))
         yield from _published(results, backbone, named)
         yield from _differences(results, resampled, backbone, named)
         yield from _ranks(results, backbone, named)
@@ -71,10 +90,10 @@ def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Sectio
     if several:
         tables = [backbone_table(results, over, name) for name, over in collections(results).items()]
         last = headline(results)
-        figure = Figure(
-            "backbones", f"Methods by backbone, {_what(results, last)}", _drawn(backbone_figure, results, last)
-        )
-        yield Section("Backbones", tables, [figure] if _any(results, last) else [])
+        title = f"Methods by backbone, {described(results, last)}"
+        full = bool(drawable(results, results.rows, [last]))
+        figure = Figure("backbones", title, _drawn(backbone_figure, results, last), full)
+        yield Section("Backbones", tables, *_shown([figure]))
     for metric in [name for name in METRICS if name != "accuracy"]:
         if any(
             values.get(metric) not in (None, values["accuracy"])
@@ -103,10 +122,12 @@ def headline(results: BenchmarkResults) -> Measure:
 
 def _shots_figures(results: BenchmarkResults, backbone: str) -> list[Figure]:
     rows = rows_of(results, backbone)
-    if results.kind == "base-to-novel" or len(results.shots) < 2 or not results.tests:
+    if results.kind == "base-to-novel" or len(results.shots) < 2:
         return []
     name = file_name("shots", backbone if len(results.backbones) > 1 else "")
-    return [Figure(name, "Accuracy by images per class", _drawn(shots_figure, results, rows))]
+    full = any(points(results, row, [unit]) for row in rows for unit in units(results))
+    title = f"Accuracy by {images_per_class(results)}"
+    return [Figure(name, title, _drawn(shots_figure, results, rows), full)]
 
 
 def _published(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Section]:
@@ -127,7 +148,7 @@ def _differences(results: BenchmarkResults, resampled: Resampled, backbone: str,
             tables.append(difference_matrix(found, reference, name, named_after))
             files.append(difference_table(found, reference, name, len(over), named_after))
         if of_last:
-            tables.append(difference_table(of_last, reference, name, len(over), named_after, _what(results, last)))
+            tables.append(difference_table(of_last, reference, name, len(over), named_after, described(results, last)))
     if tables:
         yield Section(f"Differences to {reference}{named}", tables, files=files)
 
@@ -144,9 +165,7 @@ def _ranks(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Sec
         tables.append(rank_table(compared, name, backbone if named else ""))
         last = headline(results)
         if last in compared:
-            title = (
-                f"Average ranks over {name}{named}, {_what(results, last)}, {compared[last].ranks.datasets} datasets"
-            )
+            title = f"Average ranks over {name}{named}, {described(results, last)}, {compared[last].ranks.datasets} datasets"
             file = file_name("ranks", name, backbone if named else "")
             figures.append(Figure(file, title, _drawn(rank_figure, compared[last], title)))
     if tables:
@@ -156,21 +175,24 @@ def _ranks(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Sec
 def _variants(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Section]:
     figures = []
     last = headline(results)
+    columns = [measure for measure in measures(results) if not measure.of_means]
     curves = [sweep for sweep in sweeps(results) if sweep.backbone == backbone]
     on_curves = {row for sweep in curves for row in sweep.points.values()}
     rows = rows_of(results, backbone)
     for method in dict.fromkeys(row.method for row in rows if row.variant is not None):
         bars = [row for row in rows if row.method == method]
-        done = any(average(results, row, over, last).complete for row in bars for over in collections(results).values())
-        if done and any(row.variant is not None and row not in on_curves for row in bars):
+        if any(row.variant is not None and row not in on_curves for row in bars):
             draw = _drawn(variant_figure, results, bars, last)
             file = file_name("variants", method, backbone if named else "")
-            figures.append(Figure(file, f"Variants of {method}, {_what(results, last)}", draw))
+            full = bool(drawable(results, bars, [last]))
+            figures.append(Figure(file, f"Variants of {method}, {described(results, last)}", draw, full))
     for sweep in curves:
         file = file_name(sweep.setting, sweep.method, backbone if named else "")
-        figures.append(Figure(file, f"{sweep.method} by {sweep.setting}", _drawn(sweep_figure, results, sweep)))
+        full = bool(drawable(results, list(sweep.points.values()), columns))
+        draw = _drawn(sweep_figure, results, sweep)
+        figures.append(Figure(file, f"{sweep.method} by {sweep.setting}", draw, full))
     if figures:
-        yield Section(f"Variants{named}", figures=figures)
+        yield Section(f"Variants{named}", (), *_shown(figures))
 
 
 def _datasets(results: BenchmarkResults) -> Iterator[Section]:
@@ -190,14 +212,10 @@ def _begun(results: BenchmarkResults, row: TableRow, unit: Unit, columns: Sequen
     return any(score.mean is not None or score.absent for score in scores)
 
 
-def _any(results: BenchmarkResults, measure: Measure) -> bool:
-    return any(
-        average(results, row, over, measure).complete for row in results.rows for over in collections(results).values()
-    )
-
-
-def _what(results: BenchmarkResults, measure: Measure) -> str:
-    return measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
+def _shown(figures: Sequence[Figure]) -> tuple[list[Figure], tuple[()], list[str]]:
+    """Figures that have something to show, no files, and a sentence for each of the others: the ends of a section."""
+    notes = [f"No figure of '{f.title}': no mean has results of every dataset and seed." for f in figures if not f.full]
+    return [figure for figure in figures if figure.full], (), notes
 
 
 def _drawn(draw: Callable[..., None], *arguments: object) -> Draw:

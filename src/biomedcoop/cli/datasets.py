@@ -43,7 +43,7 @@ def list_datasets(json: Json = False) -> None:
     from rich.table import Table
 
     root = data_root()
-    table = Table("name", "images of", "classes", "train / val / test", f"in {root}")
+    table = Table("name", "images of", "classes", "train / val / test", f"in {root}, not checked")
     for entry in known:
         place = find_named(entry.name)
         counts = " / ".join(f"{entry.counts[split]:,}" if split in entry.counts else "?" for split in SPLITS)
@@ -51,6 +51,7 @@ def list_datasets(json: Json = False) -> None:
         about = f"{entry.organ}, {entry.modality}{kind}"
         table.add_row(entry.name, about, str(len(entry.class_names)), counts, place.name if place else "-")
     print_table(table)
+    inform("the images of a folder are not checked here; 'biomedcoop datasets prepare FOLDER' checks them")
     inform("'biomedcoop datasets info NAME' tells more, 'biomedcoop datasets download NAME' gets the images")
 
 
@@ -68,7 +69,8 @@ def info(
         print_json(_facts(entry))
         return
     place = find_named(entry.name)
-    here = str(place) if place else f"no; run 'biomedcoop datasets download {entry.name}'"
+    check = f"'biomedcoop datasets prepare {place}' checks it"
+    here = f"{place} (not checked; {check})" if place else f"no; run 'biomedcoop datasets download {entry.name}'"
     for title, text in {**entry.card, "on this machine": here}.items():
         print_text(f"{title}: {text}")
 

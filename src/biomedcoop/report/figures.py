@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,9 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *pat
 
     # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
     # Letters of type 42 stay text in a PDF, as journals ask for.
-    with matplotlib.style.context(["default", {"pdf.fonttype": 42}]):
+    with matplotlib.style.context(["default", {"pdf.fonttype": 42}]), warnings.catch_warnings():
+        # the figure shows a box for a letter that the font lacks; a warning for each letter and file tells no more
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=size, layout="compressed")
         FigureCanvasAgg(figure)
         draw(figure)

@@ -125,7 +125,13 @@ def test_no_server(entry: CatalogueEntry, root: Path, monkeypatch: pytest.Monkey
     with socket.create_server(("127.0.0.1", 0)) as free:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert "BUSI.zip cannot be found in the Hugging Face dataset" in refused(lambda: download_dataset("busi"))
+    line = refused(lambda: download_dataset("busi"))
+    assert line.startswith("the hub cannot be asked about BUSI.zip of the Hugging Face dataset ")
+    assert line.endswith(f"; try again, or put BUSI.zip into {root} and use --offline")
+    (root / "BUSI").mkdir()
+    line = refused(lambda: prepare_folder(root / "BUSI"))
+    assert line.startswith("the hub cannot be asked about split_BUSI.json of ")
+    assert line.endswith(f"; try again, or put the file into {root}")
 
 
 def test_a_dataset_that_needs_a_token(hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

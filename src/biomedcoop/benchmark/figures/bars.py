@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.benchmark.figures.style import NORMAL, SMALL, WIDTH, looks, tidy_axes
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
-from biomedcoop.benchmark.scores import Measure, average, collections
-from biomedcoop.evaluation.wording import count
+from biomedcoop.benchmark.scores import Measure, average, described, drawable
 from biomedcoop.report.figures import write_figure
 
 if TYPE_CHECKING:
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def backbone_figure(results: BenchmarkResults, measure: Measure, paths: Sequence[Path]) -> None:
-    """A group of bars for each backbone, a bar for each method, a panel for each collection (the paper's Figure 2)."""
+    """A group of bars for each backbone, a bar for each method, a panel for each drawable collection (the paper's Figure 2)."""
     methods = list(dict.fromkeys((row.method, row.variant) for row in results.rows))
     style = looks([TableRow("", *method) for method in methods], results.reference)
-    panels = collections(results)
+    panels = drawable(results, results.rows, [measure])
     width = 0.8 / len(methods)
 
     def draw(figure: Figure) -> None:
@@ -45,7 +44,7 @@ def backbone_figure(results: BenchmarkResults, measure: Measure, paths: Sequence
                     label=TableRow("", *method).name,
                 )
             axes.set_ylabel("accuracy, %", fontsize=NORMAL)
-            tidy_axes(axes, f"mean of {name}, {_what(results, measure)}")
+            tidy_axes(axes, f"mean of {name}, {described(results, measure)}")
             axes.grid(visible=False, axis="x")
         grid[-1].set_xticks(range(len(results.backbones)), list(results.backbones), parse_math=False)
         handles, labels = grid[0].get_legend_handles_labels()
@@ -63,7 +62,7 @@ def variant_figure(
 
     Points and not bars, because the axis does not start at 0.
     """
-    panels = collections(results)
+    panels = drawable(results, rows, [measure])
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -89,12 +88,8 @@ def variant_figure(
                     axes.axvline(mean, color="0.6", linestyle=":", linewidth=1)
             axes.margins(x=0.18)
             axes.set_xlabel("accuracy, %", fontsize=NORMAL)
-            tidy_axes(axes, f"mean of {name}, {_what(results, measure)}")
+            tidy_axes(axes, f"mean of {name}, {described(results, measure)}")
         grid[0].set_yticks(range(len(rows)), [row.name for row in rows], parse_math=False)
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
 
     write_figure(draw, (WIDTH, 0.26 * len(rows) + 1.0), *paths)
-
-
-def _what(results: BenchmarkResults, measure: Measure) -> str:
-    return measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.benchmark.figures.style import NORMAL, SMALL, WIDTH, looks, tidy_axes
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, TableRow
-from biomedcoop.benchmark.scores import Unit, average, collections, measures, units
+from biomedcoop.benchmark.scores import (
+    Unit,
+    average,
+    collections,
+    described,
+    drawable,
+    images_per_class,
+    measures,
+    units,
+)
 from biomedcoop.benchmark.sweeps import Sweep
-from biomedcoop.evaluation.wording import count
 from biomedcoop.report.figures import write_figure
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
         (f"mean of {name}", over) for name, over in collections(results).items() if len(over) > 1
     ]
     panels += [(unit.label, [unit]) for unit in units(results)]
-    panels = [(title, over) for title, over in panels if any(points(results, row, over) for row in rows)] or panels[:1]
+    panels = [(title, over) for title, over in panels if any(points(results, row, over) for row in rows)]
     places = {NO_SHOTS: 0} | {shots: n for n, shots in enumerate(results.shots, start=1)}
     across = min(3, len(panels))
     down = ceil(len(panels) / across)
@@ -72,7 +80,7 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
             if number % across == 0:
                 axes.set_ylabel("accuracy, %", fontsize=NORMAL)
             if number + across >= len(panels):
-                axes.set_xlabel("images per class", fontsize=NORMAL)
+                axes.set_xlabel(images_per_class(results), fontsize=NORMAL)
         _legend(figure, list(grid.flat[: len(panels)]))
 
     width = WIDTH if across > 1 else 4.2
@@ -82,8 +90,8 @@ def shots_figure(results: BenchmarkResults, rows: Sequence[TableRow], paths: Seq
 
 def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path]) -> None:
     """Accuracy against the value of one setting, a panel for each collection; on base-to-novel the paper's Figure S2."""
-    panels = collections(results)
     columns = [measure for measure in measures(results) if not measure.of_means]
+    panels = drawable(results, list(sweep.points.values()), columns)
     lines = [("black", "*", "-"), ("#D55E00", "o", "--"), ("#0072B2", "s", "-."), ("#009E73", "D", ":")]
     lines += [("#CC79A7", "^", "-"), ("#56B4E9", "v", "--"), ("#E69F00", "P", "-.")]
 
@@ -97,9 +105,6 @@ def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path])
                 colour, marker, line = lines[number % len(lines)]
                 scores = {places[x]: average(results, row, over, measure) for x, row in sweep.points.items()}
                 found = {x: s for x, s in scores.items() if s.mean is not None and s.complete}
-                label = (
-                    measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
-                )
                 axes.errorbar(
                     list(found),
                     [100 * (s.mean or 0) for s in found.values()],
@@ -111,7 +116,7 @@ def sweep_figure(results: BenchmarkResults, sweep: Sweep, paths: Sequence[Path])
                     markersize=5,
                     capsize=2,
                     elinewidth=0.7,
-                    label=label,
+                    label=described(results, measure),
                 )
             axes.set_xlabel(f"{sweep.setting} of {sweep.method}", fontsize=NORMAL)
             tidy_axes(axes, f"mean of {name}" if len(over) > 1 else over[0].label)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from biomedcoop.benchmark.results import BenchmarkResults
 from biomedcoop.benchmark.tables.result_table import Cell, ResultTable
 from biomedcoop.data import catalogue
+from biomedcoop.data.catalogue import CatalogueEntry
+from biomedcoop.data.simulate.load import PREFIX
 
 
 def data_table(results: BenchmarkResults) -> ResultTable:
@@ -21,11 +24,15 @@ def data_table(results: BenchmarkResults) -> ResultTable:
         counts = np.bincount(test.labels, minlength=len(test.class_names))
         groups = len(np.unique(test.groups)) if test.groups is not None else len(test.labels)
         share = f"{100 * counts.max() / max(1, counts.sum()):.1f}"
-        # a user's folder may have the name of a published dataset, but then it has other classes
-        entry = catalogue.find(dataset := _dataset(name), test.class_names)
-        rows.append([name, len(test.class_names), len(test.labels), groups, share, entry.licence if entry else "–"])
+        entry, dataset = _entry(name, results), _dataset(name)
+        licence = "simulated" if dataset in results.simulated else entry.licence if entry else "–"
+        rows.append([name, len(test.class_names), len(test.labels), groups, share, licence])
         if entry and entry.caveat:
             notes[dataset] = f"{dataset}: {entry.caveat}"
+    for asked in results.asked:
+        called = asked if asked.startswith(PREFIX) else Path(asked).name
+        if called.casefold() != (name := results.name_of(asked)).casefold():
+            notes.setdefault(f"name of {name}", f"{name}: '{called}' in the protocol.")
     heads = ["scored set", "classes", "test images", "groups", "largest class, %", "licence"]
     return ResultTable("data", "Scored sets", heads, rows, list(notes.values()))
 
@@ -46,6 +53,14 @@ def _lines(results: BenchmarkResults, metrics: list[str]) -> Iterator[list[objec
         for test, values in run.tests.items():
             facts = [*run.row[:2], run.row.variant or "", run.dataset, run.shots, run.seed, test]
             yield [*facts, *(values.get(metric, "") for metric in metrics)]
+
+
+def _entry(test: str, results: BenchmarkResults) -> CatalogueEntry | None:
+    """The published dataset of a scored set; a user's folder of the same name has other classes, and an alias is no name of it."""
+    dataset = _dataset(test)
+    entry = catalogue.find(dataset, results.tests[test].class_names)
+    published = entry is not None and entry.name == dataset and dataset not in results.simulated
+    return entry if published else None
 
 
 def _dataset(test: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,12 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda found: _SIGNS[found[0]], text)
 
 
+def _label(name: str) -> str:
+    """A name in the signs of a label; a digest stands for signs that it cannot have, so that no two names share one."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "-", name)
+    return plain if plain == name else f"{plain.strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
 def float_table(
     name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], align: str, notes: Sequence[str]
 ) -> str:
@@ -61,7 +68,7 @@ def float_table(
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape(title)}}}",
-        f"\\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', name)}}}",
+        f"\\label{{tab:{_label(name)}}}",
         f"\\begin{{tabular}}{{{align}}}",
         "\\toprule",
         f"{' & '.join(map(escape, columns))} \\\\",

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from biomedcoop.benchmark.published import differing, published, published_by_dataset
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
-from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, units
+from biomedcoop.benchmark.scores import (
+    Measure,
+    Unit,
+    average,
+    cell,
+    collections,
+    described,
+    images_per_class,
+    measures,
+    planned_collections,
+    units,
+)
 from biomedcoop.benchmark.tables.result_table import Cell, ResultTable
-from biomedcoop.evaluation.wording import count
 
 METRICS = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
@@ -29,7 +39,7 @@ def mean_tables(results: BenchmarkResults, backbone: str, metric: str = "accurac
         ]
         title = _titled(results, metric, f"mean of {name} ({len(over)})", backbone)
         file = file_name(metric, name, backbone if len(results.backbones) > 1 else "")
-        tables.append(ResultTable(file, title, ["method", *(m.name for m in columns)], rows))
+        tables.append(ResultTable(file, title, ["method", *(m.name for m in columns)], rows, _left_out(results, name)))
     return tables
 
 
@@ -56,10 +66,10 @@ def wide_table(results: BenchmarkResults, backbone: str, measure: Measure) -> Re
         ]
         for row in rows_of(results, backbone)
     ]
-    what = measure.name if results.kind == "base-to-novel" else f"{count(measure.shots, 'image')} per class"
     file = file_name("datasets", measure.name, backbone if len(results.backbones) > 1 else "")
+    notes = [note for name in named for note in _left_out(results, name)]
     columns = ["method", *(unit.label for unit in every), *(f"mean of {name}" for name in named)]
-    return ResultTable(file, f"Accuracy, %, every dataset, {what}", columns, rows)
+    return ResultTable(file, f"Accuracy, %, every dataset, {described(results, measure)}", columns, rows, notes)
 
 
 def backbone_table(results: BenchmarkResults, over: Sequence[Unit], name: str) -> ResultTable:
@@ -71,7 +81,8 @@ def backbone_table(results: BenchmarkResults, over: Sequence[Unit], name: str) -
         [row.name, row.backbone, *(average(results, row, over, measure) for measure in columns)] for row in ordered
     ]
     heads = ["method", "backbone", *(m.name for m in columns)]
-    return ResultTable(file_name("backbones", name), f"Accuracy, %, by backbone, mean of {name}", heads, rows, texts=2)
+    title, notes = f"Accuracy, %, by backbone, mean of {name} ({len(over)})", _left_out(results, name)
+    return ResultTable(file_name("backbones", name), title, heads, rows, notes, texts=2)
 
 
 def published_table(results: BenchmarkResults, backbone: str) -> ResultTable | None:
@@ -115,10 +126,17 @@ def file_name(*parts: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "-_+" else "-" for sign in text.replace(" → ", "-to-")).lower()
 
 
+def _left_out(results: BenchmarkResults, name: str) -> list[str]:
+    """A sentence about the datasets of a collection that its mean leaves out; none for none."""
+    kept = collections(results)[name]
+    out = ", ".join(unit.label for unit in planned_collections(results)[name] if unit not in kept)
+    return [f"The mean of {name} leaves out, because a method has no results of them: {out}."] if out else []
+
+
 def _published_score(value: float | None) -> Cell:
     return None if value is None else f"{value:.2f}"
 
 
 def _titled(results: BenchmarkResults, metric: str, what: str, backbone: str) -> str:
-    columns = "" if results.kind == "base-to-novel" else ", by images per class"
+    columns = "" if results.kind == "base-to-novel" else f", by {images_per_class(results)}"
     return f"{METRICS[metric]}, %, {what}{columns}{f', {backbone}' if len(results.backbones) > 1 else ''}"

@@ -157,7 +157,8 @@ def _fetch_archive(entry: CatalogueEntry, archive: Path, offline: bool, progress
             )
         notify([f"{archive}: not compared with the hub's checksum, because the network is off"])
         return
-    file = find_hub_file(entry.hub_dataset, entry.archive)
+    remedy = f"try again, or put {archive.name} into {archive.parent} and use --offline"
+    file = find_hub_file(entry.hub_dataset, entry.archive, remedy)
     if file is None:
         raise UserError(
             f"the Hugging Face dataset {entry.hub_dataset} has no {entry.archive}; set HF_ENDPOINT to another mirror"
@@ -191,11 +192,12 @@ def _split_file(entry: CatalogueEntry, root: Path, folder: Path, offline: bool) 
     else:
         if offline:
             raise UserError(f"{name} is not in {root}, and without the network it cannot be downloaded; put it there")
-        file = find_hub_file(entry.hub_dataset, name)
+        remedy = f"try again, or put the file into {root}"
+        file = find_hub_file(entry.hub_dataset, name, remedy)
         where = (
             file.url if file else SPLIT_URL.format(repository=entry.split_repository, folder=entry.folder, file=name)
         )
-        content = read_hub_file(file) if file else read_url(where, name)
+        content = read_hub_file(file) if file else read_url(where, name, remedy)
     read_published(entry, content, where)
     return content
 

@@ -27,17 +27,20 @@ class HubFile:
     checksum: str
 
 
-def find_hub_file(repository: str, name: str) -> HubFile | None:
+def find_hub_file(repository: str, name: str, remedy: str = "try again") -> HubFile | None:
     """Ask the hub about a file of a dataset; None if the dataset has no such file.
 
     The address of the hub is $HF_ENDPOINT, where it is set, and the token the user's own.
+
+    Args:
+        remedy: what the user can do without the hub, for the error line.
 
     Raises:
         UserError: no connection, no such dataset or no right to read it, or a server that gives no checksum.
     """
     hub = client()
     url = hub.hf_hub_url(repository, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT") or None)
-    with one_line_errors(f"{name} cannot be found in the Hugging Face dataset {repository}", "try again"):
+    with one_line_errors(f"the hub cannot be asked about {name} of the Hugging Face dataset {repository}", remedy):
         try:
             facts = hub.get_hf_file_metadata(url)
         except hub.utils.EntryNotFoundError:
@@ -108,14 +111,17 @@ def read_hub_file(file: HubFile) -> bytes:
         return (Path(folder) / file.name).read_bytes()
 
 
-def read_url(url: str, name: str) -> bytes:
+def read_url(url: str, name: str, remedy: str = "try again") -> bytes:
     """The content of a small file outside the hub; there is no checksum to compare it with.
+
+    Args:
+        remedy: what the user can do without this file, for the error line.
 
     Raises:
         UserError: no connection, or no such file.
     """
     content = io.BytesIO()
-    with one_line_errors(f"{name} cannot be downloaded from {url}", "try again"):
+    with one_line_errors(f"{name} cannot be downloaded from {url}", remedy):
         client().file_download.http_get(url, content, displayed_filename=name)
     return content.getvalue()
 
