@@ -121,9 +121,9 @@ def test_a_realistic_draw_is_told(tmp_path: Path) -> None:
     assert "may have none.\n" in text
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):
-        line |= {} if line["shots"] == 0 else {"missing_classes": ["cyst"] if number % 2 else []}
+        line |= {} if line["shots"] == 0 else {"absent_classes": ["cyst"] if number % 2 else []}
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    lacking = sum(bool(line.get("missing_classes")) for line in lines)
+    lacking = sum(bool(line.get("absent_classes")) for line in lines)
     assert f"may have none. {lacking} of 36 runs lacked a class.\n" in check(write_report(folder, n_bootstrap=40))
 
 

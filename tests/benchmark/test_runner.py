@@ -125,10 +125,8 @@ def test_realistic_draws_work_with_every_kind_of_method(run: Run, tmp_path: Path
     assert (summary.done, summary.failed, summary.skipped) == (42, 0, 0)
     lines = lines_of(tmp_path / "out")
     absent = [[line["absent_classes"] for line in lines if line["seed"] == seed] for seed in (1, 2, 3, 4, 5, 6)]
-    assert all(len(counts) == 7 and len(set(counts)) == 1 for counts in absent), (
-        "a seed draws the same for every method"
-    )
-    assert max(max(absent)) > 0, "3 images of 3 classes seldom show each"
+    assert all(len(of) == 7 and of == of[:1] * 7 for of in absent), "a seed draws the same for every method"
+    assert any(of[0] for of in absent), "3 images of 3 classes seldom show each"
 
 
 def test_a_missing_dataset_fails_and_is_tried_again(

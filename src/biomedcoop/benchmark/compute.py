@@ -117,7 +117,8 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
         parameters = None if method.learned is None else sum(state[name].numel() for name in method.learned)
         values.append({"tests": scores, "parameters": parameters, **without})
         if group.kind == "realistic" and group.shots:
-            values[-1]["absent_classes"] = len(plan.data.class_names) - len(np.unique(plan.data.labels[draw]))
+            there = set(plan.data.labels[draw].tolist())
+            values[-1]["absent_classes"] = [n for label, n in enumerate(plan.data.class_names) if label not in there]
         if untested:
             values[-1]["untested"] = untested
     share = (time.perf_counter() - begin) / len(states)

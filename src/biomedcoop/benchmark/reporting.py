@@ -117,7 +117,7 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
 
 def _realistic(results: BenchmarkResults) -> str:
     """What a realistic draw is, and how many of the runs lack a class."""
-    drawn = [run.missing_classes for run in results.runs if run.status == "done" and run.shots != NO_SHOTS]
+    drawn = [run.absent_classes for run in results.runs if run.status == "done" and run.shots != NO_SHOTS]
     known = [classes for classes in drawn if classes is not None]
     lack = f" {sum(map(bool, known)):,} of {count(len(known), 'run')} lacked a class." if known else ""
     return (

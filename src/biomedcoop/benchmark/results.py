@@ -51,7 +51,7 @@ class Run:
         untested: scored set that the method could not be tested on -> reason.
         tests: name of a scored set ("busi", "busi base") -> its metrics and the right answers.
         parameters: number of trained parameters.
-        missing_classes: classes that a realistic draw has no image of; None if that is not recorded.
+        absent_classes: classes that a realistic draw has no image of; None if that is not recorded.
         seconds, memory_mb: cost of the run, if measured.
     """
 
@@ -66,7 +66,7 @@ class Run:
     parameters: int | None
     seconds: float | None
     memory_mb: float | None
-    missing_classes: tuple[str, ...] | None = None
+    absent_classes: tuple[str, ...] | None = None
 
     def right(self, test: str) -> Floats:
         """1 for each correctly classified image of a scored set, else 0; [N]."""
@@ -244,7 +244,7 @@ def _run(line: Mapping[str, Any]) -> Run:
     tests = dict(line.get("tests") or {}) if line["status"] == "done" else {}
     for test, values in tests.items():
         _check_scores(test, values)
-    missing = line.get("missing_classes")
+    missing = line.get("absent_classes")
     return Run(
         row=TableRow(str(line["backbone"]), str(line["method"]), line.get("variant")),
         dataset=str(line["dataset"]),
@@ -257,7 +257,7 @@ def _run(line: Mapping[str, Any]) -> Run:
         parameters=line.get("parameters"),
         seconds=line.get("seconds"),
         memory_mb=line.get("memory_mb"),
-        missing_classes=None if missing is None else tuple(missing),
+        absent_classes=None if missing is None else tuple(missing),
     )
 
 
