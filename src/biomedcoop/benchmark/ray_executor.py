@@ -62,14 +62,12 @@ class RayCluster:
         _check_reachable(self.address)
         # no usage statistics, also from a cluster that is started here; set before Ray is imported
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-        if (
-            Path.home() / ".ray" / "auth_token"
-        ).is_file():  # what Ray starts asks for this token, but Ray does not show it by itself
+        # what Ray starts asks for this token, but Ray does not show it by itself
+        if (Path.home() / ".ray" / "auth_token").is_file():
             environment.setdefault("RAY_AUTH_MODE", "token")
         if self.address == LOCAL:
-            environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
-                "0"  # Ray's servers then listen on the loopback address alone
-            )
+            # Ray's servers then listen on the loopback address alone
+            environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         self._child = start_child("biomedcoop.benchmark.ray_driver", env=environment, stderr=subprocess.DEVNULL)
         late = Timer(CONNECTED, self._child.kill)
         late.start()
