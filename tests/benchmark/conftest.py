@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from biomedcoop.benchmark import executor
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.runner import Summary, run_benchmark
 from biomedcoop.data.dataset import Dataset
@@ -95,3 +96,12 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of a folder without timings, sorted."""
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     return sorted(({k: v for k, v in line.items() if k not in TIMINGS} for line in lines), key=lambda line: line["run"])
+
+
+BUILTINS = "import biomedcoop.benchmark.messages as m; m.PACKAGES += ('builtins',); "
+
+
+@pytest.fixture(autouse=True)
+def builtins_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of these tests also run functions of Python itself."""
+    monkeypatch.setattr(executor, "_SERVE", executor._SERVE.replace("from {} import", BUILTINS + "from {} import"))

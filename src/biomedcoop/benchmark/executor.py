@@ -1,6 +1,7 @@
 """Executors: they run work in other processes; no other module of the benchmark starts processes.
 
-A worker is a plain child process that reads pickled work from a pipe. It needs no guard in the user's script, hears no Ctrl-C, and
+A worker is a plain child process that reads its work from a pipe (``messages.py``).
+It needs no guard in the user's script, hears no Ctrl-C, and
 ends when the pipe closes, even if this process is killed. A worker that is killed costs only the item it was working on.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import queue
 import signal
 import subprocess
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from biomedcoop.benchmark.messages import receive, send
 from biomedcoop.errors import Note, UserError
 
 Item = TypeVar("Item")
@@ -36,7 +37,7 @@ class Executor(Protocol):
         """Yield each item and its result as soon as it is ready; closing the iterator ends the work.
 
         Args:
-            work: a picklable function that raises nothing; items and results must be picklable too.
+            work: a function of this package that raises nothing; ``messages.py`` says what items and results can be.
             items: items of work, started in this order.
         """
         ...
@@ -98,7 +99,7 @@ class _Worker:
                 return
             try:
                 ready.put((item, self._ask(item)))
-            except (OSError, EOFError, pickle.UnpicklingError):
+            except (OSError, EOFError):
                 with self.lock:
                     if self.ended:
                         return
@@ -108,9 +109,8 @@ class _Worker:
     def _ask(self, item: Any) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        pickle.dump((self.work, item), self.process.stdin)
-        self.process.stdin.flush()
-        return pickle.load(self.process.stdout)
+        send(self.process.stdin, (self.work, item))
+        return receive(self.process.stdout)
 
     def _lost(self) -> WorkerLost:
         status = self.process.wait()
@@ -164,10 +164,9 @@ def serve(requests: BinaryIO) -> None:
     answers = pipe_of_answers()
     with contextlib.suppress(EOFError):
         while True:
-            work, item = pickle.load(requests)
+            work, item = receive(requests)
             try:
-                pickle.dump(work(item), answers)
-                answers.flush()
+                send(answers, work(item))
             except BrokenPipeError:
                 os._exit(0)
 

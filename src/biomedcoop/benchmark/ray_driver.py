@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO
 
 from biomedcoop.benchmark.executor import WorkerLost, pipe_of_answers
+from biomedcoop.benchmark.messages import receive, send
 
 TRIES = 4
 """Processes that an item may end before it counts as lost."""
@@ -26,8 +26,7 @@ def serve(requests: BinaryIO) -> None:
     answers = pipe_of_answers()
 
     def answer(kind: str, value: Any) -> None:
-        pickle.dump((kind, value), answers)
-        answers.flush()
+        send(answers, (kind, value))
 
     asked: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(requests, asked), daemon=True).start()
@@ -56,7 +55,7 @@ def _listen(requests: BinaryIO, asked: SimpleQueue[Any]) -> None:
 
     try:
         while True:
-            asked.put(pickle.load(requests))
+            asked.put(receive(requests))
     except EOFError:
         ray.shutdown()
         os._exit(0)

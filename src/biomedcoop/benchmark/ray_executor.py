@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from biomedcoop.benchmark.executor import Item, Result, WorkerLost, start_child
+from biomedcoop.benchmark.messages import receive, send
 from biomedcoop.errors import UserError
 
 AUTO, LOCAL = "auto", "local"
@@ -129,8 +129,7 @@ class RayCluster:
         assert self._child is not None, "use the cluster in a with block"
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the answer will say so
-            pickle.dump(request, self._child.stdin)
-            self._child.stdin.flush()
+            send(self._child.stdin, request)
 
     def _answers(self, failed: str) -> Iterator[Any]:
         """The answers to a request."""
@@ -138,13 +137,13 @@ class RayCluster:
         assert self._child.stdout is not None
         try:
             while True:
-                kind, value = pickle.load(self._child.stdout)
+                kind, value = receive(self._child.stdout)
                 if kind == "end":
                     return
                 if kind == "failed":
                     raise _cluster_error(failed, value.partition(". ")[0].rstrip("."))
                 yield value
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, EOFError) as error:
             raise _cluster_error(failed, "it does not answer") from error
 
 
