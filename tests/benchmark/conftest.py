@@ -98,7 +98,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return sorted(({k: v for k, v in line.items() if k not in TIMINGS} for line in lines), key=lambda line: line["run"])
 
 
-BUILTINS = "import biomedcoop.benchmark.messages as m; m.PACKAGES += ('builtins',); "
+BUILTINS = "import biomedcoop.benchmark.messages as m; m.PACKAGES += ('builtins', 'posix'); "
 
 
 @pytest.fixture(autouse=True)
