@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.command import start
 from benchmarks.figures import FIGURES
-from benchmarks.recommend import recommend, renewed_readme, shipped
+from benchmarks.recommend import read_report, recommend, renewed_readme, shipped
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 from biomedcoop.report.table import Table
@@ -93,10 +93,7 @@ def main() -> None:
     parser.parse_args()
     for page in page_names():
         renew(page)
-    content, readme = (
-        recommend(read_tables("methods"), read_tables("recipes"), read_tables("choice")),
-        ROOT / "README.md",
-    )
+    content, readme = recommend(read_report()), ROOT / "README.md"
     write_atomically(RECOMMENDED, shipped(content).encode())
     write_atomically(readme, renewed_readme(readme.read_text(encoding="utf-8"), content).encode())
 

@@ -1,37 +1,38 @@
-"""Which method? The recommendation that the package ships, and two blocks of the README, all from the tables of ``docs/results/``.
+"""Which method? The recommendation that the package ships, and two blocks of the README, all from the report ``few-shot``.
 
-``python -m benchmarks.pages`` writes them. Rules:
+``python -m benchmarks.pages`` writes them from the tables in ``docs/results/few-shot/tables``. Rules:
 
-- Accuracy is the mean over the datasets, on test images, with recipe "general". Where that recipe changes nothing, the published
-  settings are the same.
-- A method that chooses does so within its training images; with one of each class it takes its default.
-- A number of images that was not measured takes the largest one below it.
+- Accuracy is the mean over the datasets, on test images, with recipe "general". A method that chooses does so within its training
+  images.
 - Methods within a point of the first are level with it. A level method that learns from no image is recommended, else the level
   method that is level for most numbers of images: more changes of method would be noise.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from benchmarks.datasets import GROUPS, WITHOUT_IMAGES
 from biomedcoop.methods import get_method
-from biomedcoop.methods.recipes import recipe_settings
 from biomedcoop.methods.recommended import describe
 from biomedcoop.report.table import Table
 
-BACKBONE, RECIPE = "the mini of version 0.1", "general"
+BACKBONE, RECIPE = "the shipped mini", "general"
 IMAGES = (1, 2, 4, 8, 16)
 """Labelled images of each class, all counted."""
 LEVEL = 1.0
 LARGEST = "largest class"
+TABLES = Path(__file__).parents[1] / "docs" / "results" / "few-shot" / "tables"
 
-Tables = Mapping[str, Table]
 ByDataset = dict[str, float]
+Rows = Mapping[str, Mapping[str, str]]
+"""A table of the report by the first cell of its rows."""
 BLOCK = re.compile(r"(<!-- (which method|results) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -41,38 +42,32 @@ def collections() -> dict[str, tuple[str, ...]]:
     return {"known": tuple(d for d in GROUPS["seen"] if d not in partly), "unknown": GROUPS["unseen"]}
 
 
-def column(table: Table, name: str) -> ByDataset:
-    """Accuracy in percent by dataset, from a column of a table by dataset."""
-    place = list(table.columns).index(name)
-    return {str(row[1]): float(str(row[place])) for row in table.rows if row[1] != "**mean**"}
+def read_report(folder: Path = TABLES) -> dict[str, Rows]:
+    """The tables of accuracy by number of images, "datasets-1" to "datasets-16", and "data"."""
+    found = {}
+    for name in ("data", *(f"datasets-{images}" for images in IMAGES)):
+        with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            found[name] = {next(iter(row.values())): row for row in csv.DictReader(file)}
+    return found
 
 
-def measured(method: str, methods: Tables, recipes: Tables, choice: Tables) -> dict[int, ByDataset]:
-    """What recipe "general" gives, by labelled images of each class."""
-    if method in choice:
-        columns = {1: "default, 1", 4: "folds, 4", 16: "folds, 16"}
-        return {images: column(choice[method], name) for images, name in columns.items()}
-    if recipe_settings(RECIPE, method):
-        table = recipes[f"{method}, test"]
-        names = {name: int(name.removeprefix(f"{RECIPE}, ")) for name in table.columns if name.startswith(RECIPE)}
-        return {shots: column(table, name) for name, shots in names.items()}
-    return {int(n.split()[0]): column(t, method) for n, t in methods.items() if n.endswith(" per class")}
+def measured(method: str, images: int, report: Mapping[str, Rows]) -> ByDataset:
+    """Accuracy in percent by dataset."""
+    row = report[f"datasets-{images}"][method]
+    return {dataset: float(row[dataset]) for datasets in collections().values() for dataset in datasets}
 
 
-def recommend(methods: Tables, recipes: Tables, choice: Tables) -> dict[str, Any]:
+def recommend(report: Mapping[str, Rows]) -> dict[str, Any]:
     """The content of ``src/biomedcoop/methods/recommended.json``."""
-    names = methods["1 per class"].columns[2:]
-    values = {name: measured(name, methods, recipes, choice) for name in names}
     content: dict[str, Any] = {"backbone": BACKBONE, "recipe": RECIPE}
     for collection, datasets in collections().items():
         accuracy: dict[int, dict[str, float]] = {}
         for images in IMAGES:
-            at = {name: max((n for n in of if n <= images), default=None) for name, of in values.items()}
-            means = {name: mean(values[name][n], datasets) for name, n in at.items() if n is not None}
+            means = {name: mean(measured(name, images, report), datasets) for name in report[f"datasets-{images}"]}
             accuracy[images] = dict(sorted(means.items(), key=lambda item: -item[1]))
         content[collection] = {
             "datasets": list(datasets),
-            LARGEST: mean({str(name): float(str(share)) for _, name, share in methods[LARGEST].rows}, datasets),
+            LARGEST: mean({name: float(row["largest class, %"]) for name, row in report["data"].items()}, datasets),
             "recommended": {str(images): name for images, name in chosen(accuracy).items()},
             "accuracy": {str(images): of for images, of in accuracy.items()},
         }

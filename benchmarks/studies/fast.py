@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.command import start
 from benchmarks.datasets import SEEDS, unused_sentences
-from benchmarks.studies.methods import COST, compute
+from benchmarks.studies.answers import COST, compute
 from benchmarks.studies.recipes import against_paper, named
 from benchmarks.studies.study import arguments, run, show
 from benchmarks.tasks import settings_of, task_of

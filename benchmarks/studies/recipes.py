@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.command import start
-from benchmarks.studies.methods import compute
+from benchmarks.studies.answers import compute
 from benchmarks.studies.study import arguments, run, show
 from biomedcoop.evaluation.study.cells import Cell
 from biomedcoop.evaluation.study.results import Results

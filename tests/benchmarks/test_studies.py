@@ -1,4 +1,4 @@
-"""The studies of methods and recipes: every number of a table has its cell, every answer comes from the split that is asked for."""
+"""The studies of recipes and choices: every number of a table has its cell, every answer comes from the split that is asked for."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ import pytest
 
 from benchmarks.datasets import GROUPS
 from benchmarks.studies import choice, fast, recipes
-from benchmarks.studies.methods import SHOTS, answers, cells, columns_at
+from benchmarks.studies.answers import answers
 from benchmarks.tasks import task_of
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
-from biomedcoop.methods import all_methods
 from biomedcoop.methods.recipes import recipe_settings
-
-
-def test_the_tables_of_methods_have_their_cells(tmp_path: Path) -> None:
-    listed = cells(["busi", "retina"])
-    assert len({cell.name for cell in listed}) == len(listed)
-    have = Results({}, tmp_path, listed, GROUPS).files
-    for shots in SHOTS:
-        assert list(columns_at(shots)) == list(all_methods())
-        assert all((dataset, key) in have for dataset in ("busi", "retina") for key in columns_at(shots).values())
 
 
 def test_the_tables_of_recipes_have_their_cells(tmp_path: Path) -> None:
