@@ -33,9 +33,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.command import start
 from benchmarks.datasets import SEEDS, unused_sentences
+from benchmarks.recommend import IMAGES as SHOTS
 from benchmarks.speed.floors import peak_mib
 from benchmarks.speed.inputs import random_task
-from benchmarks.recommend import IMAGES as SHOTS
 from benchmarks.studies.study import show
 from benchmarks.tasks import settings_of, task_of
 from biomedcoop import load_dataset

@@ -70,6 +70,16 @@ class Computed(NamedTuple):
     seconds: float
 
 
+class Trained(NamedTuple):
+    """One run after training."""
+
+    method: Method
+    settings: Any
+    state: State
+    backbone: Backbone
+    class_names: Sequence[str]
+
+
 class Unable(Exception):
     """The method cannot do what the protocol asks for; the runs are skipped."""
 
@@ -113,7 +123,8 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
     states = method.fit(task, plan.settings, group.seeds)
     values = []
     for state, draw in zip(states, plan.draws, strict=True):
-        scores, untested = _scores(work, method, plan.settings, state, backbone, plan.data.class_names, tested)
+        run = Trained(method, plan.settings, state, backbone, plan.data.class_names)
+        scores, untested = _scores(work, run, tested)
         parameters = None if method.learned is None else sum(state[name].numel() for name in method.learned)
         values.append({"tests": scores, "parameters": parameters, **without})
         if group.kind == "realistic" and group.shots:
@@ -127,39 +138,25 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
 
 
 def _scores(
-    work: Work,
-    method: Method,
-    settings: Any,
-    state: State,
-    backbone: Backbone,
-    trained: Sequence[str],
-    tested: Sequence[tuple[TestSet, Tensor]],
+    work: Work, run: Trained, tested: Sequence[tuple[TestSet, Tensor]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Values of a run on each test set, and the reason for each test set that the method cannot be scored on."""
     scores, untested = {}, {}
     for test, features in tested:
         try:
-            own, columns = _answering(work, method, settings, state, backbone, trained, test)
+            state, columns = _answering(work, run, test)
         except UserError as error:
             if len(tested) == 1 or work.protocol.kind == "base-to-novel":
                 raise Unable(str(error)) from error
             untested[test.key] = str(error)
             continue
         with torch.inference_mode():
-            logits = method.logits(own, features.to(backbone.device), backbone)[:, columns]
+            logits = run.method.logits(state, features.to(run.backbone.device), run.backbone)[:, columns]
             scores[test.key] = score_line(logits.float().softmax(-1).cpu().numpy(), test)
     return scores, untested
 
 
-def _answering(
-    work: Work,
-    method: Method,
-    settings: Any,
-    state: State,
-    backbone: Backbone,
-    trained: Sequence[str],
-    test: TestSet,
-) -> tuple[State, list[int]]:
+def _answering(work: Work, run: Trained, test: TestSet) -> tuple[State, list[int]]:
     """The state that answers for the classes of a test set, and the columns of its logits.
 
     Where all of them were trained, it is the trained state with these columns; else the method takes them as new classes.
@@ -167,10 +164,10 @@ def _answering(
     Raises:
         UserError: the method cannot take new classes.
     """
-    place = {fold(name): column for column, name in enumerate(trained)}
-    names = test.class_names
+    method, names = run.method, test.class_names
+    place = {fold(name): column for column, name in enumerate(run.class_names)}
     if all(fold(name) in place for name in names):
-        return state, [place[fold(name)] for name in names]
+        return run.state, [place[fold(name)] for name in names]
     if not method.abilities.retargets:
         new = next(name for name in names if fold(name) not in place)
         raise UserError(f"{method.name} learns classes from images and has none of {new!r}")
@@ -178,8 +175,8 @@ def _answering(
     if method.abilities.uses_sentences and not method.abilities.uses_images:
         by_class = sentences_of(work.protocol, test.data).by_class
         words = [by_class[label] for label in test.classes]
-    task = task_without_images(backbone, names, words)
-    return method.retarget(state, task, settings), list(range(len(names)))
+    task = task_without_images(run.backbone, names, words)
+    return method.retarget(run.state, task, run.settings), list(range(len(names)))
 
 
 def score_line(probabilities: npt.NDArray[np.float32], test: TestSet) -> dict[str, Any]:
