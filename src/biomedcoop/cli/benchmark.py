@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from biomedcoop.cli import benchmark_report
-from biomedcoop.cli.console import print_first, print_json, print_table, print_text, progress_bar, say
+from biomedcoop.cli.console import end_interrupted, print_first, print_json, print_table, print_text, progress_bar, say
 from biomedcoop.cli.options import Device, Json, Plugin, Precision, Quiet, parse_seeds, split_list
-
-INTERRUPTED = 130
 
 
 class ProtocolOrCommand(TyperGroup):
@@ -126,8 +123,7 @@ def run(
                 **{key: value for key, value in over.items() if value is not None},
             )
     except KeyboardInterrupt:
-        say(f"interrupted; finished runs are kept in {place}, and the same command continues")
-        sys.exit(INTERRUPTED)
+        end_interrupted(f"finished runs are kept in {place}, and the same command continues")
     if json:
         print_json(summary.to_dict())
     else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from biomedcoop.cli.layout import lay_out
 from biomedcoop.display import shown
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from biomedcoop.evaluation.alarms import Finding
 
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 MOST_COLUMNS = 100
 """Width of sentences on a wider terminal."""
@@ -44,6 +48,18 @@ def say(text: str) -> None:
         width = min(get_terminal_size().columns, MOST_COLUMNS)
         text = fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     print(text, file=sys.stderr)
+
+
+def end_interrupted(what: str) -> NoReturn:
+    """Say what became of the work and end the process with status 130, without the interpreter's clean-up.
+
+    The clean-up can abort while threads are still inside torch. Temporary files are gone by then: context managers have closed.
+    """
+    say(f"interrupted; {what}")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # a reader that went away, a closed stream, none
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def inform(text: str) -> None:

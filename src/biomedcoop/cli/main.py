@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from biomedcoop.cli import backbones, benchmark, datasets, doctor, evaluate, methods, predict, prompts, train
-from biomedcoop.cli.console import say, show_log
+from biomedcoop.cli.console import INTERRUPTED, end_interrupted, say, show_log
 from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
 from biomedcoop.version import __version__
@@ -57,8 +57,6 @@ def options(
 # base class of typer's errors about the command line; its module differs between versions of typer
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
-_INTERRUPTED = 130
-
 
 def main() -> None:
     """Run a command; an error in the user's input prints one line on stderr and exits with status 2."""
@@ -80,14 +78,14 @@ def main() -> None:
     except _CommandLineError as error:
         complain(error)
     except (KeyboardInterrupt, typer.Abort):
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except OSError as error:
         fail(
             f"{error.filename or 'input or output'}: {error.strerror or error}; choose another place or make room",
             error,
         )
-    if status == _INTERRUPTED:
-        say("interrupted; no result was written")
+    if status == INTERRUPTED:
+        end_interrupted("no result was written")
     sys.exit(status or 0)
 
 
