@@ -47,6 +47,13 @@ def test_the_report_shows_what_the_paper_has(tmp_path: Path) -> None:
     assert "Of 84 runs 84 are done, 0 failed, 0 were skipped, 0 are still to do." in text
 
 
+def test_datasets_of_like_names_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ["a.b", "a-b", "A b"]
+    tables = write_report(write_grid(tmp_path / "out", datasets=names), n_bootstrap=100).parent / "tables"
+    files = [tables / f"accuracy-of-a-b{ending}.csv" for ending in ("", "-2", "-3")]
+    assert len({file.read_text() for file in files}) == 3
+
+
 SCARCE = {
     "one dataset": {"datasets": ["busi"]},
     "one seed": {"seeds": (1,)},

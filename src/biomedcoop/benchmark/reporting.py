@@ -9,7 +9,7 @@ from biomedcoop.benchmark.differences import N_BOOTSTRAP, Resampled
 from biomedcoop.benchmark.published import differing, published
 from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, read_results
 from biomedcoop.benchmark.scores import images_per_class
-from biomedcoop.benchmark.sections import Section, sections
+from biomedcoop.benchmark.sections import Section, sections, with_own_files
 from biomedcoop.benchmark.tables.data import runs_csv
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.wording import count
@@ -40,7 +40,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, n_bootstrap:
         raise UserError(f"{folder} holds no finished run yet; continue the benchmark first")
     target = Path(out) if out is not None else Path(folder) / "report"
     check_new_folder(target, overwrite=True, mark=REPORT, contents=CONTENTS)
-    parts = list(sections(results, Resampled(results, n_bootstrap)))
+    parts = with_own_files(list(sections(results, Resampled(results, n_bootstrap))))
     with new_folder(target, overwrite=True, mark=REPORT, contents=CONTENTS) as new:
         for name in ("tables", "figures"):
             (new / name).mkdir()

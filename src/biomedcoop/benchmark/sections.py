@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
+from typing import TypeVar
 
 from biomedcoop.benchmark.differences import Resampled, compare
 from biomedcoop.benchmark.figures.bars import backbone_figure, variant_figure
@@ -41,6 +43,7 @@ from biomedcoop.benchmark.tables.means import (
 from biomedcoop.benchmark.tables.result_table import ResultTable
 
 Draw = Callable[[Sequence[Path]], None]
+Item = TypeVar("Item", ResultTable, "Figure")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,30 @@ class Section:
     figures: Sequence[Figure] = ()
     files: Sequence[ResultTable] = ()
     notes: Sequence[str] = ()
+
+
+def with_own_files(parts: Sequence[Section]) -> list[Section]:
+    """The same parts, with a number behind a file name that an earlier table or figure has.
+
+    The datasets ``a.b`` and ``a-b`` both become ``a-b``.
+    """
+    taken: set[str] = set()
+
+    def own(item: Item) -> Item:
+        names = chain([item.name], (f"{item.name}-{number}" for number in count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        return replace(item, name=name)
+
+    return [
+        replace(
+            part,
+            tables=[own(table) for table in part.tables],
+            figures=[own(figure) for figure in part.figures],
+            files=[own(table) for table in part.files],
+        )
+        for part in parts
+    ]
 
 
 def sections(results: BenchmarkResults, resampled: Resampled) -> Iterator[Section]:
