@@ -158,6 +158,7 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
         (3, 3)
     """
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
 
     check_top(top)
     method, state, names = get_method(classifier.method), classifier.state, classifier.class_names
@@ -177,8 +178,9 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
             notes.append(f"{method.title} learns no text: its class embeddings are those of the template '{template}'.")
         if chosen.note:
             notes.append(chosen.note)
-    selection = _selection(classifier, chosen.by_class) if chosen.own else ()
-    if not selection and hasattr(settings, "threshold"):
+    own = chosen if prompts is None else sentences_of(classifier)
+    selection = _selection(classifier, own.by_class) if own.own else ()
+    if not selection and isinstance(settings, BiomedCoOpSettings):
         notes.append(
             "This classifier does not hold what the sentence selection kept (other classes, kdsp_weight=0, or an "
             "earlier version); train again to see it."

@@ -28,12 +28,16 @@ def _vectors(words: Words) -> Table:
         owner = (str(vector.class_name),) * specific
         rows.append((*owner, str(vector.number), vector.start or "random", near, f"{vector.moved:.2f}"))
     columns = (*("class",) * specific, "vector", "started as", "nearest words and their distances", "moved by")
-    closer = sum(vector.nearest[0].distance < (words.spacing or 0) for vector in words.vectors)
+    count, spacing = len(words.vectors), words.spacing or 0.0
+    near = sum(vector.nearest[0].distance < spacing for vector in words.vectors)
+    same = sum(vector.nearest[0].text == vector.start for vector in words.vectors)
     notes = [
-        f"Half of the words of the vocabulary have another word within {words.spacing:.2f}. Only a learned vector much nearer to a "
-        f"word than that can be read as this word: here {closer} of {len(words.vectors)} are nearer.",
-        "The authors of CoOp found nearest words hard to interpret; take them as a hint, not as what the classifier looks at.",
+        f"For scale: half of the words of the vocabulary have another word within {spacing:.2f}. {near} of {count} vectors lie within "
+        "that distance of a word; a vector farther away stands for no word.",
     ]
+    if same:
+        notes.append(f"The nearest word is still the one of the start for {same} of {count} vectors; it does not tell what they learned.")
+    notes.append("CoOp's authors found such words hard to interpret; take them as a hint, not as what the classifier looks at.")
     if any(not word.whole for vector in words.vectors for word in vector.nearest):
         notes.append("* a piece of longer words")
     return Table(
