@@ -94,7 +94,9 @@ def case_figure(case: Case) -> Figure:
     """
     from biomedcoop.data.images.crop_reader import CropReader
 
-    shown = [(case.image, f"predicted {_short(case.predicted.class_name)}\nprobability {case.predicted.probability:.2f}")]
+    shown = [
+        (case.image, f"predicted {_short(case.predicted.class_name)}\nprobability {case.predicted.probability:.2f}")
+    ]
     shown += [(one.source, f"labelled {_short(one.class_name)}\ncosine {one.cosine:.3f}") for one in case.similar]
     bars = [
         (one.text, one.cosine, colour)
@@ -108,8 +110,9 @@ def case_figure(case: Case) -> Figure:
         for column, (source, title) in enumerate(shown, start=1):
             place = parts[0, 0].add_subplot(1, max(4, len(shown)), column)
             place.imshow(read(source).crops[0])
-            place.set_title(title, fontsize=8, parse_math=False)
-            place.set_axis_off()
+            place.set_xlabel(title, fontsize=8, parse_math=False)
+            place.set_xticks([])
+            place.set_yticks([])
     axes = parts[1, 0].subplots()
     texts, cosines, colours = zip(*bars, strict=True)
     axes.barh(range(len(bars)), cosines, color=colours)
