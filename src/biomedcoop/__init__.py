@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.explain.saliency import saliency
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -38,6 +39,7 @@ _WHERE = {
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
     "run_benchmark": "biomedcoop.api",
+    "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "run_benchmark",
+    "saliency",
     "train",
 ]
 
