@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.explain.case import case
     from biomedcoop.explain.saliency import saliency
+    from biomedcoop.explain.words import words
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -31,6 +33,7 @@ _WHERE = {
     "Dataset": "biomedcoop.data.dataset",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
+    "case": "biomedcoop.explain.case",
     "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
@@ -41,6 +44,7 @@ _WHERE = {
     "run_benchmark": "biomedcoop.api",
     "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
+    "words": "biomedcoop.explain.words",
 }
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "ImageError",
     "UserError",
     "__version__",
+    "case",
     "compare",
     "evaluate",
     "fit",
@@ -59,6 +64,7 @@ __all__ = [
     "run_benchmark",
     "saliency",
     "train",
+    "words",
 ]
 
 
