@@ -106,7 +106,7 @@ def test_a_mask_of_another_size_is_refused(busi: Path) -> None:
     Image.new("L", (20, 30)).save(busi / "benign" / "benign (1)_mask_1.png")
     with pytest.raises(UserError, match=r"the mask of benign \(1\)_mask_1\.png is 20 × 30 px, the image 40 × 30 px"):
         find_masks(bc.load_dataset(busi))
-    with pytest.raises(UserError, match="the mask of 1.png is 4 × 3 px, the image 40 × 30 px; give masks"):
+    with pytest.raises(UserError, match=r"the mask of 1\.png is 4 × 3 px, the image 40 × 30 px; give masks"):
         check_masks([np.zeros((3, 4), dtype=bool)], [(30, 40)], ["1.png"])
     with pytest.raises(UserError, match="1 masks for 2 images"):
         check_masks([None], [(30, 40), (30, 40)], ["1.png", "2.png"])
