@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from biomedcoop.explain.maps import MAPS, maps_for
 
 import biomedcoop as bc
 from benchmarks.command import start
@@ -30,6 +29,7 @@ from benchmarks.studies.study import show
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.masks import find_masks
 from biomedcoop.explain.check import CENTRE_BLOB, CheckedImages, MapCheck, check_maps, maps_by_name, read_checked
+from biomedcoop.explain.maps import MAPS, maps_for
 from biomedcoop.explain.sanity import THRESHOLD, randomised, rank_correlations, structural_similarities
 from biomedcoop.output import write_atomically
 from biomedcoop.report.table import Table

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.explain.check import check_saliency
+    from biomedcoop.explain.saliency import saliency
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -30,6 +32,7 @@ _WHERE = {
     "Dataset": "biomedcoop.data.dataset",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
+    "check_saliency": "biomedcoop.explain.check",
     "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
@@ -38,6 +41,7 @@ _WHERE = {
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
     "run_benchmark": "biomedcoop.api",
+    "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
 }
 
@@ -47,6 +51,7 @@ __all__ = [
     "ImageError",
     "UserError",
     "__version__",
+    "check_saliency",
     "compare",
     "evaluate",
     "fit",
@@ -55,6 +60,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "run_benchmark",
+    "saliency",
     "train",
 ]
 

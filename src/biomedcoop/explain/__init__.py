@@ -1,1 +1,1 @@
-"""Why a classifier decides as it does, and whether the explanation is true."""
+"""Explanations of a classifier's answers: where in an image the class score comes from."""

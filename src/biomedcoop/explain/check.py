@@ -1,4 +1,4 @@
-"""Check the saliency maps of a classifier: do they lie on lesions, do they show what decides, and do they depend on what was learned?"""
+"""Check saliency maps: do they lie on lesions, do they show what decides, and do they depend on what was learned?"""
 
 from __future__ import annotations
 
