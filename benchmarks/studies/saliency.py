@@ -30,6 +30,7 @@ from benchmarks.studies.study import show
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.masks import find_masks
 from biomedcoop.explain.check import CENTRE_BLOB, CheckedImages, MapCheck, check_maps, maps_by_name, read_checked
+from biomedcoop.explain.doubts import NOT_CHECKED
 from biomedcoop.explain.maps import MAPS, maps_for
 from biomedcoop.explain.sanity import THRESHOLD, randomised, rank_correlations, structural_similarities
 from biomedcoop.output import write_atomically
@@ -202,7 +203,7 @@ def checked(by_tower: Mapping[tuple[str, str, str], list[Row]]) -> dict[str, dic
         for tower in (kind for kind in ("vit", "resnet", "efficientnet-lite") if name in maps_for(kind)):
             rows = by_tower.get((tower, "trained", name))
             if rows is None:
-                reason = "The map is not checked with trained weights of this kind of image tower."
+                reason = NOT_CHECKED
             else:
                 failed = [
                     f"{says} (rank correlation {mean[0]:.2f})."

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.explain.case import case
     from biomedcoop.explain.check import check_saliency
     from biomedcoop.explain.saliency import saliency
+    from biomedcoop.explain.words import words
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -32,6 +34,7 @@ _WHERE = {
     "Dataset": "biomedcoop.data.dataset",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
+    "case": "biomedcoop.explain.case",
     "check_saliency": "biomedcoop.explain.check",
     "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
@@ -43,6 +46,7 @@ _WHERE = {
     "run_benchmark": "biomedcoop.api",
     "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
+    "words": "biomedcoop.explain.words",
 }
 
 __all__ = [
@@ -51,6 +55,7 @@ __all__ = [
     "ImageError",
     "UserError",
     "__version__",
+    "case",
     "check_saliency",
     "compare",
     "evaluate",
@@ -62,6 +67,7 @@ __all__ = [
     "run_benchmark",
     "saliency",
     "train",
+    "words",
 ]
 
 

@@ -14,7 +14,7 @@ from benchmarks.studies import saliency
 from benchmarks.studies.saliency import TESTS, Study, checked, images_of, sanity_table, truth_table
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.explain.check import CENTRE_BLOB
-from biomedcoop.explain.doubts import doubts, failed_checks
+from biomedcoop.explain.doubts import NOT_CHECKED, doubts, failed_checks
 from biomedcoop.explain.maps import MAPS, maps_for
 
 Row = dict[str, Any]
@@ -95,5 +95,5 @@ def test_the_package_says_what_the_page_says() -> None:
             if name in maps_for(tower):
                 reason, fails = failed_checks().get(name, {}).get(tower, ""), trained.get((tower, name), "no check")
                 assert bool(reason) == (fails != "none"), (name, tower)
-                assert ("not checked" in reason) == (fails == "no check")
+                assert (reason == NOT_CHECKED) == (fails == "no check")
                 assert not reason or reason in list(doubts(name, tower))

@@ -1,1 +1,1 @@
-"""Explanations of a classifier's answers: where in an image the class score comes from."""
+"""Explanations of a fitted classifier: what it reads in an image, and what its learned text says."""

@@ -10,7 +10,9 @@ from importlib.resources import files
 from biomedcoop.explain.maps import MAPS
 
 CHECKED = "checked.json"
-"""Maps that failed a check: {map: {kind of image tower: reason, a sentence}}."""
+"""Maps that failed a check, or have none: {map: {kind of image tower: reason, one sentence or more}}. The study writes it."""
+
+NOT_CHECKED = "The map is not checked with trained weights of this kind of image tower."
 
 
 @cache
@@ -41,3 +43,16 @@ def doubts(map: str, tower_kind: str, *, empty: bool = False, unlike: bool = Fal
         yield "The map is empty: no place in the image speaks for the class."
     if unlike:
         yield "The image is unlike the training images; do not rely on the answer."
+
+
+def marks() -> str:
+    """A sentence on the maps that failed a check, for help: map and kind of image tower; empty if all passed.
+
+    Maps of a kind of tower that was not checked with trained weights are not named.
+    """
+    failed = [
+        f"{map} ({', '.join(towers)})"
+        for map, reasons in failed_checks().items()
+        if (towers := [tower for tower, reason in reasons.items() if reason != NOT_CHECKED])
+    ]
+    return f"Maps that failed a sanity check: {'; '.join(failed)}. " if failed else ""
