@@ -11,7 +11,7 @@ from biomedcoop.report.figures import write_figure
 from biomedcoop.report.table import Table
 
 BLUE, GREY = "#0072B2", "0.45"
-NUMBER = re.compile(r"[+-]?\d+\.\d")
+NUMBER = re.compile(r"[+-]?\d+\.\d+")
 SUFFIX = ", differences"
 
 
@@ -102,12 +102,37 @@ def unlike_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panel, (7.5, 4.0), path)
 
 
+def lesion_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Pointing game and energy of each map by dataset and method, from the table "lesions"."""
+    table = tables["lesions"]
+    places = list(dict.fromkeys((str(row[0]), str(row[1])) for row in table.rows))
+    maps = list(dict.fromkeys(str(row[2]) for row in table.rows))
+
+    def panels(figure: Any) -> None:
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, column in zip(axes, ("pointing", "energy"), strict=True):
+            where = list(table.columns).index(column)
+            for map, mark, colour in zip(maps, "osDx", (BLUE, "#D55E00", "#009E73", GREY), strict=False):
+                rows = [row for row in table.rows if row[2] == map]
+                found = [(numbers(row[where])[0], places.index((str(row[0]), str(row[1])))) for row in rows]
+                axis.plot(*zip(*found, strict=True), mark, color=colour, label=map, markersize=6, ls="")
+            axis.set_xlabel(column)
+            axis.set_xlim(left=0)
+            axis.grid(alpha=0.3)
+        axes[0].set_yticks(range(len(places)), [f"{dataset}, {method}" for dataset, method in places])
+        axes[0].set_ylim(len(places) - 0.5, -0.5)
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panels, (8.5, 0.35 * len(places) + 1.0), path)
+
+
 FIGURES = {
     "choice": difference_figure,
     "fast": difference_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,
     "recipes": difference_figure,
+    "saliency": lesion_figure,
     "unlike": unlike_figure,
     "views": difference_figure,
 }

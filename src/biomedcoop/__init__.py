@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
     from biomedcoop.explain.case import case
+    from biomedcoop.explain.check import check_saliency
     from biomedcoop.explain.saliency import saliency
     from biomedcoop.explain.words import words
 
@@ -34,6 +35,7 @@ _WHERE = {
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
     "case": "biomedcoop.explain.case",
+    "check_saliency": "biomedcoop.explain.check",
     "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
@@ -54,6 +56,7 @@ __all__ = [
     "UserError",
     "__version__",
     "case",
+    "check_saliency",
     "compare",
     "evaluate",
     "fit",

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from biomedcoop.explain.maps import MAPS
 
 CHECKED = "checked.json"
-"""Maps that failed a check: {map: {kind of image tower: reason, a sentence}}."""
+"""Maps that failed a check, or have none: {map: {kind of image tower: reason, one sentence or more}}. The study writes it."""
+
+NOT_CHECKED = "The map is not checked with trained weights of this kind of image tower."
 
 
 @cache
@@ -51,3 +53,16 @@ def doubts(map: str, tower_kind: str, values: npt.NDArray[np.float32], *, unlike
         yield "The map is nearly flat: its lowest value is more than half of its highest."
     if unlike:
         yield "The image is unlike the training images; do not rely on the answer."
+
+
+def marks() -> str:
+    """A sentence on the maps that failed a check, for help: map and kind of image tower; empty if all passed.
+
+    Maps of a kind of tower that was not checked with trained weights are not named.
+    """
+    failed = [
+        f"{map} ({', '.join(towers)})"
+        for map, reasons in failed_checks().items()
+        if (towers := [tower for tower, reason in reasons.items() if reason != NOT_CHECKED])
+    ]
+    return f"Maps that failed a sanity check: {'; '.join(failed)}. " if failed else ""

@@ -87,21 +87,33 @@ def mask_folders(names: list[str]) -> list[str]:
 
 def masks_of(stems: list[str]) -> set[str]:
     """The stems in a folder that name a mask of another stem: "benign (1)_mask" beside "benign (1)"."""
-    image_of = {stem: _image_of_mask(stem) for stem in stems}
+    return {mask for masks in masks_by_image(stems).values() for mask in masks}
+
+
+def masks_by_image(stems: list[str]) -> dict[str, list[str]]:
+    """The stems in a folder that have masks, each with the stems of its masks: "1" or "1_image" -> ["1_mask", "1_mask_1"]."""
+    image_of = {stem: image_of_mask(stem) for stem in stems}
     if not any(image_of.values()):
-        return set()
-    images = {stem.casefold() for stem, image in image_of.items() if image is None}
-    images |= {found["stem"] for stem in images if (found := _IMAGE_STEM.fullmatch(stem))}
-    return {stem for stem, image in image_of.items() if image in images}
+        return {}
+    images: dict[str, list[str]] = {}
+    for stem in (stem for stem, image in image_of.items() if image is None):
+        found = _IMAGE_STEM.fullmatch(stem.casefold())
+        for name in {stem.casefold(), found["stem"] if found else stem.casefold()}:
+            images.setdefault(name, []).append(stem)
+    masks: dict[str, list[str]] = {}
+    for mask, name in image_of.items():
+        for stem in images.get(name or "", ()):
+            masks.setdefault(stem, []).append(mask)
+    return masks
 
 
 def mirrored(stems: list[str], images: list[str]) -> bool:
     """Whether most of ``stems`` equal the stem of an image or name a mask of one."""
     known = {stem.casefold() for stem in images}
-    return 2 * sum(stem.casefold() in known or _image_of_mask(stem) in known for stem in stems) > len(stems)
+    return 2 * sum(stem.casefold() in known or image_of_mask(stem) in known for stem in stems) > len(stems)
 
 
-def _image_of_mask(stem: str) -> str | None:
+def image_of_mask(stem: str) -> str | None:
     """The stem of the image whose mask ``stem`` names: "1_mask" -> "1"; None if it names no mask."""
     stem = stem.casefold()
     # a quick search first: most names need no match of the long pattern

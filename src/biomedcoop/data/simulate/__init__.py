@@ -1,6 +1,6 @@
 """Simulated imaging tasks: drawn by a program, with the lesions' masks, in place of images that may not be shipped."""
 
-from biomedcoop.data.simulate.load import SimulatedSpec, load_simulated, parse_spec
+from biomedcoop.data.simulate.load import SimulatedSpec, draw_masks, load_simulated, parse_spec
 from biomedcoop.data.simulate.scan import TASKS, SimulatedTask, draw_scan
 from biomedcoop.data.simulate.write import MARKER, marked, write_simulated
 
@@ -9,6 +9,7 @@ __all__ = [
     "TASKS",
     "SimulatedSpec",
     "SimulatedTask",
+    "draw_masks",
     "draw_scan",
     "load_simulated",
     "marked",

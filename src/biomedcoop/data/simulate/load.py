@@ -105,14 +105,36 @@ def parse_spec(name: str) -> SimulatedSpec:
 
 def draw_images(spec: SimulatedSpec) -> Iterator[SimulatedImage]:
     """The images of ``spec``, by split, class and number."""
-    for block, split in enumerate(SPLITS):
+    for split in SPLITS:
         for label, class_name in enumerate(spec.task.class_names):
             folder = f"{split}/{class_name.replace(' ', '_')}"
             for number in range(getattr(spec, split)):
-                # Each split has its own range of indices, so more training images do not change the test images.
-                index = block * _MAX_IMAGES + number
-                pixels, mask = draw_scan(spec.task.name, label, spec.seed, index, spec.difficulty)
+                pixels, mask = draw_scan(spec.task.name, label, spec.seed, _index(split, number), spec.difficulty)
                 yield SimulatedImage(f"{folder}/{number:04d}.png", label, split, pixels, mask)
+
+
+def _index(split: str, number: int) -> int:
+    """Each split has its own range of indices, so that more training images do not change the test images."""
+    return SPLITS.index(split) * _MAX_IMAGES + number
+
+
+def draw_masks(data: Dataset) -> list[npt.NDArray[np.bool_]]:
+    """The lesions of simulated images, drawn anew from the dataset's name and the images' keys.
+
+    Returns:
+        A mask bool [224, 224] for each image; all False for a class without lesions.
+
+    Example:
+        >>> from biomedcoop.data.simulate import draw_masks, load_simulated
+        >>> data = load_simulated("simulated:breast-ultrasound?train=1&val=0&test=0")
+        >>> [bool(mask.any()) for mask in draw_masks(data)]
+        [True, True, False]
+    """
+    spec, masks = parse_spec(data.name), []
+    for key, label in zip(data.keys, data.labels.tolist(), strict=True):
+        split, number = key.split("/")[0], int(key.rpartition("/")[2].removesuffix(".png"))
+        masks.append(draw_scan(spec.task.name, label, spec.seed, _index(split, number), spec.difficulty)[1])
+    return masks
 
 
 def load_simulated(name: str, on_image: Callable[[int, int], None] | None = None) -> Dataset:

@@ -1,0 +1,268 @@
+"""Are saliency maps true? ``docs/results/saliency.md`` and ``src/biomedcoop/explain/checked.json``.
+
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.saliency --work WORK --page
+
+Lesions are known on simulated images only. Maps explain the labelled class; classifiers learn from 16 images per class with the
+recipe "fast". Each result is one file in WORK; what is there is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import biomedcoop as bc
+from benchmarks.command import start
+from benchmarks.pages import ROOT
+from benchmarks.speed.full_size import random_weights, write_bin
+from benchmarks.studies.study import show
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.masks import find_masks
+from biomedcoop.explain.check import CENTRE_BLOB, CheckedImages, MapCheck, check_maps, maps_by_name, read_checked
+from biomedcoop.explain.doubts import NOT_CHECKED
+from biomedcoop.explain.maps import MAPS, maps_for
+from biomedcoop.explain.sanity import THRESHOLD, randomised, rank_correlations, structural_similarities
+from biomedcoop.output import write_atomically
+from biomedcoop.report.table import Table
+
+CHECKED = ROOT / "src" / "biomedcoop" / "explain" / "checked.json"
+
+SIMULATED = {
+    "breast ultrasound": "simulated:breast-ultrasound?train=16&val=0&test=16",
+    "kidney CT": "simulated:kidney-ct?train=16&val=0&test=16",
+}
+REAL = ("busi", "btmri", "ham10000")
+CHANGED = {
+    "grad-cam": (*SIMULATED, "busi"),
+    "gscorecam": ("breast ultrasound", "busi"),
+    "score-cam": ("breast ultrasound",),
+}
+"""Datasets of the sanity checks by map."""
+METHODS = ("zero-shot", "coop", "biomedcoop", "linear-probe")
+LESIONS = {"grad-cam": 16, "gscorecam": 8}
+REAL_IMAGES = {"grad-cam": 12, "gscorecam": 6}
+SANITY_IMAGES = {"grad-cam": 12, "gscorecam": 6, "score-cam": 3, "attention-rollout": 6, "gradient-attention": 6}
+"""Images of a dataset by map; gScoreCAM takes 300 passes of the image tower for each, Score-CAM one for each of 1,280 channels."""
+STEPS = 8
+"""Points of a curve of deletion or insertion."""
+SHARES = (0.02, 0.25, 0.5, 0.75, 1.0)
+"""Of the layers, from the output on; the first is the projection alone."""
+
+LATER_BLOCK = re.compile(r"(blocks|layer)\.([4-9]|1\d)\.")
+"""Tensors of a random ViT's towers that are left out: four blocks of twelve show what the weights do to a map."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where results and classifiers are kept, and the backbone of the classifiers."""
+
+    work: Path
+    backbone: Backbone
+
+    def classifier(self, name: str, method: str) -> tuple[bc.Dataset, bc.Classifier]:
+        """A dataset and the classifier that learned from it, from its file if it is there."""
+        data, folder = (
+            bc.load_dataset(SIMULATED.get(name, name)),
+            self.work / f"model-{name}-{method}".replace(" ", "-"),
+        )
+        if not folder.is_dir():
+            bc.fit(data, method, self.backbone, shots=16, recipe="fast", progress=False).save(folder)
+        return data, replace(bc.load(folder), backbone=self.backbone)
+
+    def kept(self, key: str, compute: Callable[[], list[Row]]) -> list[Row]:
+        """The rows of a cell from its file, or computed and written there."""
+        path = self.work / f"{key.replace(' ', '-')}.json"
+        if not path.is_file():
+            begin = time.monotonic()
+            write_atomically(path, json.dumps(compute(), indent=1).encode())
+            print(f"{key}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+        return rows
+
+    def measured(self, name: str, method: str, map: str) -> list[Row]:
+        """Localisation and curves of one map; the rows of the quickest map hold the baseline too."""
+        data, classifier = self.classifier(name, method)
+        simulated = name in SIMULATED
+        count = (LESIONS if simulated else REAL_IMAGES)[map]
+        images = images_of(data, count, self.backbone.image_size, lesions=simulated)
+        maps = maps_by_name([map])
+        if map != "grad-cam":
+            del maps[CENTRE_BLOB]
+        return as_rows(check_maps(classifier, images, maps, steps=STEPS, sanity=False))
+
+    def changed(self, name: str, method: str, map: str) -> list[Row]:
+        """The sanity checks of one map."""
+        data, classifier = self.classifier(name, method)
+        images = images_of(data, SANITY_IMAGES[map], self.backbone.image_size)
+        return as_rows(check_maps(classifier, images, {map: maps_by_name([map])[map]}, steps=1))
+
+    def cascade(self, name: str, method: str, map: str) -> list[Row]:
+        """Similarity of the maps while more and more layers are randomised."""
+        data, classifier = self.classifier(name, method)
+        images, function = images_of(data, SANITY_IMAGES[map], self.backbone.image_size), maps_by_name([map])[map]
+        before, rows = function(classifier, images.crops, images.labels), []
+        for share in SHARES:
+            other = replace(classifier, backbone=randomised(self.backbone, images.crops, share=share))
+            after = function(other, images.crops, images.labels)
+            pair = np.nanmean(rank_correlations(before, after)), structural_similarities(before, after).mean()
+            rows.append({"share": share, "correlation": float(pair[0]), "similarity": float(pair[1])})
+        return rows
+
+
+def images_of(data: bc.Dataset, count: int, size: int, *, lesions: bool = False) -> CheckedImages:
+    """The first test images of each class in turn; with ``lesions`` only of classes that have one."""
+    part = data.part("test")
+    masks = find_masks(part)
+    able = [place for place, mask in enumerate(masks) if not lesions or (mask is not None and mask.any())]
+    rank = {place: sum(part.labels[other] == part.labels[place] for other in able if other < place) for place in able}
+    chosen = sorted(able, key=lambda place: (rank[place], place))[:count]
+    return read_checked(part.select(chosen), part.labels[chosen], [masks[place] for place in chosen], size)
+
+
+def as_rows(found: Sequence[MapCheck]) -> list[Row]:
+    return [asdict(row) for row in found]
+
+
+def on_random_vit(map: str) -> list[Row]:
+    """The sanity checks of one map on a ViT of BiomedCLIP's width whose weights are random from the start."""
+    state = {name: tensor for name, tensor in random_weights().items() if not LATER_BLOCK.search(name)}
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = bc.load_backbone(write_bin(Path(folder) / "random-vit", state))
+        return Study(Path(folder), backbone).changed("busi", "zero-shot", map)
+
+
+def estimate(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["value"] is None:
+        return "–"
+    low, high = cell["low"], cell["high"]
+    return f"{cell['value']:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+
+
+def truth_table(found: Mapping[tuple[str, str, str], list[Row]], names: Sequence[str], *, lesions: bool) -> Table:
+    """A row for each dataset, method and map, and for the baseline."""
+    fields = [*(("pointing", "iou", "energy") if lesions else ()), "deletion", "insertion"]
+    rows, areas, order = [], {}, [*MAPS, CENTRE_BLOB]
+    for name, method in dict.fromkeys((name, method) for name, method, _ in found if name in names):
+        every = [row for key, part in found.items() if key[:2] == (name, method) for row in part]
+        areas[name] = every[0]["area"]["value"]
+        for row in sorted(every, key=lambda row: order.index(row["map"])):
+            rows.append([name, method, row["map"], row["images"], *(estimate(row[field]) for field in fields)])
+    shares = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
+    notes = [f"Area of the lesions, which is the energy of an even map: {shares}."] if lesions else []
+    heads = [field.replace("iou", "IoU") for field in fields]
+    return Table(["dataset", "method", "map", "n", *heads], rows, "lllr" + "r" * len(fields), notes)
+
+
+def pooled(rows: Sequence[Row], test: str, what: str = "correlation") -> tuple[float, int] | None:
+    """Mean over datasets and methods, weighted by images, and the number of images."""
+    parts = [(row["changes"][test][what]["value"], row["images"]) for row in rows if test in row["changes"]]
+    parts = [(value, n) for value, n in parts if value is not None]
+    total = sum(n for _, n in parts)
+    return (sum(value * n for value, n in parts) / total, total) if total else None
+
+
+TESTS = {
+    "random weights": "The map hardly depends on what the image tower has learned",
+    "another class": "The map looks much the same for another class",
+    "nonsense text": "The map looks much the same for a nonsense text in place of the class",
+}
+
+
+def sanity_table(by_tower: Mapping[tuple[str, str, str], list[Row]]) -> Table:
+    """A row for each kind of tower, its weights and map."""
+    rows = []
+    for (tower, weights, map), found in by_tower.items():
+        cells, fails = [], []
+        for test in TESTS:
+            mean, similar = pooled(found, test), pooled(found, test, "similarity")
+            cells.append("–" if mean is None or similar is None else f"{mean[0]:.2f} / {similar[0]:.2f}")
+            fails += [test] if mean is not None and mean[0] > THRESHOLD else []
+        n = sum(row["images"] for row in found)
+        rows.append([tower, weights, map, n, *cells, ", ".join(fails) or "none"])
+    note = f"Spearman / SSIM, means over images. A check fails above a rank correlation of {THRESHOLD:g}."
+    return Table(["tower", "weights", "map", "n", *TESTS, "fails"], rows, "lllrrrrl", [note])
+
+
+def checked(by_tower: Mapping[tuple[str, str, str], list[Row]]) -> dict[str, dict[str, str]]:
+    """What the package says of a map: by map and kind of tower, the failed checks with trained weights, or that there are none."""
+    found: dict[str, dict[str, str]] = {}
+    for name in MAPS:
+        for tower in (kind for kind in ("vit", "resnet", "efficientnet-lite") if name in maps_for(kind)):
+            rows = by_tower.get((tower, "trained", name))
+            if rows is None:
+                reason = NOT_CHECKED
+            else:
+                failed = [
+                    f"{says} (rank correlation {mean[0]:.2f})."
+                    for test, says in TESTS.items()
+                    if (mean := pooled(rows, test)) is not None and mean[0] > THRESHOLD
+                ]
+                reason = " ".join(failed)
+            if reason:
+                found.setdefault(name, {})[tower] = reason
+    return found
+
+
+def cascade_table(found: Mapping[tuple[str, str], list[Row]]) -> Table:
+    rows = [
+        [name, map, *(f"{row['correlation']:.2f} / {row['similarity']:.2f}" for row in part)]
+        for (name, map), part in found.items()
+    ]
+    return Table(["dataset", "map", *(f"{100 * share:g} %" for share in SHARES)], rows, "ll" + "r" * len(SHARES))
+
+
+def combinations() -> Iterator[tuple[str, str, str]]:
+    """Dataset, method and map of every measured cell."""
+    for name in SIMULATED:
+        yield from ((name, method, "grad-cam") for method in METHODS)
+        yield from ((name, method, "gscorecam") for method in ("zero-shot", "biomedcoop"))
+    yield from ((name, "zero-shot", "grad-cam") for name in REAL)
+    yield from (("busi", "biomedcoop", map) for map in ("grad-cam", "gscorecam"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="keeps the results, one file a cell")
+    parser.add_argument("--page", action="store_true", help="renew the page in docs/results/ and checked.json too")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    study = Study(args.work, bc.load_backbone("mini"))
+    truth = {key: study.kept("-".join(("truth", *key)), partial(study.measured, *key)) for key in combinations()}
+    tower = study.backbone.tower_kind
+    by_tower: dict[tuple[str, str, str], list[Row]] = {}
+    for map in maps_for(tower):
+        for name in CHANGED[map]:
+            rows = study.kept(f"sanity-{name}-{map}", partial(study.changed, name, "biomedcoop", map))
+            by_tower.setdefault((tower, "trained", map), []).extend(rows)
+    for map in ("grad-cam", "attention-rollout", "gradient-attention"):
+        by_tower["vit", "random", map] = study.kept(f"sanity-random-vit-{map}", partial(on_random_vit, map))
+    steps = {
+        (name, "grad-cam"): study.kept(f"cascade-{name}", partial(study.cascade, name, "biomedcoop", "grad-cam"))
+        for name in CHANGED["grad-cam"]
+    }
+    tables = {
+        "lesions": truth_table(truth, list(SIMULATED), lesions=True),
+        "real images": truth_table(truth, REAL, lesions=False),
+        "sanity": sanity_table(by_tower),
+        "cascade": cascade_table(steps),
+    }
+    show("saliency", tables, args)
+    if args.page:
+        write_atomically(CHECKED, (json.dumps(checked(by_tower), indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    start(main)
