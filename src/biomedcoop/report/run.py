@@ -136,9 +136,14 @@ class RunReport:
         differences = self.comparison.differences
         return {
             "format": 1,
+            "title": self.title,
             "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
             "dataset": self.dataset.name,
             "simulated": self.dataset.simulated,
+            "modality": self.dataset.modality,
+            "organ": self.dataset.organ,
+            "dataset_notes": list(self.dataset.notes),
+            "image_notes": list(self.dataset.image_notes),
             "class_names": list(self.dataset.class_names),
             "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
             "method": self.method,
@@ -160,7 +165,11 @@ class RunReport:
             "changed_answers": {name: d.changed for name, d in differences.items()},
             "split": self.split,
             "trained_on": self.trained_on or self.dataset.name,
+            "evaluation": self.trained_on is not None,
             "leaks": list(self.leaks),
+            "unlike": self.unlike,
+            "notes": list(self.notes),
+            "command": self.command,
             "unlike_training": self.unlike_training,
             "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }
