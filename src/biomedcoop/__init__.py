@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.explain.case import case
+    from biomedcoop.explain.words import words
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -30,6 +32,7 @@ _WHERE = {
     "Dataset": "biomedcoop.data.dataset",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
+    "case": "biomedcoop.explain.case",
     "compare": "biomedcoop.api",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
@@ -39,6 +42,7 @@ _WHERE = {
     "load_dataset": "biomedcoop.data.readers.load",
     "run_benchmark": "biomedcoop.api",
     "train": "biomedcoop.api",
+    "words": "biomedcoop.explain.words",
 }
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "ImageError",
     "UserError",
     "__version__",
+    "case",
     "compare",
     "evaluate",
     "fit",
@@ -56,6 +61,7 @@ __all__ = [
     "load_dataset",
     "run_benchmark",
     "train",
+    "words",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 
 Drop = Callable[["Tensor"], "Tensor"]
 """Dropout that draws from its own generator: activations [B, ...] -> the same with some set to zero and the others scaled up."""
+
+
+class VocabularyToken(NamedTuple):
+    """An entry of a text tower's vocabulary.
+
+    Attributes:
+        id: number of the token.
+        text: its letters; the continuation of a word keeps the "##" of WordPiece.
+        whole: True for a whole word or sign, False for a piece of longer words.
+    """
+
+    id: int
+    text: str
+    whole: bool
 
 
 class Backbone(ABC):
@@ -89,6 +103,10 @@ class Backbone(ABC):
     @abstractmethod
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before it is cut to the context length."""
+
+    @abstractmethod
+    def vocabulary(self) -> list[VocabularyToken]:
+        """All tokens that stand for text, by number; special, unused and unreadable ones are left out."""
 
     @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:

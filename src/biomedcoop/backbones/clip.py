@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biomedcoop.backbones.activations import activations_of, attention_of
-from biomedcoop.backbones.base import Backbone, Drop
+from biomedcoop.backbones.base import Backbone, Drop, VocabularyToken
 from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.clip_resnet import RESNET_STRIDE, ResNetConfig
 from biomedcoop.backbones.clip_towers import TextConfig, Towers, VisionTransformer, ViTConfig
@@ -53,6 +53,9 @@ class ClipBackbone(Backbone):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         return [self.tokenizer.count(text) for text in texts]
+
+    def vocabulary(self) -> list[VocabularyToken]:
+        return self.tokenizer.vocabulary()
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.token_embedding(ids)  # type: ignore[no-any-return]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from biomedcoop.backbones.activations import activations_of, attention_of
-from biomedcoop.backbones.base import Backbone, Drop
+from biomedcoop.backbones.base import Backbone, Drop, VocabularyToken
 from biomedcoop.backbones.bert import Bert, BertConfig
 from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_config
@@ -114,6 +114,9 @@ class OpenClipBackbone(Backbone):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         return [self.tokenizer.count(text) for text in texts]
+
+    def vocabulary(self) -> list[VocabularyToken]:
+        return self.tokenizer.vocabulary()
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.text.transformer.embeddings.word_embeddings(ids)  # type: ignore[no-any-return]

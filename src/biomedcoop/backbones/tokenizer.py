@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.base import VocabularyToken
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def clean(text: str) -> str:
 
 
 CLIP_ENDS = ("<|startoftext|>", "<|endoftext|>")
+WORD_END = "</w>"
 CLIP_WORD = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 """CLIP merges bytes within these words only: an English ending, letters, one digit, or other signs."""
 
@@ -114,6 +117,19 @@ class Tokenizer:
             ids[i, : len(row)] = torch.tensor(row)
         return ids
 
+    def vocabulary(self) -> list[VocabularyToken]:
+        """See :meth:`biomedcoop.backbones.base.Backbone.vocabulary`."""
+        special = {number for number, token in self.rust.get_added_tokens_decoder().items() if token.special}
+        by_number = sorted((number, token) for token, number in self.rust.get_vocab().items() if number not in special)
+        return [entry for number, token in by_number if (entry := self.entry(number, token)) is not None]
+
+    @staticmethod
+    def entry(number: int, token: str) -> VocabularyToken | None:
+        """The entry of a token as the vocabulary writes it; None for a token that stands for no text."""
+        if re.fullmatch(r"\[\w+\]", token):  # [CLS], [unused7]; the sign "[" itself is text
+            return None
+        return VocabularyToken(number, token, not token.startswith("##"))
+
     def signature(self) -> str:
         """Everything that decides which ids a text gets, as a string (part of a backbone's fingerprint)."""
         return f"{self.rust.to_str()} {self.context_length}"
@@ -141,6 +157,14 @@ class ClipTokenizer(Tokenizer):
             )
 
     @staticmethod
+    def entry(number: int, token: str) -> VocabularyToken | None:
+        from tokenizers import decoders
+
+        text = decoders.ByteLevel().decode([token.removesuffix(WORD_END)])
+        # a part of a letter's bytes cannot be read
+        return None if not text.strip() or "\ufffd" in text else VocabularyToken(number, text, token.endswith(WORD_END))
+
+    @staticmethod
     def from_parts(folder: Path) -> RustTokenizer | None:
         """Built from ``vocab.json`` and ``merges.txt``; None where one is missing."""
         from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
@@ -149,7 +173,7 @@ class ClipTokenizer(Tokenizer):
         vocab, merges = folder / "vocab.json", folder / "merges.txt"
         if not (vocab.is_file() and merges.is_file()):
             return None
-        bpe = models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix="</w>", unk_token=CLIP_ENDS[1])
+        bpe = models.BPE.from_file(str(vocab), str(merges), end_of_word_suffix=WORD_END, unk_token=CLIP_ENDS[1])
         rust = RustTokenizer(bpe)
         rust.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

@@ -12,7 +12,7 @@ from biomedcoop.errors import UserError, notify
 from biomedcoop.methods import all_methods, get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 from biomedcoop.tasks.build import task_without_images
-from biomedcoop.tasks.sentences import used_per_class
+from biomedcoop.tasks.sentences import sentences_read, used_per_class
 
 if TYPE_CHECKING:
     from biomedcoop.classifier.classifier import Classifier
@@ -45,6 +45,7 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
         chosen = sentences_for(names, dataset, os.fspath(prompts), known.get("modality"), known.get("organ"))
         count, sentences = used_per_class(chosen, settings), chosen.by_class
         facts |= {"sentences": chosen.origin, "sentences_per_class": count}
+        facts["sentences_by_class"] = sentences_read(names, chosen, settings)
         notes += [*chosen.notes, *length_notes(names, chosen, backbone)]
         notify([sentences_line(chosen.origin, count), *notes] if chosen.chosen else notes)
     task = task_without_images(backbone, names, sentences)

@@ -10,20 +10,23 @@ Context vectors in front of the class name are learned on a frozen backbone with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import F, torch
-from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.base import Abilities, Progress, State, Task, register
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.selection import select_sentences, sentence_scores
 from biomedcoop.methods.settings import setting
-from biomedcoop.methods.training import Losses, batch_of, cross_entropy
+from biomedcoop.methods.training import Losses, batch_of, cross_entropy, schedule_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS_PER_PART = 1024
+SENTENCE_SCORE, SENTENCE_KEPT = "sentences.score", "sentences.kept"
+"""Tensors of a state that :func:`sentence_use` describes."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +49,27 @@ class BiomedCoOp(ContextMethod):
     settings_type = BiomedCoOpSettings
     abilities = Abilities(uses_images=True, uses_sentences=True, retargets=True)
 
+    def fit(
+        self, task: Task, settings: BiomedCoOpSettings, seeds: Sequence[int], progress: Progress | None = None
+    ) -> list[State]:
+        states = super().fit(task, settings, seeds, progress)
+        if not settings.kdsp_weight:  # the selection has no part in the training
+            return states
+        return [state | use for state, use in zip(states, sentence_use(task, settings, seeds), strict=True)]
+
     def losses(self, task: Task, settings: BiomedCoOpSettings, embeddings: Embeddings) -> Losses:
         """Terms: CE, λ1·SCCM, λ2·KDSP."""
-        assert task.sentence_features is not None
         batch, scale = batch_of(task), task.backbone.logit_scale
-        teacher = F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)  # [C, P, E]
+        teacher = teacher_of(task, settings)  # [C, P, E]
         mean = F.normalize(teacher.mean(1), dim=-1)  # [C, E]
-        scores = torch.cat(  # [R, N·V, P]; in parts, because a view for each epoch makes many rows
-            [
-                sentence_scores(scale * torch.einsum("rne,cpe->rncp", F.normalize(part, dim=-1), teacher))
-                for part in torch.split(task.features, ROWS_PER_PART, dim=1)
-            ],
-            dim=1,
-        )
-        runs = torch.arange(len(scores), device=scores.device)[:, None]
+        scores = scores_of(task, teacher)  # [R, N·V, P]
 
         def losses(index: Tensor) -> Tensor:
             f, y = batch(index)  # [R, B, E], [R, B]
             t = embeddings()  # [R, C, E]
             log_p = (scale * f @ t.transpose(1, 2)).log_softmax(-1)  # [R, B, C]
             sccm = (t - mean).square().mean((1, 2))
-            kept = select_sentences(scores[runs, index].mean(1), settings.threshold).to(f.dtype)  # [R, P]
+            kept = kept_in(scores, index, settings).to(f.dtype)  # [R, P]
             selected = F.normalize(
                 torch.einsum("rp,cpe->rce", kept, teacher), dim=-1
             )  # the sum has the direction of the mean
@@ -77,3 +80,36 @@ class BiomedCoOp(ContextMethod):
             return torch.stack(terms, dim=1)
 
         return losses
+
+
+def teacher_of(task: Task, settings: BiomedCoOpSettings) -> Tensor:
+    """Unit-norm features [C, P, E] of the sentences that the method reads."""
+    assert task.sentence_features is not None
+    return F.normalize(task.sentence_features[:, : settings.n_sentences], dim=-1)
+
+
+def scores_of(task: Task, teacher: Tensor) -> Tensor:
+    """Scores [R, N·V, P] of the sentence indices for each support image."""
+    scale = task.backbone.logit_scale
+    parts = torch.split(task.features, ROWS_PER_PART, dim=1)  # because a view for each epoch makes many rows
+    unit = (F.normalize(part, dim=-1) for part in parts)
+    return torch.cat([sentence_scores(scale * torch.einsum("rne,cpe->rncp", f, teacher)) for f in unit], dim=1)
+
+
+def kept_in(scores: Tensor, index: Tensor, settings: BiomedCoOpSettings) -> Tensor:
+    """Sentences that the selection keeps on a batch [R, B]: bool [R, P]."""
+    runs = torch.arange(len(scores), device=scores.device)[:, None]
+    return select_sentences(scores[runs, index].mean(1), settings.threshold)
+
+
+def sentence_use(task: Task, settings: BiomedCoOpSettings, seeds: Sequence[int]) -> list[State]:
+    """What the selection did in each run: for each sentence index, its mean score over the support images, and the share of the
+    training steps that kept it; both float32 [P].
+    """
+    scores = scores_of(task, teacher_of(task, settings))
+    kept, steps = torch.zeros_like(scores[:, 0]), 0
+    for index, _ in schedule_of(task, settings, seeds, settings.warmup_epochs):
+        kept += kept_in(scores, index.to(scores.device), settings)
+        steps += 1
+    values = zip(scores.mean(1).float().cpu(), (kept / steps).float().cpu(), strict=True)
+    return [{SENTENCE_SCORE: score, SENTENCE_KEPT: share} for score, share in values]

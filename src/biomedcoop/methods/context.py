@@ -84,7 +84,7 @@ class ClassPrompts:
     def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ContextSettings) -> None:
         self.backbone, self.settings = backbone, settings
         m = settings.n_context
-        rows = [_content(backbone, f"{name}.") for name in class_names]
+        rows = [token_ids(backbone, f"{name}.") for name in class_names]
         tokens = backbone.token_counts([f"{name}." for name in class_names])
         length = m + max(tokens)
         if length > backbone.context_length:
@@ -115,7 +115,7 @@ class ClassPrompts:
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
-            words = _content(backbone, settings.context_words)[1:-1]
+            words = token_ids(backbone, settings.context_words)[1:-1]
             if not 1 <= len(words) <= settings.n_context:
                 raise UserError(
                     f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, n_context is "
@@ -166,7 +166,7 @@ def encode_prompts(
     return torch.cat(parts).view(x, c, -1)
 
 
-def _content(backbone: Backbone, text: str) -> list[int]:
+def token_ids(backbone: Backbone, text: str) -> list[int]:
     """Token ids of one text with the special tokens at both ends, truncated to the backbone's context length."""
     ids = backbone.tokenize([text])
     return list(ids[0, : int(backbone.mask(ids).sum())].tolist())

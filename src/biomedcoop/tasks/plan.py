@@ -20,7 +20,7 @@ from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation
 from biomedcoop.tasks.options import MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
-from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, used_per_class
+from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 
 if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
@@ -128,6 +128,10 @@ class Plan:
             "organ": self.organ,
             "sentences": sentences.origin if sentences else None,
             "sentences_per_class": used_per_class(sentences, self.settings) if sentences else None,
+            # an explanation shows them, also where the user's file is not at hand
+            "sentences_by_class": sentences_read(self.data.class_names, sentences, self.settings)
+            if sentences
+            else None,
         }
 
 

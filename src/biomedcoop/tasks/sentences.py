@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,9 @@ def used_per_class(sentences: Sentences, settings: Any) -> int:
     """Number of sentences of each class that a method with these settings reads."""
     available = len(sentences.by_class[0])
     return min(available, getattr(settings, "n_sentences", available))
+
+
+def sentences_read(class_names: Sequence[str], sentences: Sentences, settings: Any) -> dict[str, list[str]]:
+    """The sentences of each class that a method with these settings reads, by class name."""
+    count = used_per_class(sentences, settings)
+    return {name: list(texts[:count]) for name, texts in zip(class_names, sentences.by_class, strict=True)}

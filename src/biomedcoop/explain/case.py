@@ -1,0 +1,247 @@
+"""The case of one image: which sentences it agrees with, and which training images it resembles."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.domain import unit
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.sources import ImageSource, as_source
+from biomedcoop.errors import ImageError
+from biomedcoop.evaluation.metrics import plain
+from biomedcoop.explain.sentences import Floats, sentences_of, unit_features
+from biomedcoop.explain.tables import Table, html_of
+from biomedcoop.explain.training_images import TrainingImages, training_images
+from biomedcoop.explain.words import check_top
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Agreement(NamedTuple):
+    """How far an image agrees with a sentence.
+
+    Attributes:
+        text: the sentence.
+        cosine: cosine of the image's feature and the sentence's embedding.
+        difference: the cosine less the image's mean cosine with the sentences of the other class of the pair; above 0, the sentence
+            speaks for its own class.
+    """
+
+    text: str
+    cosine: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """How far an image agrees with the sentences of one class.
+
+    Attributes:
+        class_name: the class.
+        probability: its probability.
+        mean: mean cosine of the image and the sentences of the class.
+        most, least: sentences that the image agrees with most and least, the extreme ones first.
+    """
+
+    class_name: str
+    probability: float
+    mean: float
+    most: tuple[Agreement, ...]
+    least: tuple[Agreement, ...]
+
+
+@dataclass(frozen=True)
+class SimilarImage:
+    """A training image that resembles the image.
+
+    Attributes:
+        key: its name in the dataset.
+        class_name: its label.
+        cosine: cosine of the two images' features.
+        source: the image.
+    """
+
+    key: str
+    class_name: str
+    cosine: float
+    source: ImageSource = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """The case for a prediction: its sentences and its most similar training images.
+
+    Attributes:
+        image: the image.
+        name: its path, or "image".
+        predicted, runner_up: the two most probable classes and how far the image agrees with their sentences.
+        difference: mean cosine with the predicted class's sentences less that with the runner-up's.
+        similar: the most similar training images, most similar first; empty if none were given.
+        sentences: where the sentences come from.
+        unlike_training: True if the image is unlike the training images; None if the classifier cannot tell.
+        image_size: side of the crops in the figure, px.
+        notes: what a reader must know.
+    """
+
+    image: ImageSource
+    name: str
+    predicted: ClassAgreement
+    runner_up: ClassAgreement
+    difference: float
+    similar: tuple[SimilarImage, ...]
+    sentences: str
+    unlike_training: bool | None
+    image_size: int
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        classes = " or ".join(f"{one.class_name} {one.probability:.2f}" for one in (self.predicted, self.runner_up))
+        return f"Case({self.name!r}, {classes}, {len(self.similar)} similar training images)"
+
+    def tables(self) -> list[Table]:
+        """A table of the sentences, and one of the similar training images if there are any."""
+        rows = tuple(
+            (
+                f"{of_class.class_name} ({of_class.probability:.2f})",
+                side,
+                one.text,
+                f"{one.cosine:.3f}",
+                f"{one.difference:+.3f}",
+            )
+            for of_class in (self.predicted, self.runner_up)
+            for side, listed in (("most", of_class.most), ("least", of_class.least))
+            for one in listed
+        )
+        columns = ("class (probability)", "agrees", "sentence", "cosine", "difference")
+        notes = ("Difference: the cosine less the image's mean cosine with the other class's sentences.",)
+        tables = [
+            Table(f"Sentences that {self.name} agrees with most and least ({self.sentences})", columns, rows, 2, notes)
+        ]
+        if self.similar:
+            near = tuple((one.key, one.class_name, f"{one.cosine:.3f}") for one in self.similar)
+            tables.append(Table("Most similar training images", ("image", "label", "cosine"), near, 1))
+        return tables
+
+    def figure(self) -> Figure:
+        """The image beside its most similar training images, and the agreement with the sentences below.
+
+        Raises:
+            ImageError: one of the images can no longer be read.
+        """
+        from biomedcoop.explain.figures import case_figure
+
+        return case_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values without images, floats rounded to 6 digits."""
+
+        def of(one: ClassAgreement) -> dict[str, Any]:
+            return {**vars(one), "most": [a._asdict() for a in one.most], "least": [a._asdict() for a in one.least]}
+
+        values: dict[str, Any] = plain(
+            {
+                "image": self.name,
+                "predicted": of(self.predicted),
+                "runner_up": of(self.runner_up),
+                "difference": self.difference,
+                "similar": [{"key": s.key, "class_name": s.class_name, "cosine": s.cosine} for s in self.similar],
+                "sentences": self.sentences,
+                "unlike_training": self.unlike_training,
+                "notes": self.notes,
+            }
+        )
+        return values
+
+    def _repr_html_(self) -> str:
+        return html_of(f"{self.name}: {self.predicted.class_name}", self.tables(), self.notes)
+
+
+def case(
+    classifier: Classifier,
+    image: Any,
+    data: TrainingImages | Dataset | str | os.PathLike[str] | None = None,
+    top: int = 3,
+    prompts: str | os.PathLike[str] | None = None,
+) -> Case:
+    """Explain the prediction of one image by sentences and by similar training images.
+
+    Args:
+        image: one image in any form that :meth:`Classifier.predict_proba` accepts.
+        data: the run folder of the classifier, or the dataset it was trained on, which holds the training images to compare with;
+            for many images, find them once with :func:`biomedcoop.explain.training_images.training_images`.
+        top: number of sentences and of similar images to list.
+        prompts: see :func:`biomedcoop.words`.
+
+    Raises:
+        ImageError: the image cannot be read.
+        UserError: ``image`` is not an image, the training images cannot be found, or the sentences cannot be used.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=2&val=0&test=1")
+        >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
+        >>> found = bc.case(classifier, data.part("test").images[0], data, top=2)
+        >>> len(found.predicted.most), len(found.runner_up.least), len(found.similar)
+        (2, 2, 2)
+    """
+    check_top(top)
+    source = as_source(image)
+    training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)
+    chosen = sentences_of(classifier, prompts)
+    feature = _feature(classifier, source)
+    probabilities = classifier.probabilities(feature[None])[0]
+    x = unit(feature)
+    best, second = (int(c) for c in np.argsort(-probabilities, kind="stable")[:2])
+    pair = [chosen.by_class[c] for c in (best, second)]
+    cosines = [rows @ x for rows in unit_features(classifier.backbone, pair)]
+    means = [float(values.mean()) for values in cosines]
+    predicted, runner_up = (
+        _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], top)
+        for k, c in enumerate((best, second))
+    )
+    unlike = None if classifier.domain is None else bool(classifier.domain.unlike(feature[None])[0])
+    notes = [chosen.note] if chosen.note else []
+    if unlike:
+        notes.append("The image is unlike the training images; do not rely on the answer.")
+    if means[0] < means[1]:
+        notes.append(
+            f"On average, the image agrees more with the sentences of {runner_up.class_name}; the classifier decides otherwise."
+        )
+    similar = () if training is None else tuple(SimilarImage(*row) for row in training.most_similar(x, top))
+    return Case(
+        image=source,
+        name=str(source) if isinstance(source, Path) else "image",
+        predicted=predicted,
+        runner_up=runner_up,
+        difference=means[0] - means[1],
+        similar=similar,
+        sentences=chosen.origin,
+        unlike_training=unlike,
+        image_size=classifier.backbone.image_size,
+        notes=tuple(notes),
+    )
+
+
+def _feature(classifier: Classifier, source: ImageSource) -> Any:
+    """The raw feature [E] of one image."""
+    from biomedcoop.features.stream import stream_features
+
+    ((_, feature),) = stream_features(classifier.backbone, [source])
+    if isinstance(feature, ImageError):
+        raise feature
+    return feature
+
+
+def _agreement(
+    name: str, probability: float, texts: tuple[str, ...], cosines: Floats, mean_of_other: float, top: int
+) -> ClassAgreement:
+    order = np.argsort(-cosines, kind="stable")
+    found = [Agreement(texts[i], float(cosines[i]), float(cosines[i]) - mean_of_other) for i in order]
+    return ClassAgreement(name, probability, float(cosines.mean()), tuple(found[:top]), tuple(found[::-1][:top]))

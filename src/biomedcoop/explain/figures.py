@@ -1,0 +1,102 @@
+"""Figures of the explanations, drawn without pyplot's state."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from biomedcoop.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from biomedcoop.explain.case import Case
+    from biomedcoop.explain.words import Words
+
+
+def new_figure(width: float, height: float, layout: Literal["compressed", "constrained"] = "compressed") -> Figure:
+    """An empty figure of a size in inches, which neither reads nor changes pyplot's state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def similarity_figure(words: Words) -> Figure:
+    """Class similarities of the template and of the classifier side by side, with one colour scale.
+
+    Raises:
+        UserError: the method has no class embeddings.
+    """
+    if words.before is None or words.after is None:
+        raise UserError(
+            f"no figure: {words.title} has no class embeddings; a method that learns text has, e.g. biomedcoop"
+        )
+    c = len(words.class_names)
+    names = [textwrap.shorten(name, 24, placeholder=" …") for name in words.class_names]
+    side = max(2.6, 0.6 * c)
+    figure = new_figure(2 * side + 2.6, side + 1.6)
+    axes = figure.subplots(1, 2, sharey=True)
+    lowest = float(min(words.before.min(), words.after.min()))
+    titles = f"before: '{words.template}'", f"after: {words.title}"
+    for place, cosines, title in zip(axes, (words.before, words.after), titles, strict=True):
+        image = place.imshow(cosines, cmap="viridis", vmin=lowest, vmax=1)
+        place.set_title(title, fontsize=9, parse_math=False)
+        place.set_xticks(range(c), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False)
+        place.set_yticks(range(c), names, fontsize=8, parse_math=False)
+        place.tick_params(length=0)
+        if c <= 12:
+            for (row, column), cosine in np.ndenumerate(cosines):
+                light = cosine > (lowest + 1) / 2
+                place.text(
+                    column,
+                    row,
+                    f"{cosine:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="black" if light else "white",
+                )
+    figure.colorbar(image, ax=axes, shrink=0.8, label="cosine of class embeddings")
+    return figure
+
+
+def case_figure(case: Case) -> Figure:
+    """The image and its similar training images in a row; below, the cosines of the listed sentences.
+
+    Raises:
+        ImageError: one of the images can no longer be read.
+    """
+    from biomedcoop.data.images.crop_reader import CropReader
+
+    shown = [(case.image, f"{case.predicted.class_name}\n{case.predicted.probability:.2f}")]
+    shown += [(one.source, f"{one.class_name}\ncosine {one.cosine:.3f}") for one in case.similar]
+    bars = [
+        (one.text, one.cosine, colour)
+        for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1"))
+        for one in dict.fromkeys((*of_class.most, *reversed(of_class.least)))
+    ]
+    low = 0.35 * len(bars) + 0.8
+    figure = new_figure(9, 2.8 + low, "constrained")
+    columns = max(4, len(shown))
+    grid = figure.add_gridspec(2, columns, height_ratios=[2.8, low])
+    with CropReader(case.image_size, workers=0) as read:
+        for column, (source, title) in enumerate(shown):
+            place = figure.add_subplot(grid[0, column])
+            place.imshow(read(source).crops[0])
+            place.set_title(title, fontsize=8, parse_math=False)
+            place.set_axis_off()
+    axes = figure.add_subplot(grid[1, :])
+    texts, cosines, colours = zip(*bars, strict=True)
+    axes.barh(range(len(bars)), cosines, color=colours)
+    axes.set_yticks(range(len(bars)), [textwrap.fill(text, 60) for text in texts], fontsize=7, parse_math=False)
+    axes.invert_yaxis()
+    for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1")):
+        axes.axvline(of_class.mean, color=colour, linestyle="--", linewidth=1, label=f"mean of {of_class.class_name}")
+    axes.set_xlabel("cosine of the image and the sentence")
+    axes.legend(fontsize=7)
+    return figure
