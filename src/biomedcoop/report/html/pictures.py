@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from biomedcoop.report.figures import drawing, drawn
+from biomedcoop.report.figures import drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,18 +32,17 @@ _INK_RC = {
 }
 
 
-def svg(draw: Callable[[Figure], None], size: tuple[float, float], name: str, words: str) -> Markup:
+def svg(make: Callable[[], Figure], name: str, words: str) -> Markup:
     """A figure as SVG for the page; equal drawings give equal text.
 
     Args:
-        draw: function that draws on a figure.
-        size: width and height, inches.
+        make: function that draws a figure with matplotlib's present settings.
         name: short name, which keeps the figure's references apart from those of others.
         words: description for a reader who does not see it.
     """
     with drawing({**_INK_RC, "svg.hashsalt": name}):
         content = io.BytesIO()
-        drawn(draw, size).savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        make().savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = content.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
