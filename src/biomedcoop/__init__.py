@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
     from biomedcoop.explain.case import case
+    from biomedcoop.explain.saliency import saliency
     from biomedcoop.explain.words import words
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
@@ -41,6 +42,7 @@ _WHERE = {
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
     "run_benchmark": "biomedcoop.api",
+    "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
     "words": "biomedcoop.explain.words",
 }
@@ -60,6 +62,7 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "run_benchmark",
+    "saliency",
     "train",
     "words",
 ]

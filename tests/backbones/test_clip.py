@@ -270,7 +270,10 @@ def test_unknown_layers_are_refused(tiny_clip_vit: Backbone, tiny_clip_resnet: B
 
 
 def test_attention_maps(tiny_clip_vit: Backbone, tiny_clip_resnet: Backbone) -> None:
-    maps = tiny_clip_vit.attention_maps(pixels())
+    features, found = tiny_clip_vit.attention_maps(pixels())
+    torch.testing.assert_close(features, tiny_clip_vit.encode_image(pixels()), atol=1e-5, rtol=0)
+    assert all(attention.abs().max() > 0 for attention in torch.autograd.grad(features.sum(), found))
+    maps = torch.stack(found, dim=1).detach()
     assert maps.shape == (3, 2, 2, 17, 17)
     assert float(maps.min()) >= 0
     torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))
@@ -423,7 +426,7 @@ def test_what_is_not_told_has_the_default_of_open_clip(vit: Path, tiny_clip_vit:
     edit(vit / CONFIG, lambda c: c["model_cfg"]["vision_cfg"].pop("head_width"))
     edit(vit / CONFIG, lambda c: c["model_cfg"].pop("quick_gelu"))
     backbone = load_backbone(vit)  # heads of 64, and the exact GELU
-    assert backbone.attention_maps(pixels()).shape == (3, 2, 1, 17, 17)
+    assert [tuple(one.shape) for one in backbone.attention_maps(pixels())[1]] == 2 * [(3, 1, 17, 17)]
     assert backbone.encode_text(["stone"]).sub(tiny_clip_vit.encode_text(["stone"])).abs().max() > 1e-3
 
 

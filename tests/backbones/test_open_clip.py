@@ -140,7 +140,10 @@ def test_unknown_layers_are_refused(tiny: Backbone, images: dict[str, np.ndarray
 
 def test_attention_maps(tiny: Backbone, images: dict[str, np.ndarray]) -> None:
     pixels = torch.from_numpy(images["test_images"][:3])
-    maps = tiny.attention_maps(pixels)
+    features, found = tiny.attention_maps(pixels)
+    torch.testing.assert_close(features, tiny.encode_image(pixels), atol=1e-5, rtol=0)
+    assert all(attention.abs().max() > 0 for attention in torch.autograd.grad(features.sum(), found))
+    maps = torch.stack(found, dim=1).detach()
     assert maps.shape == (3, 2, 3, 17, 17)
     assert float(maps.min()) >= 0
     torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))

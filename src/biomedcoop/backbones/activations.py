@@ -12,26 +12,24 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 
 
-def activations_of(
-    backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: str, example: str
-) -> tuple[Tensor, Tensor]:
+def activations_of(backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: str) -> tuple[Tensor, Tensor]:
     """Raw features and the output of one layer of the image tower, both in one autograd graph.
 
     Args:
         pixels: normalised, [B, 3, S, S].
         trunk: the module that holds the layer.
         layer: name of the layer inside ``trunk``.
-        example: name of a layer, for the message.
 
     Raises:
         UserError: the trunk has no such layer, or no gradients pass through it.
     """
-    if backbone.precision == "int8":
-        raise UserError(f"no gradients pass through {backbone.name} in int8; load it with precision float32")
+    check_gradients(backbone)
     # a list of modules is never called, only its items
     layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
     if layer not in layers:
-        raise UserError(f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{example}'")
+        raise UserError(
+            f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{backbone.map_layer}'"
+        )
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -47,19 +45,31 @@ def activations_of(
         handle.remove()
 
 
-@torch.no_grad()
-def attention_of(tokens: Tensor, blocks: Iterable[Any]) -> Tensor:
-    """Attention probabilities of every block of a transformer.
+def attention_of(backbone: Backbone, tokens: Tensor, blocks: Iterable[Any]) -> tuple[Tensor, list[Tensor]]:
+    """The forward pass of a transformer, and the attention probabilities that each block computed it from.
+
+    Where gradients are on, all of it is one autograd graph.
 
     Args:
         tokens: input of the first block, [B, T, W].
-        blocks: in order; each has ``attention_weights``.
+        blocks: in order; each has ``with_attention``.
 
     Returns:
-        [B, layers, H, T, T].
+        Output of the last block [B, T, W], and the attention of each block, [B, H, T, T].
+
+    Raises:
+        UserError: gradients are on, and none pass through the tower.
     """
+    if torch.is_grad_enabled():
+        check_gradients(backbone)
     maps = []
     for block in blocks:
-        maps.append(block.attention_weights(tokens))
-        tokens = block(tokens)
-    return torch.stack(maps, dim=1)
+        tokens, attention = block.with_attention(tokens)
+        maps.append(attention)
+    return tokens, maps
+
+
+def check_gradients(backbone: Backbone) -> None:
+    """Refuse a backbone through whose image tower no gradients pass."""
+    if backbone.precision == "int8":
+        raise UserError(f"no gradients pass through {backbone.name} in int8; load it with precision float32")

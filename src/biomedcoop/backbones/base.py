@@ -49,6 +49,8 @@ class Backbone(ABC):
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
         float32_only: the image tower loses accuracy in other precisions, which are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
+        tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
+        map_layer: name of the layer with the last spatial map that the features depend on, for ``image_activations``.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".
     """
@@ -67,6 +69,8 @@ class Backbone(ABC):
     precision: str = "float32"
     float32_only: bool = False
     images_per_pass: int = 16
+    tower_kind: str
+    map_layer: str
     image_tower: nn.Module
     towers: nn.Module
 
@@ -128,8 +132,12 @@ class Backbone(ABC):
         """Raw features [B, E] and the output of the named layer of the image tower, both in one autograd graph."""
 
     @abstractmethod
-    def attention_maps(self, pixels: Tensor) -> Tensor:
-        """Attention probabilities of every block: [B, layers, heads, T, T]."""
+    def attention_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Raw features [B, E] and the attention probabilities of each block [B, H, T, T]; one autograd graph if gradients are on.
+
+        Raises:
+            UserError: the image tower has no attention between places of the image.
+        """
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts -> raw features [B, E]."""

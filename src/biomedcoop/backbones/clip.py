@@ -37,6 +37,10 @@ class ClipBackbone(Backbone):
         self.towers, self.tokenizer = towers, tokenizer
         self.device, self.dtype = towers.logit_scale.device, towers.logit_scale.dtype
         self.image_tower = towers.visual
+        self.tower_kind, self.map_layer = "resnet", "layer4"
+        if isinstance(towers.visual, VisionTransformer):
+            last = towers.visual.config.blocks.layers - 1
+            self.tower_kind, self.map_layer = "vit", f"transformer.resblocks.{last}.ln_1"
         self.image_size = towers.visual.config.image_size
         self.mean, self.std = described.mean, described.std
         self.context_length = tokenizer.context_length
@@ -66,19 +70,16 @@ class ClipBackbone(Backbone):
         return self.towers.encode_text(embeddings, mask)
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        visual = self.towers.visual
-        example = "layer4"
-        if isinstance(visual, VisionTransformer):
-            example = f"transformer.resblocks.{visual.config.blocks.layers - 1}.ln_1"
-        return activations_of(self, pixels, visual, layer, example)
+        return activations_of(self, pixels, self.towers.visual, layer)
 
-    def attention_maps(self, pixels: Tensor) -> Tensor:
+    def attention_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         visual = self.towers.visual
         if not isinstance(visual, VisionTransformer):
             raise UserError(
                 f"{self.name}: its image tower is a ResNet, which has no attention maps; use a backbone with a ViT"
             )
-        return attention_of(visual.embed(pixels), visual.transformer.resblocks)
+        tokens, maps = attention_of(self, visual.embed(pixels), visual.transformer.resblocks)
+        return visual.ln_post(tokens[:, 0]) @ visual.proj, maps
 
 
 def load_clip(

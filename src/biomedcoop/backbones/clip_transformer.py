@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biomedcoop.backbones.vit import is_watched
+from biomedcoop.backbones.vit import attention_probabilities, is_watched
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def weights(self, x: Tensor) -> Tensor:
-        """Attention probabilities [B, H, T, T] of an image; the fused product of ``forward`` never forms them."""
-        q, k, _ = self.queries_keys_values(x)
-        scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        return scores.softmax(-1)
+    def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` [B, T, W] of an image and its attention probabilities [B, H, T, T], which the fused product never forms."""
+        q, k, v = self.queries_keys_values(x)
+        probabilities = attention_probabilities(q, k)
+        return self.out_proj((probabilities @ v).transpose(1, 2).flatten(2)), probabilities
 
 
 class MLP(nn.Module):
@@ -101,9 +101,11 @@ class Block(nn.Module):
         token = token + self.attn.of_one(self.ln_1(x), position)
         return token + self.mlp(self.ln_2(token))  # type: ignore[no-any-return]
 
-    def attention_weights(self, x: Tensor) -> Tensor:
-        """Attention probabilities of this block, [B, H, T, T]."""
-        return self.attn.weights(self.ln_1(x))
+    def with_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` [B, T, W] of an image and the attention probabilities [B, H, T, T]."""
+        attended, probabilities = self.attn.with_probabilities(self.ln_1(x))
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), probabilities
 
 
 class Transformer(nn.Module):

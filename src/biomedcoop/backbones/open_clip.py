@@ -105,7 +105,9 @@ class OpenClipBackbone(Backbone):
         self.embed_dim = towers.visual.head.proj.out_features
         self.token_dim = towers.text.transformer.config.width
         self.logit_scale = float(towers.logit_scale.float().exp())
+        self.tower_kind, self.map_layer = "vit", f"blocks.{len(towers.visual.trunk.blocks) - 1}.norm1"
         if isinstance(towers.visual.trunk, EfficientNetLite):
+            self.tower_kind, self.map_layer = "efficientnet-lite", "bn2"
             # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
             self.float32_only, self.images_per_pass = True, 4
 
@@ -125,19 +127,16 @@ class OpenClipBackbone(Backbone):
         return self.towers.text(embeddings, mask, drop)  # type: ignore[no-any-return]
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        trunk = self.towers.visual.trunk
-        last = f"blocks.{len(trunk.blocks) - 1}"
-        return activations_of(
-            self, pixels, trunk, layer, f"{last}.norm1" if isinstance(trunk, VisionTransformer) else last
-        )
+        return activations_of(self, pixels, self.towers.visual.trunk, layer)
 
-    def attention_maps(self, pixels: Tensor) -> Tensor:
+    def attention_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         trunk = self.towers.visual.trunk
         if not isinstance(trunk, VisionTransformer):
             raise UserError(
                 f"{self.name}: its image tower is an EfficientNet-Lite, which has no attention maps; use a backbone with a ViT"
             )
-        return attention_of(trunk.embed(pixels), trunk.blocks)
+        tokens, maps = attention_of(self, trunk.embed(pixels), trunk.blocks)
+        return self.towers.visual.head.proj(trunk.norm(tokens)[:, 0]), maps
 
 
 def load_open_clip(

@@ -55,11 +55,18 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def weights(self, x: Tensor) -> Tensor:
-        """Attention probabilities [B, H, T, T]; the fused product of ``forward`` never forms them."""
-        q, k, _ = self.split_heads(x)
-        scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        return scores.softmax(-1)
+    def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` [B, T, W] and its attention probabilities [B, H, T, T], which the fused product never forms."""
+        q, k, v = self.split_heads(x)
+        probabilities = attention_probabilities(q, k)
+        return self.proj((probabilities @ v).transpose(1, 2).flatten(2)), probabilities
+
+
+def attention_probabilities(q: Tensor, k: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d), [B, H, T, T], of queries and keys [B, H, T, d]; where gradients are on, the graph reaches them."""
+    scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    # weights are frozen, so in the first block the graph has to start here
+    return scores.softmax(-1).requires_grad_(torch.is_grad_enabled())
 
 
 class MLP(nn.Module):
@@ -89,9 +96,11 @@ class Block(nn.Module):
         first = x[:, :1] + self.attn.of_first(self.norm1(x))
         return first + self.mlp(self.norm2(first))  # type: ignore[no-any-return]
 
-    def attention_weights(self, x: Tensor) -> Tensor:
-        """Attention probabilities of this block, [B, H, T, T]."""
-        return self.attn.weights(self.norm1(x))
+    def with_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` [B, T, W] and the attention probabilities [B, H, T, T]."""
+        attended, probabilities = self.attn.with_probabilities(self.norm1(x))
+        x = x + attended
+        return x + self.mlp(self.norm2(x)), probabilities
 
 
 class PatchEmbed(nn.Module):

@@ -41,19 +41,39 @@ def resize_and_crop(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """
     from PIL.Image import Resampling
 
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    if long > _CROP_FIRST_RATIO * short:
-        start = (long - short) / 2
-        box = (start, 0, start + short, short) if width > height else (0, start, short, start + short)
-        square = image.resize((size, size), Resampling.BICUBIC, box=box)
+    if _crops_first(*image.size):
+        square = image.resize((size, size), Resampling.BICUBIC, box=centre_box(*image.size, size))
         return np.array(square, dtype=np.uint8)
-    resized_long = int(size * long / short)
-    new_width, new_height = (resized_long, size) if width > height else (size, resized_long)
-    resized = image.resize((new_width, new_height), Resampling.BICUBIC)
-    # Python rounds half to even, as torchvision does: an odd margin of 5 px starts at 2, one of 7 px at 4.
-    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    width, height, left, top = _resized(*image.size, size)
+    resized = image.resize((width, height), Resampling.BICUBIC)
     return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
+
+
+def centre_box(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """Part of an image that :func:`resize_and_crop` keeps: its left, upper, right and lower edge, px of the image.
+
+    Example:
+        >>> centre_box(640, 480, 224)
+        (81.42857142857143, 0.0, 561.4285714285714, 480.0)
+    """
+    if _crops_first(width, height):
+        short, start = min(width, height), abs(width - height) / 2
+        return (start, 0, start + short, short) if width > height else (0, start, short, start + short)
+    resized_width, resized_height, left, top = _resized(width, height, size)
+    across, down = width / resized_width, height / resized_height
+    return left * across, top * down, (left + size) * across, (top + size) * down
+
+
+def _crops_first(width: int, height: int) -> bool:
+    return max(width, height) > _CROP_FIRST_RATIO * min(width, height)
+
+
+def _resized(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Width and height of the resized image, and the left and upper edge of the centre square in it, px."""
+    long = int(size * max(width, height) / min(width, height))
+    new_width, new_height = (long, size) if width > height else (size, long)
+    # Python rounds half to even, as torchvision does: an odd margin of 5 px starts at 2, one of 7 px at 4.
+    return new_width, new_height, round((new_width - size) / 2), round((new_height - size) / 2)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,168 @@
+"""Saliency maps of images at their own resolution, with the class, its probability and reasons for doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.images.crops import centre_box, resize_and_crop
+from biomedcoop.data.images.reading import read_image
+from biomedcoop.data.images.sources import ImageSource, as_sources
+from biomedcoop.display import shown
+from biomedcoop.errors import ImageError, UserError, nearest
+from biomedcoop.evaluation.evaluate import check_classifier
+from biomedcoop.explain.doubts import doubts
+from biomedcoop.explain.maps import DEFAULT_MAP, crop_maps, layer_for
+from biomedcoop.explain.placement import onto_image
+from biomedcoop.progress import ProgressOption
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SaliencyMap:
+    """Where in one image the score of one class comes from.
+
+    Attributes:
+        values: float32 [H, W] at the image's own pixels, 0 to 1; nan where the model does not see the image.
+        image: uint8 [H, W, 3], upright, as the reader decodes it.
+        class_name: class that the map explains.
+        probability: probability of this class.
+        map: name of the map, see :data:`biomedcoop.explain.maps.MAPS`.
+        layer: layer of the image tower that the map is made from; None for a map of all blocks.
+        method: adaptation method of the classifier.
+        crop_size: side S of the square that the image tower sees, px.
+        warnings: reasons not to trust the map, a sentence each.
+    """
+
+    values: Floats
+    image: npt.NDArray[np.uint8]
+    class_name: str
+    probability: float
+    map: str
+    layer: str | None
+    method: str
+    crop_size: int
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        height, width = self.values.shape
+        facts = [f"{self.class_name!r}", f"probability={self.probability:.3f}", f"map={self.map!r}"]
+        facts += [f"layer={self.layer!r}"] if self.layer else []
+        return f"SaliencyMap({', '.join(facts)}, {width} × {height} px)"
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, upper, right and lower edge of the part of the image that the model sees, px."""
+        height, width = self.values.shape
+        return centre_box(width, height, self.crop_size)
+
+
+def saliency(
+    classifier: Classifier,
+    images: Any,
+    class_name: str | None = None,
+    map: str = DEFAULT_MAP,
+    layer: str | None = None,
+    *,
+    progress: ProgressOption = None,
+) -> list[SaliencyMap]:
+    """Show where in images the score of a class comes from.
+
+    A map explains the classifier's logit of the class, so learned text, adapters and linear heads all count. It does not say that
+    the answer is right, nor that a bright place is a lesion.
+
+    Args:
+        images: one image or several, in any form that :meth:`Classifier.predict_proba` accepts.
+        class_name: class to explain, without regard to case; by default the predicted class of each image.
+        map: a name in :data:`biomedcoop.explain.maps.MAPS`.
+        layer: layer of the image tower; by default the last with a spatial map.
+        progress: see :func:`biomedcoop.fit`.
+
+    Raises:
+        ImageError: an image cannot be read.
+        UserError: there is no such class, map or layer, or the backbone cannot give the map.
+
+    Example:
+        >>> import biomedcoop as bc
+        >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+        >>> classifier = bc.fit(data, method="zero-shot")
+        >>> (found,) = bc.saliency(classifier, data.images[0], "malignant tumor", map="grad-cam")
+        >>> found.class_name, found.values.shape == found.image.shape[:2]
+        ('malignant tumor', True)
+    """
+    sources = list(as_sources(images))
+    found: list[SaliencyMap] = []
+    with shown(progress) as tell:
+        tell("explaining", 0, len(sources))
+        for _, one in saliency_stream(classifier, sources, class_name, map, layer):
+            if isinstance(one, ImageError):
+                raise one
+            found.append(one)
+            tell("explaining", len(found), len(sources))
+    return found
+
+
+def saliency_stream(
+    classifier: Classifier,
+    sources: Iterable[ImageSource],
+    class_name: str | None = None,
+    map: str = DEFAULT_MAP,
+    layer: str | None = None,
+) -> Iterator[tuple[ImageSource, SaliencyMap | ImageError]]:
+    """Maps of images one by one, in order; memory does not grow with the number of images. Arguments as for :func:`saliency`.
+
+    Yields:
+        The image, and its map or the error that says why it cannot be read.
+    """
+    from biomedcoop.features.passes import encode_crops
+
+    chosen, number = layer_for(classifier, map, layer), class_number(classifier, class_name)
+    for position, source in enumerate(sources):
+        where = str(source) if isinstance(source, Path) else f"images[{position}]"
+        try:
+            image = read_image(source, where)
+        except ImageError as error:
+            yield source, error
+            continue
+        crop = resize_and_crop(image, classifier.backbone.image_size)
+        features = encode_crops(classifier.backbone, [crop])
+        (probabilities,) = classifier.probabilities(features)
+        of_class = int(probabilities.argmax()) if number is None else number
+        (values,) = crop_maps(classifier, crop[None], np.array([of_class]), map, layer)
+        unlike = classifier.domain is not None and bool(classifier.domain.unlike(features)[0])
+        yield (
+            source,
+            SaliencyMap(
+                values=onto_image(values, *image.size),
+                image=np.asarray(image),
+                class_name=classifier.class_names[of_class],
+                probability=float(probabilities[of_class]),
+                map=map,
+                layer=chosen,
+                method=classifier.method,
+                crop_size=classifier.backbone.image_size,
+                warnings=tuple(doubts(map, classifier.backbone.tower_kind, empty=not values.any(), unlike=unlike)),
+            ),
+        )
+
+
+def class_number(classifier: Classifier, class_name: str | None) -> int | None:
+    """The number of a class by its name, without regard to case; None for no name.
+
+    Raises:
+        UserError: the classifier has no such class; the message names the nearest.
+    """
+    if class_name is None:
+        return None
+    check_classifier(classifier)
+    names = {name.casefold(): number for number, name in enumerate(classifier.class_names)}
+    if class_name.casefold() not in names:
+        raise UserError(f"the classifier has no class '{class_name}'; {nearest(class_name, classifier.class_names)}")
+    return names[class_name.casefold()]
