@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from biomedcoop.cli import backbones, benchmark, datasets, doctor, evaluate, methods, predict, prompts, train
+from biomedcoop.cli import backbones, benchmark, datasets, doctor, evaluate, methods, predict, prompts, train, words
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("words")(words.words)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")

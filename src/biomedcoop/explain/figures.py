@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from biomedcoop.errors import UserError
+from biomedcoop.output import check_new_file, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +29,24 @@ def new_figure(width: float, height: float, layout: Literal["compressed", "const
     return figure
 
 
+def check_figure_file(path: Path, overwrite: bool) -> None:
+    """Check before long work that a figure can be written.
+
+    Raises:
+        UserError: the ending is not .png or .pdf, the file exists (unless ``overwrite``), or its folder cannot be written to.
+    """
+    if path.suffix.lower() not in (".png", ".pdf"):
+        raise UserError(f"{path}: figures are written to .png or .pdf; choose one of these endings")
+    check_new_file(path, overwrite)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or PDF by the ending of the file, which appears when it is complete."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.lower()[1:], dpi=150)
+    write_atomically(path, content.getvalue())
+
+
 def similarity_figure(words: Words) -> Figure:
     """Class similarities of the template and of the classifier side by side, with one colour scale.
 
@@ -37,7 +58,7 @@ def similarity_figure(words: Words) -> Figure:
             f"no figure: {words.title} has no class embeddings; a method that learns text has, e.g. biomedcoop"
         )
     c = len(words.class_names)
-    names = [textwrap.shorten(name, 24, placeholder=" …") for name in words.class_names]
+    names = [_short(name) for name in words.class_names]
     side = max(2.6, 0.6 * c)
     figure = new_figure(2 * side + 2.6, side + 1.6)
     axes = figure.subplots(1, 2, sharey=True)
@@ -73,24 +94,26 @@ def case_figure(case: Case) -> Figure:
     """
     from biomedcoop.data.images.crop_reader import CropReader
 
-    shown = [(case.image, f"{case.predicted.class_name}\n{case.predicted.probability:.2f}")]
-    shown += [(one.source, f"{one.class_name}\ncosine {one.cosine:.3f}") for one in case.similar]
+    shown = [
+        (case.image, f"predicted {_short(case.predicted.class_name)}\nprobability {case.predicted.probability:.2f}")
+    ]
+    shown += [(one.source, f"labelled {_short(one.class_name)}\ncosine {one.cosine:.3f}") for one in case.similar]
     bars = [
         (one.text, one.cosine, colour)
         for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1"))
         for one in dict.fromkeys((*of_class.most, *reversed(of_class.least)))
     ]
-    low = 0.35 * len(bars) + 0.8
-    figure = new_figure(9, 2.8 + low, "constrained")
-    columns = max(4, len(shown))
-    grid = figure.add_gridspec(2, columns, height_ratios=[2.8, low])
+    heights = [2.6, 0.35 * len(bars) + 0.8]
+    figure = new_figure(9, sum(heights), "constrained")
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
     with CropReader(case.image_size, workers=0) as read:
-        for column, (source, title) in enumerate(shown):
-            place = figure.add_subplot(grid[0, column])
+        for column, (source, title) in enumerate(shown, start=1):
+            place = parts[0, 0].add_subplot(1, max(4, len(shown)), column)
             place.imshow(read(source).crops[0])
-            place.set_title(title, fontsize=8, parse_math=False)
-            place.set_axis_off()
-    axes = figure.add_subplot(grid[1, :])
+            place.set_xlabel(title, fontsize=8, parse_math=False)
+            place.set_xticks([])
+            place.set_yticks([])
+    axes = parts[1, 0].subplots()
     texts, cosines, colours = zip(*bars, strict=True)
     axes.barh(range(len(bars)), cosines, color=colours)
     axes.set_yticks(range(len(bars)), [textwrap.fill(text, 60) for text in texts], fontsize=7, parse_math=False)
@@ -100,3 +123,7 @@ def case_figure(case: Case) -> Figure:
     axes.set_xlabel("cosine of the image and the sentence")
     axes.legend(fontsize=7)
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"

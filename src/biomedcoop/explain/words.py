@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
 from biomedcoop.evaluation.metrics import plain
+from biomedcoop.explain.neighbours import Listed, near_sentences
+from biomedcoop.explain.selection import SentenceUse, sentence_selection
 from biomedcoop.explain.sentences import Floats, sentences_of, unit_features
 from biomedcoop.explain.shift import ClassShift, class_shifts, similarities
 from biomedcoop.explain.tables import Table, html_of
@@ -26,38 +28,6 @@ STILL = 0.01
 """Largest angle, in degrees, of a class that counts as not moved; rounding alone gives less."""
 
 
-class NearSentence(NamedTuple):
-    """A sentence near a class embedding.
-
-    Attributes:
-        text: the sentence.
-        class_name: the class it is about.
-        cosine: cosine of its embedding and the class embedding.
-    """
-
-    text: str
-    class_name: str
-    cosine: float
-
-
-class SentenceUse(NamedTuple):
-    """What the sentence selection of BiomedCoOp did with one sentence index, which holds a sentence of every class.
-
-    Attributes:
-        number: its place among the sentences of a class, from 1.
-        score: mean over the training images of the largest logit that its sentences reach.
-        z: standardised score; the selection drops an index with an absolute value above τ.
-        kept: share of the training steps that kept the index.
-        texts: C sentences.
-    """
-
-    number: int
-    score: float
-    z: float
-    kept: float
-    texts: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Words:
     """What the learned text of a classifier says.
@@ -69,6 +39,7 @@ class Words:
         spacing: median distance between a word of the vocabulary and the nearest other word; None without learned vectors.
         template: text that the class embeddings are compared with, with {} for the class name.
         near_sentences: for each class the nearest sentences, of any class; empty for a method without class embeddings.
+        telling_sentences: for each class the sentences with the largest ``difference``, which set it apart from the other classes.
         shifts: how far each class moved from its template; empty as above.
         common_shift: share of the squared shifts that is the same for all classes, 0 to 1.
         before, after: cosines [C, C] of the class embeddings of the template and of the classifier; None as above.
@@ -83,7 +54,8 @@ class Words:
     vectors: tuple[ContextVector, ...]
     spacing: float | None
     template: str
-    near_sentences: tuple[tuple[NearSentence, ...], ...]
+    near_sentences: Listed
+    telling_sentences: Listed
     shifts: tuple[ClassShift, ...]
     common_shift: float
     before: Floats | None
@@ -121,10 +93,9 @@ class Words:
         values["vectors"] = [
             {**asdict(one), "nearest": [near._asdict() for near in one.nearest]} for one in self.vectors
         ]
-        values["near_sentences"] = {
-            name: [near._asdict() for near in of_class]
-            for name, of_class in zip(self.class_names, self.near_sentences, strict=False)
-        }
+        for key in ("near_sentences", "telling_sentences"):
+            listed = zip(self.class_names, values[key], strict=False)  # of a method without class embeddings, none
+            values[key] = {name: [near._asdict() for near in of_class] for name, of_class in listed}
         values["shifts"] = [asdict(shift) for shift in self.shifts]
         values["selection"] = [use._asdict() for use in self.selection]
         for name in ("before", "after"):
@@ -158,6 +129,7 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
         (3, 3)
     """
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
 
     check_top(top)
     method, state, names = get_method(classifier.method), classifier.state, classifier.class_names
@@ -165,7 +137,8 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
     chosen = sentences_of(classifier, prompts)
     with torch_threads(1):
         vectors, spacing = _vectors(classifier, settings, top)
-    found: dict[str, Any] = {"near_sentences": (), "shifts": (), "common_shift": 0.0, "before": None, "after": None}
+    found: dict[str, Any] = dict.fromkeys(("near_sentences", "telling_sentences", "shifts"), ())
+    found |= {"common_shift": 0.0, "before": None, "after": None}
     template = _template(settings)
     notes = []
     embeddings = state.get("class_embeddings")
@@ -177,8 +150,9 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
             notes.append(f"{method.title} learns no text: its class embeddings are those of the template '{template}'.")
         if chosen.note:
             notes.append(chosen.note)
-    selection = _selection(classifier, chosen.by_class) if chosen.own else ()
-    if not selection and hasattr(settings, "threshold"):
+    own = chosen if prompts is None else sentences_of(classifier)
+    selection = sentence_selection(classifier, own.by_class) if own.own else ()
+    if not selection and isinstance(settings, BiomedCoOpSettings):
         notes.append(
             "This classifier does not hold what the sentence selection kept (other classes, kdsp_weight=0, or an "
             "earlier version); train again to see it."
@@ -248,28 +222,13 @@ def _classes(classifier: Classifier, template: str, by_class: tuple[tuple[str, .
     after = unit(classifier.state["class_embeddings"].numpy())
     features = unit_features(backbone, by_class)
     means = unit(np.stack([rows.mean(0) for rows in features]))
-    about = [(text, name) for name, texts in zip(names, by_class, strict=True) for text in texts]
-    cosines = after @ np.concatenate(features).T  # [C, all sentences]
-    near = tuple(
-        tuple(NearSentence(about[i][0], about[i][1], float(row[i])) for i in np.argsort(-row, kind="stable")[:top])
-        for row in cosines
-    )
+    nearest, telling = near_sentences(after, features, names, by_class, top)
     shifts, common = class_shifts(names, before, after, means)
     return {
-        "near_sentences": near,
+        "near_sentences": nearest,
+        "telling_sentences": telling,
         "shifts": shifts,
         "common_shift": common,
         "before": similarities(before),
         "after": similarities(after),
     }
-
-
-def _selection(classifier: Classifier, by_class: tuple[tuple[str, ...], ...]) -> tuple[SentenceUse, ...]:
-    from biomedcoop.methods.biomedcoop import SENTENCE_KEPT, SENTENCE_SCORE
-    from biomedcoop.methods.selection import z_scores
-
-    score, kept = classifier.state.get(SENTENCE_SCORE), classifier.state.get(SENTENCE_KEPT)
-    if score is None or kept is None or len(score) != len(by_class[0]):
-        return ()
-    values = zip(score.tolist(), z_scores(score).tolist(), kept.tolist(), zip(*by_class, strict=True), strict=True)
-    return tuple(SentenceUse(number, *row) for number, row in enumerate(values, start=1))

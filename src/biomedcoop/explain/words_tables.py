@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from biomedcoop.explain.tables import Table
 
 if TYPE_CHECKING:
+    from biomedcoop.explain.neighbours import Listed
     from biomedcoop.explain.words import Words
 
 MOST_USES = 10
@@ -15,25 +17,37 @@ MOST_USES = 10
 
 def tables_of(words: Words) -> list[Table]:
     """The tables that apply, in reading order."""
-    applies = {_vectors: words.vectors, _shifts: words.shifts, _sentences: words.near_sentences}
-    applies[_selection] = words.selection
-    return [make(words) for make, content in applies.items() if content]
+    made: list[tuple[Callable[[Words], Table], object]] = [
+        (_vectors, words.vectors),
+        (_shifts, words.shifts),
+        (_near, words.near_sentences),
+        (_telling, words.telling_sentences),
+        (_selection, words.selection),
+    ]
+    return [make(words) for make, content in made if content]
 
 
 def _vectors(words: Words) -> Table:
     specific = words.vectors[0].class_name is not None
     rows = []
     for vector in words.vectors:
-        near = ", ".join(f"{word.text}{'' if word.whole else '*'} {word.distance:.2f}" for word in vector.nearest)
+        nearest = " · ".join(f"{word.text}{'' if word.whole else '*'} {word.distance:.2f}" for word in vector.nearest)
         owner = (str(vector.class_name),) * specific
-        rows.append((*owner, str(vector.number), vector.start or "random", near, f"{vector.moved:.2f}"))
+        rows.append((*owner, str(vector.number), vector.start or "random", nearest, f"{vector.moved:.2f}"))
     columns = (*("class",) * specific, "vector", "started as", "nearest words and their distances", "moved by")
-    closer = sum(vector.nearest[0].distance < (words.spacing or 0) for vector in words.vectors)
+    count, spacing = len(words.vectors), words.spacing or 0.0
+    near = sum(vector.nearest[0].distance < spacing for vector in words.vectors)
+    same = sum(vector.nearest[0].text == vector.start for vector in words.vectors)
     notes = [
-        f"Half of the words of the vocabulary have another word within {words.spacing:.2f}. Only a learned vector much nearer to a "
-        f"word than that can be read as this word: here {closer} of {len(words.vectors)} are nearer.",
-        "The authors of CoOp found nearest words hard to interpret; take them as a hint, not as what the classifier looks at.",
+        f"For scale: half of the words of the vocabulary have another word within {spacing:.2f}.",
+        f"{near} of {count} vectors lie within that distance of a word; a vector farther away stands for no word.",
     ]
+    if same:
+        start = f"The nearest word is still the one of the start for {same} of {count} vectors"
+        notes.append(f"{start}; it does not tell what they learned.")
+    notes.append(
+        "CoOp's authors found such words hard to interpret; take them as a hint, not as what the classifier looks at."
+    )
     if any(not word.whole for vector in words.vectors for word in vector.nearest):
         notes.append("* a piece of longer words")
     return Table(
@@ -68,19 +82,32 @@ def _shifts(words: Words) -> Table:
     return Table(f"Shift of each class from its template '{words.template}'", columns, rows, 5, notes)
 
 
-def _sentences(words: Words) -> Table:
-    rows, strange = [], 0
-    for name, near in zip(words.class_names, words.near_sentences, strict=True):
-        strange += near[0].class_name != name
-        rows += [(name, one.text, one.class_name, f"{one.cosine:.3f}") for one in near]
-    count = len(words.class_names)
-    note = (
-        f"The nearest sentence is one of the class itself for {count - strange} of {count} classes."
-        if strange
-        else "The nearest sentence of every class is one of its own."
+def _near(words: Words) -> Table:
+    own = _of_own_class(words, words.near_sentences)
+    note = f"The nearest sentence is one of the class itself for {own} of {len(words.class_names)} classes."
+    return _sentences(words, f"Sentences nearest to each class ({words.sentences})", words.near_sentences, (note,))
+
+
+def _telling(words: Words) -> Table:
+    own = _of_own_class(words, words.telling_sentences)
+    notes = (
+        "Difference: the cosine less the sentence's mean cosine with the other classes. What all classes share cancels out.",
+        f"The sentence that sets a class apart most is one of the class itself for {own} of {len(words.class_names)} classes.",
     )
-    columns = ("class", "nearest sentences", "sentence is about", "cosine")
-    return Table(f"Sentences nearest to each learned class ({words.sentences})", columns, tuple(rows), 1, (note,))
+    return _sentences(words, "Sentences that set each class apart from the others", words.telling_sentences, notes)
+
+
+def _sentences(words: Words, title: str, listed: Listed, notes: tuple[str, ...]) -> Table:
+    rows = tuple(
+        (name, one.text, one.class_name, f"{one.cosine:.3f}", f"{one.difference:+.3f}")
+        for name, near in zip(words.class_names, listed, strict=True)
+        for one in near
+    )
+    return Table(title, ("class", "sentence", "sentence is about", "cosine", "difference"), rows, 2, notes)
+
+
+def _of_own_class(words: Words, listed: Listed) -> int:
+    return sum(near[0].class_name == name for name, near in zip(words.class_names, listed, strict=True))
 
 
 def _selection(words: Words) -> Table:

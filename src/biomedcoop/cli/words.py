@@ -1,0 +1,70 @@
+"""``biomedcoop words``: explain the learned text of a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import inform, print_json, print_table, print_text
+from biomedcoop.cli.options import Json, Model, OtherBackbone, Plugin, Quiet
+
+
+def words(
+    model: Model,
+    top: Annotated[int, typer.Option("--top", help="Number of near words and near sentences to list.")] = 5,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            help="Sentences to compare with, as for 'train --prompts'. Default: those of the training, else those that training "
+            "would choose.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Figure to write, .png or .pdf: class similarities before and after training."),
+    ] = None,
+    backbone: OtherBackbone = None,
+    plugin: Plugin = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing figure.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Explain the learned text of a model: near words, near sentences, shift of each class, and kept sentences.
+
+    Not a medical device.
+    """
+    from rich.table import Table
+
+    from biomedcoop.classifier import load
+    from biomedcoop.explain.figures import check_figure_file, save_figure
+    from biomedcoop.explain.words import check_top
+    from biomedcoop.explain.words import words as explain
+
+    check_top(top)
+    if out is not None:
+        check_figure_file(out, overwrite)
+    found = explain(load(model, backbone), top, prompts)
+    if out is not None:
+        save_figure(found.figure(), out)
+    if json:
+        print_json(found.to_dict())
+    else:
+        print_text(f"{found.title}: {', '.join(found.class_names)}")
+        print()
+        for one in found.tables():
+            table = Table(title=one.title)
+            for place, column in enumerate(one.columns):
+                table.add_column(column, justify="right" if place >= len(one.columns) - one.right else "left")
+            for row in one.rows:
+                table.add_row(*row)
+            print_table(table)
+            for note in one.notes:
+                print_text(note)
+            print()
+        for note in found.notes:
+            print_text(note)
+    if out is not None:
+        inform(f"class similarities in {out}")
