@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from biomedcoop.explain.case import case
     from biomedcoop.explain.saliency import saliency
     from biomedcoop.explain.words import words
+    from biomedcoop.report.html.write import write_html
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -45,6 +46,7 @@ _WHERE = {
     "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
     "words": "biomedcoop.explain.words",
+    "write_html": "biomedcoop.report.html.write",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "saliency",
     "train",
     "words",
+    "write_html",
 ]
 
 

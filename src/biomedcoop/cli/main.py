@@ -10,7 +10,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from biomedcoop.cli import backbones, benchmark, datasets, doctor, evaluate, methods, predict, prompts, train, words
+from biomedcoop.cli import (
+    backbones,
+    benchmark,
+    datasets,
+    doctor,
+    evaluate,
+    methods,
+    predict,
+    prompts,
+    report,
+    train,
+    words,
+)
 from biomedcoop.cli.console import say, show_log
 from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
@@ -26,6 +38,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("words")(words.words)
 app.add_typer(prompts.app, name="prompts")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio
+
+AnyFloats = npt.NDArray[np.floating[Any]]
 
 SPECIFICITY = 0.9
 """Specificity at which a report states the sensitivities unless the user names another."""
@@ -35,12 +38,12 @@ def check_specificity(value: float) -> float:
     return float(value)
 
 
-def roc_curve(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def roc_curve(scores: AnyFloats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The ROC curve: share of the negatives and share of the positives above each threshold, from the highest to the lowest.
 
     Args:
-        scores: [N], or [R, N] of R runs, whose curves are averaged at 101 shares of the negatives (Fawcett 2006, "An introduction to
-            ROC analysis", algorithm 3).
+        scores: [N], or [R, N] of R runs, whose curves are averaged at 101 shares of the negatives (Fawcett 2006, "An
+            introduction to ROC analysis", algorithm 3).
         positive: [N], True for the images of the class.
 
     Returns:
@@ -63,7 +66,7 @@ def roc_curve(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, 
     return _GRID, np.mean([np.interp(_GRID, x, y) for x, y in curves], axis=0)
 
 
-def precision_recall_curve(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def precision_recall_curve(scores: AnyFloats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """The precision-recall curve: sensitivity (recall) and precision at each threshold, from the highest to the lowest.
 
     Args:
@@ -90,7 +93,7 @@ def precision_recall_curve(scores: Floats, positive: npt.NDArray[np.bool_]) -> t
     return _GRID, np.mean([np.interp(_GRID, x, y) for x, y in curves], axis=0)
 
 
-def _called(scores: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def _called(scores: AnyFloats, positive: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Positives and images above each threshold, from none to all; images of one score pass a threshold together."""
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last image of each score
@@ -115,7 +118,7 @@ class Reliability:
     right: tuple[Estimate, ...]
 
 
-def reliability(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int = CALIBRATION_BINS) -> Reliability:
+def reliability(probabilities: AnyFloats, labels: npt.NDArray[np.int64], bins: int = CALIBRATION_BINS) -> Reliability:
     """The reliability diagram of probabilities [R, N, C] against labels [N].
 
     Example:
@@ -127,8 +130,10 @@ def reliability(probabilities: Floats, labels: npt.NDArray[np.int64], bins: int 
     top, right = probabilities.max(axis=2), probabilities.argmax(axis=2) == labels  # [R, N]
     place = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
     images = np.bincount(place.ravel(), minlength=bins) / len(top)
-    confidence = ratio(np.bincount(place.ravel(), weights=top.ravel(), minlength=bins), images * len(top))
-    share = ratio(np.bincount(place.ravel(), weights=right.ravel(), minlength=bins), images * len(top))
+    claimed, hits = (
+        np.bincount(place.ravel(), weights=w.ravel().astype(np.float64), minlength=bins) for w in (top, right)
+    )
+    confidence, share = ratio(claimed, images * len(top)), ratio(hits, images * len(top))
     found = [
         wilson(float(s), max(1, round(n))) if n else Estimate(None, None, None)
         for s, n in zip(share, images, strict=True)
@@ -157,7 +162,7 @@ class OperatingPoint:
 
 def sensitivities_at(
     specificity: float,
-    probabilities: Floats,
+    probabilities: AnyFloats,
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
     *,
@@ -198,7 +203,9 @@ def sensitivities_at(
         if estimate.value in (0.0, 1.0) and own > 1:
             estimate = wilson(estimate.value, own)
         points.append(
-            OperatingPoint(str(class_names[k]), float(thresholds[0]), estimate, float(spared[0]), int((~positive).sum()))
+            OperatingPoint(
+                str(class_names[k]), float(thresholds[0]), estimate, float(spared[0]), int((~positive).sum())
+            )
         )
     return points
 

@@ -1,7 +1,8 @@
 """Test images whose label looks wrong: a confident answer that no label of these images supports.
 
-The rule is that of confident learning (Northcutt, Jiang & Chuang 2021, "Confident learning: estimating uncertainty in dataset
-labels", section 3.1), made stricter: only images that the classifier has not learned from are judged, by their answers in every run.
+The rule is that of confident learning (Northcutt, Jiang & Chuang 2021, "Confident learning: estimating uncertainty in
+dataset labels", section 3.1), made stricter: only images that the classifier has not learned from are judged, by their answers
+in every run.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
 """A learning curve from a run's own training images, and what a few more images per class would bring.
 
-The training images of each class are divided into quarters. The method is trained on each quarter, on both halves and on all of them,
-and tested on the same test images. A value grows by about the same amount with each doubling of the images (Rosenfeld et al. 2020, "A
-constructive prediction of the generalization error across scales", for errors far from their floor); the amount is measured here, and
-it is continued by at most one doubling.
+The training images of each class are divided into quarters. The method is trained on each quarter, on both halves and on all of
+them, and tested on the same test images. How much each doubling of the images brings is measured there, and continued by at most
+one doubling: a straight line over the logarithm of the images, which is no law, and is said to be none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +17,7 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.errors import UserError
+from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, resampled_weights
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio
 from biomedcoop.evaluation.wording import number
@@ -111,7 +109,7 @@ class LearningCurve:
             return f"What {n} would bring cannot be told from these images."
         range_ = f"({number(gain.low, signed=True)} to {number(gain.high, signed=True)} points)"
         if gain.low <= 0 <= gain.high:
-            return f"Whether {n} would help cannot be told from these images: the 95 % interval of the change includes zero {range_}."
+            return f"Whether {n} would help cannot be told: the 95 % interval of the change {range_} includes zero."
         change = f"about {number(gain.value, signed=True)} points of balanced accuracy {range_}"
         return f"{n[0].upper()}{n[1:]} would bring {change}, if each doubling brings as much as the last two did."
 
@@ -128,7 +126,7 @@ class LearningCurve:
 def learning_curve(
     request: FitRequest,
     data: Dataset,
-    drawn: npt.NDArray[np.int64],
+    drawn: Draw,
     features: npt.NDArray[np.float32],
     tested: Dataset,
     backbone: Backbone,
@@ -153,7 +151,9 @@ def learning_curve(
         seeds = tuple(range(1, parts + 1))
         by_seed = dict(zip(seeds, of_parts, strict=True))
 
-        def draw(_: Dataset, __: int | None, seed: int, by_seed: dict[int, npt.NDArray[np.int64]] = by_seed) -> npt.NDArray[np.int64]:
+        def draw(
+            _: Dataset, __: int | None, seed: int, by_seed: dict[int, npt.NDArray[np.int64]] = by_seed
+        ) -> npt.NDArray[np.int64]:
             return by_seed[seed]
 
         plan = plan_fit(dataclasses.replace(request, recipe=recipe, shots=ALL, seeds=seeds), data, draw)
@@ -177,7 +177,9 @@ def _cheap_recipe(request: FitRequest, drawn: npt.NDArray[np.int64], data: Datas
     batch = getattr(settings, "batch_size", 1)
     steps = sum(getattr(settings, "epochs", 1) * math.ceil(len(drawn) / parts / batch) for parts in PARTS)
     if method.abilities.prompts_per_image or steps > MOST_STEPS:
-        raise NoCurve(f"training {request.method} on parts of the images would take {steps} steps through the text tower")
+        raise NoCurve(
+            f"training {request.method} on parts of the images would take {steps} steps through the text tower"
+        )
     return recipe
 
 
@@ -194,7 +196,9 @@ def _divided(data: Dataset, drawn: npt.NDArray[np.int64], parts: int) -> list[np
     for k in range(len(data.class_names)):
         own = drawn[data.labels[drawn] == k]
         if len(own) < max(PARTS):
-            raise NoCurve(f"class “{data.class_names[k]}” has {len(own)} training images, and a curve needs {max(PARTS)}")
+            raise NoCurve(
+                f"class “{data.class_names[k]}” has {len(own)} training images, and a curve needs {max(PARTS)}"
+            )
         if data.groups is not None:
             own = own[np.argsort(data.groups[own], kind="stable")]
         size = len(own) // parts

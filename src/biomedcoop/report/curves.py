@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from biomedcoop.evaluation.bootstrap import Estimate
-from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.curves import OperatingPoint, precision_recall_curve, reliability, roc_curve
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
@@ -20,7 +20,6 @@ from biomedcoop.evaluation.metrics import TITLES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 COLOURS = ("#3b82f6", "#e8710a", "#12a26f", "#c026d3", "#b58900", "#e5484d", "#0e9bb0", "#8b7355")
 STYLES = ("-", "--", "-.", ":")
@@ -40,7 +39,11 @@ def draw_intervals(figure: Figure, comparison: Comparison) -> None:
             continue
         _whisker(axes, 100 * estimate.value, place, estimate, colour, own)
         axes.annotate(
-            f"{100 * estimate.value:.1f}", (100 * estimate.value, place), (0, 7), textcoords="offset points", ha="center"
+            f"{100 * estimate.value:.1f}",
+            (100 * estimate.value, place),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
         )
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
     axes.set_ylim(-0.6, len(rows) - 0.2)
@@ -61,7 +64,9 @@ def draw_roc(figure: Figure, comparison: Comparison, points: Sequence[OperatingP
         (named[name],) = axes.plot(100 * x, 100 * y, color=colour, linestyle=style)
         found = comparison.metrics.classes[k]
         if found.specificity.value is not None and found.sensitivity.value is not None:
-            axes.plot(100 * (1 - found.specificity.value), 100 * found.sensitivity.value, "o", color=colour, markersize=6)
+            axes.plot(
+                100 * (1 - found.specificity.value), 100 * found.sensitivity.value, "o", color=colour, markersize=6
+            )
         for point in points:
             if point.name == found.name and point.sensitivity.value is not None:
                 place = 100 * (1 - point.specificity), 100 * point.sensitivity.value
@@ -116,7 +121,11 @@ def draw_learning_curve(figure: Figure, curve: LearningCurve) -> None:
         ends = [means[-1] + 100 * change for change in (gain.low, gain.value, gain.high)]
         axes.plot([curve.shots[-1], more], [means[-1], ends[1]], color=COLOURS[0], linestyle="--")
         axes.fill_between(
-            [curve.shots[-1], more], [means[-1], max(0, ends[0])], [means[-1], min(100, ends[2])], color=COLOURS[0], alpha=0.2
+            [curve.shots[-1], more],
+            [means[-1], max(0, ends[0])],
+            [means[-1], min(100, ends[2])],
+            color=COLOURS[0],
+            alpha=0.2,
         )
     axes.set_xscale("log", base=2)
     ticks = [*curve.shots, more]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from biomedcoop.evaluation.comparison import MAJORITY
-from biomedcoop.evaluation.metrics import Metrics
-from biomedcoop.evaluation.wording import count, mean_count
-from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.report.run import RunReport
+from biomedcoop.report.sentences import NUMBERS, SIMULATED, reading, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+
 
 def render(report: RunReport) -> str:
     """The report as Markdown: equal reports give equal text."""
@@ -70,10 +68,6 @@ def _spread(report: RunReport) -> list[str]:
     else:
         over = f"each with its own draw of images; the model of seed {report.seed} was saved"
     return [f"Mean ± standard deviation over {tested.runs}, {over}:", _escaped(spread_cells(tested.by_run))]
-
-
-def _mean_of(report: RunReport) -> str:
-    return f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
 
 
 def _by_subgroup(report: RunReport) -> Iterator[str]:

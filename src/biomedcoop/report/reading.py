@@ -39,7 +39,9 @@ def read_report(folder: str | Path) -> RunReport:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give a folder that 'train --out' or 'evaluate --out' wrote")
+        raise UserError(
+            f"{folder}: there is no such folder; give a folder that 'train --out' or 'evaluate --out' wrote"
+        )
     for name in OF_EVERY_REPORT:
         _check(folder, name)
     values = read_json(folder / "metrics.json")
@@ -69,7 +71,9 @@ def read_json(path: Path) -> Any:
 def _check(folder: Path, name: str) -> None:
     if not (folder / name).exists():
         what = "folder" if name == "model" else "file"
-        raise UserError(f"{folder}: the {what} {name} is missing; give a complete folder of 'train' or 'evaluate', or run it again")
+        raise UserError(
+            f"{folder}: the {what} {name} is missing; give a complete folder of 'train' or 'evaluate', or run it again"
+        )
 
 
 def _predictions(values: Mapping[str, Any], path: Path) -> Predictions:
@@ -91,12 +95,16 @@ def _predictions(values: Mapping[str, Any], path: Path) -> Predictions:
             names,
             {values["method"]: p.reshape(runs, len(first), len(names))},
             np.array([row["group"] for row in first]) if "group" in first[0] else None,
-            unlike=np.array([row["unlike_training"] == "1" for row in first]) if "unlike_training" in first[0] else None,
+            unlike=np.array([row["unlike_training"] == "1" for row in first])
+            if "unlike_training" in first[0]
+            else None,
             seeds=seeds,
             folds=values.get("folds"),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: these are not the predictions of this run ({error}); train or evaluate again") from error
+        raise UserError(
+            f"{path}: these are not the predictions of this run ({error}); train or evaluate again"
+        ) from error
 
 
 def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:

@@ -86,5 +86,3 @@ def settings_rows(report: RunReport) -> list[list[str]]:
             for name, value in report.settings.items()
         ),
     ]
-
-

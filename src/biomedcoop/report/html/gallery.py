@@ -9,7 +9,7 @@ import numpy as np
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.reading import read_image
-from biomedcoop.errors import ImageError, UserError
+from biomedcoop.errors import ImageError
 from biomedcoop.evaluation.comparison import Predictions
 from biomedcoop.evaluation.doubtful_labels import doubtful_labels
 from biomedcoop.report.html.pictures import data_uri
@@ -62,7 +62,9 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
     found = {}
     for k, name in enumerate(data.class_names):
         own = [int(i) for i in dict.fromkeys(chosen.tolist()) if data.labels[i] == k][:EXAMPLES]
-        found[name] = [one for n, i in enumerate(own, 1) if (one := _picture(data, i, f"{name}, example {n}")) is not None]
+        found[name] = [
+            one for n, i in enumerate(own, 1) if (one := _picture(data, i, f"{name}, example {n}")) is not None
+        ]
     return found
 
 

@@ -11,7 +11,9 @@ from biomedcoop.report.run import RunReport
 from biomedcoop.tasks.request import FitRequest
 
 
-def find_curve(report: RunReport, sources: Sources, progress: Progress | None = None) -> tuple[LearningCurve | None, str]:
+def find_curve(
+    report: RunReport, sources: Sources, progress: Progress | None = None
+) -> tuple[LearningCurve | None, str]:
     """The learning curve, and a sentence that says why there is none.
 
     A cross-validation tests the training images themselves, so that it leaves no images to test parts of them on.
@@ -20,12 +22,16 @@ def find_curve(report: RunReport, sources: Sources, progress: Progress | None = 
     if reason:
         return None, f"There is no learning curve: {reason}."
     classifier, data = sources.classifier, sources.data
-    assert classifier is not None and data is not None and sources.drawn is not None and sources.tested is not None
+    assert classifier is not None
+    assert data is not None
+    assert sources.drawn is not None
+    assert sources.tested is not None
     from biomedcoop.features.images import encode_images
 
     fields = {field.name for field in dataclasses.fields(FitRequest)}
     options = {name: value for name, value in sources.request.items() if name in fields}
-    request = FitRequest.of({**options, "plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"})
+    known = {"plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"}
+    request = FitRequest.of({**options, **known})
     tested = data.select(sources.tested)
     try:
         features = encode_images(classifier.backbone, tested, progress=counting(progress, "encoding test images"))

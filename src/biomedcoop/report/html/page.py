@@ -62,38 +62,42 @@ def render(
     missing = list(sources.missing)
     if not images:
         missing.append("Images, maps and names of images are left out on request (--no-images).")
-    return _environment().get_template("page.html").render(
-        report=report,
-        title=report.title,
-        simulated=SIMULATED if data.simulated else "",
-        verdict=_by_kind(report),
-        more_images=_more_images(report, curve),
-        doubt=_doubt(report, n_doubtful),
-        setup=setup(report),
-        counts=_counts(report),
-        examples=examples(sources) if images else {},
-        cautions=[*report.leaks, *data.notes, *data.image_notes],
-        numbers=NUMBERS,
-        tables=_result_tables(report),
-        figures=_figures(report, points, curve),
-        points=_point_table(points),
-        specificity=f"{100 * specificity:g}",
-        curve=curve,
-        gains=None if curve is None else _gain_table(curve),
-        no_curve=no_curve,
-        errors=errors,
-        map_words="",
-        n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
-        doubtful=doubtful,
-        n_doubtful=n_doubtful,
-        rule=RULE.format(limit=UNLIKELY),
-        words=_words(sources),
-        reading=list(reading(report)),
-        settings=Table(["setting", "value"], settings_rows(report), "ll"),
-        request=json.dumps(sources.public_request, indent=1, ensure_ascii=False) if sources.request else "",
-        versions=Table(["software", "version"], list(report.versions.items()), "ll"),
-        hashes=Table(["file", "SHA-256"], list(sources.hashes.items()), "ll"),
-        missing=missing,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            title=report.title,
+            simulated=SIMULATED if data.simulated else "",
+            verdict=_by_kind(report),
+            more_images=_more_images(report, curve),
+            doubt=_doubt(report, n_doubtful),
+            setup=setup(report),
+            counts=_counts(report),
+            examples=examples(sources) if images else {},
+            cautions=[*report.leaks, *data.notes, *data.image_notes],
+            numbers=NUMBERS,
+            tables=_result_tables(report),
+            figures=_figures(report, points, curve),
+            points=_point_table(points),
+            specificity=f"{100 * specificity:g}",
+            curve=curve,
+            gains=None if curve is None else _gain_table(curve),
+            no_curve=no_curve,
+            errors=errors,
+            map_words="",
+            n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
+            doubtful=doubtful,
+            n_doubtful=n_doubtful,
+            rule=RULE.format(limit=UNLIKELY),
+            words=_words(sources),
+            reading=list(reading(report)),
+            settings=Table(["setting", "value"], settings_rows(report), "ll"),
+            request=json.dumps(sources.public_request, indent=1, ensure_ascii=False) if sources.request else "",
+            versions=Table(["software", "version"], list(report.versions.items()), "ll"),
+            hashes=Table(["file", "SHA-256"], list(sources.hashes.items()), "ll"),
+            missing=missing,
+        )
     )
 
 
@@ -120,7 +124,11 @@ def _doubt(report: RunReport, n: int) -> str:
     if not n:
         return ""
     right = report.metrics.accuracy.value or 0.0
-    own = f" The classifier is right for {number(right)} % only, so most of them are its own errors." if right < FEW_RIGHT else ""
+    own = (
+        f" The classifier is right for {number(right)} % only, so most of them are its own errors."
+        if right < FEW_RIGHT
+        else ""
+    )
     one = n == 1
     return f"{n} test image{'' if one else 's'} {'has' if one else 'have'} a label that looks wrong: check {'it' if one else 'them'} first.{own}"
 
@@ -153,14 +161,26 @@ def _figures(report: RunReport, points: list[OperatingPoint], curve: LearningCur
         f"{c.name}: {number(c.sensitivity.value)} % found" for c in metrics.classes if c.sensitivity.value is not None
     )
     found = {
-        "intervals": (partial(draw_intervals, comparison=comparison), (6.2, 0.9 + 0.5 * n), f"{first} in percent: {values}."),
-        "confusion": (partial(draw_confusion, metrics=metrics), confusion_size(metrics), f"Confusion matrix. {shares}."),
+        "intervals": (
+            partial(draw_intervals, comparison=comparison),
+            (6.2, 0.9 + 0.5 * n),
+            f"{first} in percent: {values}.",
+        ),
+        "confusion": (
+            partial(draw_confusion, metrics=metrics),
+            confusion_size(metrics),
+            f"Confusion matrix. {shares}.",
+        ),
         "reliability": (
             partial(draw_reliability, comparison=comparison),
             (4.6, 4.6),
             f"Reliability diagram; calibration error {percent(metrics.calibration_error)} %.",
         ),
-        "roc": (partial(draw_roc, comparison=comparison, points=points), (4.6, 4.9), f"ROC curves; area in percent: {areas}."),
+        "roc": (
+            partial(draw_roc, comparison=comparison, points=points),
+            (4.6, 4.9),
+            f"ROC curves; area in percent: {areas}.",
+        ),
         "precision-recall": (
             partial(draw_precision_recall, comparison=comparison),
             (4.6, 4.9),
@@ -168,7 +188,11 @@ def _figures(report: RunReport, points: list[OperatingPoint], curve: LearningCur
         ),
     }
     if curve is not None:
-        found["learning-curve"] = (partial(draw_learning_curve, curve=curve), (5.4, 3.6), f"Learning curve. {curve.sentence()}")
+        found["learning-curve"] = (
+            partial(draw_learning_curve, curve=curve),
+            (5.4, 3.6),
+            f"Learning curve. {curve.sentence()}",
+        )
     return {name: svg(partial(drawn, draw, size), name, words) for name, (draw, size, words) in found.items()}
 
 
@@ -184,7 +208,11 @@ def _point_table(points: list[OperatingPoint]) -> Table:
 def _gain_table(curve: LearningCurve) -> Table:
     columns = ["", *(f"{shots:g} per class" for shots in curve.shots), f"{curve.more} more would change (points)"]
     rows = [
-        [name or "balanced accuracy", *(number(float(v.mean())) for v in curve.values(name)), percent(curve.gain(curve.more, name), signed=True)]
+        [
+            name or "balanced accuracy",
+            *(number(float(v.mean())) for v in curve.values(name)),
+            percent(curve.gain(curve.more, name), signed=True),
+        ]
         for name in (None, *curve.class_names)
     ]
     return Table(columns, rows)
@@ -201,7 +229,11 @@ def _words(sources: Sources) -> dict[str, Any] | None:
         (one.title, Table(one.columns, one.rows, "l" * (len(one.columns) - one.right) + "r" * one.right, one.notes))
         for one in found.tables()
     ]
-    figure = None if found.after is None else svg(found.figure, "words", "Cosines of the class embeddings before and after the training.")
+    figure = (
+        None
+        if found.after is None
+        else svg(found.figure, "words", "Cosines of the class embeddings before and after the training.")
+    )
     return {"tables": tables, "notes": found.notes, "figure": figure}
 
 

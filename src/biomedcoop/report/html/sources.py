@@ -72,7 +72,9 @@ def find_sources(
         try:
             classifier = load(folder / "model", _backbone(request))
         except UserError as error:
-            missing.append(f"There are no maps, no words and no learning curve, because the model cannot be loaded: {error}")
+            missing.append(
+                f"There are no maps, no words and no learning curve, because the model cannot be loaded: {error}"
+            )
     if data is None and request:
         try:
             split_file = request.get("split_file")
@@ -86,7 +88,9 @@ def find_sources(
         place = {key: position for position, key in enumerate(data.keys)}
         gone = [key for key in keys if key not in place]
         if gone:
-            missing.append(f"There are no images, because {len(gone)} of the {len(keys)} test images are no longer in the data.")
+            missing.append(
+                f"There are no images, because {len(gone)} of the {len(keys)} test images are no longer in the data."
+            )
             data = None
         else:
             tested = np.array([place[key] for key in keys], dtype=np.int64)
