@@ -244,4 +244,5 @@ def _agreement(
 ) -> ClassAgreement:
     order = np.argsort(-cosines, kind="stable")
     found = [Agreement(texts[i], float(cosines[i]), float(cosines[i]) - mean_of_other) for i in order]
-    return ClassAgreement(name, probability, float(cosines.mean()), tuple(found[:top]), tuple(found[::-1][:top]))
+    least = found[max(top, len(found) - top) :]  # of few sentences, none is listed twice
+    return ClassAgreement(name, probability, float(cosines.mean()), tuple(found[:top]), tuple(reversed(least)))

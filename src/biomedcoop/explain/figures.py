@@ -101,7 +101,7 @@ def case_figure(case: Case) -> Figure:
     bars = [
         (one.text, one.cosine, colour)
         for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1"))
-        for one in dict.fromkeys((*of_class.most, *reversed(of_class.least)))
+        for one in (*of_class.most, *reversed(of_class.least))
     ]
     heights = [2.6, 0.35 * len(bars) + 0.8]
     figure = new_figure(9, sum(heights), "constrained")

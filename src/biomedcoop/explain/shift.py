@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy.typing as npt
 from biomedcoop.classifier.domain import unit
 
 Floats = npt.NDArray[np.float64]
+
+STILL = 0.01
+"""Largest angle, in degrees, of a class that counts as not moved; rounding alone gives less."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ def class_shifts(
     moved = after - before
     total = float((moved**2).sum(1).mean())
     return shifts, float((moved.mean(0) ** 2).sum()) / total if total else 0.0
+
+
+def still(shifts: Iterable[ClassShift]) -> bool:
+    """Whether no class moved."""
+    return all(shift.angle < STILL for shift in shifts)
 
 
 def similarities(embeddings: Floats) -> Floats:

@@ -14,7 +14,7 @@ from biomedcoop.evaluation.metrics import plain
 from biomedcoop.explain.neighbours import Listed, near_sentences
 from biomedcoop.explain.selection import SentenceUse, sentence_selection
 from biomedcoop.explain.sentences import Floats, sentences_of, unit_features
-from biomedcoop.explain.shift import ClassShift, class_shifts, similarities
+from biomedcoop.explain.shift import ClassShift, class_shifts, similarities, still
 from biomedcoop.explain.tables import Table, html_of
 from biomedcoop.explain.vocabulary import ContextVector, Vocabulary, context_vectors
 from biomedcoop.threads import torch_threads
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from biomedcoop.methods import Method
-
-STILL = 0.01
-"""Largest angle, in degrees, of a class that counts as not moved; rounding alone gives less."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,8 +143,9 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
         notes.append(_no_embeddings(method))
     else:
         found |= _classes(classifier, template, chosen.by_class, top)
-        if all(shift.angle < STILL for shift in found["shifts"]):
-            notes.append(f"{method.title} learns no text: its class embeddings are those of the template '{template}'.")
+        if still(found["shifts"]):
+            why = "The training did not move the classes" if vectors else f"{method.title} learns no text"
+            notes.append(f"{why}: the class embeddings are those of the template '{template}'.")
         if chosen.note:
             notes.append(chosen.note)
     own = chosen if prompts is None else sentences_of(classifier)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from biomedcoop.explain.shift import still
 from biomedcoop.explain.tables import Table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def tables_of(words: Words) -> list[Table]:
     """The tables that apply, in reading order."""
     made: list[tuple[Callable[[Words], Table], object]] = [
         (_vectors, words.vectors),
-        (_shifts, words.shifts),
+        (_shifts, not still(words.shifts)),
         (_near, words.near_sentences),
         (_telling, words.telling_sentences),
         (_selection, words.selection),
