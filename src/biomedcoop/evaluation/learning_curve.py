@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +39,15 @@ MOST_STEPS = 200
 """Training steps through the text tower that a learning curve may take on one core of today."""
 
 
+RESAMPLES = 300
+"""Bootstrap resamples; their variance is taken, which needs fewer than a percentile."""
+
+
 class NoCurve(Exception):
     """A run for which no learning curve is made; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LearningCurve:
     """Correct answers of classifiers that learned from fewer of the run's training images.
 
@@ -64,38 +69,41 @@ class LearningCurve:
 
     def values(self, class_name: str | None = None) -> list[Floats]:
         """For each size, the balanced accuracy of each classifier, or the sensitivity of one class, [D]."""
-        return [self._value(right, np.ones((len(self.labels), 1)), class_name)[:, 0] for right in self.right]
+        return [rates[:, 0] for rates in self._rates(np.ones((len(self.labels), 1)), class_name)]
 
-    def per_doubling(self, class_name: str | None = None, *, n_bootstrap: int = 300, seed: int = 0) -> Estimate:
-        """What each doubling of the images brings, with a 95 % interval for the choice of test images and of training images.
+    @cached_property
+    def per_doubling(self) -> dict[str | None, Estimate]:
+        """What each doubling of the images brings: to each class's sensitivity, and under None to balanced accuracy.
 
         The value is the slope of the least-squares line through the means over log2(images). Its variance is the sum of two: over
         resampled test images, and over the parts, whose pooled variance stands for every size. Student's t has as many degrees of
-        freedom as the pooled variance.
+        freedom as the pooled variance. The interval is that of 95 %.
         """
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
         x = np.log2(self.shots) - np.mean(np.log2(self.shots))
         weight = x / (x**2).sum()  # slope = Σ weight · mean
-        found = self.values(class_name)
-        slope = float(sum(w * v.mean() for w, v in zip(weight, found, strict=True)))
-        samples = []
-        for block in resampled_weights(len(self.labels), n_bootstrap, seed, self.groups):
-            means = [np.nanmean(self._value(right, block, class_name), axis=0) for right in self.right]
-            samples.append(weight @ np.stack(means))
-        over_images = float(np.nanvar(np.concatenate(samples)))
-        freedom = sum(len(v) - 1 for v in found)
-        pooled = sum(((v - v.mean()) ** 2).sum() for v in found) / freedom
-        over_parts = float(sum(w**2 * pooled / len(v) for w, v in zip(weight, found, strict=True)))
-        half = float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(over_images + over_parts)
-        return Estimate(slope, slope - half, slope + half)
+        freedom = sum(len(right) - 1 for right in self.right)
+        quantile = float(stdtrit(freedom, (1 + LEVEL) / 2))
+        drawn = list(resampled_weights(len(self.labels), RESAMPLES, 0, self.groups))
+        found: dict[str | None, Estimate] = {}
+        for name in (None, *self.class_names):
+            values = self.values(name)
+            slope = float(sum(w * v.mean() for w, v in zip(weight, values, strict=True)))
+            means = [np.stack([rates.mean(axis=0) for rates in self._rates(block, name)]) for block in drawn]
+            over_images = float(np.nanvar(np.concatenate([weight @ of_block for of_block in means])))
+            pooled = sum(((v - v.mean()) ** 2).sum() for v in values) / freedom
+            over_parts = float(sum(w**2 * pooled / len(v) for w, v in zip(weight, values, strict=True)))
+            half = quantile * math.sqrt(over_images + over_parts)
+            known = not math.isnan(slope)
+            found[name] = Estimate(slope, slope - half, slope + half) if known else Estimate(None, None, None)
+        return found
 
     def gain(self, more: int = MORE, class_name: str | None = None) -> Estimate:
         """What ``more`` images of each class would bring, if the gain of each doubling stays what it was."""
         doublings = math.log2((self.shots[-1] + more) / self.shots[-1])
-        slope = self.per_doubling(class_name)
-        low, high = (None if end is None else doublings * end for end in (slope.low, slope.high))
-        return Estimate(None if slope.value is None else doublings * slope.value, low, high)
+        slope = self.per_doubling[class_name]
+        return Estimate(*(None if end is None else doublings * end for end in (slope.value, slope.low, slope.high)))
 
     @property
     def more(self) -> int:
@@ -113,14 +121,15 @@ class LearningCurve:
         change = f"about {number(gain.value, signed=True)} points of balanced accuracy {range_}"
         return f"{n[0].upper()}{n[1:]} would bring {change}, if each doubling brings as much as the last two did."
 
-    def _value(self, right: npt.NDArray[np.bool_], weights: Floats, class_name: str | None) -> Floats:
-        """Balanced accuracy, or the sensitivity of one class, for weights [N, b]: [D, b]."""
+    def _rates(self, weights: Floats, class_name: str | None) -> list[Floats]:
+        """For each size, balanced accuracy or the sensitivity of one class for weights [N, b]: [D, b]."""
         kept = range(len(self.class_names)) if class_name is None else [self.class_names.index(class_name)]
-        rates = []
-        for k in kept:
-            own = self.labels == k
-            rates.append(ratio(right[:, own].astype(np.float64) @ weights[own], weights[own].sum(axis=0)[None]))
-        return mean_of_defined(np.stack(rates))
+        masks = [self.labels == k for k in kept]
+        rates = [
+            [ratio(right[:, own].astype(np.float64) @ weights[own], weights[own].sum(axis=0)[None]) for own in masks]
+            for right in self.right
+        ]
+        return [mean_of_defined(np.stack(of_size)) for of_size in rates]
 
 
 def learning_curve(

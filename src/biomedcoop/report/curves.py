@@ -20,6 +20,7 @@ from biomedcoop.evaluation.metrics import TITLES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = ("#3b82f6", "#e8710a", "#12a26f", "#c026d3", "#b58900", "#e5484d", "#0e9bb0", "#8b7355")
 STYLES = ("-", "--", "-.", ":")
@@ -56,7 +57,8 @@ def draw_roc(figure: Figure, comparison: Comparison, points: Sequence[OperatingP
     """The ROC curve of each class against the rest; dots: the classifier's answers, rings: the named specificity."""
     axes = _unit_square(figure, "1 − specificity, %", "sensitivity, %")
     axes.plot([0, 100], [0, 100], color=GUIDE, linewidth=0.8, linestyle=":")
-    p, named = comparison.predictions, {}  # type: Predictions, dict[str, Line2D]
+    p = comparison.predictions
+    named: dict[str, Line2D] = {}
     for k, (name, colour, style) in enumerate(_styles(comparison)):
         x, y = roc_curve(p.runs(p.method)[:, :, k], p.labels == k)
         if not len(x):
@@ -77,7 +79,8 @@ def draw_roc(figure: Figure, comparison: Comparison, points: Sequence[OperatingP
 def draw_precision_recall(figure: Figure, comparison: Comparison) -> None:
     """The precision-recall curve of each class against the rest; dots: the classifier's answers."""
     axes = _unit_square(figure, "sensitivity (recall), %", "precision, %")
-    p, named = comparison.predictions, {}  # type: Predictions, dict[str, Line2D]
+    p = comparison.predictions
+    named: dict[str, Line2D] = {}
     for k, (name, colour, style) in enumerate(_styles(comparison)):
         x, y = precision_recall_curve(p.runs(p.method)[:, :, k], p.labels == k)
         if not len(x):

@@ -21,7 +21,8 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
 
     ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
     method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
-    unlike the training images (``unlike_training``), and a number for its group (``group``). With several runs it has a row per image and run, and the seed of the run
+    unlike the training images (``unlike_training``), and a number for its group (``group``).
+    With several runs it has a row per image and run, and the seed of the run
     (``seed``). It is the only one that names images; ``metrics.json`` holds the same rows
     without names, in the same order.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,7 +103,8 @@ def _cases(
             if maps and picture is not None:
                 overlay, cautions = _overlay(sources, position, names[answer])
         name = predictions.keys[i] if images else ""
-        cases.append(Case(i + 1, name, names[label], names[answer], p_label, p_answer, picture, overlay, cautions))
+        case = Case(i + 1, name, names[label], names[answer], p_label, p_answer, picture, overlay)
+        cases.append(replace(case, cautions=cautions))
     return cases
 
 

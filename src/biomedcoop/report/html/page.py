@@ -123,14 +123,13 @@ def _doubt(report: RunReport, n: int) -> str:
     """How many labels look wrong."""
     if not n:
         return ""
-    right = report.metrics.accuracy.value or 0.0
-    own = (
-        f" The classifier is right for {number(right)} % only, so most of them are its own errors."
-        if right < FEW_RIGHT
-        else ""
+    has = (
+        "image has a label that looks wrong: check it" if n == 1 else "images have a label that looks wrong: check them"
     )
-    one = n == 1
-    return f"{n} test image{'' if one else 's'} {'has' if one else 'have'} a label that looks wrong: check {'it' if one else 'them'} first.{own}"
+    text, right = f"{n} test {has} first.", report.metrics.accuracy.value or 0.0
+    if right >= FEW_RIGHT:
+        return text
+    return f"{text} The classifier is right for {number(right)} % only, so most of them are its own errors."
 
 
 def _counts(report: RunReport) -> Table:
@@ -207,14 +206,10 @@ def _point_table(points: list[OperatingPoint]) -> Table:
 
 def _gain_table(curve: LearningCurve) -> Table:
     columns = ["", *(f"{shots:g} per class" for shots in curve.shots), f"{curve.more} more would change (points)"]
-    rows = [
-        [
-            name or "balanced accuracy",
-            *(number(float(v.mean())) for v in curve.values(name)),
-            percent(curve.gain(curve.more, name), signed=True),
-        ]
-        for name in (None, *curve.class_names)
-    ]
+    rows = []
+    for name in (None, *curve.class_names):
+        means = [number(float(values.mean())) for values in curve.values(name)]
+        rows.append([name or "balanced accuracy", *means, percent(curve.gain(curve.more, name), signed=True)])
     return Table(columns, rows)
 
 
@@ -229,11 +224,8 @@ def _words(sources: Sources) -> dict[str, Any] | None:
         (one.title, Table(one.columns, one.rows, "l" * (len(one.columns) - one.right) + "r" * one.right, one.notes))
         for one in found.tables()
     ]
-    figure = (
-        None
-        if found.after is None
-        else svg(found.figure, "words", "Cosines of the class embeddings before and after the training.")
-    )
+    about = "Cosines of the class embeddings before and after the training."
+    figure = None if found.after is None else svg(found.figure, "words", about)
     return {"tables": tables, "notes": found.notes, "figure": figure}
 
 

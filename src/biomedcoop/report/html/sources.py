@@ -1,4 +1,4 @@
-"""What a page shows beside the numbers: the classifier, the images and the request of a run folder, where they are still at hand."""
+"""What a page shows beside the numbers: classifier, images and request of a run folder, where they are still at hand."""
 
 from __future__ import annotations
 
