@@ -129,12 +129,12 @@ def reliability(probabilities: AnyFloats, labels: npt.NDArray[np.int64], bins: i
     """
     top, right = probabilities.max(axis=2), probabilities.argmax(axis=2) == labels  # [R, N]
     place = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
-    images: Floats = np.bincount(place.ravel(), minlength=bins) / len(top)
-    claimed, hits = (
-        np.bincount(place.ravel(), weights=w.ravel().astype(np.float64), minlength=bins) for w in (top, right)
+    images, claimed, hits = (
+        np.asarray(np.bincount(place.ravel(), weights=w.ravel(), minlength=bins), dtype=np.float64)
+        for w in (np.ones_like(top), top, right)
     )
-    answers: Floats = images * len(top)
-    confidence, share = ratio(claimed, answers), ratio(hits, answers)
+    confidence, share = ratio(claimed, images), ratio(hits, images)
+    images = images / len(top)
     found = [
         wilson(float(s), max(1, round(n))) if n else Estimate(None, None, None)
         for s, n in zip(share, images, strict=True)

@@ -5,17 +5,20 @@ Each function draws on an empty matplotlib figure. Colours are readable on white
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.curves import OperatingPoint, precision_recall_curve, reliability, roc_curve
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
+from biomedcoop.report.figures import confusion_size, draw_confusion, drawing, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +29,35 @@ COLOURS = ("#3b82f6", "#e8710a", "#12a26f", "#c026d3", "#b58900", "#e5484d", "#0
 STYLES = ("-", "--", "-.", ":")
 GUIDE = "#8a8f98"
 """Grey of lines for comparison, readable on white and on dark paper."""
+
+
+Drawing = tuple[Callable[["Figure"], None], tuple[float, float]]
+"""A function that draws on an empty figure, and the figure's width and height in inches."""
+
+
+def drawings(comparison: Comparison, points: Sequence[OperatingPoint] = ()) -> dict[str, Drawing]:
+    """The figures of a comparison by name; ``points`` are shown in the ROC curves."""
+    metrics = comparison.metrics
+    return {
+        "intervals": (partial(draw_intervals, comparison=comparison), (6.2, 0.9 + 0.5 * len(comparison.rows))),
+        "confusion": (partial(draw_confusion, metrics=metrics), confusion_size(metrics)),
+        "reliability": (partial(draw_reliability, comparison=comparison), (4.6, 4.6)),
+        "roc": (partial(draw_roc, comparison=comparison, points=points), (4.6, 4.9)),
+        "precision-recall": (partial(draw_precision_recall, comparison=comparison), (4.6, 4.9)),
+    }
+
+
+def figure_of(comparison: Comparison, name: str) -> Figure:
+    """A figure of :func:`drawings` with matplotlib's default settings.
+
+    Raises:
+        UserError: there is no such figure.
+    """
+    known = drawings(comparison)
+    if name not in known:
+        raise UserError(f"no figure '{name}'; {nearest(name, known)}")
+    with drawing({}):
+        return drawn(*known[name])
 
 
 def draw_intervals(figure: Figure, comparison: Comparison) -> None:

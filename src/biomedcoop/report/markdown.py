@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from biomedcoop.report.run import RunReport
-from biomedcoop.report.sentences import NUMBERS, SIMULATED, reading, setup
+from biomedcoop.report.sentences import CONFUSION, NUMBERS, SIMULATED, reading, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
@@ -28,7 +28,7 @@ def render(report: RunReport) -> str:
         *_spread(report),
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
-        f"![Confusion matrix of {escape(report.method)}]({report.figure})",
+        f"![Confusion matrix of {escape(report.method)}]({CONFUSION})",
         *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(map(escape, (*reading(report), *report.dataset.notes, *report.dataset.image_notes))),

@@ -9,6 +9,9 @@ from biomedcoop.evaluation.comparison import MAJORITY
 from biomedcoop.evaluation.wording import count
 from biomedcoop.report.run import RunReport
 
+CONFUSION = "confusion.png"
+"""File of the confusion matrix beside a report."""
+
 SIMULATED = (
     "A program drew these images; no patient was imaged. "
     "The numbers show that the software works and say nothing about real examinations."

@@ -14,6 +14,7 @@ from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.markdown import render
 from biomedcoop.report.run import RunReport
+from biomedcoop.report.sentences import CONFUSION
 
 
 def write_report(report: RunReport, folder: str | Path) -> Path:
@@ -36,7 +37,7 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
     title += f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
-    confusion_figure(report.metrics, folder / report.figure, title)
+    confusion_figure(report.metrics, folder / CONFUSION, title)
     write_atomically(folder / "metrics.json", _metrics(report).encode())
     predictions = report.comparison.predictions
     rows = list(_rows(predictions))

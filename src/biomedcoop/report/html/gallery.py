@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.reading import read_image
-from biomedcoop.errors import ImageError
+from biomedcoop.errors import ImageError, UserError
 from biomedcoop.evaluation.comparison import Predictions
 from biomedcoop.evaluation.doubtful_labels import doubtful_labels
 from biomedcoop.report.html.pictures import data_uri
 from biomedcoop.report.html.sources import Sources
 
-EXAMPLES, ERRORS, DOUBTFUL = 4, 6, 6
-"""Images of each class, errors and doubtful labels that a page shows."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from biomedcoop.explain.saliency import SaliencyMap
+
+EXAMPLES, ERRORS, SIMILAR = 4, 6, 3
+"""Training images of each class, errors, and similar training images of each error that a page shows."""
+
+OPACITY = 0.65
+"""Opacity of a map at its maximum."""
+
+MAP = "grad-cam"
+"""A quick map: one pass forward and one backward for each image."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Case:
         label, answer: class names.
         p_label, p_answer: their probabilities.
         picture, overlay: the image, and the map of the answer over it; None where they are left out.
+        similar: the most similar training images.
+        doubtful: True if the label looks wrong.
+        cautions: reasons not to trust the map, a sentence each.
     """
 
     row: int
@@ -49,7 +63,7 @@ class Case:
     picture: Picture | None = None
     overlay: Picture | None = None
     similar: tuple[Picture, ...] = ()
-    sentences: str = ""
+    doubtful: bool = False
     cautions: tuple[str, ...] = ()
 
 
@@ -69,43 +83,60 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
 
 
 def confident_errors(predictions: Predictions, sources: Sources, *, images: bool) -> list[Case]:
-    """The wrong answers of the saved run with the highest probability."""
-    p, y = predictions.runs(predictions.method)[0], predictions.labels
+    """The wrong answers of the saved run with the highest probability, with what the classifier sees in them."""
+    p, y, names = predictions.runs(predictions.method)[0], predictions.labels, predictions.class_names
     wrong = np.flatnonzero(p.argmax(axis=1) != y)
-    chosen = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:ERRORS]
-    rows = [(int(i), int(y[i]), int(p[i].argmax()), float(p[i, y[i]]), float(p[i].max())) for i in chosen]
-    return _cases(rows, predictions, sources, images=images, maps=True)
-
-
-def doubtful_cases(predictions: Predictions, sources: Sources, *, images: bool) -> tuple[list[Case], int]:
-    """The test images whose label looks wrong, and their number; the page shows the first ones."""
-    found = doubtful_labels(predictions)
-    rows = [(d.image, d.label, d.answer, d.p_label, d.p_answer) for d in found[:DOUBTFUL]]
-    return _cases(rows, predictions, sources, images=images, maps=False), len(found)
-
-
-def _cases(
-    rows: Sequence[tuple[int, int, int, float, float]],
-    predictions: Predictions,
-    sources: Sources,
-    *,
-    images: bool,
-    maps: bool,
-) -> list[Case]:
-    names, data = predictions.class_names, sources.data if images else None
+    chosen = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:ERRORS].tolist()
+    doubtful = {found.image for found in doubtful_labels(predictions)}
     cases = []
-    for i, label, answer, p_label, p_answer in rows:
-        picture = overlay = None
-        cautions: tuple[str, ...] = ()
-        if data is not None and sources.tested is not None:
-            position = int(sources.tested[i])
-            picture = _picture(data, position, f"Test image of {names[label]}, taken for {names[answer]}")
-            if maps and picture is not None:
-                overlay, cautions = _overlay(sources, position, names[answer])
-        name = predictions.keys[i] if images else ""
-        case = Case(i + 1, name, names[label], names[answer], p_label, p_answer, picture, overlay)
-        cases.append(replace(case, cautions=cautions))
+    for i in chosen:
+        label, answer = names[y[i]], names[int(p[i].argmax())]
+        one = Case(i + 1, "", label, answer, float(p[i, y[i]]), float(p[i].max()), doubtful=i in doubtful)
+        if images and sources.tested is not None:
+            one = _seen(one, predictions.keys[i], int(sources.tested[i]), sources)
+        cases.append(one)
     return cases
+
+
+def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
+    """The case with its image, the map of its answer, similar training images and sentences, as far as they are at hand."""
+    from biomedcoop.explain.case import case
+    from biomedcoop.explain.saliency import saliency
+
+    data, classifier = sources.data, sources.classifier
+    assert data is not None
+    picture = _picture(data, position, f"Test image of {one.label}, taken for {one.answer}")
+    one = replace(one, name=key, picture=picture)
+    if picture is None or classifier is None:
+        return one
+    image = data.images[position]
+    try:
+        (found,) = saliency(classifier, image, one.answer, map=MAP, progress=False)
+        words = f"The same image with the map of {one.answer} over it"
+        one = replace(one, overlay=Picture(data_uri(_over(found)), words), cautions=found.warnings)
+    except UserError as error:  # a backbone without maps
+        one = replace(one, cautions=(f"There is no map: {error}.",))
+    if sources.training is None:
+        return one
+    about = case(classifier, image, sources.training, top=SIMILAR)
+    near = [
+        Picture(
+            data_uri(read_image(one.source, one.key), edge=80), f"Training image of {one.class_name}", one.class_name
+        )
+        for one in about.similar
+    ]
+    return replace(one, similar=tuple(near))
+
+
+def _over(found: SaliencyMap) -> Image:
+    """A map over its image, which shows through where the map is low."""
+    import matplotlib
+    from PIL import Image
+
+    values = np.nan_to_num(found.values)[..., None]
+    colours = 255 * matplotlib.colormaps["inferno"](values[..., 0])[..., :3]
+    strength = OPACITY * np.sqrt(values)
+    return Image.fromarray(((1 - strength) * found.image + strength * colours).astype(np.uint8))
 
 
 def _picture(data: Dataset, position: int, words: str) -> Picture | None:
@@ -114,7 +145,3 @@ def _picture(data: Dataset, position: int, words: str) -> Picture | None:
         return Picture(data_uri(read_image(data.images[position], data.keys[position])), words)
     except ImageError:
         return None
-
-
-def _overlay(sources: Sources, position: int, class_name: str) -> tuple[Picture | None, tuple[str, ...]]:
-    return None, ()

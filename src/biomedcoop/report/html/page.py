@@ -14,20 +14,14 @@ from markupsafe import Markup
 
 from biomedcoop.evaluation.comparison import ZERO_SHOT
 from biomedcoop.evaluation.curves import OperatingPoint, sensitivities_at
-from biomedcoop.evaluation.doubtful_labels import RULE, UNLIKELY
+from biomedcoop.evaluation.doubtful_labels import RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
 from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.progress import Progress
-from biomedcoop.report.curves import (
-    draw_intervals,
-    draw_learning_curve,
-    draw_precision_recall,
-    draw_reliability,
-    draw_roc,
-)
-from biomedcoop.report.figures import confusion_size, draw_confusion, drawn
-from biomedcoop.report.html.gallery import confident_errors, doubtful_cases, examples
+from biomedcoop.report.curves import draw_learning_curve, drawings
+from biomedcoop.report.figures import drawn
+from biomedcoop.report.html.gallery import confident_errors, examples
 from biomedcoop.report.html.learning import find_curve
 from biomedcoop.report.html.pictures import svg
 from biomedcoop.report.html.sources import Sources
@@ -36,6 +30,11 @@ from biomedcoop.report.sentences import NUMBERS, SIMULATED, reading, settings_ro
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+
+MAP_WORDS = "the same image with a map (Grad-CAM) of where the score of the answer comes from. A map does not say that the answer is right."
+
+MOST_DOUBTFUL = 20
+"""Labels that a page lists."""
 
 FEW_RIGHT = 0.8
 """Accuracy below which the page says that most labels that look wrong are errors of the classifier."""
@@ -58,7 +57,7 @@ def render(
     points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
     curve, no_curve = find_curve(report, sources, progress)
     errors = confident_errors(p, sources, images=images)
-    doubtful, n_doubtful = doubtful_cases(p, sources, images=images)
+    doubtful = doubtful_labels(p)
     missing = list(sources.missing)
     if not images:
         missing.append("Images, maps and names of images are left out on request (--no-images).")
@@ -71,7 +70,7 @@ def render(
             simulated=SIMULATED if data.simulated else "",
             verdict=_by_kind(report),
             more_images=_more_images(report, curve),
-            doubt=_doubt(report, n_doubtful),
+            doubt=_doubt(report, len(doubtful)),
             setup=setup(report),
             counts=_counts(report),
             examples=examples(sources) if images else {},
@@ -85,10 +84,9 @@ def render(
             gains=None if curve is None else _gain_table(curve),
             no_curve=no_curve,
             errors=errors,
-            map_words="",
+            map_words=MAP_WORDS,
             n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
-            doubtful=doubtful,
-            n_doubtful=n_doubtful,
+            doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
             rule=RULE.format(limit=UNLIKELY),
             words=_words(sources),
             reading=list(reading(report)),
@@ -153,46 +151,21 @@ def _result_tables(report: RunReport) -> dict[str, Table]:
 
 def _figures(report: RunReport, points: list[OperatingPoint], curve: LearningCurve | None) -> dict[str, Markup]:
     comparison, metrics = report.comparison, report.metrics
-    n, first = len(comparison.rows), TITLES[comparison.measure]
     values = ", ".join(f"{row} {percent(comparison.value(row))}" for row in comparison.rows)
     areas = ", ".join(f"{c.name} {percent(c.auroc)}" for c in metrics.classes)
-    shares = "; ".join(
-        f"{c.name}: {number(c.sensitivity.value)} % found" for c in metrics.classes if c.sensitivity.value is not None
-    )
-    found = {
-        "intervals": (
-            partial(draw_intervals, comparison=comparison),
-            (6.2, 0.9 + 0.5 * n),
-            f"{first} in percent: {values}.",
-        ),
-        "confusion": (
-            partial(draw_confusion, metrics=metrics),
-            confusion_size(metrics),
-            f"Confusion matrix. {shares}.",
-        ),
-        "reliability": (
-            partial(draw_reliability, comparison=comparison),
-            (4.6, 4.6),
-            f"Reliability diagram; calibration error {percent(metrics.calibration_error)} %.",
-        ),
-        "roc": (
-            partial(draw_roc, comparison=comparison, points=points),
-            (4.6, 4.9),
-            f"ROC curves; area in percent: {areas}.",
-        ),
-        "precision-recall": (
-            partial(draw_precision_recall, comparison=comparison),
-            (4.6, 4.9),
-            "Precision-recall curve of each class against the rest.",
-        ),
+    shares = "; ".join(f"{c.name} {percent(c.sensitivity)}" for c in metrics.classes)
+    words = {
+        "intervals": f"{TITLES[comparison.measure]} in percent: {values}.",
+        "confusion": f"Confusion matrix; found in percent: {shares}.",
+        "reliability": f"Reliability diagram; calibration error in percent: {percent(metrics.calibration_error)}.",
+        "roc": f"ROC curves; area in percent: {areas}.",
+        "precision-recall": "Precision-recall curves, one class against the rest.",
     }
+    known = drawings(comparison, points)
     if curve is not None:
-        found["learning-curve"] = (
-            partial(draw_learning_curve, curve=curve),
-            (5.4, 3.6),
-            f"Learning curve. {curve.sentence()}",
-        )
-    return {name: svg(partial(drawn, draw, size), name, words) for name, (draw, size, words) in found.items()}
+        known["learning-curve"] = partial(draw_learning_curve, curve=curve), (5.4, 3.6)
+        words["learning-curve"] = f"Learning curve. {curve.sentence()}"
+    return {name: svg(partial(drawn, *known[name]), name, words[name]) for name in known}
 
 
 def _point_table(points: list[OperatingPoint]) -> Table:
@@ -202,6 +175,27 @@ def _point_table(points: list[OperatingPoint]) -> Table:
         if point.sensitivity.value is not None and point.others
     ]
     return Table(["class", "sensitivity", "specificity reached", "threshold", "images of other classes"], rows)
+
+
+def _doubtful_table(report: RunReport, found: list[DoubtfulLabel], *, images: bool) -> Table:
+    p = report.comparison.predictions
+    named = ["image"] if images else []
+    rows = [
+        [
+            str(one.image + 1),
+            *([p.keys[one.image]] if images else []),
+            *(
+                p.class_names[one.label],
+                f"{number(one.p_label)} %",
+                p.class_names[one.answer],
+                f"{number(one.p_answer)} %",
+            ),
+        ]
+        for one in found[:MOST_DOUBTFUL]
+    ]
+    columns = ["row of predictions.csv", *named, "label", "its probability", "answer", "its probability"]
+    rest = len(found) - MOST_DOUBTFUL
+    return Table(columns, rows, "r" + "l" * len(named) + "lrlr", [f"And {rest} more."] if rest > 0 else [])
 
 
 def _gain_table(curve: LearningCurve) -> Table:

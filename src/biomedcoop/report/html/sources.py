@@ -16,6 +16,7 @@ from biomedcoop.classifier.read_artefact import load
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import UserError
+from biomedcoop.explain.training_images import TrainingImages, training_images
 from biomedcoop.report.reading import read_json
 from biomedcoop.tasks.request import PATHS
 
@@ -33,6 +34,7 @@ class Sources:
         tested: position in ``data`` of each test image of the report, int64 [N]; None without ``data``.
         drawn: positions in ``data`` of the training images, int64; None where they are not known.
         request: content of ``run.json``; empty for an evaluation.
+        training: the training images with their features, or None.
         hashes: file name -> SHA-256, as hexadecimal digits.
         missing: what is left out of the page and why, a sentence each.
     """
@@ -42,6 +44,7 @@ class Sources:
     tested: npt.NDArray[np.int64] | None = None
     drawn: npt.NDArray[np.int64] | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingImages | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
@@ -95,7 +98,10 @@ def find_sources(
         else:
             tested = np.array([place[key] for key in keys], dtype=np.int64)
             drawn = _drawn(folder / "few_shot.json", place)
-    return Sources(classifier, data, tested, drawn, request, _hashes(folder), tuple(missing))
+    training = None
+    if classifier is not None and data is not None and drawn is not None:
+        training = training_images(classifier, data.select(np.unique(drawn)))
+    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), tuple(missing))
 
 
 def _backbone(request: Mapping[str, Any]) -> str | None:
