@@ -100,8 +100,9 @@ def confident_errors(predictions: Predictions, sources: Sources, *, images: bool
 
 def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
     """The case with its image, the map of its answer, similar training images and sentences, as far as they are at hand."""
-    from biomedcoop.explain.case import case
+    from biomedcoop.classifier.domain import unit
     from biomedcoop.explain.saliency import saliency
+    from biomedcoop.features.images import encode_images
 
     data, classifier = sources.data, sources.classifier
     assert data is not None
@@ -118,12 +119,10 @@ def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
         one = replace(one, cautions=(f"There is no map: {error}.",))
     if sources.training is None:
         return one
-    about = case(classifier, image, sources.training, top=SIMILAR)
+    feature = unit(encode_images(classifier.backbone, data.select([position])))[0]
     near = [
-        Picture(
-            data_uri(read_image(one.source, one.key), edge=80), f"Training image of {one.class_name}", one.class_name
-        )
-        for one in about.similar
+        Picture(data_uri(read_image(source, key), edge=80), f"Training image of {name}", name)
+        for key, name, _, source in sources.training.most_similar(feature, SIMILAR)
     ]
     return replace(one, similar=tuple(near))
 
