@@ -34,10 +34,9 @@ from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.tasks.plan import Plan, how_it_was_made, plan_fit
-from biomedcoop.tasks.request import TrainRequest
+from biomedcoop.tasks.request import REQUEST, TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
-REQUEST = "run.json"
 RUN_CONTENTS = (
     *("model", "metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv"),
     *("split.json", "few_shot.json", REQUEST),

@@ -16,6 +16,7 @@ from biomedcoop.cli import (
     datasets,
     doctor,
     evaluate,
+    explain,
     methods,
     predict,
     prompts,
@@ -40,6 +41,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("words")(words.words)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(methods.app, name="methods")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,13 @@ from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, UserError, nearest
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.explain.doubts import doubts
-from biomedcoop.explain.maps import DEFAULT_MAP, crop_maps, layer_for
+from biomedcoop.explain.maps import DEFAULT_MAP, MAPS, crop_maps, layer_for
+from biomedcoop.explain.pictures import html_of, map_figure, overlay
 from biomedcoop.explain.placement import onto_image
 from biomedcoop.progress import ProgressOption
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,6 +43,7 @@ class SaliencyMap:
         layer: layer of the image tower that the map is made from; None for a map of all blocks.
         method: adaptation method of the classifier.
         crop_size: side S of the square that the image tower sees, px.
+        name: name of the image for pictures and messages: its path, or its place among the images given.
         warnings: reasons not to trust the map, a sentence each.
     """
 
@@ -49,6 +55,7 @@ class SaliencyMap:
     layer: str | None
     method: str
     crop_size: int
+    name: str = ""
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -62,6 +69,57 @@ class SaliencyMap:
         """Left, upper, right and lower edge of the part of the image that the model sees, px."""
         height, width = self.values.shape
         return centre_box(width, height, self.crop_size)
+
+    def overlay(self) -> npt.NDArray[np.uint8]:
+        """The image with the map over it, uint8 [H, W, 3]; what the model does not see is grey."""
+        return overlay(self.image, self.values)
+
+    def figure(self) -> Figure:
+        """The image beside its overlay, with colour bar, probability and reasons for doubt, as a matplotlib figure."""
+        return map_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Facts about the map as JSON values: what it explains, and where it is large.
+
+        ``peak`` and ``centre`` (of mass) are x and y in px of the image, None for an empty map; ``box`` is the part that the model
+        sees; ``half`` is the share of that part where the map is at least half of its maximum.
+        """
+        height, width = self.values.shape
+        seen = np.nan_to_num(self.values)
+        total = float(seen.sum())
+        peak = centre = None
+        if total > 0:
+            peak = [int(place) for place in np.unravel_index(int(seen.argmax()), seen.shape)[::-1]]
+            centre = [
+                round(float(seen.sum(axis) @ np.arange(length)) / total, 1)
+                for axis, length in ((0, width), (1, height))
+            ]
+        return {
+            "class": self.class_name,
+            "probability": round(self.probability, 6),
+            "method": self.method,
+            "map": self.map,
+            "layer": self.layer,
+            "width": width,
+            "height": height,
+            "box": [round(edge, 1) for edge in self.box],
+            "peak": peak,
+            "centre": centre,
+            "half": round(
+                float((seen >= 0.5 * max(float(seen.max()), 1e-9)).sum() / np.isfinite(self.values).sum()), 4
+            ),
+            "warnings": list(self.warnings),
+        }
+
+    def html(self) -> str:
+        """The overlay as an HTML element that needs no file."""
+        return html_of(
+            self.overlay(), f"{MAPS[self.map].title} of {self.class_name}, probability {self.probability:.2f}"
+        )
+
+    def _repr_html_(self) -> str:
+        words = "".join(f"<br>{escape(text)}" for text in self.warnings)
+        return f"<figure>{self.html()}<figcaption>{escape(repr(self))}{words}</figcaption></figure>"
 
 
 def saliency(
@@ -148,6 +206,7 @@ def saliency_stream(
                 layer=chosen,
                 method=classifier.method,
                 crop_size=classifier.backbone.image_size,
+                name=where,
                 warnings=tuple(doubts(map, classifier.backbone.tower_kind, empty=not values.any(), unlike=unlike)),
             ),
         )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
+REQUEST = "run.json"
+"""The file of a run folder that holds its request."""
+
 PATHS = ("data", "backbone", "prompts", "split_file")
 """Options that may hold a path."""
 

@@ -1,0 +1,141 @@
+"""``biomedcoop explain``: show where in images the score of a class comes from."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biomedcoop.cli.console import inform, notes_said, print_json, print_table, progress_bar, say, say_notes
+from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
+from biomedcoop.explain.maps import DEFAULT_MAP, MAPS
+
+MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+
+
+def explain(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", help="Run folder of 'train', or saved classifier.", show_default=False)
+    ],
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Class to explain. Default: the predicted class of each image.")
+    ] = None,
+    map: Annotated[str, typer.Option("--map", help=MAP_HELP)] = DEFAULT_MAP,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", help="Layer of the image tower. Default: the last one with a spatial map."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Methods to compare in one contact sheet, separated by commas, e.g. zero-shot,coop,kgcoop,prograd,biomedcoop. "
+            "Those that the run did not train are trained from its run.json, on the same images and with the same seed.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder to write: a picture of each image, or the contact sheet, and saliency.json."
+        ),
+    ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", metavar="", help="Also write the values of each map as .npy, float32 [H, W].")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", metavar="", help="Go on after images that cannot be read.")
+    ] = False,
+    backbone: OtherBackbone = None,
+    plugin: Plugin = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show where in images the score of a class comes from. Without --out, print where each map is large.
+
+    A map explains the score that the model gives to one class. It does not show that the answer is right. The model sees the centre
+    square of an image; pictures show the rest in grey. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing
+    is written).
+
+    Not a medical device.
+    """
+    from biomedcoop.classifier import load
+    from biomedcoop.data.readers.unlabelled import find_images
+    from biomedcoop.errors import UserError
+    from biomedcoop.explain.contact_sheet import retrained
+    from biomedcoop.explain.maps import layer_for
+    from biomedcoop.explain.saliency import class_number
+    from biomedcoop.explain.writing import CONTENTS, FACTS, explain_by_methods, explain_images, write_facts
+    from biomedcoop.output import check_new_folder, new_folder
+
+    if out is None and values:
+        raise UserError("--values writes files; give a folder with --out")
+    if methods is not None and (values or skip_bad):
+        raise UserError("--values and --skip-bad belong to single pictures; leave them out with --methods")
+    if out is not None:
+        check_new_folder(out, overwrite, FACTS, CONTENTS)
+    found = list(find_images(images, tell=lambda note: say_notes([note])))
+    classifier = load(model, backbone, device=device, precision=precision)
+    layer_for(classifier, map, layer)
+    class_number(classifier, class_name)
+    place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
+    with progress_bar() as progress, place as folder:
+        if methods is None:
+            rows = list(
+                explain_images(
+                    classifier,
+                    found,
+                    class_name,
+                    map,
+                    layer,
+                    folder=folder,
+                    values=values,
+                    skip_bad=skip_bad,
+                    progress=progress,
+                    total=len(found),
+                )
+            )
+        else:
+            classifiers = retrained(model, classifier, split_list(methods), progress)
+            rows = explain_by_methods(classifiers, found, class_name, map, layer, folder, progress)
+        if folder is not None:
+            write_facts(folder, rows)
+    bad = sum("error" in row for row in rows)
+    if json:
+        print_json({"out": None if out is None else str(out), "maps": rows, "unreadable": bad, "notes": notes_said()})
+    elif out is None:
+        print_facts(rows)
+    for warning in dict.fromkeys(warning for row in rows for warning in row.get("warnings", ())):
+        inform(f"note: {warning}")
+    if out is not None:
+        inform(f"{len(rows) - bad} map{'' if len(rows) - bad == 1 else 's'} in {out}")
+    if bad:
+        say(f"{bad} of {len(rows)} images cannot be read")
+        raise typer.Exit(1)
+
+
+def print_facts(rows: list[dict[str, Any]]) -> None:
+    """Print a line for each map on stdout."""
+    from rich.table import Table
+
+    table = Table()
+    for title in ("image", "method", "class"):
+        table.add_column(title)
+    for title in ("probability", "peak (x, y)", "share at half"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        if "error" in row:
+            table.add_row(row["path"], "", f"cannot be read: {row['error']}", "", "", "")
+            continue
+        peak = "none" if row["peak"] is None else "{}, {}".format(*row["peak"])
+        table.add_row(
+            row["path"], row["method"], row["class"], f"{row['probability']:.3f}", peak, f"{100 * row['half']:.0f} %"
+        )
+    print_table(table)

@@ -1,0 +1,149 @@
+"""Pictures of saliency maps: overlays with a colour bar, and the contact sheet that compares methods."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from biomedcoop.explain.figures import new_figure
+from biomedcoop.explain.maps import MAPS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from biomedcoop.explain.saliency import SaliencyMap
+
+Pixels = npt.NDArray[np.uint8]
+
+COLOURS = "viridis"
+"""A colour map that is perceptually uniform, and that people with any common colour blindness can read."""
+
+STRONGEST = 0.65
+"""Opacity of the colour where the map is 1; the image stays visible below it."""
+
+UNSEEN, WASHED = 150.0, 0.7
+"""Grey of the part that the model does not see, 0 to 255, and its share in the pixels there."""
+
+MOST_PIXELS = 900
+"""Longest side of an image in a figure, px."""
+
+FOOTNOTE = "Grey at the edges: not seen by the model. Not a medical device."
+
+
+def overlay(image: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
+    """Lay a map over its image: the larger the value, the stronger the colour; what the model does not see is washed grey.
+
+    Args:
+        image: uint8 [H, W, 3].
+        values: float32 [H, W], 0 to 1; nan where the model does not see the image.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    import matplotlib
+
+    unseen = np.isnan(values)
+    strength = np.where(unseen, np.float32(0), values)
+    colours = matplotlib.colormaps[COLOURS](strength, bytes=True)[..., :3].astype(np.float32)
+    opacity = (STRONGEST * np.sqrt(strength))[..., None]
+    mixed = (1 - opacity) * image + opacity * colours
+    grey = image[unseen].mean(axis=1, keepdims=True)
+    mixed[unseen] = (1 - WASHED) * grey + WASHED * UNSEEN
+    return np.rint(mixed).astype(np.uint8)
+
+
+def map_figure(found: SaliencyMap) -> Figure:
+    """The image beside its overlay, with the class, its probability, and every reason for doubt."""
+    height, width = found.image.shape[:2]
+    tall = 3.4 * min(2.0, max(0.4, height / width))
+    words = [_wrapped(text, 100) for text in (*found.warnings, FOOTNOTE)]
+    figure = new_figure(8.0, tall + 1.3 + 0.18 * sum(text.count("\n") + 1 for text in words))
+    left, right = figure.subplots(1, 2)
+    _show(left, _at_most(found.image))
+    _show(right, _at_most(found.overlay()))
+    left.set_title(_wrapped(found.name or "image", 40), fontsize=9, parse_math=False)
+    right.set_title(
+        _wrapped(f"{found.class_name}: probability {found.probability:.2f}", 40), fontsize=9, parse_math=False
+    )
+    _colour_bar(figure, right)
+    _write_title(figure, found)
+    _write_foot(figure, words)
+    return figure
+
+
+def sheet_figure(rows: Sequence[Sequence[SaliencyMap]]) -> Figure:
+    """Rows of images and columns of methods, all maps of one kind; each title gives the method's probability of the class.
+
+    Args:
+        rows: for each image the maps of every method, in the same order.
+    """
+    columns = len(rows[0]) + 1
+    warnings = dict.fromkeys(warning for row in rows for found in row for warning in found.warnings)
+    words = [_wrapped(text, 25 * columns) for text in (*warnings, FOOTNOTE)]
+    figure = new_figure(
+        2.1 * columns + 0.8, 2.45 * len(rows) + 0.8 + 0.18 * sum(text.count("\n") + 1 for text in words)
+    )
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for places, row in zip(axes, rows, strict=True):
+        _show(places[0], _at_most(row[0].image))
+        places[0].set_title(_wrapped(row[0].name or "image", 24), fontsize=8, parse_math=False)
+        places[0].set_ylabel(_wrapped(row[0].class_name, 24), fontsize=8, parse_math=False)
+        for place, found in zip(places[1:], row, strict=True):
+            _show(place, _at_most(found.overlay()))
+            place.set_title(f"{found.method}\nprobability {found.probability:.2f}", fontsize=8, parse_math=False)
+    _colour_bar(figure, axes.ravel().tolist())
+    _write_title(figure, rows[0][0])
+    _write_foot(figure, words)
+    return figure
+
+
+def html_of(pixels: Pixels, words: str) -> str:
+    """An image as an HTML element that needs no file; ``words`` describe it for readers who do not see it."""
+    from html import escape
+
+    content = io.BytesIO()
+    Image.fromarray(_at_most(pixels)).save(content, "PNG")
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'
+
+
+def _show(place: Axes, pixels: Pixels) -> None:
+    place.imshow(pixels)
+    place.set_xticks([])
+    place.set_yticks([])
+
+
+def _colour_bar(figure: Figure, places: Any) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=places, shrink=0.8, aspect=25)
+    bar.set_label("share of the map's maximum", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+
+
+def _write_title(figure: Figure, found: SaliencyMap) -> None:
+    layer = f", layer {found.layer}" if found.layer else ""
+    figure.suptitle(f"{MAPS[found.map].title}{layer}", fontsize=10, parse_math=False)
+
+
+def _write_foot(figure: Figure, words: Sequence[str]) -> None:
+    figure.supxlabel("\n".join(words), fontsize=8, parse_math=False)
+
+
+def _at_most(pixels: Pixels) -> Pixels:
+    """An image made smaller by a whole number until no side exceeds :data:`MOST_PIXELS`."""
+    factor = -(-max(pixels.shape[:2]) // MOST_PIXELS)
+    return pixels if factor <= 1 else np.asarray(Image.fromarray(pixels).reduce(factor))
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, max_lines=4, placeholder=" …", break_long_words=True)
