@@ -70,6 +70,9 @@ def test_similar_images_are_training_images_ranked_by_cosine(run: Path, data: Da
     assert [one.key for one in found.similar] == [training.keys[i] for i in order]
     assert [one.class_name for one in found.similar] == [drawn[one.key] for one in found.similar]
     np.testing.assert_allclose([one.cosine for one in found.similar], cosines[order], atol=1e-5)
+    first = found.predicted.most[0]
+    sentence = unit(tiny.encode_text([first.text]).detach().numpy())[0]
+    assert first.usual == pytest.approx((unit(encode_images(tiny, training)) @ sentence).mean(), abs=1e-5)
 
 
 def test_a_training_image_resembles_itself_most(run: Path, data: Dataset, tiny: Backbone) -> None:

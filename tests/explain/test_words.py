@@ -145,15 +145,6 @@ def test_kept_sentences_are_those_that_the_selection_keeps(data: Dataset, tiny: 
     assert min(use.kept for use in found.selection) < 1
 
 
-def test_recording_the_selection_changes_no_training(data: Dataset, tiny: Backbone, prompts: Path) -> None:
-    together = bc.fit_runs(
-        data, "biomedcoop", tiny, 4, [1, 2], prompts=prompts, settings={"epochs": 2, "batch_size": 4}
-    )
-    alone = bc.fit(data, "biomedcoop", tiny, 4, 2, prompts=prompts, settings={"epochs": 2, "batch_size": 4})
-    for name, tensor in alone.state.items():
-        torch.testing.assert_close(together[1].state[name], tensor, rtol=1e-4, atol=1e-5)
-
-
 def test_a_saved_classifier_says_the_same_without_its_sentence_file(
     data: Dataset, tiny: Backbone, prompts: Path, tmp_path: Path
 ) -> None:

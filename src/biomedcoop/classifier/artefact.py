@@ -1,7 +1,7 @@
 """The artefact: a folder with ``classifier.json``, ``model.safetensors`` and a model card ``README.md``.
 
-The artefact of a text-based method takes a few kB. It holds no image, no path and no pickle; of the training images, it holds the
-mean feature of each class (``domain.py``). ``read_artefact.py`` reads it.
+The artefact of a text-based method takes a few kB, most of it the sentences that it was trained with. It holds no image, no path
+and no pickle; of the training images, it holds the mean feature of each class (``domain.py``). ``read_artefact.py`` reads it.
 """
 
 from __future__ import annotations

@@ -32,11 +32,13 @@ class Agreement(NamedTuple):
         cosine: cosine of the image's feature and the sentence's embedding.
         difference: the cosine less the image's mean cosine with the sentences of the other class of the pair; above 0, the sentence
             speaks for its own class.
+        usual: mean cosine of the training images and the sentence; None if none were given. Some sentences lie near every image.
     """
 
     text: str
     cosine: float
     difference: float
+    usual: float | None
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,21 @@ class Case:
                 one.text,
                 f"{one.cosine:.3f}",
                 f"{one.difference:+.3f}",
+                *(() if one.usual is None else (f"{one.usual:.3f}",)),
             )
             for of_class in (self.predicted, self.runner_up)
             for side, listed in (("most", of_class.most), ("least", of_class.least))
             for one in listed
         )
-        columns = ("class (probability)", "agrees", "sentence", "cosine", "difference")
-        notes = ("Difference: the cosine less the image's mean cosine with the other class's sentences.",)
-        tables = [
-            Table(f"Sentences that {self.name} agrees with most and least ({self.sentences})", columns, rows, 2, notes)
-        ]
+        usual = ("usual",) * bool(self.similar)
+        columns = ("class (probability)", "agrees", "sentence", "cosine", "difference", *usual)
+        notes = ["Difference: the cosine less the image's mean cosine with the other class's sentences."]
+        if usual:
+            notes.append(
+                "Usual: mean cosine of the training images and the sentence; some sentences lie near every image."
+            )
+        title = f"Sentences that the image agrees with most and least ({self.sentences})"
+        tables = [Table(title, columns, rows, 2 + len(usual), tuple(notes))]
         if self.similar:
             near = tuple((one.key, one.class_name, f"{one.cosine:.3f}") for one in self.similar)
             tables.append(Table("Most similar training images", ("image", "label", "cosine"), near, 1))
@@ -200,10 +207,12 @@ def case(
     x = unit(feature)
     best, second = (int(c) for c in np.argsort(-probabilities, kind="stable")[:2])
     pair = [chosen.by_class[c] for c in (best, second)]
-    cosines = [rows @ x for rows in unit_features(classifier.backbone, pair)]
+    features = unit_features(classifier.backbone, pair)
+    cosines = [rows @ x for rows in features]
+    usual = [None if training is None else rows @ training.features.mean(0) for rows in features]
     means = [float(values.mean()) for values in cosines]
     predicted, runner_up = (
-        _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], top)
+        _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], usual[k], top)
         for k, c in enumerate((best, second))
     )
     unlike = None if classifier.domain is None else bool(classifier.domain.unlike(feature[None])[0])
@@ -240,9 +249,22 @@ def _feature(classifier: Classifier, source: ImageSource) -> Any:
 
 
 def _agreement(
-    name: str, probability: float, texts: tuple[str, ...], cosines: Floats, mean_of_other: float, top: int
+    name: str,
+    probability: float,
+    texts: tuple[str, ...],
+    cosines: Floats,
+    mean_of_other: float,
+    usual: Floats | None,
+    top: int,
 ) -> ClassAgreement:
-    order = np.argsort(-cosines, kind="stable")
-    found = [Agreement(texts[i], float(cosines[i]), float(cosines[i]) - mean_of_other) for i in order]
+    found = [
+        Agreement(
+            texts[i],
+            float(cosines[i]),
+            float(cosines[i]) - mean_of_other,
+            None if usual is None else float(usual[i]),
+        )
+        for i in np.argsort(-cosines, kind="stable")
+    ]
     least = found[max(top, len(found) - top) :]  # of few sentences, none is listed twice
     return ClassAgreement(name, probability, float(cosines.mean()), tuple(found[:top]), tuple(reversed(least)))

@@ -99,7 +99,7 @@ def case_figure(case: Case) -> Figure:
     ]
     shown += [(one.source, f"labelled {_short(one.class_name)}\ncosine {one.cosine:.3f}") for one in case.similar]
     bars = [
-        (one.text, one.cosine, colour)
+        (one, colour)
         for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1"))
         for one in (*of_class.most, *reversed(of_class.least))
     ]
@@ -114,14 +114,17 @@ def case_figure(case: Case) -> Figure:
             place.set_xticks([])
             place.set_yticks([])
     axes = parts[1, 0].subplots()
-    texts, cosines, colours = zip(*bars, strict=True)
-    axes.barh(range(len(bars)), cosines, color=colours)
-    axes.set_yticks(range(len(bars)), [textwrap.fill(text, 60) for text in texts], fontsize=7, parse_math=False)
+    texts = [textwrap.fill(one.text, 60) for one, _ in bars]
+    axes.barh(range(len(bars)), [one.cosine for one, _ in bars], color=[colour for _, colour in bars])
+    if case.similar:
+        usual = [one.usual for one, _ in bars]
+        axes.plot(usual, range(len(bars)), "k|", markersize=14, label="mean of the training images")
+    axes.set_yticks(range(len(bars)), texts, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1")):
         axes.axvline(of_class.mean, color=colour, linestyle="--", linewidth=1, label=f"mean of {of_class.class_name}")
     axes.set_xlabel("cosine of the image and the sentence")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
