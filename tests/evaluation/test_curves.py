@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import auc, precision_recall_curve as sklearn_precision_recall, roc_curve as sklearn_roc
+from sklearn.metrics import auc
+from sklearn.metrics import precision_recall_curve as sklearn_precision_recall
+from sklearn.metrics import roc_curve as sklearn_roc
 
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.curves import precision_recall_curve, reliability, roc_curve, sensitivities_at
@@ -55,7 +57,9 @@ def test_a_class_without_images_has_no_curve(answers):
 def test_reliability_repeats_the_calibration_error(answers):
     p, y = answers
     diagram = reliability(p[:1], y)
-    gaps = [n * abs(c - r.value) for n, c, r in zip(diagram.images, diagram.confidence, diagram.right, strict=True) if n]
+    gaps = [
+        n * abs(c - r.value) for n, c, r in zip(diagram.images, diagram.confidence, diagram.right, strict=True) if n
+    ]
     assert diagram.images.sum() == 200
     assert sum(gaps) / 200 == pytest.approx(score(p[0], y, NAMES, n_bootstrap=40).calibration_error.value)
     assert all(r.value is None for r, n in zip(diagram.right, diagram.images, strict=True) if not n)

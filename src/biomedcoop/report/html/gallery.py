@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,16 +14,8 @@ from biomedcoop.evaluation.doubtful_labels import doubtful_labels
 from biomedcoop.report.html.pictures import data_uri
 from biomedcoop.report.html.sources import Sources
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from biomedcoop.explain.saliency import SaliencyMap
-
 EXAMPLES, ERRORS, SIMILAR = 4, 6, 3
 """Training images of each class, errors, and similar training images of each error that a page shows."""
-
-OPACITY = 0.65
-"""Opacity of a map at its maximum."""
 
 MAP = "grad-cam"
 """A quick map: one pass forward and one backward for each image."""
@@ -100,6 +91,8 @@ def confident_errors(predictions: Predictions, sources: Sources, *, images: bool
 
 def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
     """The case with its image, the map of its answer, similar training images and sentences, as far as they are at hand."""
+    from PIL import Image
+
     from biomedcoop.classifier.domain import unit
     from biomedcoop.explain.saliency import saliency
     from biomedcoop.features.images import encode_images
@@ -113,8 +106,13 @@ def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
     image = data.images[position]
     try:
         (found,) = saliency(classifier, image, one.answer, map=MAP, progress=False)
-        words = f"The same image with the map of {one.answer} over it"
-        one = replace(one, overlay=Picture(data_uri(_over(found)), words), cautions=found.warnings)
+        cautions = found.warnings
+        if found.values.any():
+            words = f"The same image with the map of {one.answer} over it"
+            one = replace(one, overlay=Picture(data_uri(Image.fromarray(found.overlay())), words))
+        else:
+            cautions = (*cautions, "'biomedcoop explain' makes other maps of it, which take longer.")
+        one = replace(one, cautions=cautions)
     except UserError as error:  # a backbone without maps
         one = replace(one, cautions=(f"There is no map: {error}.",))
     if sources.training is None:
@@ -125,17 +123,6 @@ def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
         for key, name, _, source in sources.training.most_similar(feature, SIMILAR)
     ]
     return replace(one, similar=tuple(near))
-
-
-def _over(found: SaliencyMap) -> Image:
-    """A map over its image, which shows through where the map is low."""
-    import matplotlib
-    from PIL import Image
-
-    values = np.nan_to_num(found.values)[..., None]
-    colours = 255 * matplotlib.colormaps["inferno"](values[..., 0])[..., :3]
-    strength = OPACITY * np.sqrt(values)
-    return Image.fromarray(((1 - strength) * found.image + strength * colours).astype(np.uint8))
 
 
 def _picture(data: Dataset, position: int, words: str) -> Picture | None:
