@@ -31,8 +31,10 @@ from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
 
-MAP_WORDS = "the same image with a map (Grad-CAM) of where the score of the answer comes from. "
+MAP_WORDS = (
+    "the same image with a map (Grad-CAM) of where the score of the answer comes from. "
     "A map does not say that the answer is right."
+)
 
 MOST_DOUBTFUL = 20
 """Labels that a page lists."""
