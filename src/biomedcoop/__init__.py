@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from biomedcoop.explain.check import check_saliency
     from biomedcoop.explain.saliency import saliency
     from biomedcoop.explain.words import words
+    from biomedcoop.report.html.write import write_html
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
 _WHERE = {
@@ -47,6 +48,7 @@ _WHERE = {
     "saliency": "biomedcoop.explain.saliency",
     "train": "biomedcoop.api",
     "words": "biomedcoop.explain.words",
+    "write_html": "biomedcoop.report.html.write",
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "saliency",
     "train",
     "words",
+    "write_html",
 ]
 
 

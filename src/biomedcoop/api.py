@@ -106,15 +106,18 @@ def train(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    html: bool = True,
+    images: bool = True,
     progress: ProgressOption = None,
     **options: Unpack[TrainOptions],
 ) -> RunReport:
     """Read the data, train, test, compare, and write the run folder; the same as ``biomedcoop train``.
 
-    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.md``, ``confusion.png``, ``predictions.csv`` (a
-    row per test image: truth, answer and probabilities), ``split.json`` (all images by split) and ``run.json`` (the request,
-    which can be run again). If a method learns from images, the folder also holds ``few_shot.json`` (the images that were
-    drawn). The folder appears when the run is complete; a failed run leaves none. Before long work starts, warnings tell how
+    The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.html``, its summary ``report.md``,
+    ``confusion.png``, ``predictions.csv`` (a row per test image: truth, answer and probabilities), ``split.json`` (all images
+    by split) and ``run.json`` (the request, which can be run again). If a method learns from images, the folder also holds
+    ``few_shot.json`` (the images that were drawn). The folder appears when the run is complete; a failed run leaves none.
+    ``report.html`` is written last; if that fails, a warning says why. Before long work starts, warnings tell how
     the data were read, and which test images or groups are also in the training data.
 
     Args:
@@ -122,6 +125,8 @@ def train(
             earlier run (``TrainRequest.read``).
         out: run folder to write.
         overwrite: replace an earlier run folder.
+        html: write ``report.html``; :func:`biomedcoop.write_html` can write it later.
+        images: False leaves images, maps and names of images out of ``report.html``.
         progress: see :func:`fit`.
         options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 
@@ -148,4 +153,4 @@ def train(
             f"source must be a path or a name, not {type(source).__name__}; for a loaded dataset, use fit and evaluate"
         )
     with shown(progress) as tell:
-        return train_run(request, out, overwrite=overwrite, progress=tell)
+        return train_run(request, out, overwrite=overwrite, html=html, images=images, progress=tell)

@@ -25,10 +25,10 @@ from biomedcoop.methods import get_method
 from biomedcoop.output import check_new_folder, new_folder
 from biomedcoop.progress import ProgressOption
 from biomedcoop.report.run import DatasetSummary, RunReport
-from biomedcoop.runs import check_place, summarise, versions
+from biomedcoop.runs import check_place, summarise, try_page, versions
 from biomedcoop.tasks.build import task_without_images
 
-CONTENTS = ("metrics.json", "report.md", "confusion.png", "predictions.csv")
+CONTENTS = ("metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv")
 ZERO_SHOT = "zero-shot"
 
 
@@ -41,6 +41,8 @@ def compare(
     rename: Mapping[str, str] | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    html: bool = True,
+    images: bool = True,
     n_bootstrap: int = 1000,
     progress: ProgressOption = None,
 ) -> RunReport:
@@ -52,9 +54,10 @@ def compare(
         data: a dataset, or the path or name of one, see :func:`biomedcoop.load_dataset`.
         split, rename, n_bootstrap, progress: see :func:`biomedcoop.evaluate`.
         split_file: CoOp JSON with the splits of a dataset that is given by its path.
-        out: folder to write: ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
+        out: folder to write: ``report.html``, ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
             :func:`biomedcoop.train` writes them.
         overwrite: replace an earlier result in ``out``.
+        html, images: see :func:`biomedcoop.train`.
 
     Raises:
         UserError, ImageError: see :func:`biomedcoop.evaluate`; or ``out`` cannot be written.
@@ -100,6 +103,9 @@ def compare(
 
         with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=CONTENTS) as folder:
             write_report(report, folder)
+        if html:
+            with shown(progress) as tell:
+                try_page(place, images=images, classifier=classifier, data=evaluated.data, progress=tell)
     return report
 
 

@@ -38,8 +38,8 @@ from biomedcoop.tasks.request import REQUEST, TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
 
 RUN_CONTENTS = (
-    *("model", "metrics.json", "report.md", "confusion.png", "predictions.csv", "split.json", "few_shot.json"),
-    REQUEST,
+    *("model", "metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv"),
+    *("split.json", "few_shot.json", REQUEST),
 )
 
 
@@ -63,7 +63,13 @@ class Tested:
 
 
 def train_run(
-    request: TrainRequest, out: str | os.PathLike[str], *, overwrite: bool = False, progress: Progress | None = None
+    request: TrainRequest,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    html: bool = True,
+    images: bool = True,
+    progress: Progress | None = None,
 ) -> RunReport:
     """See :func:`biomedcoop.train`."""
     if isinstance(request.data, Dataset):
@@ -90,6 +96,8 @@ def train_run(
     trained = dataclasses.replace(tested.trained, facts={**tested.trained.facts, "test": {**results, "notes": notes}})
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
+    if html:
+        try_page(place, images=images, classifier=trained, data=data, progress=progress)
     return report
 
 
@@ -247,6 +255,21 @@ def _write(
     if learning := [plan for plan in plans.values() if plan.method.abilities.uses_images]:
         val_draw = max((plan.val_draws[0] for plan in learning), key=len)
         _write_draw(request, data, learning[0].shots, learning[0].draws[0], val_draw, folder / "few_shot.json")
+
+
+def try_page(
+    folder: Path, *, images: bool, classifier: Classifier, data: Dataset, progress: Progress | None = None
+) -> None:
+    """Write ``report.html`` into a folder that is complete without it; whatever goes wrong becomes a warning."""
+    from biomedcoop.report.html.write import HTML, write_page
+
+    try:
+        write_page(folder, folder / HTML, images=images, classifier=classifier, data=data, progress=progress)
+    except Exception as error:  # hours of training must not be lost to a page, whatever its fault
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        notify(
+            [f"{HTML} was not written ({reason}); 'biomedcoop report {folder}' tries again. All other files are there."]
+        )
 
 
 def summarise(data: Dataset, modality: str | None = None, organ: str | None = None) -> DatasetSummary:

@@ -17,6 +17,7 @@ from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.data.names import list_names
 from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, notify
+from biomedcoop.notebook import fragment
 from biomedcoop.progress import ProgressOption
 from biomedcoop.threads import torch_threads
 
@@ -81,6 +82,14 @@ class Classifier:
         known = [f"{name}={self.facts[name]!r}" for name in ("dataset", "shots", "seed") if name in self.facts]
         facts = [f"method={self.method!r}", f"backbone={self.backbone.name!r}", *known]
         return f"Classifier({', '.join(facts)}, {list_names(self.class_names)})"
+
+    def _repr_html_(self) -> str:
+        """What the classifier is and where it comes from, for a notebook."""
+        known = ("dataset", "shots", "seed", "recipe", "sentences", "simulated")
+        rows = [["method", self.method], ["backbone", self.backbone.name], ["classes", ", ".join(self.class_names)]]
+        rows += [[name, str(self.facts[name])] for name in known if self.facts.get(name) is not None]
+        rows += [[name, str(value)] for name, value in self.settings.items()]
+        return fragment("Classifier", ["", ""], rows, ["Not a medical device."])
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute logits [N, C] from raw image features [N, E], on the features' device and with their gradient.

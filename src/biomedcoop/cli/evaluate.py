@@ -15,6 +15,8 @@ from biomedcoop.cli.options import (
     Model,
     NewClasses,
     NewPrompts,
+    NoHtml,
+    NoImages,
     OtherBackbone,
     Overwrite,
     Plugin,
@@ -24,7 +26,7 @@ from biomedcoop.cli.options import (
     SplitFile,
     parse_rename,
 )
-from biomedcoop.cli.run_report import print_run_report
+from biomedcoop.cli.run_report import print_place, print_run_report
 
 
 def evaluate(
@@ -51,6 +53,8 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="Folder to write: report, metrics, confusion matrix and a row for each image."),
     ] = None,
+    no_html: NoHtml = False,
+    no_images: NoImages = False,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -76,6 +80,8 @@ def evaluate(
             rename=renamed,
             out=out,
             overwrite=overwrite,
+            html=not no_html,
+            images=not no_images,
             progress=progress,
         )
     if json:
@@ -84,4 +90,4 @@ def evaluate(
         return
     print_run_report(report)
     if out is not None:
-        print(f"report: {out / 'report.md'}")
+        print_place(out)

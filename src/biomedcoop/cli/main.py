@@ -20,6 +20,7 @@ from biomedcoop.cli import (
     methods,
     predict,
     prompts,
+    report,
     train,
     words,
 )
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("words")(words.words)

@@ -62,6 +62,13 @@ Precision = Annotated[str, typer.Option("--precision", help=help_of("precision")
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace an earlier result in the output folder.")
 ]
+NoHtml = Annotated[
+    bool, typer.Option("--no-html", metavar="", help="Do not write report.html ('biomedcoop report' can).")
+]
+NoImages = Annotated[
+    bool,
+    typer.Option("--no-images", metavar="", help="Leave images, maps and names of images out of report.html."),
+]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Quiet = Annotated[
     bool,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.cli.console import print_table, print_verdict
@@ -26,3 +27,9 @@ def print_run_report(report: RunReport) -> None:
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     if report.comparison.subgroups is not None:
         print_table(subgroup_table(report.comparison.subgroups, f"{report.method}, by subgroup"))
+
+
+def print_place(folder: Path) -> None:
+    """Print where the report of a folder is: the page, or the summary where there is none."""
+    page = folder / "report.html"
+    print(f"report: {page if page.is_file() else folder / 'report.md'}")

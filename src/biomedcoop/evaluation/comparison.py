@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -88,6 +87,7 @@ class Comparison:
         rows: metrics by method: the reported one first, :data:`MAJORITY` last.
         differences: row name -> difference of the reported method to that row.
         subgroups: results of the reported method by subgroup, or None without columns for them.
+        by_run: the metrics of each run, without intervals, of the methods that have several runs.
 
     Example:
         >>> import numpy as np
@@ -101,6 +101,7 @@ class Comparison:
     rows: Mapping[str, Metrics]
     differences: Mapping[str, Difference]
     subgroups: Subgroups | None = None
+    by_run: Mapping[str, Sequence[Mapping[str, float | None]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, predictions: Predictions, *, n_bootstrap: int = 1000, seed: int = 0) -> Comparison:
@@ -131,7 +132,12 @@ class Comparison:
         subgroups = by_subgroup(
             predictions.subgroups, right[own], y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
         )
-        return cls(predictions, rows, differences, subgroups)
+        by_run = {
+            name: [values_of(run, y, names) for run in every[name]]
+            for name in predictions.probabilities
+            if len(every[name]) > 1
+        }
+        return cls(predictions, rows, differences, subgroups, by_run)
 
     @property
     def method(self) -> str:
@@ -142,13 +148,6 @@ class Comparison:
     def metrics(self) -> Metrics:
         """Metrics of the reported method."""
         return self.rows[self.method]
-
-    @cached_property
-    def by_run(self) -> dict[str, list[dict[str, float | None]]]:
-        """The metrics of each run, without intervals, of the methods that have several runs."""
-        p = self.predictions
-        several = {name: runs for name in p.probabilities if len(runs := p.runs(name)) > 1}
-        return {name: [values_of(run, p.labels, p.class_names) for run in runs] for name, runs in several.items()}
 
     @property
     def runs(self) -> str:

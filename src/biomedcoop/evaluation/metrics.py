@@ -21,6 +21,7 @@ from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_
 from biomedcoop.evaluation.grades import grade_order
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
+from biomedcoop.notebook import fragment
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -112,6 +113,14 @@ class Metrics:
         runs = "" if self.n_runs == 1 else f", mean of {self.n_runs} runs"
         first = f"Metrics({self.n_images} images{groups}, {list_names(self.class_names)}{runs}; 95 % intervals)"
         return "\n".join([first, *rows])
+
+    def _repr_html_(self) -> str:
+        """The metrics and those of each class, for a notebook."""
+        groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
+        rows = [[TITLES[name], str(estimate), *[""] * 3] for name, estimate in self.estimates.items()]
+        rows += [[c.name, *(str(getattr(c, name)) for name in CLASS_TITLES)] for c in self.classes]
+        heading = f"{self.n_images} test images{groups}, with 95 % intervals"
+        return fragment(heading, ["", *CLASS_TITLES.values()], rows)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -98,6 +98,16 @@ class Subgroups:
         values: dict[str, Any] = plain(asdict(self))
         return {**values, "notes": list(self.notes())}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Subgroups:
+        """The inverse of :meth:`to_dict`."""
+        read = []
+        for entry in values["rows"]:
+            estimates = {name: Estimate(**entry[name]) for name in ("accuracy", "balanced_accuracy", "difference")}
+            sensitivities = tuple(Estimate(**one) for one in entry["sensitivities"])
+            read.append(Subgroup(**{**entry, **estimates, "sensitivities": sensitivities}))
+        return cls(tuple(values["class_names"]), tuple(read), values["missing"], tuple(values["confounded"]))
+
 
 def by_subgroup(
     columns: Mapping[str, npt.NDArray[np.str_]],

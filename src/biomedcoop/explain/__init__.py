@@ -1,1 +1,1 @@
-"""Explanations of a fitted classifier: what it reads in an image, and what its learned text says."""
+"""Explanations of a fitted classifier: where it looks in an image, what it reads there, and what its learned text says."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ UNNAMED: Mapping[str, Mapping[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 _LABEL_WIDTH, _LABEL_LINES = 20, 3
+_BLUE = (0.12, 0.35, 0.72)
 
 
 def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *paths: Path) -> None:
@@ -37,19 +39,8 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *pat
     Raises:
         UserError: a file cannot be written.
     """
-    import matplotlib
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # The object interface with default settings: neither a user's matplotlibrc nor pyplot's state is read or changed.
-    # Letters of type 42 stay text in a PDF, as journals ask for.
-    with matplotlib.style.context(["default", {"pdf.fonttype": 42}]), warnings.catch_warnings():
-        # the figure shows a box for a letter that the font lacks; a warning for each letter and file tells no more
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=size, layout="compressed")
-        FigureCanvasAgg(figure)
-        draw(figure)
+    with drawing({"pdf.fonttype": 42}):  # letters of type 42 stay text in a PDF, as journals ask for
+        figure = drawn(draw, size)
         for path in paths:
             content = io.BytesIO()
             # Without date and software's name the bytes change neither with the day nor with matplotlib's version number alone.
@@ -59,64 +50,86 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *pat
             write_atomically(path, content.getvalue())
 
 
+@contextmanager
+def drawing(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Matplotlib's default settings, and some others: neither a user's matplotlibrc nor pyplot's state is read or changed."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", dict(settings)]), warnings.catch_warnings():
+        # the figure shows a box for a letter that the font lacks; a warning for each letter and file tells no more
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def drawn(draw: Callable[[Figure], None], size: tuple[float, float]) -> Figure:
+    """A figure of a size in inches with the drawing of ``draw``; pyplot does not know it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="compressed")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    return figure
+
+
 def confusion_figure(metrics: Metrics, path: str | Path, title: str = "") -> None:
-    """Draw the confusion matrix: colours show the share of each true class, cells show the (mean) number of images and percent.
+    """Write the confusion matrix as a PNG file; an existing file is replaced.
 
     Args:
         metrics: metrics of one method on C classes.
-        path: PNG file to write; an existing file is replaced.
+        path: PNG file to write.
         title: title above the matrix.
 
     Raises:
         UserError: the file cannot be written.
     """
+    write_figure(lambda figure: draw_confusion(figure, metrics, title), confusion_size(metrics), Path(path))
+
+
+def confusion_size(metrics: Metrics) -> tuple[float, float]:
+    """Width and height of a confusion matrix, inches."""
+    c = len(metrics.classes)
+    return max(3.0, c * _cell(c)[0]) + 1.9, max(2.2, c * _cell(c)[0]) + 1.6
+
+
+def draw_confusion(figure: Figure, metrics: Metrics, title: str = "") -> None:
+    """The confusion matrix: colours show the share of each true class, cells show the (mean) number of images and percent."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     counts = np.array(metrics.confusion)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.full(counts.shape, np.nan), where=support > 0)
     c = len(counts)
     names = [_short(name) for name in metrics.class_names]
-    cell, font = (0.95, 9.0) if c <= 5 else (0.75, 7.5) if c <= 10 else (0.6, 7.0)
+    cell, font = _cell(c)
+    axes = figure.add_subplot()
+    # the paper shows through where the share is small: the figure is readable on white and on dark paper
+    clear = LinearSegmentedColormap.from_list("shares", [(*_BLUE, 0.04), (*_BLUE, 1.0)])
+    axes.pcolormesh(shares, cmap=clear, vmin=0, vmax=1, edgecolors="none")
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{mean_count(counts[row, column], metrics.n_runs)}\n{100 * share:.0f} %" if counts[row, column] else "0"
+        text = "–" if np.isnan(share) else text
+        strong = {"color": "white"} if share > 0.5 else {} if counts[row, column] else {"alpha": 0.55}
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=font, **strong)
+    crowded = max(len(line) for name in names for line in name.splitlines()) * font / 120 > cell
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    middles = np.arange(c) + 0.5
+    # Names are not mathematics: a class may be called "$5".
+    axes.set_xticks(middles, names, fontsize=font, parse_math=False, **turned)
+    axes.set_yticks(middles, names, fontsize=font, parse_math=False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(textwrap.fill(title, max(40, int(c * cell * 11))), fontsize=11, parse_math=False, pad=10)
 
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        axes.set_facecolor("0.9")  # rows without test images
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), share in np.ndenumerate(shares):
-            text = (
-                f"{mean_count(counts[row, column], metrics.n_runs)}\n{100 * share:.0f} %"
-                if counts[row, column]
-                else "0"
-            )
-            text = "–" if np.isnan(share) else text
-            colour = "white" if share > 0.62 else "black" if counts[row, column] else "0.6"
-            axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
-        crowded = max(len(line) for name in names for line in name.splitlines()) * font / 120 > cell
-        # Names are not mathematics: a class may be called "$5".
-        axes.set_xticks(
-            range(c),
-            names,
-            rotation=45 if crowded else 0,
-            ha="right" if crowded else "center",
-            rotation_mode="anchor" if crowded else "default",
-            fontsize=font,
-            parse_math=False,
-        )
-        axes.set_yticks(range(c), names, fontsize=font, parse_math=False)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class")
-        axes.set_xticks(np.arange(c + 1) - 0.5, minor=True)
-        axes.set_yticks(np.arange(c + 1) - 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=1.5)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        if title:
-            axes.set_title(textwrap.fill(title, max(40, int(c * cell * 11))), fontsize=11, parse_math=False, pad=10)
-        bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4 / (c * cell)), aspect=20)
-        bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
-        bar.set_label("% of the true class")
-        bar.outline.set_visible(False)
 
-    write_figure(draw, (max(3.0, c * cell) + 2.6, max(2.2, c * cell) + 1.9), Path(path))
+def _cell(classes: int) -> tuple[float, float]:
+    """Edge of a cell in inches, and size of its letters in points."""
+    return (0.95, 9.0) if classes <= 5 else (0.75, 7.5) if classes <= 10 else (0.6, 7.0)
 
 
 def _short(name: str) -> str:

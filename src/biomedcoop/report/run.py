@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biomedcoop.evaluation.alarms import Verdict
 from biomedcoop.evaluation.comparison import UNEVEN, Comparison
 from biomedcoop.evaluation.metrics import Metrics, plain
 from biomedcoop.evaluation.verdict import judge
+from biomedcoop.notebook import fragment
+from biomedcoop.report.tables import comparison_cells
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ class RunReport:
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: the command that repeats the run, without paths of this machine; optional.
-        figure: file name of the confusion matrix beside the report.
     """
 
     title: str
@@ -80,7 +84,6 @@ class RunReport:
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
-    figure: str = "confusion.png"
 
     def __repr__(self) -> str:
         width = max(map(len, self.rows))
@@ -88,6 +91,26 @@ class RunReport:
         first = f"RunReport({self.title}, backbone={self.backbone!r}, shots={self.shots!r}; {self.metrics.n_images} test images)"
         headline = [f"  {finding.text}" for finding in self.verdict if finding.kind == "headline"]
         return "\n".join([first, *headline, *rows])
+
+    def _repr_html_(self) -> str:
+        """The verdict and the table of methods, for a notebook."""
+        table = comparison_cells(self.rows)
+        cells = [[str(cell) for cell in row] for row in table.rows]
+        return fragment(self.title, list(table.columns), cells, [finding.text for finding in self.verdict])
+
+    def figure(self, name: str = "roc") -> Figure:
+        """A figure of the report, as a matplotlib figure that pyplot does not know; a notebook shows it.
+
+        Args:
+            name: "intervals", "confusion", "reliability", "roc" or "precision-recall"; the arrays behind them come from
+                :mod:`biomedcoop.evaluation.curves`.
+
+        Raises:
+            UserError: there is no such figure.
+        """
+        from biomedcoop.report.curves import figure_of
+
+        return figure_of(self.comparison, name)
 
     @property
     def rows(self) -> Mapping[str, Metrics]:
@@ -136,9 +159,14 @@ class RunReport:
         differences = self.comparison.differences
         return {
             "format": 1,
+            "title": self.title,
             "verdict": [{"kind": finding.kind, "text": finding.text} for finding in self.verdict],
             "dataset": self.dataset.name,
             "simulated": self.dataset.simulated,
+            "modality": self.dataset.modality,
+            "organ": self.dataset.organ,
+            "dataset_notes": list(self.dataset.notes),
+            "image_notes": list(self.dataset.image_notes),
             "class_names": list(self.dataset.class_names),
             "counts": {split: [int(n) for n in counts] for split, counts in self.dataset.counts.items()},
             "method": self.method,
@@ -160,7 +188,11 @@ class RunReport:
             "changed_answers": {name: d.changed for name, d in differences.items()},
             "split": self.split,
             "trained_on": self.trained_on or self.dataset.name,
+            "evaluation": self.trained_on is not None,
             "leaks": list(self.leaks),
+            "unlike": self.unlike,
+            "notes": list(self.notes),
+            "command": self.command,
             "unlike_training": self.unlike_training,
             "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }

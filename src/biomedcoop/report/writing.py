@@ -8,11 +8,13 @@ from pathlib import Path
 
 from biomedcoop.data.tables.writing import Row, write_table
 from biomedcoop.errors import UserError
+from biomedcoop.evaluation.bootstrap import resampling_units
 from biomedcoop.evaluation.comparison import Predictions
 from biomedcoop.output import write_atomically
 from biomedcoop.report.figures import confusion_figure
 from biomedcoop.report.markdown import render
 from biomedcoop.report.run import RunReport
+from biomedcoop.report.sentences import CONFUSION
 
 
 def write_report(report: RunReport, folder: str | Path) -> Path:
@@ -20,7 +22,8 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
 
     ``predictions.csv`` has one row per test image: its name (``path``), the true class (``truth``), the answer of the reported
     method (``prediction``), its probability for every class (``p_<class name>``) and, where it is known, whether the image is
-    unlike the training images (``unlike_training``). With several runs it has a row per image and run, and the seed of the run
+    unlike the training images (``unlike_training``), and a number for its group (``group``).
+    With several runs it has a row per image and run, and the seed of the run
     (``seed``). It is the only one that names images; ``metrics.json`` holds the same rows
     without names, in the same order.
 
@@ -34,7 +37,7 @@ def write_report(report: RunReport, folder: str | Path) -> Path:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     title = f"{report.method} on {report.dataset.name}" + (" (simulated images)" if report.dataset.simulated else "")
     title += f", mean of {report.comparison.runs}" if report.metrics.n_runs > 1 else ""
-    confusion_figure(report.metrics, folder / report.figure, title)
+    confusion_figure(report.metrics, folder / CONFUSION, title)
     write_atomically(folder / "metrics.json", _metrics(report).encode())
     predictions = report.comparison.predictions
     rows = list(_rows(predictions))
@@ -53,6 +56,7 @@ def _metrics(report: RunReport) -> str:
 
 def _rows(predictions: Predictions) -> Iterator[Row]:
     names = predictions.class_names
+    units = None if predictions.groups is None else resampling_units(len(predictions.labels), predictions.groups)
     seeds = predictions.seeds if len(predictions.seeds) > 1 else (None,)
     for seed, probabilities in zip(seeds, predictions.runs(predictions.method), strict=True):
         for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
@@ -61,4 +65,6 @@ def _rows(predictions: Predictions) -> Iterator[Row]:
             row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
             if predictions.unlike is not None:
                 row["unlike_training"] = int(predictions.unlike[number])
+            if units is not None:
+                row["group"] = int(units[number])
             yield row

@@ -1,0 +1,40 @@
+"""``biomedcoop report``: write the page of a run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import notes_said, print_json, progress_bar
+from biomedcoop.cli.options import Json, NoImages, Plugin, Quiet
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(help="Folder that 'train --out' or 'evaluate --out' wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in the folder.")
+    ] = None,
+    specificity: Annotated[
+        float, typer.Option("--specificity", help="State the sensitivity of each class at this specificity (0 to 1).")
+    ] = 0.9,
+    no_images: NoImages = False,
+    plugin: Plugin = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the HTML report of a run again: one file that needs no network. Not a medical device.
+
+    The run folder says where its images are. If they are no longer there, the report is written without them.
+    """
+    from biomedcoop.report.html.write import write_html
+
+    with progress_bar() as progress:
+        path = write_html(run, out, specificity=specificity, images=not no_images, progress=progress)
+    if json:
+        print_json({"report": str(path), "notes": notes_said()})
+        return
+    print(f"report: {path}")

@@ -1,0 +1,243 @@
+"""The page as text: the values that the templates show, and the templates' environment."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from biomedcoop.evaluation.comparison import ZERO_SHOT
+from biomedcoop.evaluation.curves import OperatingPoint, sensitivities_at
+from biomedcoop.evaluation.doubtful_labels import RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
+from biomedcoop.evaluation.learning_curve import LearningCurve
+from biomedcoop.evaluation.metrics import TITLES
+from biomedcoop.evaluation.wording import number, percent
+from biomedcoop.progress import Progress
+from biomedcoop.report.curves import draw_learning_curve, drawings
+from biomedcoop.report.figures import drawn
+from biomedcoop.report.html.gallery import confident_errors, examples
+from biomedcoop.report.html.learning import find_curve
+from biomedcoop.report.html.pictures import svg
+from biomedcoop.report.html.sources import Sources
+from biomedcoop.report.run import RunReport
+from biomedcoop.report.sentences import NUMBERS, SIMULATED, reading, settings_rows, setup
+from biomedcoop.report.subgroups import subgroup_cells
+from biomedcoop.report.table import Table
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+
+MAP_WORDS = (
+    "the same image with a map (Grad-CAM) of where the score of the answer comes from. "
+    "A map does not say that the answer is right."
+)
+
+MOST_DOUBTFUL = 20
+"""Labels that a page lists."""
+
+FEW_RIGHT = 0.8
+"""Accuracy below which the page says that most labels that look wrong are errors of the classifier."""
+
+
+def render(
+    report: RunReport, sources: Sources, *, specificity: float, images: bool, progress: Progress | None = None
+) -> str:
+    """The page as HTML: equal reports and sources give equal text.
+
+    Args:
+        report: the report.
+        sources: what the page shows beside it.
+        specificity: specificity at which the sensitivity of each class is stated.
+        images: False leaves out all images, maps and names of images.
+        progress: called with the state of the work.
+    """
+    comparison, data = report.comparison, report.dataset
+    p = comparison.predictions
+    points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
+    curve, no_curve = find_curve(report, sources, progress)
+    errors = confident_errors(p, sources, images=images)
+    doubtful = doubtful_labels(p)
+    missing = list(sources.missing)
+    if not images:
+        missing.append("Images, maps and names of images are left out on request (--no-images).")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            title=report.title,
+            simulated=SIMULATED if data.simulated else "",
+            verdict=_by_kind(report),
+            more_images=_more_images(report, curve),
+            doubt=_doubt(report, len(doubtful)),
+            setup=setup(report),
+            counts=_counts(report),
+            examples=examples(sources) if images else {},
+            cautions=[*report.leaks, *data.notes, *data.image_notes],
+            numbers=NUMBERS,
+            tables=_result_tables(report),
+            figures=_figures(report, points, curve),
+            points=_point_table(points),
+            specificity=f"{100 * specificity:g}",
+            curve=curve,
+            gains=None if curve is None else _gain_table(curve),
+            no_curve=no_curve,
+            errors=errors,
+            map_words=MAP_WORDS,
+            n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
+            doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
+            rule=RULE.format(limit=UNLIKELY),
+            words=_words(sources),
+            reading=list(reading(report)),
+            settings=Table(["setting", "value"], settings_rows(report), "ll"),
+            request=json.dumps(sources.public_request, indent=1, ensure_ascii=False) if sources.request else "",
+            versions=Table(["software", "version"], list(report.versions.items()), "ll"),
+            hashes=Table(["file", "SHA-256"], list(sources.hashes.items()), "ll"),
+            missing=missing,
+        )
+    )
+
+
+def _by_kind(report: RunReport) -> dict[str, list[Any]]:
+    """The findings of the verdict: leaks, headline, score, next, and the list of all others."""
+    found: dict[str, list[Any]] = {"leak": [], "headline": [], "score": [], "next": [], "list": []}
+    for finding in report.verdict:
+        found.get(finding.kind, found["list"]).append(finding)
+    return found
+
+
+def _more_images(report: RunReport, curve: LearningCurve | None) -> str:
+    """What more images would bring, and of which class first."""
+    if curve is None:
+        return ""
+    tested = [c for c in report.metrics.classes if c.support]
+    weakest = min(tested, key=lambda c: c.sensitivity.value or 0.0)
+    found = number(weakest.sensitivity.value or 0.0)
+    return f"{curve.sentence()} The class that is found least is “{weakest.name}” ({found} %)."
+
+
+def _doubt(report: RunReport, n: int) -> str:
+    """How many labels look wrong."""
+    if not n:
+        return ""
+    has = (
+        "image has a label that looks wrong: check it" if n == 1 else "images have a label that looks wrong: check them"
+    )
+    text, right = f"{n} test {has} first.", report.metrics.accuracy.value or 0.0
+    if right >= FEW_RIGHT:
+        return text
+    return f"{text} The classifier is right for {number(right)} % only, so most of them are its own errors."
+
+
+def _counts(report: RunReport) -> Table:
+    counts = report.dataset.counts
+    rows = [[name, *(str(counts[s][k]) for s in counts)] for k, name in enumerate(report.dataset.class_names)]
+    return Table(["class", *counts], [*rows, ["all", *(str(sum(counts[s])) for s in counts)]])
+
+
+def _result_tables(report: RunReport) -> dict[str, Table]:
+    comparison = report.comparison
+    found = {"methods": comparison_cells(report.rows), "classes": class_cells(report.metrics)}
+    if len(comparison.others) > 1:
+        found["ranked"] = ranked_cells(comparison)
+    if comparison.by_run:
+        found["spread"] = spread_cells(comparison.by_run)
+    if comparison.subgroups is not None:
+        cells = subgroup_cells(comparison.subgroups)
+        found["subgroups"] = Table(cells.columns, cells.rows, cells.align, list(comparison.subgroups.notes()))
+    return found
+
+
+def _figures(report: RunReport, points: list[OperatingPoint], curve: LearningCurve | None) -> dict[str, Markup]:
+    comparison, metrics = report.comparison, report.metrics
+    values = ", ".join(f"{row} {percent(comparison.value(row))}" for row in comparison.rows)
+    areas = ", ".join(f"{c.name} {percent(c.auroc)}" for c in metrics.classes)
+    shares = "; ".join(f"{c.name} {percent(c.sensitivity)}" for c in metrics.classes)
+    words = {
+        "intervals": f"{TITLES[comparison.measure]} in percent: {values}.",
+        "confusion": f"Confusion matrix; found in percent: {shares}.",
+        "reliability": f"Reliability diagram; calibration error in percent: {percent(metrics.calibration_error)}.",
+        "roc": f"ROC curves; area in percent: {areas}.",
+        "precision-recall": "Precision-recall curves, one class against the rest.",
+    }
+    known = drawings(comparison, points)
+    if curve is not None:
+        known["learning-curve"] = partial(draw_learning_curve, curve=curve), (5.4, 3.6)
+        words["learning-curve"] = f"Learning curve. {curve.sentence()}"
+    return {name: svg(partial(drawn, *known[name]), name, words[name]) for name in known}
+
+
+def _point_table(points: list[OperatingPoint]) -> Table:
+    rows = [
+        [point.name, percent(point.sensitivity), number(point.specificity), f"{point.threshold:.3f}", str(point.others)]
+        for point in points
+        if point.sensitivity.value is not None and point.others
+    ]
+    return Table(["class", "sensitivity", "specificity reached", "threshold", "images of other classes"], rows)
+
+
+def _doubtful_table(report: RunReport, found: list[DoubtfulLabel], *, images: bool) -> Table:
+    p = report.comparison.predictions
+    named = ["image"] if images else []
+    rows = [
+        [
+            str(one.image + 1),
+            *([p.keys[one.image]] if images else []),
+            *(
+                p.class_names[one.label],
+                f"{number(one.p_label)} %",
+                p.class_names[one.answer],
+                f"{number(one.p_answer)} %",
+            ),
+        ]
+        for one in found[:MOST_DOUBTFUL]
+    ]
+    columns = ["row of predictions.csv", *named, "label", "its probability", "answer", "its probability"]
+    rest = len(found) - MOST_DOUBTFUL
+    return Table(columns, rows, "r" + "l" * len(named) + "lrlr", [f"And {rest} more."] if rest > 0 else [])
+
+
+def _gain_table(curve: LearningCurve) -> Table:
+    columns = ["", *(f"{shots:g} per class" for shots in curve.shots), f"{curve.more} more would change (points)"]
+    rows = []
+    for name in (None, *curve.class_names):
+        means = [number(float(values.mean())) for values in curve.values(name)]
+        rows.append([name or "balanced accuracy", *means, percent(curve.gain(curve.more, name), signed=True)])
+    return Table(columns, rows)
+
+
+def _words(sources: Sources) -> dict[str, Any] | None:
+    """The tables, notes and figure on the learned text."""
+    if sources.classifier is None:
+        return None
+    from biomedcoop.explain.words import words
+
+    found = words(sources.classifier)
+    tables = [
+        (one.title, Table(one.columns, one.rows, "l" * (len(one.columns) - one.right) + "r" * one.right, one.notes))
+        for one in found.tables()
+    ]
+    about = "Cosines of the class embeddings before and after the training."
+    figure = None if found.after is None else svg(found.figure, "words", about)
+    return {"tables": tables, "notes": found.notes, "figure": figure}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("biomedcoop.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates = files("biomedcoop.report.html") / "templates"
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(style=Markup(style), script=Markup(script), script_hash=allowed, ZERO_SHOT=ZERO_SHOT)
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    return environment

@@ -1,0 +1,81 @@
+"""Write ``report.html`` from a folder of a run or an evaluation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.readers.named import user_path
+from biomedcoop.display import shown
+from biomedcoop.errors import notify
+from biomedcoop.evaluation.curves import SPECIFICITY, check_specificity
+from biomedcoop.output import check_new_file, write_atomically
+from biomedcoop.progress import Progress, ProgressOption
+from biomedcoop.report.reading import read_report
+
+HTML = "report.html"
+
+
+def write_html(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    specificity: float = SPECIFICITY,
+    images: bool = True,
+    progress: ProgressOption = None,
+) -> Path:
+    """Write the page of a run folder again: one HTML file that needs no network; the same as ``biomedcoop report``.
+
+    Args:
+        run: folder that ``train`` or ``evaluate`` wrote.
+        out: HTML file to write; by default ``report.html`` in the folder. An existing file is replaced.
+        specificity: specificity at which the sensitivity of each class is stated, between 0 and 1.
+        images: False leaves out all images, their maps and their file names.
+        progress: see :func:`biomedcoop.fit`.
+
+    Returns:
+        The path of the page. A warning says what is left out because images or model are no longer there.
+
+    Raises:
+        UserError: the folder is incomplete, an argument is out of range, or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import biomedcoop as bc
+        >>> data = "simulated:breast-ultrasound?train=4&val=1&test=2"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = bc.train(data, f"{folder}/run", method="tip-adapter", shots=2, n_bootstrap=40, html=False)
+        ...     bc.write_html(f"{folder}/run", images=False).name
+        'report.html'
+    """
+    check_specificity(specificity)
+    folder = user_path(run)
+    path = folder / HTML if out is None else user_path(out)
+    if out is not None:
+        check_new_file(path, overwrite=True)
+    with shown(progress) as tell:
+        missing = write_page(folder, path, specificity=specificity, images=images, progress=tell)
+    notify(missing)
+    return path
+
+
+def write_page(
+    folder: Path,
+    path: Path,
+    *,
+    specificity: float = SPECIFICITY,
+    images: bool = True,
+    classifier: Classifier | None = None,
+    data: Dataset | None = None,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """:func:`write_html` with what is loaded already; returns what was left out, a sentence each."""
+    from biomedcoop.report.html.page import render
+    from biomedcoop.report.html.sources import find_sources
+
+    report = read_report(folder)
+    sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
+    write_atomically(path, render(report, sources, specificity=specificity, images=images, progress=progress).encode())
+    return sources.missing

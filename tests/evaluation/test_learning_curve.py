@@ -1,0 +1,99 @@
+"""The arithmetic of a learning curve on made-up answers, and a curve of a real method on simulated discs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.evaluation.learning_curve import PARTS, LearningCurve, NoCurve, learning_curve
+from biomedcoop.features.images import encode_images
+from biomedcoop.tasks.request import TrainRequest
+
+NAMES = ("cyst", "stone")
+
+
+def curve_of(accuracies, n=400, seed=0, shots=(4.0, 8.0, 16.0)):
+    """A curve whose classifiers are right with these probabilities."""
+    rng = np.random.default_rng(seed)
+    right = tuple(rng.random((parts, n)) < a for parts, a in zip(PARTS, accuracies, strict=True))
+    return LearningCurve(shots, right, np.arange(n) % 2, NAMES, "fast")
+
+
+def test_a_steady_gain_is_measured_and_continued():
+    curve = curve_of((0.5, 0.6, 0.7))
+    slope = curve.per_doubling[None]
+    assert slope.value == pytest.approx(0.1, abs=0.03)
+    assert slope.low < 0.1 < slope.high
+    assert curve.gain(8).value == pytest.approx(slope.value * np.log2(24 / 16))
+    assert curve.gain(8, "cyst").value == pytest.approx(curve.per_doubling["cyst"].value * np.log2(1.5))
+    assert "8 more images of each class would bring about +" in curve.sentence()
+
+
+def test_the_interval_covers_the_true_gain_in_most_draws():
+    covered = [
+        (slope := curve_of((0.6, 0.65, 0.7), n=100, seed=seed).per_doubling[None]).low <= 0.05 <= slope.high
+        for seed in range(40)
+    ]
+    assert sum(covered) >= 36
+
+
+def test_no_gain_is_no_promise():
+    assert "cannot be told" in curve_of((0.6, 0.6, 0.6)).sentence()
+
+
+def test_values_are_balanced_accuracies():
+    right = tuple(np.tile([True, False, True, True], (parts, 1)) for parts in PARTS)
+    curve = LearningCurve((1.0, 2.0, 4.0), right, np.array([0, 0, 1, 1]), NAMES, "fast")
+    assert [value.tolist() for value in curve.values()] == [[0.75] * 4, [0.75] * 2, [0.75]]
+    assert curve.values("cyst")[2].tolist() == [0.5]
+    assert curve.more == 4
+
+
+@pytest.fixture(scope="module")
+def parts(discs):
+    """What a curve needs: data, 8 training images of each class, features and the backbone."""
+    data = bc.load_dataset(discs)
+    backbone = bc.load_backbone("mini")
+    tested = data.part("test")
+    drawn = np.concatenate([np.flatnonzero((data.splits == "train") & (data.labels == k))[:8] for k in range(3)])
+    return data, drawn, encode_images(backbone, tested), tested, backbone
+
+
+def of(parts, **options):
+    data, drawn, features, tested, backbone = parts
+    request = TrainRequest.of({"data": data, "backbone": backbone, **options})
+    return learning_curve(request, data, drawn, features, tested, backbone)
+
+
+def test_a_curve_trains_on_quarters_halves_and_all(parts):
+    curve = of(parts, method="tip-adapter")
+    assert curve.shots == (2.0, 4.0, 8.0)
+    assert [len(right) for right in curve.right] == list(PARTS)
+    assert all(right.shape[1] == 30 for right in curve.right)
+    assert curve.recipe == "general"
+    assert of(parts, method="tip-adapter").values()[0].tolist() == curve.values()[0].tolist()
+
+
+def test_the_fast_recipe_stands_in_for_a_slow_one(parts):
+    assert of(parts, method="kgcoop").recipe == "fast"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "cocoop"}, "steps through the text tower"),
+        ({"method": "kgcoop", "settings": {"epochs": 90}}, "steps through the text tower"),
+        ({"method": "zero-shot"}, "learns from no image"),
+        ({"method": "tip-adapter", "views": 4}, "random crops"),
+    ],
+)
+def test_what_is_not_cheap_is_not_done(parts, options, words):
+    with pytest.raises(NoCurve, match=words):
+        of(parts, **options)
+
+
+def test_too_few_images_make_no_curve(parts):
+    data, drawn, *rest = parts
+    with pytest.raises(NoCurve, match="has 3 training images, and a curve needs 4"):
+        of((data, np.concatenate([drawn[:3], drawn[8:]]), *rest), method="tip-adapter")
