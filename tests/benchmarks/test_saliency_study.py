@@ -84,12 +84,8 @@ def test_what_the_package_is_told(row: RowOf) -> None:
 
 def test_the_package_says_what_the_page_says() -> None:
     """A map is marked if, and only if, it fails a check with trained weights or has none."""
-    trained = {
-        (str(tower), str(map)): str(row[-1])
-        for row in read_tables("saliency")["sanity"].rows
-        for tower, weights, map in [row[:3]]
-        if weights == "trained"
-    }
+    rows = [row for row in read_tables("saliency")["sanity"].rows if row[1] == "trained"]
+    trained = {(str(row[0]), str(row[2])): str(row[-1]) for row in rows}
     for name in MAPS:
         for tower in ("vit", "resnet", "efficientnet-lite"):
             if name in maps_for(tower):
