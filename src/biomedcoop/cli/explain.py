@@ -108,7 +108,7 @@ def explain(
             )
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
-            rows = explain_by_methods(classifiers, found, class_name, map, layer, folder, progress)
+            rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
@@ -132,7 +132,7 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
     table = Table()
     for title in ("image", "method", "class"):
         table.add_column(title)
-    for title in ("probability", "peak (x, y)", "share at half"):
+    for title in ("probability", "peak (x, y)", "upper half"):
         table.add_column(title, justify="right")
     for row in rows:
         if "error" in row:
@@ -140,6 +140,11 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
             continue
         peak = "none" if row["peak"] is None else "{}, {}".format(*row["peak"])
         table.add_row(
-            row["path"], row["method"], row["class"], f"{row['probability']:.3f}", peak, f"{100 * row['half']:.0f} %"
+            row["path"],
+            row["method"],
+            row["class"],
+            f"{row['probability']:.3f}",
+            peak,
+            f"{100 * row['upper_half']:.0f} %",
         )
     print_table(table)
