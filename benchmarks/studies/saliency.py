@@ -52,7 +52,7 @@ CHANGED = {
 METHODS = ("zero-shot", "coop", "biomedcoop", "linear-probe")
 LESIONS = {"grad-cam": 16, "gscorecam": 8}
 REAL_IMAGES = {"grad-cam": 12, "gscorecam": 6}
-SANITY_IMAGES = {"grad-cam": 12, "gscorecam": 6, "score-cam": 3, "attention-rollout": 6, "gradient-attention": 6}
+SANITY_IMAGES = {"grad-cam": 12, "gscorecam": 6, "score-cam": 2, "attention-rollout": 6, "gradient-attention": 6}
 """Images of a dataset by map; gScoreCAM takes 300 passes of the image tower for each, Score-CAM one for each of 1,280 channels."""
 STEPS = 8
 """Points of a curve of deletion or insertion."""

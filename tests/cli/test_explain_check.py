@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from PIL import Image
 
 import biomedcoop as bc
 from backbones.tiny_lite import write_lite
-from conftest import Cli, Refused
+
+Cli, Refused = Callable[..., Any], Callable[..., str]
 
 DATA = "simulated:breast-ultrasound?train=2&val=0&test=2"
 
