@@ -134,7 +134,7 @@ class SaliencyCheck:
         for row in self.rows:
             values = (row.pointing, row.iou, row.dice, row.energy, row.deletion, row.insertion)
             changes = (row.changes[name].correlation if name in row.changes else MISSING for name in tests)
-            cells = map(str, (row.images, row.lesions, *values, *changes))
+            cells = map(str, (row.images, row.lesions, row.even, *values, *changes))
             rows.append([row.map, *cells, ", ".join(row.fails) or "none"])
         return columns, rows
 
