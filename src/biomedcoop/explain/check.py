@@ -121,6 +121,7 @@ class SaliencyCheck:
             "map",
             "images",
             "lesions",
+            "even",
             "pointing",
             "IoU",
             "Dice",
