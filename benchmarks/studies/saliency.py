@@ -78,7 +78,7 @@ class Study:
         )
         if not folder.is_dir():
             bc.fit(data, method, self.backbone, shots=16, recipe="fast", progress=False).save(folder)
-        return data, replace(bc.load(folder), backbone=self.backbone)
+        return data, bc.load(folder, self.backbone)
 
     def kept(self, key: str, compute: Callable[[], list[Row]]) -> list[Row]:
         """The rows of a cell from its file, or computed and written there."""
