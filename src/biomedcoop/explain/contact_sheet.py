@@ -114,6 +114,8 @@ def retrained(
     Raises:
         UserError: the run has no request, its data cannot be found or have other classes, or a method is unknown.
     """
+    if not methods:
+        raise UserError("no method is named; name some, for instance zero-shot,coop,biomedcoop")
     file = Path(run) / REQUEST
     if not file.is_file():
         raise UserError(

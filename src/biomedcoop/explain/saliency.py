@@ -154,6 +154,7 @@ def saliency(
         >>> found.class_name, found.values.shape == found.image.shape[:2]
         ('malignant tumor', True)
     """
+    check_classifier(classifier)
     sources = list(as_sources(images))
     found: list[SaliencyMap] = []
     with shown(progress) as tell:
@@ -246,7 +247,6 @@ def class_number(classifier: Classifier, class_name: str | None) -> int | None:
     """
     if class_name is None:
         return None
-    check_classifier(classifier)
     names = {name.casefold(): number for number, name in enumerate(classifier.class_names)}
     if class_name.casefold() not in names:
         raise UserError(f"the classifier has no class '{class_name}'; {nearest(class_name, classifier.class_names)}")
