@@ -12,18 +12,24 @@ from PIL import Image
 import biomedcoop as bc
 from conftest import Cli, Refused
 
+TOWER = Path(__file__).parent.parent / "parity_a" / "model"
+
 
 @pytest.fixture(scope="module")
-def run(discs: Path, parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("run") / "run"
-    bc.train(discs, place, method="linear-probe", backbone=parity / "model", shots=2, n_bootstrap=40, progress=False)
+    bc.train(discs, place, method="linear-probe", backbone=TOWER, shots=2, n_bootstrap=40, progress=False)
     return place
+
+
+def model_of(run: Path) -> list[object]:
+    return ["--model", run, "--backbone", TOWER]
 
 
 def test_a_picture_for_each_image_under_names_of_their_own(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     images = [discs / "test" / name / "00.png" for name in ("blue_cyst", "red_stone")]
-    told = cli("explain", *images, "--model", run, "--map", "grad-cam", "--out", out, "--values", "--json")
+    told = cli("explain", *images, *model_of(run), "--map", "grad-cam", "--out", out, "--values", "--json")
     assert told.status == 0
     said = json.loads(told.out)
     rows = json.loads((out / "saliency.json").read_text())
@@ -39,7 +45,16 @@ def test_a_picture_for_each_image_under_names_of_their_own(cli: Cli, run: Path, 
 
 def test_facts_on_the_terminal(cli: Cli, run: Path, discs: Path) -> None:
     told = cli(
-        "explain", discs / "test" / "red_stone" / "00.png", "--model", run, "--class", "red stone", "--map", "grad-cam"
+        "explain",
+        discs / "test" / "red_stone" / "00.png",
+        "--model",
+        run,
+        "--backbone",
+        TOWER,
+        "--class",
+        "red stone",
+        "--map",
+        "grad-cam",
     )
     assert told.status == 0
     assert "red stone" in told.out
@@ -50,7 +65,18 @@ def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> No
     out = tmp_path / "out"
     image = discs / "test" / "red_stone" / "00.png"
     told = cli(
-        "explain", image, "--model", run, "--map", "grad-cam", "--methods", "zero-shot,linear-probe", "--out", out
+        "explain",
+        image,
+        "--model",
+        run,
+        "--backbone",
+        TOWER,
+        "--map",
+        "grad-cam",
+        "--methods",
+        "zero-shot,linear-probe",
+        "--out",
+        out,
     )
     assert told.status == 0
     assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "saliency.json"]
@@ -62,11 +88,11 @@ def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path
     broken.write_bytes(b"no image")
     good = discs / "test" / "red_stone" / "00.png"
     out = tmp_path / "out"
-    line = refused("explain", broken, good, "--model", run, "--map", "grad-cam", "--out", out)
+    line = refused("explain", broken, good, *model_of(run), "--map", "grad-cam", "--out", out)
     assert "broken.png: the content is not a readable image" in line
     assert "--skip-bad" in line
     assert not out.exists()
-    told = cli("explain", broken, good, "--model", run, "--map", "grad-cam", "--out", out, "--skip-bad")
+    told = cli("explain", broken, good, *model_of(run), "--map", "grad-cam", "--out", out, "--skip-bad")
     assert told.status == 1
     first, second = json.loads((out / "saliency.json").read_text())
     assert first == {"path": str(broken), "error": first["error"]}
@@ -86,7 +112,7 @@ def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], message: str, refused: Refused, run: Path, discs: Path) -> None:
-    assert message in refused("explain", discs / "test" / "red_stone" / "00.png", "--model", run, *words)
+    assert message in refused("explain", discs / "test" / "red_stone" / "00.png", *model_of(run), *words)
 
 
 def test_a_missing_run_is_one_line(refused: Refused, discs: Path, tmp_path: Path) -> None:
@@ -98,5 +124,5 @@ def test_a_missing_run_is_one_line(refused: Refused, discs: Path, tmp_path: Path
 def test_a_folder_with_other_files_stays(refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     image = discs / "test" / "red_stone" / "00.png"
-    assert "exists already" in refused("explain", image, "--model", run, "--out", tmp_path)
-    assert "is not overwritten" in refused("explain", image, "--model", run, "--out", tmp_path, "--overwrite")
+    assert "exists already" in refused("explain", image, *model_of(run), "--out", tmp_path)
+    assert "is not overwritten" in refused("explain", image, *model_of(run), "--out", tmp_path, "--overwrite")

@@ -22,8 +22,8 @@ def run(discs: Path, parity: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def classifier(run: Path) -> Classifier:
-    return bc.load(run)
+def classifier(run: Path, parity: Path) -> Classifier:
+    return bc.load(run, parity / "model")
 
 
 def test_others_are_trained_as_the_run_would(run: Path, classifier: Classifier, discs: Path, parity: Path) -> None:
