@@ -23,6 +23,11 @@ def failed_checks() -> dict[str, dict[str, str]]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
+def doubtful_maps() -> str:
+    """The maps that failed a check, or had none, with the kinds of image towers, for a help text; empty if there are none."""
+    return "; ".join(f"{name} ({', '.join(towers)})" for name, towers in failed_checks().items())
+
+
 FLAT = 0.5
 """Lowest value of a map, as a share of its highest, from which its differences say little."""
 
