@@ -33,7 +33,8 @@ from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.simulate.load import load_simulated
 from biomedcoop.errors import UserError
 from biomedcoop.explain import channels
-from biomedcoop.explain.maps import MAPS, crop_maps, maps_for
+from biomedcoop.explain.kinds import MAPS, maps_for
+from biomedcoop.explain.maps import crop_maps
 from biomedcoop.features.passes import encode_crops
 from biomedcoop.report.table import Table
 

@@ -20,7 +20,8 @@ from biomedcoop.classifier import Classifier
 from biomedcoop.errors import UserError
 from biomedcoop.explain import channels
 from biomedcoop.explain.attention import attention_rollout, gradient_attention
-from biomedcoop.explain.maps import MAPS, crop_maps, maps_for
+from biomedcoop.explain.kinds import MAPS, maps_for
+from biomedcoop.explain.maps import crop_maps
 
 TOWERS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite")
 EARLIER = {

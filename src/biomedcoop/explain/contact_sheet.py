@@ -14,7 +14,7 @@ from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import ImageError, UserError, notify
-from biomedcoop.explain.maps import DEFAULT_MAP
+from biomedcoop.explain.kinds import DEFAULT_MAP
 from biomedcoop.explain.saliency import SaliencyMap, look, saliency_stream
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.plan import plan_fit

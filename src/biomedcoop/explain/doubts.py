@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from biomedcoop.explain.kinds import MAPS
 
-from biomedcoop.explain.maps import MAPS
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHECKED = "checked.json"
 """Maps that failed a check: {map: {kind of image tower: reason, a sentence}}."""
@@ -42,6 +44,7 @@ def doubts(map: str, tower_kind: str, values: npt.NDArray[np.float32], *, unlike
         unlike: the image is unlike the training images.
 
     Example:
+        >>> import numpy as np
         >>> list(doubts("grad-cam", "vit", np.zeros((4, 4), dtype=np.float32)))[-1]
         'The map is empty: no place in the image speaks for the class.'
     """
