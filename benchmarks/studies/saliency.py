@@ -30,7 +30,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.masks import find_masks
 from biomedcoop.explain.check import CENTRE_BLOB, CheckedImages, MapCheck, check_maps, maps_by_name, read_checked
 from biomedcoop.explain.doubts import NOT_CHECKED
-from biomedcoop.explain.maps import MAPS, maps_for
+from biomedcoop.explain.kinds import MAPS, maps_for
 from biomedcoop.explain.sanity import THRESHOLD, randomised, rank_correlations, structural_similarities
 from biomedcoop.output import write_atomically
 from biomedcoop.report.table import Table

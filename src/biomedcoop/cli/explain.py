@@ -10,16 +10,15 @@ import typer
 
 from biomedcoop.cli.console import inform, notes_said, print_json, print_table, progress_bar, say, say_notes
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
-from biomedcoop.explain.doubts import marks
-from biomedcoop.explain.maps import DEFAULT_MAP, MAPS
+from biomedcoop.explain.doubts import doubtful_maps
+from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
 
 if TYPE_CHECKING:
     from biomedcoop.classifier import Classifier
 
-MAP_HELP = (
-    f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class. "
-    f"{marks()}"
-).strip()
+MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+if doubtful := doubtful_maps():
+    MAP_HELP += f" Failed or missing checks, by kind of image tower: {doubtful}."
 
 
 def explain(
