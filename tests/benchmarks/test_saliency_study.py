@@ -14,8 +14,8 @@ from benchmarks.studies import saliency
 from benchmarks.studies.saliency import TESTS, Study, checked, images_of, sanity_table, truth_table
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.explain.check import CENTRE_BLOB
-from biomedcoop.explain.doubts import NOT_CHECKED, doubts, failed_checks
-from biomedcoop.explain.maps import MAPS, maps_for
+from biomedcoop.explain.doubts import NOT_CHECKED, failed_checks
+from biomedcoop.explain.kinds import MAPS, maps_for
 
 Row = dict[str, Any]
 RowOf = Callable[..., Row]
@@ -27,7 +27,13 @@ def row() -> RowOf:
         value = {"value": 0.25, "low": 0.125, "high": 0.5}
         fields = ("pointing", "iou", "energy", "area", "deletion", "insertion")
         change = {name: {**value, "value": correlation} for name in ("correlation", "similarity")}
-        return {"map": map, "images": images, **dict.fromkeys(fields, value), "changes": dict.fromkeys(TESTS, change)}
+        return {
+            "map": map,
+            "images": images,
+            "even": 1,
+            **dict.fromkeys(fields, value),
+            "changes": dict.fromkeys(TESTS, change),
+        }
 
     return made
 
@@ -68,32 +74,33 @@ def test_tables(row: RowOf) -> None:
     assert [line[2] for line in table.rows] == ["gscorecam", "grad-cam", CENTRE_BLOB]
     assert table.rows[0][-1] == "0.25 (0.12 to 0.50)"
     assert "a 0.250" in table.notes[0]
-    rows = {("vit", "trained", "grad-cam"): [row("grad-cam", 0.2), row("grad-cam", 0.8, 30)]}
-    assert sanity_table(rows).rows[0][3:5] == [40, "0.65 / 0.65"]
+    rows = {("vit", "trained", "grad-cam", place): row("grad-cam", value) for place, value in (("a", 0.2), ("b", 0.8))}
+    kind, other = sanity_table(rows).rows
+    assert kind[3:7] == ["a", 10, 1, "0.20 / 0.20"]
+    assert (kind[-1], other[-1]) == ("none", ", ".join(TESTS))
 
 
-def test_what_the_package_is_told(row: RowOf) -> None:
-    kinds = ("efficientnet-lite", "trained")
-    told = checked({(*kinds, "grad-cam"): [row("grad-cam", 0.2)], (*kinds, "gscorecam"): [row("gscorecam", 0.75)]})
+def test_the_package_is_told_of_the_worst_dataset(row: RowOf) -> None:
+    found = {
+        ("efficientnet-lite", "trained", map, place): row(map, value)
+        for map, place, value in (("grad-cam", "a", 0.2), ("gscorecam", "a", 0.1), ("gscorecam", "b", 0.75))
+    }
+    told = checked(found)
     assert "efficientnet-lite" not in told["grad-cam"]
     assert told["gscorecam"]["efficientnet-lite"].count("(rank correlation 0.75)") == 3
-    assert told["gradient-attention"] == {
-        "vit": "The map is not checked with trained weights of this kind of image tower."
-    }
+    assert told["gradient-attention"] == {"vit": NOT_CHECKED}
 
 
 def test_the_package_says_what_the_page_says() -> None:
-    """A map is marked if, and only if, it fails a check with trained weights or has none."""
-    trained = {
-        (str(tower), str(map)): str(row[-1])
-        for row in read_tables("saliency")["sanity"].rows
-        for tower, weights, map in [row[:3]]
-        if weights == "trained"
-    }
+    """A map is marked if, and only if, it fails a check on some dataset with trained weights, or has none."""
+    fails: dict[tuple[object, object], set[object]] = {}
+    for tower, weights, map, *_, failed in read_tables("saliency")["sanity"].rows:
+        if weights == "trained":
+            fails.setdefault((tower, map), set()).add(failed)
     for name in MAPS:
         for tower in ("vit", "resnet", "efficientnet-lite"):
             if name in maps_for(tower):
-                reason, fails = failed_checks().get(name, {}).get(tower, ""), trained.get((tower, name), "no check")
-                assert bool(reason) == (fails != "none"), (name, tower)
-                assert (reason == NOT_CHECKED) == (fails == "no check")
-                assert not reason or reason in list(doubts(name, tower))
+                reason = failed_checks().get(name, {}).get(tower, "")
+                failed = fails.get((tower, name), {"no check"})
+                assert bool(reason) == (failed != {"none"}), (name, tower)
+                assert (reason == NOT_CHECKED) == (failed == {"no check"})

@@ -31,6 +31,7 @@ COMMANDS = (
     ["train"],
     ["evaluate"],
     ["predict"],
+    ["explain"],
     ["prompts", "list"],
     ["prompts", "show"],
     ["prompts", "check"],

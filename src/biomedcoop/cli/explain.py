@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from biomedcoop.cli.console import inform, notes_said, print_json, print_table, progress_bar, say, say_notes
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
-from biomedcoop.explain.doubts import marks
-from biomedcoop.explain.maps import DEFAULT_MAP, MAPS
+from biomedcoop.explain.doubts import doubtful_maps
+from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
 
-MAP_HELP = (
-    f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class. "
-    f"{marks()}"
-).strip()
+if TYPE_CHECKING:
+    from biomedcoop.classifier import Classifier
+
+MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+if doubtful := doubtful_maps():
+    MAP_HELP += f" Failed or missing checks, by kind of image tower: {doubtful}."
 
 
 def explain(
@@ -51,6 +53,19 @@ def explain(
     values: Annotated[
         bool, typer.Option("--values", metavar="", help="Also write the values of each map as .npy, float32 [H, W].")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", metavar="", help="Check whether the map is true, on one labelled dataset in place of the images."
+        ),
+    ] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            help="With --check: folder of lesion masks named as the images. Default: masks beside the images (1_mask.png).",
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", metavar="", help="Go on after images that cannot be read.")
     ] = False,
@@ -79,6 +94,13 @@ def explain(
     from biomedcoop.explain.writing import CONTENTS, FACTS, explain_by_methods, explain_images, write_facts
     from biomedcoop.output import check_new_folder, new_folder
 
+    if masks is not None and not check:
+        raise UserError("--masks belongs to --check; add --check, or leave --masks out")
+    if check:
+        if len(images) > 1 or out or values or skip_bad or methods or class_name or layer:
+            raise UserError("--check takes one dataset and, of the other options of maps, only --map and --masks")
+        print_check(load(model, backbone, device=device, precision=precision), str(images[0]), map, masks, json)
+        return
     if out is None and values:
         raise UserError("--values writes files; give a folder with --out")
     if methods is not None and (values or skip_bad):
@@ -123,6 +145,27 @@ def explain(
     if bad:
         say(f"{bad} of {len(rows)} images cannot be read")
         raise typer.Exit(1)
+
+
+def print_check(classifier: Classifier, source: str, map: str, masks: Path | None, json: bool) -> None:
+    """Check a map on a labelled dataset and print a line for each measure."""
+    from rich.table import Table
+
+    from biomedcoop.data.readers.load import load_dataset
+    from biomedcoop.explain.check import check_saliency
+
+    with progress_bar() as progress:
+        found = check_saliency(classifier, load_dataset(source), [map], masks, progress=progress)
+    if json:
+        print_json({**found.to_dict(), "notes": notes_said()})
+        return
+    columns, rows = found.table()
+    table = Table()
+    for place, title in enumerate(("measure", *(row[0] for row in rows))):
+        table.add_column(title, justify="right" if place else "left")
+    for cells in list(zip(columns, *rows, strict=True))[1:]:
+        table.add_row(*cells)
+    print_table(table)
 
 
 def print_facts(rows: list[dict[str, Any]]) -> None:

@@ -47,6 +47,8 @@ def find_masks(data: Dataset, folder: str | os.PathLike[str] | None = None) -> l
         >>> [mask.shape for mask in find_masks(data)]
         [(224, 224), (224, 224), (224, 224), (224, 224)]
     """
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that holds the masks")
     if folder is None and data.simulated and data.root is None and data.name.startswith(PREFIX):
         return list(draw_masks(data))
     images = [image for image in data.images if isinstance(image, Path)]
@@ -105,8 +107,6 @@ def _beside(folder: Path) -> dict[str, list[Path]]:
 
 def _files_in(data: Dataset, folder: Path) -> list[list[Path]]:
     """The files in ``folder`` that are masks of each image."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder that holds the masks")
     by_path: dict[str, list[Path]] = {}
     by_stem: dict[str, list[Path]] = {}
     for path in sorted(path for path in folder.rglob("*") if is_image(path.name) and is_visible(path.name)):

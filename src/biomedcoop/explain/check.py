@@ -24,8 +24,9 @@ from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.evaluation.images import images_to_evaluate
 from biomedcoop.evaluation.intervals import student
 from biomedcoop.explain.faithfulness import STEPS, deletion, insertion
+from biomedcoop.explain.kinds import DEFAULT_MAP
 from biomedcoop.explain.localisation import TOLERANCE, Localisation, centre_blob, localise
-from biomedcoop.explain.maps import DEFAULT_MAP, crop_maps
+from biomedcoop.explain.maps import crop_maps
 from biomedcoop.explain.placement import onto_image
 from biomedcoop.explain.sanity import (
     THRESHOLD,
@@ -121,6 +122,7 @@ class SaliencyCheck:
             "map",
             "images",
             "lesions",
+            "even",
             "pointing",
             "IoU",
             "Dice",
@@ -134,7 +136,7 @@ class SaliencyCheck:
         for row in self.rows:
             values = (row.pointing, row.iou, row.dice, row.energy, row.deletion, row.insertion)
             changes = (row.changes[name].correlation if name in row.changes else MISSING for name in tests)
-            cells = map(str, (row.images, row.lesions, *values, *changes))
+            cells = map(str, (row.images, row.lesions, row.even, *values, *changes))
             rows.append([row.map, *cells, ", ".join(row.fails) or "none"])
         return columns, rows
 
@@ -190,7 +192,7 @@ def check_saliency(
     class, and for nonsense texts in place of the classes. A map that changes too little fails.
 
     Args:
-        maps: names in :data:`biomedcoop.explain.maps.MAPS`. gScoreCAM takes seconds for an image, five times in a check.
+        maps: names in :data:`biomedcoop.explain.kinds.MAPS`. gScoreCAM takes seconds for an image, five times in a check.
         masks: lesions: a folder of files named as the images, or an array bool [H, W] or None for each image of ``data``; by
             default those of simulated images or beside the images, see :func:`biomedcoop.data.masks.find_masks`.
         split: "train", "val", "test" or "all"; by default as in :func:`biomedcoop.evaluate`.

@@ -14,7 +14,7 @@ from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import ImageError, UserError, notify
-from biomedcoop.explain.maps import DEFAULT_MAP
+from biomedcoop.explain.kinds import DEFAULT_MAP
 from biomedcoop.explain.saliency import SaliencyMap, look, saliency_stream
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.plan import plan_fit
@@ -114,6 +114,8 @@ def retrained(
     Raises:
         UserError: the run has no request, its data cannot be found or have other classes, or a method is unknown.
     """
+    if not methods:
+        raise UserError("no method is named; name some, for instance zero-shot,coop,biomedcoop")
     file = Path(run) / REQUEST
     if not file.is_file():
         raise UserError(

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from biomedcoop.explain.kinds import MAPS
 
-from biomedcoop.explain.maps import MAPS
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHECKED = "checked.json"
 """Maps that failed a check, or have none: {map: {kind of image tower: reason, one sentence or more}}. The study writes it."""
@@ -23,6 +25,11 @@ def failed_checks() -> dict[str, dict[str, str]]:
     """The content of :data:`CHECKED`."""
     file = files("biomedcoop.explain") / CHECKED
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def doubtful_maps() -> str:
+    """The maps that failed a check, or had none, with the kinds of image towers, for a help text; empty if there are none."""
+    return "; ".join(f"{name} ({', '.join(towers)})" for name, towers in failed_checks().items())
 
 
 FLAT = 0.5
@@ -39,6 +46,7 @@ def doubts(map: str, tower_kind: str, values: npt.NDArray[np.float32], *, unlike
         unlike: the image is unlike the training images.
 
     Example:
+        >>> import numpy as np
         >>> list(doubts("grad-cam", "vit", np.zeros((4, 4), dtype=np.float32)))[-1]
         'The map is empty: no place in the image speaks for the class.'
     """
@@ -53,16 +61,3 @@ def doubts(map: str, tower_kind: str, values: npt.NDArray[np.float32], *, unlike
         yield "The map is nearly flat: its lowest value is more than half of its highest."
     if unlike:
         yield "The image is unlike the training images; do not rely on the answer."
-
-
-def marks() -> str:
-    """A sentence on the maps that failed a check, for help: map and kind of image tower; empty if all passed.
-
-    Maps of a kind of tower that was not checked with trained weights are not named.
-    """
-    failed = [
-        f"{map} ({', '.join(towers)})"
-        for map, reasons in failed_checks().items()
-        if (towers := [tower for tower, reason in reasons.items() if reason != NOT_CHECKED])
-    ]
-    return f"Maps that failed a sanity check: {'; '.join(failed)}. " if failed else ""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from biomedcoop.explain.figures import new_figure
-from biomedcoop.explain.maps import MAPS
+from biomedcoop.explain.kinds import MAPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

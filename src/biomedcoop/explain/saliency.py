@@ -19,7 +19,8 @@ from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, UserError, nearest
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.explain.doubts import doubts
-from biomedcoop.explain.maps import DEFAULT_MAP, MAPS, crop_maps, layer_for
+from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
+from biomedcoop.explain.maps import crop_maps, layer_for
 from biomedcoop.explain.pictures import html_of, in_range, map_figure, overlay
 from biomedcoop.explain.placement import onto_image
 from biomedcoop.progress import ProgressOption
@@ -40,7 +41,7 @@ class SaliencyMap:
         image: uint8 [H, W, 3], upright, as the reader decodes it.
         class_name: class that the map explains.
         probability: probability of this class.
-        map: name of the map, see :data:`biomedcoop.explain.maps.MAPS`.
+        map: name of the map, see :data:`biomedcoop.explain.kinds.MAPS`.
         layer: layer of the image tower that the map is made from; None for a map of all blocks.
         method: adaptation method of the classifier.
         crop_size: side S of the square that the image tower sees, px.
@@ -138,7 +139,7 @@ def saliency(
     Args:
         images: one image or several, in any form that :meth:`Classifier.predict_proba` accepts.
         class_name: class to explain, without regard to case; by default the predicted class of each image.
-        map: a name in :data:`biomedcoop.explain.maps.MAPS`.
+        map: a name in :data:`biomedcoop.explain.kinds.MAPS`.
         layer: layer of the image tower; by default the last with a spatial map.
         progress: see :func:`biomedcoop.fit`.
 
@@ -154,6 +155,7 @@ def saliency(
         >>> found.class_name, found.values.shape == found.image.shape[:2]
         ('malignant tumor', True)
     """
+    check_classifier(classifier)
     sources = list(as_sources(images))
     found: list[SaliencyMap] = []
     with shown(progress) as tell:
@@ -246,7 +248,6 @@ def class_number(classifier: Classifier, class_name: str | None) -> int | None:
     """
     if class_name is None:
         return None
-    check_classifier(classifier)
     names = {name.casefold(): number for number, name in enumerate(classifier.class_names)}
     if class_name.casefold() not in names:
         raise UserError(f"the classifier has no class '{class_name}'; {nearest(class_name, classifier.class_names)}")

@@ -53,8 +53,8 @@ def centre_box(width: int, height: int, size: int) -> tuple[float, float, float,
     """Part of an image that :func:`resize_and_crop` keeps: its left, upper, right and lower edge, px of the image.
 
     Example:
-        >>> centre_box(640, 480, 224)
-        (81.42857142857143, 0.0, 561.4285714285714, 480.0)
+        >>> centre_box(400, 200, 100)
+        (100.0, 0.0, 300.0, 200.0)
     """
     if _crops_first(width, height):
         short, start = min(width, height), abs(width - height) / 2

@@ -1,0 +1,64 @@
+"""``biomedcoop explain --check``: the check of a map on labelled images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import biomedcoop as bc
+from backbones.tiny_lite import write_lite
+
+Cli, Refused = Callable[..., Any], Callable[..., str]
+
+DATA = "simulated:breast-ultrasound?train=2&val=0&test=2"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Options that name a saved classifier, its backbone and a quick map."""
+    folder = tmp_path_factory.mktemp("explain")
+    backbone = write_lite(folder / "lite")
+    bc.fit(bc.load_dataset(DATA), "zero-shot", backbone).save(folder / "model")
+    return ["--model", folder / "model", "--backbone", backbone, "--map", "grad-cam"]
+
+
+def test_the_check_prints_a_line_for_each_measure(cli: Cli, words: list[object]) -> None:
+    shown = cli("explain", DATA, *words, "--check")
+    assert shown.status == 0, shown.err
+    measures = [line.split("  ")[0].strip() for line in shown.out.splitlines()]
+    assert {"images", "lesions", "pointing", "IoU", "deletion", "random weights", "fails"} <= set(measures)
+    assert "centre blob" in shown.out
+    found = json.loads(cli("explain", DATA, *words, "--check", "--json").out)
+    assert [row["map"] for row in found["rows"]] == ["grad-cam", "centre blob"]
+    assert found["rows"][0]["lesions"] == 4
+
+
+def test_masks_of_a_folder(cli: Cli, refused: Refused, words: list[object], tmp_path: Path) -> None:
+    images, masks = tmp_path / "images", tmp_path / "lesions"
+    masks.mkdir()
+    for place, pixels in enumerate(np.asarray(bc.load_dataset(DATA).images)[:4]):
+        name = f"{place}.png"
+        folder = images / ("benign tumor" if place < 2 else "malignant tumor")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / name)
+        Image.fromarray(np.uint8(pixels > 200) * 255).save(masks / name)
+    command = ["explain", images, *words, "--check", "--masks", masks]
+    assert json.loads(cli(*command, "--json").out)["rows"][0]["lesions"] > 0
+    Image.new("L", (10, 20)).save(masks / "0.png")
+    line = refused(*command, begun=True)
+    assert (
+        "the mask of benign tumor/0.png is 10 × 20 px, the image 224 × 224 px; give masks of the image's own size"
+        in line
+    )
+
+
+def test_options_that_do_not_go_together(refused: Refused, words: list[object], tmp_path: Path) -> None:
+    assert "--masks belongs to --check" in refused("explain", DATA, *words, "--masks", tmp_path)
+    assert "--check takes one dataset" in refused("explain", DATA, DATA, *words, "--check")
+    assert "no such folder" in refused("explain", DATA, *words, "--check", "--masks", tmp_path / "none", begun=True)
