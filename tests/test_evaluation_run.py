@@ -41,7 +41,7 @@ RENAME = {"neoplasm": "green tumor", "calculus": "red stone"}
 
 
 def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path: Path) -> None:
-    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=40)
+    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=40, html=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(written.pop("predictions")) == report.metrics.n_images

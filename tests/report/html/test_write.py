@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_headings_are_in_order_and_pictures_have_words(page: str) -> None:
     levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     pictures = re.findall(r"<img [^>]*>", page)
     assert len(pictures) >= 12
     assert all(re.search(r'alt="[^"]+"', picture) for picture in pictures)
