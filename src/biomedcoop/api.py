@@ -41,8 +41,7 @@ def fit(
 ) -> Classifier:
     """Train a classifier on a few images per class.
 
-    The function reads only images of the training split. Before the work starts, it warns of anything unusual about the data or the
-    settings; the warnings have the category :class:`biomedcoop.errors.Note`.
+    Only images of the training split are read. Warnings (:class:`biomedcoop.errors.Note`) tell of anything unusual before the work.
 
     Args:
         data: a dataset from :func:`biomedcoop.load_dataset`.
@@ -119,8 +118,7 @@ def train(
     test images or groups are also in the training data.
 
     Args:
-        source: path or name of the data, see :func:`biomedcoop.load_dataset`; or a request, e.g. the ``run.json`` of an
-            earlier run (``TrainRequest.read``).
+        source: path or name of the data (:func:`biomedcoop.load_dataset`), or a request (``TrainRequest.read("run.json")``).
         out: run folder to write.
         overwrite: replace an earlier run folder.
         html, images: write ``report.html`` (:func:`biomedcoop.write_html` can later); show images and their names in it.

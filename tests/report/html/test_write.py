@@ -110,9 +110,11 @@ def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
     (copy / "run.json").write_text(json.dumps({**request, "data": str(copy / "gone")}))
     result = cli("report", copy)
     assert result.status == 0
-    assert "There are no images, because the data cannot be read any more" in result.err
+    assert "note: There are no images, because the data cannot be read any more. " in result.err
+    assert f"{copy / 'gone'}: there is no such folder" in result.err
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "<img" not in page
+    assert str(copy) not in page
     assert "There is no learning curve: the model or the training images are no longer there." in page
 
 

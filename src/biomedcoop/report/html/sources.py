@@ -36,7 +36,8 @@ class Sources:
         request: content of ``run.json``; empty for an evaluation.
         training: the training images with their features, or None.
         hashes: file name -> SHA-256, as hexadecimal digits.
-        missing: what is left out of the page and why, a sentence each.
+        missing: what is left out of the page, a sentence each, without a folder of this machine.
+        reasons: why, a sentence each, for the user.
     """
 
     classifier: Classifier | None = None
@@ -47,6 +48,7 @@ class Sources:
     training: TrainingImages | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def public_request(self) -> dict[str, Any]:
@@ -69,21 +71,21 @@ def find_sources(
         keys: names of the test images.
         classifier, data: those of the run if they are loaded; else they are read from where the folder says.
     """
-    missing = []
+    missing, reasons = [], []
     request = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     if classifier is None and (folder / "model").is_dir():
         try:
             classifier = load(folder / "model", _backbone(request))
         except UserError as error:
-            missing.append(
-                f"There are no maps, no words and no learning curve, because the model cannot be loaded: {error}"
-            )
+            missing.append("There are no maps, no words and no learning curve, because the model cannot be loaded.")
+            reasons.append(f"{missing[-1]} {error}")
     if data is None and request:
         try:
             split_file = request.get("split_file")
             data = read_dataset(request["data"], None if split_file is None else Path(split_file))
         except (UserError, OSError) as error:
-            missing.append(f"There are no images, because the data cannot be read any more: {error}")
+            missing.append("There are no images, because the data cannot be read any more.")
+            reasons.append(f"{missing[-1]} {error}")
     elif data is None:
         missing.append("There are no images: the folder of an evaluation does not say where its images are.")
     tested = drawn = None
@@ -101,7 +103,7 @@ def find_sources(
     training = None
     if classifier is not None and data is not None and drawn is not None:
         training = training_images(classifier, data.select(np.unique(drawn)))
-    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), tuple(missing))
+    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), tuple(missing), tuple(reasons))
 
 
 def _backbone(request: Mapping[str, Any]) -> str | None:
