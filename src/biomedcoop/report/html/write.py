@@ -70,7 +70,7 @@ def write_page(
     classifier: Classifier | None = None,
     data: Dataset | None = None,
     progress: Progress | None = None,
-) -> tuple[str, ...]:
+) -> list[str]:
     """:func:`write_html` with what is loaded already; returns why something was left out, a sentence each."""
     from biomedcoop.report.html.page import render
     from biomedcoop.report.html.sources import find_sources
@@ -78,4 +78,4 @@ def write_page(
     report = read_report(folder)
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
     write_atomically(path, render(report, sources, specificity=specificity, images=images, progress=progress).encode())
-    return sources.reasons
+    return [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
