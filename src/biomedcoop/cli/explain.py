@@ -10,9 +10,12 @@ import typer
 
 from biomedcoop.cli.console import inform, notes_said, print_json, print_table, progress_bar, say, say_notes
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
+from biomedcoop.explain.doubts import doubtful_maps
 from biomedcoop.explain.maps import DEFAULT_MAP, MAPS
 
 MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+if doubtful := doubtful_maps():
+    MAP_HELP += f" Failed or missing checks, by kind of image tower: {doubtful}."
 
 
 def explain(
@@ -104,7 +107,7 @@ def explain(
             )
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
-            rows = explain_by_methods(classifiers, found, class_name, map, layer, folder, progress)
+            rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
@@ -128,7 +131,7 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
     table = Table()
     for title in ("image", "method", "class"):
         table.add_column(title)
-    for title in ("probability", "peak (x, y)", "share at half"):
+    for title in ("probability", "peak (x, y)", "upper half"):
         table.add_column(title, justify="right")
     for row in rows:
         if "error" in row:
@@ -136,6 +139,11 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
             continue
         peak = "none" if row["peak"] is None else "{}, {}".format(*row["peak"])
         table.add_row(
-            row["path"], row["method"], row["class"], f"{row['probability']:.3f}", peak, f"{100 * row['half']:.0f} %"
+            row["path"],
+            row["method"],
+            row["class"],
+            f"{row['probability']:.3f}",
+            peak,
+            f"{100 * row['upper_half']:.0f} %",
         )
     print_table(table)

@@ -111,7 +111,7 @@ def spatial(output: Tensor, backbone: Backbone, layer: str) -> Tensor:
         tokens = output.shape[1]
         for places in (tokens - 1, tokens):
             side = math.isqrt(places)
-            if side * side == places > 0:
+            if side * side == places > 1:
                 return output[:, tokens - places :].transpose(1, 2).reshape(len(output), -1, side, side)
     raise UserError(
         f"layer '{layer}' of {backbone.name} gives no map of places but {list(output.shape[1:])} numbers for each image; "

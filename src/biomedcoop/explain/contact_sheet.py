@@ -15,7 +15,7 @@ from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import ImageError, UserError, notify
 from biomedcoop.explain.maps import DEFAULT_MAP
-from biomedcoop.explain.saliency import SaliencyMap, saliency_stream
+from biomedcoop.explain.saliency import SaliencyMap, look, saliency_stream
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import REQUEST, TrainRequest
@@ -61,15 +61,17 @@ def contact_sheet(
     map: str = DEFAULT_MAP,
     layer: str | None = None,
     *,
+    chooser: Classifier | None = None,
     names: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> ContactSheet:
     """Maps of images by several classifiers of the same classes.
 
     Args:
-        classifiers: by method, in the order of the columns. The first chooses the class of each image unless ``class_name`` does.
+        classifiers: by method, in the order of the columns.
         sources: at most :data:`MOST_IMAGES` images.
-        class_name, map, layer: see :func:`biomedcoop.saliency`.
+        class_name, map, layer: see :func:`biomedcoop.saliency`; every column of a row explains the same class.
+        chooser: the classifier whose predicted class is explained if ``class_name`` is None; by default that of the first column.
         names: names of the images in the figure.
         progress: called with the number of maps done.
 
@@ -79,12 +81,12 @@ def contact_sheet(
     """
     if len(sources) > MOST_IMAGES:
         raise UserError(f"a contact sheet holds at most {MOST_IMAGES} images, not {len(sources)}; name fewer images")
+    chooser = chooser or next(iter(classifiers.values()))
     rows: list[tuple[SaliencyMap, ...]] = []
     for number, source in enumerate(sources):
         row: list[SaliencyMap] = []
+        wanted = class_name or chooser.class_names[look(chooser, source).predicted]
         for classifier in classifiers.values():
-            # every column of a row explains the same class
-            wanted = row[0].class_name if row else class_name
             ((_, found),) = saliency_stream(classifier, [source], wanted, map, layer)
             if isinstance(found, ImageError):
                 raise found
@@ -112,6 +114,8 @@ def retrained(
     Raises:
         UserError: the run has no request, its data cannot be found or have other classes, or a method is unknown.
     """
+    if not methods:
+        raise UserError("no method is named; name some, for instance zero-shot,coop,biomedcoop")
     file = Path(run) / REQUEST
     if not file.is_file():
         raise UserError(

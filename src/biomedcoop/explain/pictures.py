@@ -35,15 +35,18 @@ UNSEEN, WASHED = 150.0, 0.7
 MOST_PIXELS = 900
 """Longest side of an image in a figure, px."""
 
-FOOTNOTE = "Grey at the edges: not seen by the model. Not a medical device."
+UNSEEN_NOTE = "Grey at the edges: not seen by the model."
+NOT_A_DEVICE = "Not a medical device."
 
 
 def overlay(image: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
-    """Lay a map over its image: the larger the value, the stronger the colour; what the model does not see is washed grey.
+    """Lay a map over its image; what the model does not see is washed grey.
+
+    The colours run from the map's own lowest value, transparent, to its highest.
 
     Args:
         image: uint8 [H, W, 3].
-        values: float32 [H, W], 0 to 1; nan where the model does not see the image.
+        values: float32 [H, W], at least 0; nan where the model does not see the image.
 
     Returns:
         uint8 [H, W, 3].
@@ -51,7 +54,7 @@ def overlay(image: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
     import matplotlib
 
     unseen = np.isnan(values)
-    strength = np.where(unseen, np.float32(0), values)
+    strength = in_range(values)
     colours = matplotlib.colormaps[COLOURS](strength, bytes=True)[..., :3].astype(np.float32)
     opacity = (STRONGEST * np.sqrt(strength))[..., None]
     mixed = (1 - opacity) * image + opacity * colours
@@ -60,12 +63,20 @@ def overlay(image: Pixels, values: npt.NDArray[np.float32]) -> Pixels:
     return np.rint(mixed).astype(np.uint8)
 
 
+def in_range(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A map scaled from its lowest value, 0, to its highest, 1; 0 where it is nan, and everywhere if it is flat."""
+    seen = values[np.isfinite(values)]
+    low, high = float(seen.min()), float(seen.max())
+    scaled: npt.NDArray[np.float32] = np.nan_to_num((values - np.float32(low)) / np.float32(high - low or 1))
+    return scaled
+
+
 def map_figure(found: SaliencyMap) -> Figure:
     """The image beside its overlay, with the class, its probability, and every reason for doubt."""
     height, width = found.image.shape[:2]
-    tall = 3.4 * min(2.0, max(0.4, height / width))
-    words = [_wrapped(text, 100) for text in (*found.warnings, FOOTNOTE)]
-    figure = new_figure(8.0, tall + 1.3 + 0.18 * sum(text.count("\n") + 1 for text in words))
+    tall = 3.5 * min(2.0, max(0.4, height / width))
+    words = _foot([found], found.warnings, 110)
+    figure = new_figure(8.0, tall + 0.9 + 0.16 * words.count("\n"))
     left, right = figure.subplots(1, 2)
     _show(left, _at_most(found.image))
     _show(right, _at_most(found.overlay()))
@@ -73,24 +84,25 @@ def map_figure(found: SaliencyMap) -> Figure:
     right.set_title(
         _wrapped(f"{found.class_name}: probability {found.probability:.2f}", 40), fontsize=9, parse_math=False
     )
-    _colour_bar(figure, right)
+    seen = found.values[np.isfinite(found.values)]
+    _colour_bar(figure, right, [f"{value:.2f}" for value in np.linspace(seen.min(), seen.max(), 5)])
     _write_title(figure, found)
-    _write_foot(figure, words)
+    figure.supxlabel(words, fontsize=8, parse_math=False)
     return figure
 
 
 def sheet_figure(rows: Sequence[Sequence[SaliencyMap]]) -> Figure:
     """Rows of images and columns of methods, all maps of one kind; each title gives the method's probability of the class.
 
+    Numbers in the titles point to the reasons for doubt below the pictures.
+
     Args:
         rows: for each image the maps of every method, in the same order.
     """
-    columns = len(rows[0]) + 1
-    warnings = dict.fromkeys(warning for row in rows for found in row for warning in found.warnings)
-    words = [_wrapped(text, 25 * columns) for text in (*warnings, FOOTNOTE)]
-    figure = new_figure(
-        2.1 * columns + 0.8, 2.45 * len(rows) + 0.8 + 0.18 * sum(text.count("\n") + 1 for text in words)
-    )
+    columns, shown = len(rows[0]) + 1, [found for row in rows for found in row]
+    doubts = list(dict.fromkeys(warning for found in shown for warning in found.warnings))
+    words = _foot(shown, [f"[{number}] {text}" for number, text in enumerate(doubts, start=1)], 25 * columns)
+    figure = new_figure(2.1 * columns + 0.8, 2.45 * len(rows) + 0.8 + 0.16 * words.count("\n"))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for places, row in zip(axes, rows, strict=True):
         _show(places[0], _at_most(row[0].image))
@@ -98,10 +110,12 @@ def sheet_figure(rows: Sequence[Sequence[SaliencyMap]]) -> Figure:
         places[0].set_ylabel(_wrapped(row[0].class_name, 24), fontsize=8, parse_math=False)
         for place, found in zip(places[1:], row, strict=True):
             _show(place, _at_most(found.overlay()))
-            place.set_title(f"{found.method}\nprobability {found.probability:.2f}", fontsize=8, parse_math=False)
-    _colour_bar(figure, axes.ravel().tolist())
+            marks = "".join(f" [{doubts.index(warning) + 1}]" for warning in found.warnings)
+            title = f"{found.method}{marks}\nprobability {found.probability:.2f}"
+            place.set_title(title, fontsize=8, parse_math=False)
+    _colour_bar(figure, axes.ravel().tolist(), ["lowest", "", "", "", "highest"])
     _write_title(figure, rows[0][0])
-    _write_foot(figure, words)
+    figure.supxlabel(words, fontsize=8, parse_math=False)
     return figure
 
 
@@ -120,12 +134,13 @@ def _show(place: Axes, pixels: Pixels) -> None:
     place.set_yticks([])
 
 
-def _colour_bar(figure: Figure, places: Any) -> None:
+def _colour_bar(figure: Figure, places: Any, labels: Sequence[str]) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=places, shrink=0.8, aspect=25)
-    bar.set_label("share of the map's maximum", fontsize=8)
+    bar.set_ticks(np.linspace(0, 1, len(labels)).tolist(), labels=list(labels))
+    bar.set_label("share of the map's maximum" if labels[1] else "value of each map", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
 
@@ -135,8 +150,10 @@ def _write_title(figure: Figure, found: SaliencyMap) -> None:
     figure.suptitle(f"{MAPS[found.map].title}{layer}", fontsize=10, parse_math=False)
 
 
-def _write_foot(figure: Figure, words: Sequence[str]) -> None:
-    figure.supxlabel("\n".join(words), fontsize=8, parse_math=False)
+def _foot(shown: Sequence[SaliencyMap], doubts: Sequence[str], width: int) -> str:
+    """What stands below the pictures: the reasons for doubt, and what is grey."""
+    unseen = [UNSEEN_NOTE] if any(np.isnan(found.values).any() for found in shown) else []
+    return "\n".join(_wrapped(text, width) for text in (*doubts, " ".join([*unseen, NOT_A_DEVICE])))
 
 
 def _at_most(pixels: Pixels) -> Pixels:

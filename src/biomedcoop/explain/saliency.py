@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ from biomedcoop.errors import ImageError, UserError, nearest
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.explain.doubts import doubts
 from biomedcoop.explain.maps import DEFAULT_MAP, MAPS, crop_maps, layer_for
-from biomedcoop.explain.pictures import html_of, map_figure, overlay
+from biomedcoop.explain.pictures import html_of, in_range, map_figure, overlay
 from biomedcoop.explain.placement import onto_image
 from biomedcoop.progress import ProgressOption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,7 +44,7 @@ class SaliencyMap:
         layer: layer of the image tower that the map is made from; None for a map of all blocks.
         method: adaptation method of the classifier.
         crop_size: side S of the square that the image tower sees, px.
-        name: name of the image for pictures and messages: its path, or its place among the images given.
+        name: name of the image for pictures and messages: its file name, or its place among the images given.
         warnings: reasons not to trust the map, a sentence each.
     """
 
@@ -82,7 +83,7 @@ class SaliencyMap:
         """Facts about the map as JSON values: what it explains, and where it is large.
 
         ``peak`` and ``centre`` (of mass) are x and y in px of the image, None for an empty map; ``box`` is the part that the model
-        sees; ``half`` is the share of that part where the map is at least half of its maximum.
+        sees; ``upper_half`` is the share of that part where the map is above the middle of its range.
         """
         height, width = self.values.shape
         seen = np.nan_to_num(self.values)
@@ -105,9 +106,7 @@ class SaliencyMap:
             "box": [round(edge, 1) for edge in self.box],
             "peak": peak,
             "centre": centre,
-            "half": round(
-                float((seen >= 0.5 * max(float(seen.max()), 1e-9)).sum() / np.isfinite(self.values).sum()), 4
-            ),
+            "upper_half": round(float((in_range(self.values) > 0.5).sum() / np.isfinite(self.values).sum()), 4),
             "warnings": list(self.warnings),
         }
 
@@ -155,6 +154,7 @@ def saliency(
         >>> found.class_name, found.values.shape == found.image.shape[:2]
         ('malignant tumor', True)
     """
+    check_classifier(classifier)
     sources = list(as_sources(images))
     found: list[SaliencyMap] = []
     with shown(progress) as tell:
@@ -179,37 +179,64 @@ def saliency_stream(
     Yields:
         The image, and its map or the error that says why it cannot be read.
     """
-    from biomedcoop.features.passes import encode_crops
-
     chosen, number = layer_for(classifier, map, layer), class_number(classifier, class_name)
     for position, source in enumerate(sources):
-        where = str(source) if isinstance(source, Path) else f"images[{position}]"
         try:
-            image = read_image(source, where)
+            seen = look(classifier, source, str(source) if isinstance(source, Path) else f"images[{position}]")
         except ImageError as error:
             yield source, error
             continue
-        crop = resize_and_crop(image, classifier.backbone.image_size)
-        features = encode_crops(classifier.backbone, [crop])
-        (probabilities,) = classifier.probabilities(features)
-        of_class = int(probabilities.argmax()) if number is None else number
-        (values,) = crop_maps(classifier, crop[None], np.array([of_class]), map, layer)
-        unlike = classifier.domain is not None and bool(classifier.domain.unlike(features)[0])
+        of_class = seen.predicted if number is None else number
+        (values,) = crop_maps(classifier, seen.crop[None], np.array([of_class]), map, layer)
+        doubtful = doubts(map, classifier.backbone.tower_kind, values, unlike=seen.unlike_training)
         yield (
             source,
             SaliencyMap(
-                values=onto_image(values, *image.size),
-                image=np.asarray(image),
+                values=onto_image(values, *seen.image.size),
+                image=np.asarray(seen.image),
                 class_name=classifier.class_names[of_class],
-                probability=float(probabilities[of_class]),
+                probability=float(seen.probabilities[of_class]),
                 map=map,
                 layer=chosen,
                 method=classifier.method,
-                crop_size=classifier.backbone.image_size,
-                name=where,
-                warnings=tuple(doubts(map, classifier.backbone.tower_kind, empty=not values.any(), unlike=unlike)),
+                crop_size=len(seen.crop),
+                name=source.name if isinstance(source, Path) else f"images[{position}]",
+                warnings=tuple(doubtful),
             ),
         )
+
+
+class Seen(NamedTuple):
+    """An image as a classifier sees it: mode RGB, the crop uint8 [S, S, 3], the probabilities float32 [C], and whether it is
+    unlike the training images."""
+
+    image: Image.Image
+    crop: npt.NDArray[np.uint8]
+    probabilities: Floats
+    unlike_training: bool
+
+    @property
+    def predicted(self) -> int:
+        """Number of the predicted class."""
+        return int(self.probabilities.argmax())
+
+
+def look(classifier: Classifier, source: ImageSource, where: str | None = None) -> Seen:
+    """Read an image and predict it.
+
+    Args:
+        where: name of the image in messages; by default its path.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    from biomedcoop.features.passes import encode_crops
+
+    image = read_image(source, where)
+    crop = resize_and_crop(image, classifier.backbone.image_size)
+    features = encode_crops(classifier.backbone, [crop])
+    unlike = classifier.domain is not None and bool(classifier.domain.unlike(features)[0])
+    return Seen(image, crop, classifier.probabilities(features)[0], unlike)
 
 
 def class_number(classifier: Classifier, class_name: str | None) -> int | None:
@@ -220,7 +247,6 @@ def class_number(classifier: Classifier, class_name: str | None) -> int | None:
     """
     if class_name is None:
         return None
-    check_classifier(classifier)
     names = {name.casefold(): number for number, name in enumerate(classifier.class_names)}
     if class_name.casefold() not in names:
         raise UserError(f"the classifier has no class '{class_name}'; {nearest(class_name, classifier.class_names)}")

@@ -91,6 +91,7 @@ def explain_images(
 
 
 def explain_by_methods(
+    classifier: Classifier,
     classifiers: Mapping[str, Classifier],
     images: Iterable[Path | ListedImage],
     class_name: str | None,
@@ -99,7 +100,10 @@ def explain_by_methods(
     folder: Path | None,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Explain images by several methods, write the contact sheet, and return the facts of each map; see :func:`contact_sheet`."""
+    """Explain images by several methods, write the contact sheet, and return the facts of each map; see :func:`contact_sheet`.
+
+    The class of each image is that which ``classifier`` predicts, unless ``class_name`` names one.
+    """
     listed = [image if isinstance(image, ListedImage) else ListedImage(image, str(image), {}) for image in images]
     sheet = contact_sheet(
         classifiers,
@@ -107,6 +111,7 @@ def explain_by_methods(
         class_name,
         map,
         layer,
+        chooser=classifier,
         names=[Path(image.path).name for image in listed],
         progress=progress,
     )

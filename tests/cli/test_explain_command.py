@@ -1,0 +1,128 @@
+"""``biomedcoop explain``: files, facts and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import biomedcoop as bc
+from conftest import Cli, Refused
+
+TOWER = Path(__file__).parent.parent / "parity_a" / "model"
+
+
+@pytest.fixture(scope="module")
+def run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("run") / "run"
+    bc.train(discs, place, method="linear-probe", backbone=TOWER, shots=2, n_bootstrap=40, progress=False)
+    return place
+
+
+def model_of(run: Path) -> list[object]:
+    return ["--model", run, "--backbone", TOWER]
+
+
+def test_a_picture_for_each_image_under_names_of_their_own(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    images = [discs / "test" / name / "00.png" for name in ("blue_cyst", "red_stone")]
+    told = cli("explain", *images, *model_of(run), "--map", "grad-cam", "--out", out, "--values", "--json")
+    assert told.status == 0
+    said = json.loads(told.out)
+    rows = json.loads((out / "saliency.json").read_text())
+    assert said["maps"] == rows
+    assert [row["path"] for row in rows] == list(map(str, images))
+    assert [row["picture"] for row in rows] == ["maps/00.png", "maps/00-2.png"]
+    for row in rows:
+        with Image.open(out / row["picture"]) as picture:
+            assert min(picture.size) > 300
+        assert np.load(out / row["values"]).shape == (40, 40)
+    assert sorted(path.name for path in (out / "maps").iterdir()) == ["00-2.npy", "00-2.png", "00.npy", "00.png"]
+
+
+def test_facts_on_the_terminal(cli: Cli, run: Path, discs: Path) -> None:
+    told = cli(
+        "explain",
+        discs / "test" / "red_stone" / "00.png",
+        "--model",
+        run,
+        "--backbone",
+        TOWER,
+        "--class",
+        "red stone",
+        "--map",
+        "grad-cam",
+    )
+    assert told.status == 0
+    assert "red stone" in told.out
+    assert "probability" in told.out
+
+
+def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    image = discs / "test" / "red_stone" / "00.png"
+    told = cli(
+        "explain",
+        image,
+        "--model",
+        run,
+        "--backbone",
+        TOWER,
+        "--map",
+        "grad-cam",
+        "--methods",
+        "zero-shot,linear-probe",
+        "--out",
+        out,
+    )
+    assert told.status == 0
+    assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "saliency.json"]
+    assert [row["method"] for row in json.loads((out / "saliency.json").read_text())] == ["zero-shot", "linear-probe"]
+
+
+def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    good = discs / "test" / "red_stone" / "00.png"
+    out = tmp_path / "out"
+    line = refused("explain", broken, good, *model_of(run), "--map", "grad-cam", "--out", out)
+    assert "broken.png: the content is not a readable image" in line
+    assert "--skip-bad" in line
+    assert not out.exists()
+    told = cli("explain", broken, good, *model_of(run), "--map", "grad-cam", "--out", out, "--skip-bad")
+    assert told.status == 1
+    first, second = json.loads((out / "saliency.json").read_text())
+    assert first == {"path": str(broken), "error": first["error"]}
+    assert second["picture"] == "maps/00.png"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--class", "red ston"], "no class 'red ston'; did you mean red stone?"),
+        (["--map", "gradcam"], "no map 'gradcam'; did you mean grad-cam"),
+        (["--map", "grad-cam", "--layer", "layer4"], "no image layer 'layer4'"),
+        (["--map", "grad-cam", "--precision", "int8"], "in int8; load it with precision float32"),
+        (["--methods", "zero-shot,coopp"], "did you mean coop"),
+        (["--values"], "give a folder with --out"),
+        (["--methods", "coop", "--skip-bad"], "leave them out with --methods"),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], message: str, refused: Refused, run: Path, discs: Path) -> None:
+    assert message in refused("explain", discs / "test" / "red_stone" / "00.png", *model_of(run), *words)
+
+
+def test_a_missing_run_is_one_line(refused: Refused, discs: Path, tmp_path: Path) -> None:
+    image = discs / "test" / "red_stone" / "00.png"
+    assert str(tmp_path / "none") in refused("explain", image, "--model", tmp_path / "none")
+    assert "does not exist" in refused("explain", tmp_path / "none.png", "--model", tmp_path)
+
+
+def test_a_folder_with_other_files_stays(refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    image = discs / "test" / "red_stone" / "00.png"
+    assert "exists already" in refused("explain", image, *model_of(run), "--out", tmp_path)
+    assert "is not overwritten" in refused("explain", image, *model_of(run), "--out", tmp_path, "--overwrite")
