@@ -145,3 +145,13 @@ def test_bad_input_is_refused_in_one_line(run: Path, data: Dataset, tiny: Backbo
         with pytest.raises(bc.UserError, match=said) as error:
             bc.case(*arguments)
         assert "\n" not in str(error.value)
+
+
+def test_a_copy_among_the_test_images_is_no_training_image(data: Dataset, tiny: Backbone) -> None:
+    first = int(data.indices("train")[0])
+    images = list(data.images)
+    images[int(data.indices("test")[0])] = images[first]
+    leaking = dataclasses.replace(data, images=images)
+    found = training_images(bc.fit(data, "tip-adapter", tiny, "all"), leaking)
+    assert set(found.data.splits) == {"train"}
+    assert len(found.data) == len(data.indices("train"))
