@@ -130,7 +130,8 @@ def _doubt(report: RunReport, n: int) -> str:
     text, right = f"{n} test {has} first.", report.metrics.accuracy.value or 0.0
     if right >= FEW_RIGHT:
         return text
-    return f"{text} The classifier is right for {number(right)} % only, so most of them are its own errors."
+    own = "it may be its own error" if n == 1 else "most of them are its own errors"
+    return f"{text} The classifier is right for {number(right)} % only, so {own}."
 
 
 def _counts(report: RunReport) -> Table:
