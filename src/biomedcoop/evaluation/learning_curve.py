@@ -126,8 +126,8 @@ class LearningCurve:
         by = f"{number(gain.value, signed=True)} points"
         range_ = f"95 % interval {number(gain.low, signed=True)} to {number(gain.high, signed=True)}"
         change = (
-            f"{self.more} more images of each class would change balanced accuracy by about {by} ({range_}), if each doubling brings "
-            "as much as the last two did"
+            f"{self.more} more images of each class would change balanced accuracy by about {by} ({range_}), if each doubling "
+            "brings as much as the last two did"
         )
         return f"{change}. That is too uncertain to tell." if gain.low <= 0 <= gain.high else f"{change}."
 
