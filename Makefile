@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/biomedcoop train --data $(DEMO)/data --out $(DEMO)/run --overwrite
 	$(BIN)/biomedcoop predict $(DEMO)/run $(DEMO)/data/test/benign_tumor/0000.png $(DEMO)/data/test/malignant_tumor/0000.png
 	@echo
-	@echo "The images above are simulated. Open $(DEMO)/run/report.md, or train on your own folder of class folders:"
+	@echo "The images above are simulated. Open $(DEMO)/run/report.html, or train on your own folder of class folders:"
 	@echo "  $(BIN)/biomedcoop train --data YOUR_FOLDER --out YOUR_RUN"
 
 test: $(VENV)/.installed-dev

@@ -103,7 +103,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr("biomedcoop.display.LONG", float("inf"))  # on a busy machine short work may take long
 
-    def call(*words: object) -> Result:
+    def call(*words: object, page: bool = False) -> Result:
+        """``page``: also write ``report.html``, which takes a second."""
+        if not page and words[:1] in (("train",), ("evaluate",)):
+            words = (*words, "--no-html")
         monkeypatch.setattr(sys, "argv", ["biomedcoop", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:

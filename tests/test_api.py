@@ -47,7 +47,7 @@ def data(discs: Path) -> bc.Dataset:
 @pytest.fixture(scope="module")
 def first_run(discs: Path, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "first"
-    bc.train(discs, folder, backbone=tiny, n_bootstrap=100, **FAST)
+    bc.train(discs, folder, backbone=tiny, n_bootstrap=100, **FAST, html=False)
     return folder
 
 
@@ -486,21 +486,21 @@ def test_a_run_folder_is_complete(first_run: Path, tiny: Backbone, data: bc.Data
 def test_the_same_run_again_is_the_same_to_the_last_bit(
     discs: Path, tiny: Backbone, first_run: Path, tmp_path: Path
 ) -> None:
-    bc.train(discs, tmp_path / "second", backbone=tiny, n_bootstrap=100, **FAST)
+    bc.train(discs, tmp_path / "second", backbone=tiny, n_bootstrap=100, **FAST, html=False)
     assert contents(tmp_path / "second") == contents(first_run)
 
 
 def test_a_run_is_repeated_from_its_request(discs: Path, parity: Path, tmp_path: Path) -> None:
     given = {"backbone": parity / "model", "n_bootstrap": 40, "compare": ["coop"], "prompts": "templates", "views": 2}
-    bc.train(discs, tmp_path / "first", seed=3, **FAST, **given)
+    bc.train(discs, tmp_path / "first", seed=3, **FAST, **given, html=False)
     request = TrainRequest.read(tmp_path / "first" / "run.json", {})
-    bc.train(request, tmp_path / "second")
+    bc.train(request, tmp_path / "second", html=False)
     assert contents(tmp_path / "second") == contents(tmp_path / "first")
     fewer = TrainRequest.read(tmp_path / "first" / "run.json", {"shots": 2, "compare": []})
-    report = bc.train(fewer, tmp_path / "third")
+    report = bc.train(fewer, tmp_path / "third", html=False)
     assert (report.shots, report.seed, list(report.rows)) == (2, 3, ["biomedcoop", "majority class"])
     with pytest.raises(bc.UserError, match="a request already holds all options"):
-        bc.train(request, tmp_path / "fourth", shots=2)
+        bc.train(request, tmp_path / "fourth", shots=2, html=False)
 
 
 @pytest.mark.slow
@@ -530,6 +530,7 @@ def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_pa
         backbone=tiny,
         shots=1000,
         n_bootstrap=40,
+        html=False,
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == RUN_FILES - {"few_shot.json"}
     assert bc.load(tmp_path / "out", tiny).facts["shots"] is None
@@ -538,7 +539,7 @@ def test_only_zero_shot_methods_need_no_draw(discs: Path, tiny: Backbone, tmp_pa
 def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     earlier = tmp_path / "run"
-    bc.train(folder, earlier, backbone=tiny, n_bootstrap=40, compare=[], **FAST)
+    bc.train(folder, earlier, backbone=tiny, n_bootstrap=40, compare=[], **FAST, html=False)
     before = contents(earlier)
     (folder / "test" / "red_stone" / "05.png").write_bytes(b"")
     told: list[str] = []
@@ -547,7 +548,9 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
         def progress(what: str, done: int, total: int) -> None:
             told.append(what)
 
-        bc.train(folder, out, backbone=tiny, n_bootstrap=40, compare=[], progress=progress, **FAST, **options)
+        bc.train(
+            folder, out, backbone=tiny, n_bootstrap=40, compare=[], progress=progress, **FAST, **options, html=False
+        )
 
     with pytest.raises(bc.ImageError, match=r"05\.png: the file is empty"):
         again(earlier, overwrite=True)
@@ -566,7 +569,7 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
 def test_a_run_folder_is_never_put_among_the_classes(discs: Path, tiny: Backbone) -> None:
     for out in (discs / "run", discs / "train" / "run"):
         with pytest.raises(bc.UserError, match="is inside the dataset"):
-            bc.train(discs, out, backbone=tiny, **FAST)
+            bc.train(discs, out, backbone=tiny, **FAST, html=False)
         assert not out.exists()
 
 
@@ -610,7 +613,16 @@ def test_what_else_is_in_a_run_folder_is_not_overwritten(discs: Path, tiny: Back
     shutil.copytree(discs, project / "scans")
     (project / "metrics.json").write_text("{}")
     with pytest.raises(bc.UserError, match="also holds 'scans'"):
-        bc.train(project / "scans", project, method="zero-shot", compare=(), backbone=tiny, shots=2, overwrite=True)
+        bc.train(
+            project / "scans",
+            project,
+            method="zero-shot",
+            compare=(),
+            backbone=tiny,
+            shots=2,
+            overwrite=True,
+            html=False,
+        )
     assert (project / "scans").is_dir()
 
 
@@ -641,7 +653,9 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
             said_before_work.extend(str(note.message) for note in said)
 
     with pytest.warns(Note) as said:
-        report = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, progress=progress, **FAST)
+        report = bc.train(
+            folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, progress=progress, **FAST, html=False
+        )
     (leak,) = report.leaks
     assert leak.startswith("Test images that are copies of images that were learned from: 12 of 72; methods that learn")
     assert any(
@@ -652,14 +666,19 @@ def test_a_run_says_that_test_images_are_copies_of_its_training_images(
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["leaks"] == [leak]
     assert f"- The test images are not independent. {leak}" in (tmp_path / "run" / "model" / "README.md").read_text()
     with pytest.warns(Note):
-        bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=40, **FAST)
+        bc.train(folder, tmp_path / "again", backbone=tiny, n_bootstrap=40, **FAST, html=False)
     assert contents(tmp_path / "again") == contents(tmp_path / "run")
 
 
 def test_where_nothing_is_learned_nothing_leaks(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
     shutil.copy(folder / "train" / "red_stone" / "00.png", folder / "test" / "red_stone" / "copy.png")
-    assert bc.train(folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=40).leaks == ()
+    assert (
+        bc.train(
+            folder, tmp_path / "run", method="zero-shot", compare=[], backbone=tiny, n_bootstrap=40, html=False
+        ).leaks
+        == ()
+    )
 
 
 def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
@@ -676,7 +695,9 @@ def test_a_run_says_that_groups_are_on_both_sides_and_resamples_them(
         Note,
         match=r"Groups \(such as patients\) with images in train and in test: 12; methods that learn from images look better",
     ):
-        report = bc.train(table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200)
+        report = bc.train(
+            table, tmp_path / "run", method="linear-probe", backbone=tiny, shots=4, n_bootstrap=200, html=False
+        )
     data = bc.load_dataset(table).part("test")
     assert report.metrics.n_groups == 12
     right = [
@@ -694,7 +715,7 @@ def test_a_run_whose_test_images_are_of_one_class_and_one_group(discs: Path, tin
     rows = [f"{p},{p.parent.name},train,{p.parent.name}{p.stem}" for p in sorted((folder / "train").rglob("*.png"))]
     rows += [f"{p},{p.parent.name},test,P" for p in sorted((folder / "test" / "red_stone").rglob("*.png"))]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,split,group", *rows]))
-    report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=40, **FAST)
+    report = bc.train(tmp_path / "table.csv", tmp_path / "run", backbone=tiny, n_bootstrap=40, **FAST, html=False)
     assert report.metrics.auroc.value is None
     assert report.comparison.differences["zero-shot"].accuracy.low is None
     text = (tmp_path / "run" / "report.md").read_text()
@@ -736,7 +757,12 @@ def test_what_evaluate_and_run_refuse_before_they_work(
     for wrong in (0, 10.5, "x"):
         with pytest.raises(bc.UserError, match=r"n_bootstrap=.*must be a whole number from 40 to"):
             bc.train(
-                discs, tmp_path / "run", backbone=tiny, n_bootstrap=wrong, progress=lambda *now: worked.append(now)
+                discs,
+                tmp_path / "run",
+                backbone=tiny,
+                n_bootstrap=wrong,
+                progress=lambda *now: worked.append(now),
+                html=False,
             )
     assert worked == []
     for call in (bc.load, bc.load_dataset):

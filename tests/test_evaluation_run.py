@@ -41,7 +41,7 @@ RENAME = {"neoplasm": "green tumor", "calculus": "red stone"}
 
 
 def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path: Path) -> None:
-    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=40)
+    report = bc.compare(clf, clinic, rename=RENAME, out=tmp_path / "out", n_bootstrap=40, html=False)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(written.pop("predictions")) == report.metrics.n_images
@@ -64,7 +64,9 @@ def test_the_folder_of_an_evaluation(clf: bc.Classifier, clinic: Path, tmp_path:
 
 
 def test_the_same_numbers_as_evaluate_and_as_the_training_run(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    trained = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=8, n_bootstrap=40)
+    trained = bc.train(
+        discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=8, n_bootstrap=40, html=False
+    )
     clf, data = bc.load(tmp_path / "run", tiny), bc.load_dataset(discs)
     report = bc.compare(clf, data, n_bootstrap=40)
     assert report.rows == trained.rows
@@ -115,7 +117,7 @@ def test_a_path_without_splits_on_which_the_classifier_was_trained(discs: Path, 
         assert bc.compare(clf, folder, "all", n_bootstrap=40).metrics.n_images == 102
     folder = shutil.copytree(discs / "train", tmp_path / "few")
     more: dict[str, Any] = {"method": "clip-adapter", "shots": 18, "settings": {"epochs": 1}}
-    cross_validated = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, **more)
+    cross_validated = bc.train(folder, tmp_path / "run", backbone=tiny, n_bootstrap=40, **more, html=False)
     assert cross_validated.comparison.predictions.folds
     assert cross_validated.unlike_training is None
     report = bc.compare(bc.load(tmp_path / "run", tiny), folder, n_bootstrap=40)  # it may have learned from any image

@@ -54,7 +54,7 @@ def test_estimates() -> None:
 
 
 def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=40)
+    report = bc.train(discs, tmp_path / "run", backbone=tiny, method="tip-adapter", shots=2, n_bootstrap=40, html=False)
     first, headline, *rows = repr(report).splitlines()
     assert first == "RunReport(tip-adapter on scans, backbone='model', shots=2; 30 test images)"
     (told,) = (finding for finding in report.verdict if finding.kind == "headline")

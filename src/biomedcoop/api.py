@@ -41,15 +41,13 @@ def fit(
 ) -> Classifier:
     """Train a classifier on a few images per class.
 
-    The function reads only images of the training split. Before the work starts, it warns of anything unusual about the data or the
-    settings; the warnings have the category :class:`biomedcoop.errors.Note`.
+    Only images of the training split are read. Warnings (:class:`biomedcoop.errors.Note`) tell of anything unusual before the work.
 
     Args:
         data: a dataset from :func:`biomedcoop.load_dataset`.
         method, backbone, shots, options: see :class:`biomedcoop.tasks.request.FitRequest`.
         seed: random seed that draws the training images and orders the batches.
-        progress: by default, work of more than two seconds shows its progress on stderr. False shows nothing. A function is
-            called with (stage of the work, units done, units in total).
+        progress: None shows work of more than two seconds on stderr, False nothing; a function gets (stage, units done, in total).
 
     Raises:
         UserError: an argument or the data cannot be used; raised before long work starts.
@@ -114,19 +112,16 @@ def train(
     """Read the data, train, test, compare, and write the run folder; the same as ``biomedcoop train``.
 
     The run folder holds ``model/`` (the artefact), ``metrics.json``, ``report.html``, its summary ``report.md``,
-    ``confusion.png``, ``predictions.csv`` (a row per test image: truth, answer and probabilities), ``split.json`` (all images
-    by split) and ``run.json`` (the request, which can be run again). If a method learns from images, the folder also holds
-    ``few_shot.json`` (the images that were drawn). The folder appears when the run is complete; a failed run leaves none.
-    ``report.html`` is written last; if that fails, a warning says why. Before long work starts, warnings tell how
-    the data were read, and which test images or groups are also in the training data.
+    ``confusion.png``, ``predictions.csv`` (a row per test image), ``split.json`` (all images by split), ``run.json`` (the request,
+    which can be run again) and, if a method learns from images, ``few_shot.json`` (the images that were drawn). It appears when
+    the run is complete; ``report.html`` follows last. Before long work starts, warnings tell how the data were read, and which
+    test images or groups are also in the training data.
 
     Args:
-        source: path or name of the data, see :func:`biomedcoop.load_dataset`; or a request, e.g. the ``run.json`` of an
-            earlier run (``TrainRequest.read``).
+        source: path or name of the data (:func:`biomedcoop.load_dataset`), or a request (``TrainRequest.read("run.json")``).
         out: run folder to write.
         overwrite: replace an earlier run folder.
-        html: write ``report.html``; :func:`biomedcoop.write_html` can write it later.
-        images: False leaves images, maps and names of images out of ``report.html``.
+        html, images: write ``report.html`` (:func:`biomedcoop.write_html` can later); show images and their names in it.
         progress: see :func:`fit`.
         options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 

@@ -60,7 +60,10 @@ def odd_run(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """A run made by the command line, as a process of its own, in a folder whose name is no UTF-8; and what it printed."""
     place = tmp_path_factory.mktemp("runs") / os.fsdecode(b"b\xe4")
     done = subprocess.run(
-        [sys.executable, "-m", "biomedcoop", *train_words(discs, place)], check=False, capture_output=True, text=True
+        [sys.executable, "-m", "biomedcoop", *train_words(discs, place), "--no-html"],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return place, done.stdout

@@ -127,7 +127,17 @@ def trained(discs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import biomedcoop as bc
 
     folder = tmp_path_factory.mktemp("coop") / "run"
-    bc.train(discs, folder, method="coop", backbone=TINY, shots=2, compare=(), n_bootstrap=40, settings={"epochs": 2})
+    bc.train(
+        discs,
+        folder,
+        method="coop",
+        backbone=TINY,
+        shots=2,
+        compare=(),
+        n_bootstrap=40,
+        settings={"epochs": 2},
+        html=False,
+    )
     return folder
 
 

@@ -373,7 +373,7 @@ def test_train_takes_the_library_for_images_of_its_kind_only(cli: Cli, tmp_path:
     models = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("known", "stated", "named")]
     assert models[0] == models[1] == models[2]
     report = (tmp_path / "stated" / "report.md").read_text()
-    assert "Modality: ultrasound" in report
+    assert "breast ultrasound images" in report
     assert " ".join(options) in report  # the command that repeats the run
     other = train(cli, tmp_path / "us", tmp_path / "other", "--modality", "CT", "--organ", "liver")
     assert (

@@ -99,19 +99,19 @@ def test_shots_are_what_every_fold_leaves(discs: Path, tiny: Backbone) -> None:
 
 def test_a_published_recipe_keeps_images_for_validation(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     words: dict[str, Any] = {"method": "tip-adapter", "recipe": "paper", "compare": ["clip-adapter"], "n_bootstrap": 40}
-    report = bc.train(few, tmp_path / "run", backbone=tiny, settings={"grid": 5}, **words)
+    report = bc.train(few, tmp_path / "run", backbone=tiny, settings={"grid": 5}, **words, html=False)
     assert report.shots == 16
     for path in [p for folder in few.iterdir() for p in sorted(folder.iterdir())[14:]]:
         path.unlink()
     with pytest.warns(Note, match=r"has 14 training images, so 10 of each class are used .*keeps some for validation"):
-        assert bc.train(few, tmp_path / "less", backbone=tiny, settings={"grid": 5}, **words).shots == 10
+        assert bc.train(few, tmp_path / "less", backbone=tiny, settings={"grid": 5}, **words, html=False).shots == 10
 
 
 def test_a_class_that_cannot_be_tested_is_named(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     for path in sorted((few / "red_stone").iterdir())[1:]:
         path.unlink()
     with pytest.raises(bc.UserError, match="class 'red stone' has one training image, so it cannot be both"):
-        bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
+        bc.train(few, tmp_path / "run", backbone=tiny, **QUICK, html=False)
 
 
 def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
         r"5-fold cross-validation, with 3 divisions into folds \(seeds 1, 2, 3\), .* trained on 16 images of each class"
     )
     with pytest.warns(Note, match="has only 24 images, too few to set some aside"), pytest.warns(Note, match=words):
-        report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK)
+        report = bc.train(few, tmp_path / "run", backbone=tiny, **QUICK, html=False)
     assert report.metrics.n_images == 72
     assert {name: len(found) for name, found in report.comparison.by_run.items()} == {"clip-adapter": 3}
     assert report.metrics.n_runs == 3
@@ -135,15 +135,15 @@ def test_a_run_on_few_images(few: Path, tiny: Backbone, tmp_path: Path) -> None:
 def test_all_shots_of_unequal_folds(few: Path, tiny: Backbone, tmp_path: Path) -> None:
     for path in sorted((few / "red_stone").iterdir())[:3]:
         path.unlink()
-    report = bc.train(few, tmp_path / "run", backbone=tiny, shots="all", seeds=[4, 5], compare=[], **QUICK)
+    report = bc.train(few, tmp_path / "run", backbone=tiny, shots="all", seeds=[4, 5], compare=[], **QUICK, html=False)
     assert (report.metrics.n_images, report.shots, report.seed) == (69, "all", 4)
     assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["seeds"] == [4, 5]
 
 
 def test_several_seeds_with_a_test_split(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
-    report = bc.train(discs, tmp_path / "run", backbone=tiny, seeds=[3, 1], shots=4, **QUICK)
-    one = bc.train(discs, tmp_path / "one", backbone=tiny, seed=3, shots=4, **QUICK)
-    other = bc.train(discs, tmp_path / "other", backbone=tiny, seed=1, shots=4, **QUICK)
+    report = bc.train(discs, tmp_path / "run", backbone=tiny, seeds=[3, 1], shots=4, **QUICK, html=False)
+    one = bc.train(discs, tmp_path / "one", backbone=tiny, seed=3, shots=4, **QUICK, html=False)
+    other = bc.train(discs, tmp_path / "other", backbone=tiny, seed=1, shots=4, **QUICK, html=False)
     assert one.comparison.by_run == {}
     both = one.metrics.accuracy.value, other.metrics.accuracy.value
     assert tuple(run["accuracy"] for run in report.comparison.by_run["clip-adapter"]) == both

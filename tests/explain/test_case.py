@@ -25,7 +25,7 @@ def data(discs: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def run(discs: Path, parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    bc.train(str(discs), out, method="tip-adapter", backbone=str(parity / "model"), shots=3, n_bootstrap=40)
+    bc.train(str(discs), out, method="tip-adapter", backbone=str(parity / "model"), shots=3, n_bootstrap=40, html=False)
     return out
 
 

@@ -72,38 +72,46 @@ class LearningCurve:
         return [rates[:, 0] for rates in self._rates(np.ones((len(self.labels), 1)), class_name)]
 
     @cached_property
-    def per_doubling(self) -> dict[str | None, Estimate]:
+    def slopes(self) -> dict[str | None, tuple[float, float, float]]:
         """What each doubling of the images brings: to each class's sensitivity, and under None to balanced accuracy.
 
-        The value is the slope of the least-squares line through the means over log2(images). Its variance is the sum of two: over
-        resampled test images, and over the parts, whose pooled variance stands for every size. Student's t has as many degrees of
-        freedom as the pooled variance. The interval is that of 95 %.
+        Returns:
+            For each: the slope of the least-squares line through the means over log2(images); its variance, the sum of that over
+            resampled test images and that over the parts; and the variance of a single training, pooled over the parts of a size.
         """
-        from scipy.special import stdtrit
-
         x = np.log2(self.shots) - np.mean(np.log2(self.shots))
         weight = x / (x**2).sum()  # slope = Σ weight · mean
-        freedom = sum(len(right) - 1 for right in self.right)
-        quantile = float(stdtrit(freedom, (1 + LEVEL) / 2))
         drawn = list(resampled_weights(len(self.labels), RESAMPLES, 0, self.groups))
-        found: dict[str | None, Estimate] = {}
+        found: dict[str | None, tuple[float, float, float]] = {}
         for name in (None, *self.class_names):
             values = self.values(name)
             slope = float(sum(w * v.mean() for w, v in zip(weight, values, strict=True)))
             means = [np.stack([rates.mean(axis=0) for rates in self._rates(block, name)]) for block in drawn]
             over_images = float(np.nanvar(np.concatenate([weight @ of_block for of_block in means])))
-            pooled = sum(((v - v.mean()) ** 2).sum() for v in values) / freedom
-            over_parts = float(sum(w**2 * pooled / len(v) for w, v in zip(weight, values, strict=True)))
-            half = quantile * math.sqrt(over_images + over_parts)
-            known = not math.isnan(slope)
-            found[name] = Estimate(slope, slope - half, slope + half) if known else Estimate(None, None, None)
+            single = float(sum(((v - v.mean()) ** 2).sum() for v in values)) / self._freedom
+            over_parts = float(sum(w**2 * single / len(v) for w, v in zip(weight, values, strict=True)))
+            found[name] = slope, over_images + over_parts, single
         return found
 
+    @property
+    def _freedom(self) -> int:
+        """Degrees of freedom of the pooled variance."""
+        return sum(len(right) - 1 for right in self.right)
+
     def gain(self, more: int = MORE, class_name: str | None = None) -> Estimate:
-        """What ``more`` images of each class would bring, if the gain of each doubling stays what it was."""
+        """What ``more`` images of each class would change, if each doubling brings what it brought.
+
+        The interval of 95 % is one of prediction: it holds the change from one training to another, so it covers the choice of the
+        training images of both, and that of the test images behind the slope.
+        """
+        from scipy.special import stdtrit
+
         doublings = math.log2((self.shots[-1] + more) / self.shots[-1])
-        slope = self.per_doubling[class_name]
-        return Estimate(*(None if end is None else doublings * end for end in (slope.value, slope.low, slope.high)))
+        slope, variance, single = self.slopes[class_name]
+        if math.isnan(slope):
+            return Estimate(None, None, None)
+        half = float(stdtrit(self._freedom, (1 + LEVEL) / 2)) * math.sqrt(doublings**2 * variance + 2 * single)
+        return Estimate(doublings * slope, doublings * slope - half, doublings * slope + half)
 
     @property
     def more(self) -> int:
@@ -112,14 +120,16 @@ class LearningCurve:
 
     def sentence(self) -> str:
         """What more images would bring, or that it cannot be told."""
-        gain, n = self.gain(self.more), f"{self.more} more images of each class"
+        gain = self.gain(self.more)
         if gain.value is None or gain.low is None or gain.high is None:
-            return f"What {n} would bring cannot be told from these images."
-        range_ = f"({number(gain.low, signed=True)} to {number(gain.high, signed=True)} points)"
-        if gain.low <= 0 <= gain.high:
-            return f"Whether {n} would help cannot be told: the 95 % interval of the change {range_} includes zero."
-        change = f"about {number(gain.value, signed=True)} points of balanced accuracy {range_}"
-        return f"{n[0].upper()}{n[1:]} would bring {change}, if each doubling brings as much as the last two did."
+            return "What more images would bring cannot be told from these images."
+        by = f"{number(gain.value, signed=True)} points"
+        range_ = f"95 % interval {number(gain.low, signed=True)} to {number(gain.high, signed=True)}"
+        change = (
+            f"{self.more} more images of each class would change balanced accuracy by about {by} ({range_}), if each doubling "
+            "brings as much as the last two did"
+        )
+        return f"{change}. That is too uncertain to tell." if gain.low <= 0 <= gain.high else f"{change}."
 
     def _rates(self, weights: Floats, class_name: str | None) -> list[Floats]:
         """For each size, balanced accuracy or the sensitivity of one class for weights [N, b]: [D, b]."""

@@ -147,6 +147,6 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         trained_on=values.get("trained_on") if values.get("evaluation") else None,
         unlike=values.get("unlike", ""),
         leaks=tuple(values.get("leaks", ())),
-        notes=tuple(values.get("notes", ())),
+        notes=tuple(values.get("report_notes", ())),
         command=values.get("command", ""),
     )

@@ -191,7 +191,7 @@ class RunReport:
             "evaluation": self.trained_on is not None,
             "leaks": list(self.leaks),
             "unlike": self.unlike,
-            "notes": list(self.notes),
+            "report_notes": list(self.notes),
             "command": self.command,
             "unlike_training": self.unlike_training,
             "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),

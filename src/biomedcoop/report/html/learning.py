@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from biomedcoop.errors import UserError
 from biomedcoop.evaluation.learning_curve import LearningCurve, NoCurve, learning_curve
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.html.sources import Sources
@@ -31,13 +32,15 @@ def find_curve(
     fields = {field.name for field in dataclasses.fields(FitRequest)}
     options = {name: value for name, value in sources.request.items() if name in fields}
     known = {"plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"}
-    request = FitRequest.of({**options, **known})
     tested = data.select(sources.tested)
     try:
+        request = FitRequest.of({**options, **known})
         features = encode_images(classifier.backbone, tested, progress=counting(progress, "encoding test images"))
         return learning_curve(request, data, sources.drawn, features, tested, classifier.backbone, progress), ""
     except NoCurve as error:
         return None, f"There is no learning curve: {error}."
+    except UserError:  # a file of sentences may have moved, and an image may be gone; its message may name a folder
+        return None, "There is no learning curve: an image or the file of sentences of the run cannot be read any more."
 
 
 def _reason(report: RunReport, sources: Sources) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from biomedcoop.evaluation.comparison import ZERO_SHOT
+from biomedcoop.errors import UserError
 from biomedcoop.evaluation.curves import OperatingPoint, sensitivities_at
 from biomedcoop.evaluation.doubtful_labels import RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
 from biomedcoop.evaluation.learning_curve import LearningCurve
@@ -91,7 +91,7 @@ def render(
             n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
             doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
             rule=RULE.format(limit=UNLIKELY),
-            words=_words(sources),
+            words=_words(sources, missing),
             reading=list(reading(report)),
             settings=Table(["setting", "value"], settings_rows(report), "ll"),
             request=json.dumps(sources.public_request, indent=1, ensure_ascii=False) if sources.request else "",
@@ -130,7 +130,8 @@ def _doubt(report: RunReport, n: int) -> str:
     text, right = f"{n} test {has} first.", report.metrics.accuracy.value or 0.0
     if right >= FEW_RIGHT:
         return text
-    return f"{text} The classifier is right for {number(right)} % only, so most of them are its own errors."
+    own = "it may be its own error" if n == 1 else "most of them are its own errors"
+    return f"{text} The classifier is right for {number(right)} % only, so {own}."
 
 
 def _counts(report: RunReport) -> Table:
@@ -210,13 +211,17 @@ def _gain_table(curve: LearningCurve) -> Table:
     return Table(columns, rows)
 
 
-def _words(sources: Sources) -> dict[str, Any] | None:
-    """The tables, notes and figure on the learned text."""
+def _words(sources: Sources, missing: list[str]) -> dict[str, Any] | None:
+    """The tables, notes and figure on the learned text; or None, and why there are none if there could be."""
     if sources.classifier is None:
         return None
     from biomedcoop.explain.words import words
 
-    found = words(sources.classifier)
+    try:
+        found = words(sources.classifier)
+    except UserError:  # its message may name a folder of this machine
+        missing.append("There is no section on words: 'biomedcoop words' says why.")
+        return None
     tables = [
         (one.title, Table(one.columns, one.rows, "l" * (len(one.columns) - one.right) + "r" * one.right, one.notes))
         for one in found.tables()
@@ -238,6 +243,6 @@ def _environment() -> Environment:
     templates = files("biomedcoop.report.html") / "templates"
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.globals.update(style=Markup(style), script=Markup(script), script_hash=allowed, ZERO_SHOT=ZERO_SHOT)
+    environment.globals.update(style=Markup(style), script=Markup(script), script_hash=allowed)
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     return environment

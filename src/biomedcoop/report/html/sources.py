@@ -36,7 +36,8 @@ class Sources:
         request: content of ``run.json``; empty for an evaluation.
         training: the training images with their features, or None.
         hashes: file name -> SHA-256, as hexadecimal digits.
-        missing: what is left out of the page and why, a sentence each.
+        missing: what is left out of the page, a sentence each that names no folder of this machine -> the error behind it, or an
+            empty text.
     """
 
     classifier: Classifier | None = None
@@ -46,7 +47,7 @@ class Sources:
     request: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingImages | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def public_request(self) -> dict[str, Any]:
@@ -69,39 +70,49 @@ def find_sources(
         keys: names of the test images.
         classifier, data: those of the run if they are loaded; else they are read from where the folder says.
     """
-    missing = []
-    request = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    missing: dict[str, str] = {}
+    request = _request(folder / "run.json")
     if classifier is None and (folder / "model").is_dir():
         try:
             classifier = load(folder / "model", _backbone(request))
         except UserError as error:
-            missing.append(
-                f"There are no maps, no words and no learning curve, because the model cannot be loaded: {error}"
+            missing["There are no maps, no words and no learning curve, because the model cannot be loaded."] = str(
+                error
             )
     if data is None and request:
         try:
             split_file = request.get("split_file")
             data = read_dataset(request["data"], None if split_file is None else Path(split_file))
         except (UserError, OSError) as error:
-            missing.append(f"There are no images, because the data cannot be read any more: {error}")
+            missing["There are no images, because the data cannot be read any more."] = str(error)
     elif data is None:
-        missing.append("There are no images: the folder of an evaluation does not say where its images are.")
-    tested = drawn = None
-    if data is not None:
-        place = {key: position for position, key in enumerate(data.keys)}
-        gone = [key for key in keys if key not in place]
-        if gone:
-            missing.append(
-                f"There are no images, because {len(gone)} of the {len(keys)} test images are no longer in the data."
+        missing["There are no images: the folder of an evaluation does not say where its images are."] = ""
+    if data is None:
+        return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
+    place = {key: position for position, key in enumerate(data.keys)}
+    if gone := [key for key in keys if key not in place]:
+        missing[
+            f"There are no images, because {len(gone)} of the {len(keys)} test images are no longer in the data."
+        ] = ""
+        return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
+    tested, drawn, training = np.array([place[key] for key in keys]), _drawn(folder / "few_shot.json", place), None
+    if classifier is not None and drawn is not None:
+        try:
+            training = training_images(classifier, data.select(np.unique(drawn)))
+        except UserError as error:
+            missing["There are no similar training images, because those of the training cannot be read any more."] = (
+                str(error)
             )
-            data = None
-        else:
-            tested = np.array([place[key] for key in keys], dtype=np.int64)
-            drawn = _drawn(folder / "few_shot.json", place)
-    training = None
-    if classifier is not None and data is not None and drawn is not None:
-        training = training_images(classifier, data.select(np.unique(drawn)))
-    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), tuple(missing))
+            drawn = None
+    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), missing)
+
+
+def _request(file: Path) -> Mapping[str, Any]:
+    """The content of ``run.json``; empty where there is none, as in an evaluation."""
+    content = read_json(file) if file.is_file() else {}
+    if not isinstance(content, dict) or (content and not isinstance(content.get("data"), str)):
+        raise UserError(f"{file}: not the request of a run; train again")
+    return content
 
 
 def _backbone(request: Mapping[str, Any]) -> str | None:
@@ -113,7 +124,10 @@ def _backbone(request: Mapping[str, Any]) -> str | None:
 def _drawn(file: Path, place: Mapping[str, int]) -> npt.NDArray[np.int64] | None:
     if not file.is_file():
         return None
-    keys = [entry[0] for entry in read_json(file)["train"]]
+    try:
+        keys = [entry[0] for entry in read_json(file)["train"]]
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{file}: not the draw of a run; train again") from error
     return np.array([place[key] for key in keys], dtype=np.int64) if all(key in place for key in keys) else None
 
 

@@ -70,12 +70,12 @@ def write_page(
     classifier: Classifier | None = None,
     data: Dataset | None = None,
     progress: Progress | None = None,
-) -> tuple[str, ...]:
-    """:func:`write_html` with what is loaded already; returns what was left out, a sentence each."""
+) -> list[str]:
+    """:func:`write_html` with what is loaded already; returns why something was left out, a sentence each."""
     from biomedcoop.report.html.page import render
     from biomedcoop.report.html.sources import find_sources
 
     report = read_report(folder)
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
     write_atomically(path, render(report, sources, specificity=specificity, images=images, progress=progress).encode())
-    return sources.missing
+    return [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]

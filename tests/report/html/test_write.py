@@ -1,0 +1,195 @@
+"""What the page of a run says, that it asks nobody, and what happens where something of the run is missing."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.report.markdown import render as summary
+from biomedcoop.report.reading import read_report
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def text_of(page: str) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_verdict_comes_first_and_everything_is_there(run: Path, page: str) -> None:
+    report, text = read_report(run), text_of(page)
+    for finding in report.verdict:
+        assert finding.text in text
+    for heading in (
+        "Verdict",
+        "Task and data",
+        "Results",
+        "Errors",
+        "Words",
+        "How to read the numbers",
+        "How to repeat it",
+    ):
+        assert f">{heading}</h2>" in page
+    assert text.index(report.verdict[0].text) < text.index("Images per class and split")
+    assert report.command in text
+    assert report.fingerprint in text
+    assert report.versions["torch"] in text
+    assert text.count("Not a medical device") == 2
+    hashes = json.loads((run / "model" / "classifier.json").read_text())["tensors_sha256"]
+    assert hashes in text
+    assert "Sensitivity at a specificity of at least 90 %" in text
+    assert "8 more images of each class" in text
+
+
+def test_headings_are_in_order_and_pictures_have_words(page: str) -> None:
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    pictures = re.findall(r"<img [^>]*>", page)
+    assert len(pictures) >= 12
+    assert all(re.search(r'alt="[^"]+"', picture) for picture in pictures)
+    assert all(re.search(r'aria-label="[^"]+"', figure) for figure in re.findall(r"<svg [^>]*>", page))
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_it_names_no_address_and_no_folder_of_this_machine(run: Path, discs: Path, page: str) -> None:
+    addresses = set(re.findall(r'(?:src|href)="([^"#][^"]{0,30})', page))
+    assert all(address.startswith("data:") for address in addresses), addresses
+    assert str(discs.parent) not in page
+    assert str(run.parent) not in page
+    assert len(page) < 5_000_000
+
+
+def test_the_same_folder_gives_the_same_page(copy: Path, page: str) -> None:
+    assert bc.write_html(copy) == copy / "report.html"
+    assert (copy / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_a_report_reads_back(run: Path) -> None:
+    report = read_report(run)
+    assert (run / "report.md").read_text(encoding="utf-8") == summary(report)
+    assert "report.html" not in report.title
+
+
+def test_without_images_nothing_shows_or_names_one(copy: Path) -> None:
+    path = bc.write_html(copy, copy.parent / "other.html", images=False, specificity=0.75)
+    page = path.read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert ".png" not in page
+    assert "left out on request" in page
+    assert "Sensitivity at a specificity of at least 75 %" in page
+    assert "row of predictions.csv" in page or "No test image has a label" in page
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.json", "predictions.csv", "split.json", "few_shot.json", "run.json", "model"]
+)
+def test_an_incomplete_folder_is_refused_in_one_line(copy: Path, name: str, refused) -> None:
+    shutil.rmtree(copy / name) if (copy / name).is_dir() else (copy / name).unlink()
+    assert f"{name} is missing" in refused("report", copy)
+
+
+def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
+    request = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**request, "data": str(copy / "gone")}))
+    result = cli("report", copy)
+    assert result.status == 0
+    assert "note: There are no images, because the data cannot be read any more. " in result.err
+    assert f"{copy / 'gone'}: there is no such folder" in result.err
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert str(copy) not in page
+    assert "There is no learning curve: the model or the training images are no longer there." in page
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--specificity", "1.2"), "specificity 1.2 is not between 0 and 1"),
+        (("--out", "no/such/folder.html"), "does not exist"),
+    ],
+)
+def test_wrong_options_are_refused(copy: Path, refused, words, line) -> None:
+    assert line in refused("report", copy, *words)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}'])
+def test_a_damaged_folder_is_refused_in_one_line(copy: Path, refused, content) -> None:
+    (copy / "metrics.json").write_text(content)
+    assert "metrics.json" in refused("report", copy)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path, refused) -> None:
+    assert "there is no such folder" in refused("report", tmp_path / "none")
+    assert "the file metrics.json is missing" in refused("report", tmp_path)
+
+
+def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
+    data = shutil.copytree(discs, tmp_path / "scans")
+    for split in ("train", "test"):
+        (data / split / "red_stone").rename(data / split / "<script>alert(1)<&$x^")
+    bc.train(data, tmp_path / "run", method="linear-probe", shots=4, n_bootstrap=40)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)&lt;&amp;$x^" in page
+
+
+def test_a_page_that_cannot_be_written_loses_nothing(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("biomedcoop.report.html.page.render", broken)
+    with pytest.warns(bc.errors.Note, match=r"report.html was not written \(RuntimeError: no ink\)"):
+        report = bc.train(discs, tmp_path / "run", method="zero-shot", compare=[], n_bootstrap=40)
+    assert report.metrics.n_images == 30
+    assert (tmp_path / "run" / "model" / "classifier.json").is_file()
+    assert (tmp_path / "run" / "report.md").is_file()
+
+
+def test_an_evaluation_has_a_page(run: Path, discs: Path, tmp_path: Path, cli) -> None:
+    out = tmp_path / "out"
+    assert f"report: {out / 'report.html'}" in cli("evaluate", run, "--data", discs, "--out", out, page=True).out
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "There is no learning curve: an evaluation does not train." in page
+    assert "<img" in page
+    assert cli("report", out).status == 0
+    assert "does not say where its images are" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path) -> None:
+    small = tmp_path / "scans"
+    for folder in (discs / "test").iterdir():
+        shutil.copytree(folder, small / folder.name)
+    bc.train(small, tmp_path / "run", method="linear-probe", shots=4, seeds=[1, 2], n_bootstrap=40)
+    text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert "the test is a cross-validation" in text
+    assert re.search(r"Mean ± standard deviation over \d cross-validations", text)
+
+
+def test_figures_and_notebook_forms(run: Path) -> None:
+    report = read_report(run)
+    for name in ("intervals", "confusion", "reliability", "roc", "precision-recall"):
+        assert report.figure(name).get_axes()
+    with pytest.raises(bc.UserError, match="no figure 'rok'; did you mean roc"):
+        report.figure("rok")
+    assert report.verdict[0].text in html.unescape(report._repr_html_())
+    assert "blue cyst" in report.metrics._repr_html_()
+    assert "tip-adapter" in bc.load(run)._repr_html_()
