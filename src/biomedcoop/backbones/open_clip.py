@@ -107,7 +107,8 @@ class OpenClipBackbone(Backbone):
         self.logit_scale = float(towers.logit_scale.float().exp())
         self.tower_kind, self.map_layer = "vit", f"blocks.{len(towers.visual.trunk.blocks) - 1}.norm1"
         if isinstance(towers.visual.trunk, EfficientNetLite):
-            self.tower_kind, self.map_layer = "efficientnet-lite", "bn2"
+            # before its ReLU6: behind it, the map of a confident answer is often empty
+            self.tower_kind, self.map_layer = "efficientnet-lite", "conv_head"
             # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
             self.float32_only, self.images_per_pass = True, 4
 

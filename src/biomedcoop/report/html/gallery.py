@@ -20,10 +20,6 @@ EXAMPLES, ERRORS, SIMILAR = 4, 6, 3
 MAP = "grad-cam"
 """A quick map: one pass forward and one backward for each image."""
 
-LAYERS = {"efficientnet-lite": "conv_head"}
-"""Layer of the map by kind of image tower, where it is not the last one: behind the last ReLU6 of this tower, the map of a
-confident answer is often empty."""
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -109,9 +105,7 @@ def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
         return one
     image = data.images[position]
     try:
-        (found,) = saliency(
-            classifier, image, one.answer, MAP, LAYERS.get(classifier.backbone.tower_kind), progress=False
-        )
+        (found,) = saliency(classifier, image, one.answer, MAP, progress=False)
         cautions = found.warnings
         if found.values.any():
             words = f"The same image with the map of {one.answer} over it"
