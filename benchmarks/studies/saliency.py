@@ -165,9 +165,9 @@ def truth_table(found: Mapping[tuple[str, str, str], list[Row]], names: Sequence
 
 
 TESTS = {
-    "random weights": "The map hardly depends on what the image tower has learned",
-    "another class": "The map looks much the same for another class",
-    "nonsense text": "The map looks much the same for a nonsense text in place of the class",
+    "random weights": "The map fails a sanity check: it hardly depends on what the image tower has learned",
+    "another class": "The map fails a sanity check: it looks much the same for another class",
+    "nonsense text": "The map fails a sanity check: it looks much the same for a nonsense text in place of the class",
 }
 
 Checked = Mapping[tuple[str, str, str, str], Row]
