@@ -287,7 +287,7 @@ def check_maps(
         for test, (model, classes) in tests.items():
             after = made(model, classes)
             changes[test] = Change(
-                _mean(rank_correlations(values, after)), _mean(structural_similarities(values, after))
+                _mean(rank_correlations(values, after), -1.0), _mean(structural_similarities(values, after), -1.0)
             )
         placed = [onto_image(one, width, height) for one, (height, width) in zip(values, images.sizes, strict=True)]
         lesions = [
@@ -329,10 +329,13 @@ def _blobs(classifier: Classifier, crops: Crops, classes: Labels) -> Floats:
     return np.repeat(centre_blob(np.zeros(crops.shape[1:3], dtype=np.float32))[None], len(crops), axis=0)
 
 
-def _mean(values: Floats | Sequence[float]) -> Estimate:
-    """Mean of the values that are not nan."""
+def _mean(values: Floats | Sequence[float], lowest: float = 0.0) -> Estimate:
+    """Mean of the values that are not nan, with an interval inside their range from ``lowest`` to 1."""
     defined = [float(value) for value in values if not np.isnan(value)]
-    return student(defined) if defined else MISSING
+    found = student(defined) if defined else MISSING
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, lowest), high=min(found.high, 1.0))
 
 
 def _equally_many(labels: Labels, most: int, seed: int) -> npt.NDArray[np.int64]:
