@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import biomedcoop as bc
-from conftest import Cli, Refused
+
+Cli = Callable[..., Any]
+Refused = Callable[..., str]
 
 TOWER = Path(__file__).parent.parent / "parity_a" / "model"
 
