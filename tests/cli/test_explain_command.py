@@ -13,7 +13,9 @@ from PIL import Image
 
 import biomedcoop as bc
 
-Cli, Refused = Callable[..., Any], Callable[..., str]
+Cli = Callable[..., Any]
+Refused = Callable[..., str]
+
 TOWER = Path(__file__).parent.parent / "parity_a" / "model"
 
 
