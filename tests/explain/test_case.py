@@ -45,7 +45,7 @@ def test_sentences_are_ranked_by_their_cosine_with_the_image(data: Dataset, tiny
     for c in (best, second):
         texts = sentences[data.class_names[c]]
         cosines[c] = unit(tiny.encode_text(texts).detach().numpy()) @ x
-    for of_class, c, other in ((found.predicted, best, second), (found.runner_up, second, best)):
+    for of_class, c, other in ((found.predicted, best, second), (found.rival, second, best)):
         texts = sentences[data.class_names[c]]
         assert of_class.class_name == data.class_names[c]
         assert of_class.probability == pytest.approx(float(probabilities[c]), abs=1e-6)
@@ -88,14 +88,14 @@ def test_tables_json_html_and_figure(run: Path, data: Dataset, tiny: Backbone) -
     image = data.part("test").images[0]
     found = bc.case(bc.load(run, tiny), image, run)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert values["image"] == str(image)
+    assert values["image"] == image.name
     assert len(values["similar"]) == 3
     assert "array" not in json.dumps(values)
     assert found._repr_html_().count("<table>") == 2
     figure = found.figure()
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0]
     assert len(figure.axes[-1].patches) == sum(
-        len(listed) for one in (found.predicted, found.runner_up) for listed in (one.most, one.least)
+        len(listed) for one in (found.predicted, found.rival) for listed in (one.most, one.least)
     )
 
 
