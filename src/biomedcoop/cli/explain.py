@@ -146,7 +146,8 @@ def explain(
                     training=training_of(classifier, model),
                 )
             )
-            rows, cases = [row for row, _ in explained], [case for _, case in explained if case is not None]
+            rows = [row for row, _ in explained]
+            cases = [(row, case) for row, case in explained if case is not None]
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
             rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
@@ -158,9 +159,9 @@ def explain(
         print_json({"out": None if out is None else str(out), "maps": rows, "unreadable": bad, "notes": notes_said()})
     elif out is None:
         print_facts(rows)
-        for case in cases[:MOST_CASES]:
-            print_text(case.name)
-            print_tables(case.tables(), case.notes)
+        for row, case in cases[:MOST_CASES]:
+            print_text(row["path"])
+            print_tables(case.tables(), [note for note in case.notes if note not in row["warnings"]])
             print()
         if len(cases) > MOST_CASES:
             inform(f"note: sentences and similar images of {MOST_CASES} images are printed; --json or --out give all")

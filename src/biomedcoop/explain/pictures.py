@@ -88,7 +88,7 @@ def map_figure(found: SaliencyMap, case: Case | None = None) -> Figure:
         part = figure = new_figure(8.0, tall)
     else:
         lines = _case_lines(case, found.warnings)
-        low = max(0.2 + 0.17 * len(lines), 2.0 if case.similar else 0.0)
+        low = max(0.2 + 0.14 * len(lines), 1.7 if case.similar else 0.0)
         figure = new_figure(8.0, tall + low, "constrained")
         part, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[tall, low])[:, 0]
         _write_case(below, case, lines)
@@ -172,7 +172,7 @@ def _write_case(part: SubFigure, case: Case, lines: Sequence[str]) -> None:
             image = read_image(one.source, one.key)
         except ImageError:  # gone or damaged since it was compared
             continue
-        place = part.add_axes((0.6 + 0.135 * number, 0.0, 0.12, 0.86), anchor="N")
+        place = part.add_axes((0.6 + 0.135 * number, 0.22, 0.12, 0.64), anchor="N")
         _show(place, _at_most(np.asarray(image)))
         place.set_xlabel(f"{_wrapped(one.class_name, 18)}\ncosine {one.cosine:.3f}", fontsize=7, parse_math=False)
     if case.similar:
