@@ -40,7 +40,10 @@ def test_a_picture_for_each_image_under_names_of_their_own(cli: Cli, run: Path, 
     assert said["maps"] == rows
     assert [row["path"] for row in rows] == list(map(str, images))
     assert [row["picture"] for row in rows] == ["maps/00.png", "maps/00-2.png"]
+    assert [row["case"]["image"] for row in rows] == ["00.png", "00.png"]
     for row in rows:
+        assert len(row["case"]["similar"]) == 3
+        assert row["case"]["predicted"]["class_name"] == row["class"]
         with Image.open(out / row["picture"]) as picture:
             assert min(picture.size) > 300
         assert np.load(out / row["values"]).shape == (40, 40)
@@ -63,6 +66,27 @@ def test_facts_on_the_terminal(cli: Cli, run: Path, discs: Path) -> None:
     assert told.status == 0
     assert "red stone" in told.out
     assert "probability" in told.out
+    assert "Sentences that the image agrees with most and least" in told.out
+    assert "Most similar training images" in told.out
+
+
+def test_what_applies_without_training_images(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> None:
+    image = discs / "test" / "red_stone" / "00.png"
+    saved = tmp_path / "saved"
+    bc.fit(bc.load_dataset(discs), "zero-shot", TOWER).save(saved)
+    for model, why in ((run / "model", "has no few_shot.json"), (saved, "learned from none")):
+        told = cli("explain", image, "--model", model, "--backbone", TOWER, "--map", "grad-cam")
+        assert told.status == 0
+        assert told.err.count(why) == 1
+        assert "Sentences that the image agrees with most" in told.out
+        assert "are for comparison" in told.out
+        assert "Most similar" not in told.out
+
+
+def test_a_few_cases_are_printed(cli: Cli, run: Path, discs: Path) -> None:
+    told = cli("explain", discs / "test" / "red_stone", *model_of(run), "--map", "grad-cam")
+    assert told.out.count("Most similar training images") == 3
+    assert "of 3 images are printed; --json or --out give all" in told.err
 
 
 def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> None:

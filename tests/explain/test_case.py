@@ -45,7 +45,7 @@ def test_sentences_are_ranked_by_their_cosine_with_the_image(data: Dataset, tiny
     for c in (best, second):
         texts = sentences[data.class_names[c]]
         cosines[c] = unit(tiny.encode_text(texts).detach().numpy()) @ x
-    for of_class, c, other in ((found.predicted, best, second), (found.runner_up, second, best)):
+    for of_class, c, other in ((found.predicted, best, second), (found.rival, second, best)):
         texts = sentences[data.class_names[c]]
         assert of_class.class_name == data.class_names[c]
         assert of_class.probability == pytest.approx(float(probabilities[c]), abs=1e-6)
@@ -88,14 +88,14 @@ def test_tables_json_html_and_figure(run: Path, data: Dataset, tiny: Backbone) -
     image = data.part("test").images[0]
     found = bc.case(bc.load(run, tiny), image, run)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert values["image"] == str(image)
+    assert values["image"] == image.name
     assert len(values["similar"]) == 3
     assert "array" not in json.dumps(values)
     assert found._repr_html_().count("<table>") == 2
     figure = found.figure()
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0]
     assert len(figure.axes[-1].patches) == sum(
-        len(listed) for one in (found.predicted, found.runner_up) for listed in (one.most, one.least)
+        len(listed) for one in (found.predicted, found.rival) for listed in (one.most, one.least)
     )
 
 
@@ -155,3 +155,36 @@ def test_a_copy_among_the_test_images_is_no_training_image(data: Dataset, tiny: 
     found = training_images(bc.fit(data, "tip-adapter", tiny, "all"), leaking)
     assert set(found.data.splits) == {"train"}
     assert len(found.data) == len(data.indices("train"))
+
+
+def test_a_named_rival_takes_the_place_of_the_runner_up(run: Path, data: Dataset, tiny: Backbone) -> None:
+    classifier, image = bc.load(run, tiny), data.images[0]
+    found = bc.case(classifier, image)
+    (third,) = set(data.class_names) - {found.predicted.class_name, found.rival.class_name}
+    assert bc.case(classifier, image, rival=third.upper()).rival.class_name == third
+    assert bc.case(classifier, image, rival=found.predicted.class_name).rival == found.rival
+    with pytest.raises(bc.UserError, match=f"did you mean {third}"):
+        bc.case(classifier, image, rival=third[:-1])
+
+
+def test_a_case_stands_below_a_map(run: Path, data: Dataset, tiny: Backbone) -> None:
+    classifier, image = bc.load(run, tiny), data.images[0]
+    found = bc.case(classifier, image, data)
+    (shown,) = bc.saliency(classifier, image, map="grad-cam")
+    above, below = shown.figure(found).subfigs
+    assert len(above.axes) == 3
+    assert [axes.get_xlabel().split("\n")[0] for axes in below.axes] == [one.class_name for one in found.similar]
+    words = below.texts[0].get_text().replace("\n", " ")
+    assert all(f"{one.most[0].cosine:.3f}" in words for one in (found.predicted, found.rival))
+    assert not shown.figure().subfigs
+
+
+def test_a_training_image_that_is_gone_is_left_out_of_the_picture(
+    run: Path, data: Dataset, tiny: Backbone, tmp_path: Path
+) -> None:
+    classifier, image = bc.load(run, tiny), data.images[0]
+    found = bc.case(classifier, image, data)
+    gone = dataclasses.replace(found.similar[0], source=tmp_path / "gone.png")
+    (shown,) = bc.saliency(classifier, image, map="grad-cam")
+    below = shown.figure(dataclasses.replace(found, similar=(gone, *found.similar[1:]))).subfigs[1]
+    assert len(below.axes) == 2

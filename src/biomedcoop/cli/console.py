@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from biomedcoop.evaluation.alarms import Finding
+    from biomedcoop.explain.tables import Table as Explained
 
 
 INTERRUPTED = 130
@@ -185,3 +186,21 @@ def print_table(table: Table) -> None:
         show(lines, row.style)
     show_text(table.caption, "dim")
     show([""])
+
+
+def print_tables(tables: Iterable[Explained], notes: Iterable[str]) -> None:
+    """Print the tables of an explanation on stdout, each with its own notes, then the notes on all."""
+    from rich.table import Table
+
+    for one in tables:
+        table = Table(title=one.title)
+        for place, column in enumerate(one.columns):
+            table.add_column(column, justify="right" if place >= len(one.columns) - one.right else "left")
+        for row in one.rows:
+            table.add_row(*row)
+        print_table(table)
+        for note in one.notes:
+            print_text(note)
+        print()
+    for note in notes:
+        print_text(note)

@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import inform, notes_said, print_json, print_table, progress_bar, say, say_notes
+from biomedcoop.cli.console import (
+    inform,
+    notes_said,
+    print_json,
+    print_table,
+    print_tables,
+    print_text,
+    progress_bar,
+    say,
+    say_notes,
+)
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
 from biomedcoop.explain.doubts import doubtful_maps
 from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
 
 if TYPE_CHECKING:
     from biomedcoop.classifier import Classifier
+    from biomedcoop.explain.training_images import TrainingImages
+
+MOST_CASES = 3
+"""Images whose sentences and similar images are printed; more would hide the maps' facts."""
 
 MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
 if doubtful := doubtful_maps():
@@ -79,6 +93,9 @@ def explain(
 ) -> None:
     """Show where in images the score of a class comes from. Without --out, print where each map is large.
 
+    Below each map stand the sentences that the image agrees with most, and the most similar training images where --model is a run
+    folder whose data are still there; not with --methods.
+
     A map explains the score that the model gives to one class. It does not show that the answer is right. The model sees the centre
     square of an image; pictures show the rest in grey. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing
     is written).
@@ -114,7 +131,7 @@ def explain(
     place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
     with progress_bar() as progress, place as folder:
         if methods is None:
-            rows = list(
+            explained = list(
                 explain_images(
                     classifier,
                     found,
@@ -126,11 +143,15 @@ def explain(
                     skip_bad=skip_bad,
                     progress=progress,
                     total=len(found),
+                    training=training_of(classifier, model),
                 )
             )
+            rows = [row for row, _ in explained]
+            cases = [(row, case) for row, case in explained if case is not None]
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
             rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
+            cases = []
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
@@ -138,6 +159,12 @@ def explain(
         print_json({"out": None if out is None else str(out), "maps": rows, "unreadable": bad, "notes": notes_said()})
     elif out is None:
         print_facts(rows)
+        for row, case in cases[:MOST_CASES]:
+            print_text(row["path"])
+            print_tables(case.tables(), [note for note in case.notes if note not in row["warnings"]])
+            print()
+        if len(cases) > MOST_CASES:
+            inform(f"note: sentences and similar images of {MOST_CASES} images are printed; --json or --out give all")
     for warning in dict.fromkeys(warning for row in rows for warning in row.get("warnings", ())):
         inform(f"note: {warning}")
     if out is not None:
@@ -145,6 +172,18 @@ def explain(
     if bad:
         say(f"{bad} of {len(rows)} images cannot be read")
         raise typer.Exit(1)
+
+
+def training_of(classifier: Classifier, model: Path) -> TrainingImages | None:
+    """The training images that a run folder still gives access to; None, with a note, if there are none."""
+    from biomedcoop.errors import UserError
+    from biomedcoop.explain.training_images import training_images
+
+    try:
+        return training_images(classifier, model)
+    except (UserError, OSError) as error:
+        say_notes([f"Similar training images are not shown: {error}."])
+        return None
 
 
 def print_check(classifier: Classifier, source: str, map: str, masks: Path | None, json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biomedcoop.cli.console import inform, print_json, print_table, print_text
+from biomedcoop.cli.console import inform, print_json, print_tables, print_text
 from biomedcoop.cli.options import Json, Model, OtherBackbone, Plugin, Quiet
 
 
@@ -36,8 +36,6 @@ def words(
 
     Not a medical device.
     """
-    from rich.table import Table
-
     from biomedcoop.classifier import load
     from biomedcoop.explain.figures import check_figure_file, save_figure
     from biomedcoop.explain.words import check_top
@@ -54,17 +52,6 @@ def words(
     else:
         print_text(f"{found.title}: {', '.join(found.class_names)}")
         print()
-        for one in found.tables():
-            table = Table(title=one.title)
-            for place, column in enumerate(one.columns):
-                table.add_column(column, justify="right" if place >= len(one.columns) - one.right else "left")
-            for row in one.rows:
-                table.add_row(*row)
-            print_table(table)
-            for note in one.notes:
-                print_text(note)
-            print()
-        for note in found.notes:
-            print_text(note)
+        print_tables(found.tables(), found.notes)
     if out is not None:
         inform(f"class similarities in {out}")

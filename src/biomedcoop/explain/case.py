@@ -12,9 +12,10 @@ import numpy as np
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.sources import ImageSource, as_source
+from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.errors import ImageError
 from biomedcoop.evaluation.metrics import plain
+from biomedcoop.explain.saliency import class_number
 from biomedcoop.explain.sentences import Floats, sentences_of, unit_features
 from biomedcoop.explain.tables import Table, html_of
 from biomedcoop.explain.training_images import TrainingImages, training_images
@@ -82,9 +83,10 @@ class Case:
 
     Attributes:
         image: the image.
-        name: its path, or "image".
-        predicted, runner_up: the two most probable classes and how far the image agrees with their sentences.
-        difference: mean cosine with the predicted class's sentences less that with the runner-up's.
+        name: its file name, or "image".
+        predicted: the most probable class, and how far the image agrees with its sentences.
+        rival: the same of the class it is compared with, by default the runner-up.
+        difference: mean cosine with the predicted class's sentences less that with the rival's.
         similar: the most similar training images, most similar first; empty if none were given.
         sentences: where the sentences come from.
         unlike_training: True if the image is unlike the training images; None if the classifier cannot tell.
@@ -95,7 +97,7 @@ class Case:
     image: ImageSource
     name: str
     predicted: ClassAgreement
-    runner_up: ClassAgreement
+    rival: ClassAgreement
     difference: float
     similar: tuple[SimilarImage, ...]
     sentences: str
@@ -104,7 +106,7 @@ class Case:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        classes = " or ".join(f"{one.class_name} {one.probability:.2f}" for one in (self.predicted, self.runner_up))
+        classes = " or ".join(f"{one.class_name} {one.probability:.2f}" for one in (self.predicted, self.rival))
         return f"Case({self.name!r}, {classes}, {len(self.similar)} similar training images)"
 
     def tables(self) -> list[Table]:
@@ -118,7 +120,7 @@ class Case:
                 f"{one.difference:+.3f}",
                 *(() if one.usual is None else (f"{one.usual:.3f}",)),
             )
-            for of_class in (self.predicted, self.runner_up)
+            for of_class in (self.predicted, self.rival)
             for side, listed in (("most", of_class.most), ("least", of_class.least))
             for one in listed
         )
@@ -156,7 +158,7 @@ class Case:
             {
                 "image": self.name,
                 "predicted": of(self.predicted),
-                "runner_up": of(self.runner_up),
+                "rival": of(self.rival),
                 "difference": self.difference,
                 "similar": [{"key": s.key, "class_name": s.class_name, "cosine": s.cosine} for s in self.similar],
                 "sentences": self.sentences,
@@ -176,6 +178,7 @@ def case(
     data: TrainingImages | Dataset | str | os.PathLike[str] | None = None,
     top: int = 3,
     prompts: str | os.PathLike[str] | None = None,
+    rival: str | None = None,
 ) -> Case:
     """Explain the prediction of one image by sentences and by similar training images.
 
@@ -185,20 +188,23 @@ def case(
             for many images, find them once with :func:`biomedcoop.explain.training_images.training_images`.
         top: number of sentences and of similar images to list.
         prompts: see :func:`biomedcoop.words`.
+        rival: class to compare the predicted one with; the runner-up if it is None, or the predicted class itself.
 
     Raises:
         ImageError: the image cannot be read.
-        UserError: ``image`` is not an image, the training images cannot be found, or the sentences cannot be used.
+        UserError: ``image`` is not an image, there is no class ``rival``, the training images cannot be found, or the sentences
+            cannot be used.
 
     Example:
         >>> import biomedcoop as bc
         >>> data = bc.load_dataset("simulated:breast-ultrasound?train=2&val=0&test=1")
         >>> classifier = bc.fit(data, method="tip-adapter", shots=2)
         >>> found = bc.case(classifier, data.part("test").images[0], data, top=2)
-        >>> len(found.predicted.most), len(found.runner_up.least), len(found.similar)
+        >>> len(found.predicted.most), len(found.rival.least), len(found.similar)
         (2, 2, 2)
     """
     check_top(top)
+    named = class_number(classifier, rival)
     source = as_source(image)
     training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)
     chosen = sentences_of(classifier, prompts)
@@ -206,12 +212,13 @@ def case(
     probabilities = classifier.probabilities(feature[None])[0]
     x = unit(feature)
     best, second = (int(c) for c in np.argsort(-probabilities, kind="stable")[:2])
+    second = second if named in (None, best) else named
     pair = [chosen.by_class[c] for c in (best, second)]
     features = unit_features(classifier.backbone, pair)
     cosines = [rows @ x for rows in features]
     usual = [None if training is None else rows @ training.features.mean(0) for rows in features]
     means = [float(values.mean()) for values in cosines]
-    predicted, runner_up = (
+    predicted, other = (
         _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], usual[k], top)
         for k, c in enumerate((best, second))
     )
@@ -221,14 +228,14 @@ def case(
         notes.append("The image is unlike the training images; do not rely on the answer.")
     if means[0] < means[1]:
         notes.append(
-            f"On average, the image agrees more with the sentences of {runner_up.class_name}; the classifier decides otherwise."
+            f"On average, the image agrees more with the sentences of {other.class_name}; the classifier decides otherwise."
         )
     similar = () if training is None else tuple(SimilarImage(*row) for row in training.most_similar(x, top))
     return Case(
         image=source,
-        name=str(source) if isinstance(source, Path) else "image",
+        name=Path(str(source)).name if isinstance(source, Path | ImageInFile) else "image",
         predicted=predicted,
-        runner_up=runner_up,
+        rival=other,
         difference=means[0] - means[1],
         similar=similar,
         sentences=chosen.origin,

@@ -100,7 +100,7 @@ def case_figure(case: Case) -> Figure:
     shown += [(one.source, f"labelled {_short(one.class_name)}\ncosine {one.cosine:.3f}") for one in case.similar]
     bars = [
         (one, colour)
-        for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1"))
+        for of_class, colour in ((case.predicted, "C0"), (case.rival, "C1"))
         for one in (*of_class.most, *reversed(of_class.least))
     ]
     heights = [2.6, 0.35 * len(bars) + 0.8]
@@ -121,7 +121,7 @@ def case_figure(case: Case) -> Figure:
         axes.plot(usual, range(len(bars)), "k|", markersize=14, label="mean of the training images")
     axes.set_yticks(range(len(bars)), texts, fontsize=7, parse_math=False)
     axes.invert_yaxis()
-    for of_class, colour in ((case.predicted, "C0"), (case.runner_up, "C1")):
+    for of_class, colour in ((case.predicted, "C0"), (case.rival, "C1")):
         axes.axvline(of_class.mean, color=colour, linestyle="--", linewidth=1, label=f"mean of {of_class.class_name}")
     axes.set_xlabel("cosine of the image and the sentence")
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

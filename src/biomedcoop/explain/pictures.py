@@ -12,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.data.images.reading import read_image
+from biomedcoop.errors import ImageError
 from biomedcoop.explain.figures import new_figure
 from biomedcoop.explain.kinds import MAPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
+    from biomedcoop.explain.case import Case
     from biomedcoop.explain.saliency import SaliencyMap
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,6 +37,9 @@ UNSEEN, WASHED = 150.0, 0.7
 
 MOST_PIXELS = 900
 """Longest side of an image in a figure, px."""
+
+SENTENCES, SIMILAR = 2, 3
+"""Sentences of each class, and similar training images, below a map."""
 
 UNSEEN_NOTE = "Grey at the edges: not seen by the model."
 NOT_A_DEVICE = "Not a medical device."
@@ -71,13 +77,22 @@ def in_range(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def map_figure(found: SaliencyMap) -> Figure:
-    """The image beside its overlay, with the class, its probability, and every reason for doubt."""
+def map_figure(found: SaliencyMap, case: Case | None = None) -> Figure:
+    """The image beside its overlay, with the class, its probability, and every reason for doubt; the case below."""
     height, width = found.image.shape[:2]
     tall = 3.5 * min(2.0, max(0.4, height / width))
     words = _foot([found], found.warnings, 110)
-    figure = new_figure(8.0, tall + 0.9 + 0.16 * words.count("\n"))
-    left, right = figure.subplots(1, 2)
+    tall += 0.9 + 0.16 * words.count("\n")
+    part: Figure | SubFigure
+    if case is None:
+        part = figure = new_figure(8.0, tall)
+    else:
+        lines = _case_lines(case, found.warnings)
+        low = max(0.2 + 0.14 * len(lines), 1.7 if case.similar else 0.0)
+        figure = new_figure(8.0, tall + low, "constrained")
+        part, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[tall, low])[:, 0]
+        _write_case(below, case, lines)
+    left, right = part.subplots(1, 2)
     _show(left, _at_most(found.image))
     _show(right, _at_most(found.overlay()))
     left.set_title(_wrapped(found.name or "image", 40), fontsize=9, parse_math=False)
@@ -85,9 +100,9 @@ def map_figure(found: SaliencyMap) -> Figure:
         _wrapped(f"{found.class_name}: probability {found.probability:.2f}", 40), fontsize=9, parse_math=False
     )
     seen = found.values[np.isfinite(found.values)]
-    _colour_bar(figure, right, [f"{value:.2f}" for value in np.linspace(seen.min(), seen.max(), 5)])
-    _write_title(figure, found)
-    figure.supxlabel(words, fontsize=8, parse_math=False)
+    _colour_bar(part, right, [f"{value:.2f}" for value in np.linspace(seen.min(), seen.max(), 5)])
+    _write_title(part, found)
+    part.supxlabel(words, fontsize=8, parse_math=False)
     return figure
 
 
@@ -134,7 +149,37 @@ def _show(place: Axes, pixels: Pixels) -> None:
     place.set_yticks([])
 
 
-def _colour_bar(figure: Figure, places: Any, labels: Sequence[str]) -> None:
+def _case_lines(case: Case, said: Sequence[str]) -> list[str]:
+    """The sentences that the image agrees with most, two of each class, and the notes that are not said above."""
+    texts = []
+    for one in (case.predicted, case.rival):
+        texts.append(f"{one.class_name} ({one.probability:.2f}): the image agrees most with")
+        texts += [f"  {sentence.cosine:.3f}  {sentence.text}" for sentence in one.most[:SENTENCES]]
+    texts += [note for note in case.notes if note not in said]
+    width = 66 if case.similar else 120
+    return [
+        line
+        for text in texts
+        for line in textwrap.wrap(text, width, subsequent_indent="  ", max_lines=3, placeholder=" …")
+    ]
+
+
+def _write_case(part: SubFigure, case: Case, lines: Sequence[str]) -> None:
+    """Lines on the left, and the similar training images on the right as far as they can be read."""
+    part.text(0.02, 0.97, "\n".join(lines), fontsize=8, va="top", parse_math=False)
+    for number, one in enumerate(case.similar[:SIMILAR]):
+        try:
+            image = read_image(one.source, one.key)
+        except ImageError:  # gone or damaged since it was compared
+            continue
+        place = part.add_axes((0.6 + 0.135 * number, 0.22, 0.12, 0.64), anchor="N")
+        _show(place, _at_most(np.asarray(image)))
+        place.set_xlabel(f"{_wrapped(one.class_name, 18)}\ncosine {one.cosine:.3f}", fontsize=7, parse_math=False)
+    if case.similar:
+        part.text(0.6, 0.97, "most similar training images", fontsize=8, va="top")
+
+
+def _colour_bar(figure: Figure | SubFigure, places: Any, labels: Sequence[str]) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -145,7 +190,7 @@ def _colour_bar(figure: Figure, places: Any, labels: Sequence[str]) -> None:
     bar.outline.set_visible(False)
 
 
-def _write_title(figure: Figure, found: SaliencyMap) -> None:
+def _write_title(figure: Figure | SubFigure, found: SaliencyMap) -> None:
     layer = f", layer {found.layer}" if found.layer else ""
     figure.suptitle(f"{MAPS[found.map].title}{layer}", fontsize=10, parse_math=False)
 

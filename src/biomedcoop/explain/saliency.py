@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from biomedcoop.explain.case import Case
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -76,9 +78,13 @@ class SaliencyMap:
         """The image with the map over it, uint8 [H, W, 3]; what the model does not see is grey."""
         return overlay(self.image, self.values)
 
-    def figure(self) -> Figure:
-        """The image beside its overlay, with colour bar, probability and reasons for doubt, as a matplotlib figure."""
-        return map_figure(self)
+    def figure(self, case: Case | None = None) -> Figure:
+        """The image beside its overlay, with colour bar, probability and reasons for doubt, as a matplotlib figure.
+
+        Args:
+            case: the image's :func:`biomedcoop.case`, to show below: two sentences of each class, and the similar training images.
+        """
+        return map_figure(self, case)
 
     def to_dict(self) -> dict[str, Any]:
         """Facts about the map as JSON values: what it explains, and where it is large.

@@ -12,9 +12,11 @@ import numpy as np
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.readers.unlabelled import ListedImage
 from biomedcoop.errors import ImageError, UserError
+from biomedcoop.explain.case import Case, case
 from biomedcoop.explain.contact_sheet import contact_sheet
 from biomedcoop.explain.figures import save_figure
 from biomedcoop.explain.saliency import saliency_stream
+from biomedcoop.explain.training_images import TrainingImages
 from biomedcoop.progress import Progress
 
 FACTS, PICTURES, SHEET = "saliency.json", "maps", "contact-sheet.png"
@@ -53,15 +55,17 @@ def explain_images(
     skip_bad: bool = False,
     progress: Progress | None = None,
     total: int = 0,
-) -> Iterator[Row]:
-    """Explain images one by one; yields the facts of each, and writes its picture.
+    training: TrainingImages | None = None,
+) -> Iterator[tuple[Row, Case | None]]:
+    """Explain images one by one; yields the facts of each with its case, and writes its picture.
 
     Args:
         class_name, map, layer: see :func:`biomedcoop.saliency`.
         folder: where to write the pictures; none are written without it.
         values: also write each map as ``.npy``.
-        skip_bad: go on after an image that cannot be read; its facts are its path and the ``error``.
+        skip_bad: go on after an image that cannot be read; its facts are its path and the ``error``, and it has no case.
         progress: called with the number of images done of ``total``.
+        training: the training images that each image is compared with.
 
     Raises:
         UserError: an image cannot be read, unless ``skip_bad``; or see :func:`biomedcoop.saliency`.
@@ -76,16 +80,17 @@ def explain_images(
         if isinstance(found, ImageError):
             if not skip_bad:
                 raise UserError(f"{found}; or pass --skip-bad to go on after such images") from found
-            yield {"path": image.path, "error": found.reason}
+            yield {"path": image.path, "error": found.reason}, None
         else:
-            row = {"path": image.path, **found.to_dict()}
+            of_image = case(classifier, image.file, training)
+            row = {"path": image.path, **found.to_dict(), "case": of_image.to_dict()}
             if pictures is not None:
-                save_figure(found.figure(), pictures / f"{name}.png")
+                save_figure(found.figure(of_image), pictures / f"{name}.png")
                 row["picture"] = f"{PICTURES}/{name}.png"
                 if values:
                     np.save(pictures / f"{name}.npy", found.values)
                     row["values"] = f"{PICTURES}/{name}.npy"
-            yield row
+            yield row, of_image
         if progress is not None:
             progress("explaining", done, total)
 

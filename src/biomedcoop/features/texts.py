@@ -39,7 +39,8 @@ def encode_texts(backbone: Backbone, texts: Sequence[str], *, store_root: Path |
     by_length: dict[int, list[int]] = {}
     for position, row in enumerate(ids):
         by_length.setdefault(-(-len(row) // TEXT_STEP) * TEXT_STEP, []).append(position)
-    backbone = prepack_text_tower(backbone)
+    if missing:
+        backbone = prepack_text_tower(backbone)
     # the commonest length comes first: weights are prepacked for the shape of the first pass
     batches = (
         (length, positions[start : start + TEXT_BATCH])

@@ -95,6 +95,18 @@ def test_without_images_nothing_shows_or_names_one(copy: Path) -> None:
     assert "left out on request" in page
     assert "Sensitivity at a specificity of at least 75 %" in page
     assert "row of predictions.csv" in page or "No test image has a label" in page
+    assert "Most similar training images" not in page
+    assert page.count("Sentences that the image agrees with most") == page.count('<figure class="case">') > 0
+
+
+def test_an_error_shows_sentences_of_answer_and_label(page: str) -> None:
+    errors = re.findall(r'<figure class="case">.*?</figure>', page, re.DOTALL)
+    assert errors
+    for error in errors:
+        text = text_of(error)
+        label, answer = re.findall(r"(?:Label|Answer): (.+?) \(", text)
+        assert re.search(rf"agrees with most {answer} \(cosine -?[\d.]+\): .+ {label} \(cosine", text)
+        assert error.count('alt="Training image of') == 3
 
 
 @pytest.mark.parametrize(

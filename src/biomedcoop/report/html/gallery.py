@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.reading import read_image
+from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.evaluation.comparison import Predictions
 from biomedcoop.evaluation.doubtful_labels import doubtful_labels
-from biomedcoop.report.html.pictures import data_uri
+from biomedcoop.report.html.pictures import EDGE, data_uri
 from biomedcoop.report.html.sources import Sources
+
+if TYPE_CHECKING:
+    from biomedcoop.explain.case import Case
 
 EXAMPLES, ERRORS, SIMILAR = 4, 6, 3
 """Training images of each class, errors, and similar training images of each error that a page shows."""
@@ -31,8 +35,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A test image with its label and its answer.
+class WrongAnswer:
+    """A test image with its label and its wrong answer.
 
     Attributes:
         row: its row in ``predictions.csv``, from 1.
@@ -41,6 +45,7 @@ class Case:
         p_label, p_answer: their probabilities.
         picture, overlay: the image, and the map of the answer over it; None where they are left out.
         similar: the most similar training images.
+        case: how far the image agrees with the sentences of the answer and of the label; None if there is no model or no image.
         doubtful: True if the label looks wrong.
         cautions: reasons not to trust the map, a sentence each.
     """
@@ -54,6 +59,7 @@ class Case:
     picture: Picture | None = None
     overlay: Picture | None = None
     similar: tuple[Picture, ...] = ()
+    case: Case | None = None
     doubtful: bool = False
     cautions: tuple[str, ...] = ()
 
@@ -68,12 +74,14 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
     for k, name in enumerate(data.class_names):
         own = [int(i) for i in dict.fromkeys(chosen.tolist()) if data.labels[i] == k][:EXAMPLES]
         found[name] = [
-            one for n, i in enumerate(own, 1) if (one := _picture(data, i, f"{name}, example {n}")) is not None
+            one
+            for n, i in enumerate(own, 1)
+            if (one := _picture(data.images[i], data.keys[i], f"{name}, example {n}")) is not None
         ]
     return found
 
 
-def confident_errors(predictions: Predictions, sources: Sources, *, images: bool) -> list[Case]:
+def confident_errors(predictions: Predictions, sources: Sources, *, images: bool) -> list[WrongAnswer]:
     """The wrong answers of the saved run with the highest probability, with what the classifier sees in them."""
     p, y, names = predictions.runs(predictions.method)[0], predictions.labels, predictions.class_names
     wrong = np.flatnonzero(p.argmax(axis=1) != y)
@@ -82,24 +90,24 @@ def confident_errors(predictions: Predictions, sources: Sources, *, images: bool
     cases = []
     for i in chosen:
         label, answer = names[y[i]], names[int(p[i].argmax())]
-        one = Case(i + 1, "", label, answer, float(p[i, y[i]]), float(p[i].max()), doubtful=i in doubtful)
-        if images and sources.tested is not None:
-            one = _seen(one, predictions.keys[i], int(sources.tested[i]), sources)
+        one = WrongAnswer(i + 1, "", label, answer, float(p[i, y[i]]), float(p[i].max()), doubtful=i in doubtful)
+        if sources.tested is not None:
+            position = int(sources.tested[i])
+            one = _seen(one, predictions.keys[i], position, sources) if images else one
+            one = _agreed(one, position, sources, images=images)
         cases.append(one)
     return cases
 
 
-def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
-    """The case with its image, the map of its answer, similar training images and sentences, as far as they are at hand."""
+def _seen(one: WrongAnswer, key: str, position: int, sources: Sources) -> WrongAnswer:
+    """The answer with its image and the map of its answer, as far as they are at hand."""
     from PIL import Image
 
-    from biomedcoop.classifier.domain import unit
     from biomedcoop.explain.saliency import saliency
-    from biomedcoop.features.images import encode_images
 
     data, classifier = sources.data, sources.classifier
     assert data is not None
-    picture = _picture(data, position, f"Test image of {one.label}, taken for {one.answer}")
+    picture = _picture(data.images[position], key, f"Test image of {one.label}, taken for {one.answer}")
     one = replace(one, name=key, picture=picture)
     if picture is None or classifier is None:
         return one
@@ -112,22 +120,33 @@ def _seen(one: Case, key: str, position: int, sources: Sources) -> Case:
             one = replace(one, overlay=Picture(data_uri(Image.fromarray(found.overlay())), words))
         else:
             cautions = (*cautions, "'biomedcoop explain' makes other maps of it, which take longer.")
-        one = replace(one, cautions=cautions)
+        return replace(one, cautions=cautions)
     except UserError as error:  # a backbone without maps
-        one = replace(one, cautions=(f"There is no map: {error}.",))
-    if sources.training is None:
+        return replace(one, cautions=(f"There is no map: {error}.",))
+
+
+def _agreed(one: WrongAnswer, position: int, sources: Sources, *, images: bool) -> WrongAnswer:
+    """The answer with the sentences and the training images that its image agrees with, as far as they are at hand."""
+    from biomedcoop.explain.case import case
+
+    assert sources.data is not None
+    if sources.classifier is None:
         return one
-    feature = unit(encode_images(classifier.backbone, data.select([position])))[0]
-    near = [
-        Picture(data_uri(read_image(source, key), edge=80), f"Training image of {name}", name)
-        for key, name, _, source in sources.training.most_similar(feature, SIMILAR)
-    ]
-    return replace(one, similar=tuple(near))
-
-
-def _picture(data: Dataset, position: int, words: str) -> Picture | None:
-    """An image of the data; None if it cannot be read any more."""
     try:
-        return Picture(data_uri(read_image(data.images[position], data.keys[position])), words)
+        found = case(sources.classifier, sources.data.images[position], sources.training, SIMILAR, rival=one.label)
+    except ImageError:  # gone since the test
+        return one
+    near = [
+        _picture(s.source, s.key, f"Training image of {s.class_name}", s.class_name, edge=80)
+        for s in (found.similar if images else ())
+    ]
+    shown = tuple(picture for picture in near if picture is not None)
+    return replace(one, similar=shown, case=found)
+
+
+def _picture(source: ImageSource, key: str, words: str, label: str = "", edge: int = EDGE) -> Picture | None:
+    """An image; None if it cannot be read any more."""
+    try:
+        return Picture(data_uri(read_image(source, key), edge=edge), words, label)
     except ImageError:
         return None
