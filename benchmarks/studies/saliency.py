@@ -38,16 +38,16 @@ from biomedcoop.report.table import Table
 CHECKED = ROOT / "src" / "biomedcoop" / "explain" / "checked.json"
 
 SIMULATED = {
-    "breast ultrasound": "simulated:breast-ultrasound?train=16&val=0&test=16",
-    "kidney CT": "simulated:kidney-ct?train=16&val=0&test=16",
+    "breast ultrasound": "simulated:breast-ultrasound?train=16&val=0&test=32",
+    "kidney CT": "simulated:kidney-ct?train=16&val=0&test=32",
 }
 REAL = ("busi", "btmri", "ham10000")
 CHANGED = {"grad-cam": (*SIMULATED, "busi"), "gscorecam": ("breast ultrasound", "busi")}
 """Datasets of the sanity checks by map."""
 METHODS = ("zero-shot", "coop", "biomedcoop", "linear-probe")
-LESIONS = {"grad-cam": 16, "gscorecam": 8}
-REAL_IMAGES = {"grad-cam": 12, "gscorecam": 6}
-SANITY_IMAGES = {"grad-cam": 12, "gscorecam": 6, "attention-rollout": 6, "gradient-attention": 6}
+LESIONS = {"grad-cam": 48, "gscorecam": 12}
+REAL_IMAGES = {"grad-cam": 24, "gscorecam": 8}
+SANITY_IMAGES = {"grad-cam": 24, "gscorecam": 8, "attention-rollout": 6, "gradient-attention": 6}
 """Images of a dataset by map. gScoreCAM takes 300 passes for each; Score-CAM would take 1,280 and is left out."""
 STEPS = 8
 """Points of a curve of deletion or insertion."""

@@ -83,7 +83,8 @@ def test_grad_cam_is_that_of_captum(backbone: Backbone) -> None:
 
     class Scores(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return classifier.logits(backbone.encode_image(x))
+            logits = classifier.logits(backbone.encode_image(x))
+            return logits - logits.mean(1, keepdim=True)
 
     tower = backbone.image_tower
     module = getattr(tower, "trunk", tower).get_submodule(layer)

@@ -1,6 +1,8 @@
 """Class activation maps: weighted sums of the channels A_k of one spatial map of the image tower.
 
-The class score s_c is the classifier's logit of the class, so learned text, adapters and linear heads all count.
+The class score s_c is the classifier's logit of the class less the mean of all logits, so learned text, adapters and linear heads all
+count. What raises every logit alike changes no probability, and does not show in a map; with the logit alone, which the papers take, maps
+of cosine similarities show it, and can be much the same for every class.
 """
 
 from __future__ import annotations
@@ -94,8 +96,9 @@ def channels_of(classifier: Classifier, pixels: Tensor, classes: Tensor, layer: 
 
 
 def class_scores(classifier: Classifier, features: Tensor, classes: Tensor) -> Tensor:
-    """Logit [B] of one class of each image, from raw features [B, E]; differentiable."""
-    return classifier.logits(features.float()).gather(1, classes.to(features.device)[:, None])[:, 0]
+    """Score [B] of one class of each image, from raw features [B, E]; differentiable."""
+    logits = classifier.logits(features.float())
+    return (logits - logits.mean(1, keepdim=True)).gather(1, classes.to(features.device)[:, None])[:, 0]
 
 
 def spatial(output: Tensor, backbone: Backbone, layer: str) -> Tensor:

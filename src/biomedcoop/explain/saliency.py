@@ -139,7 +139,7 @@ def saliency(
 ) -> list[SaliencyMap]:
     """Show where in images the score of a class comes from.
 
-    A map explains the classifier's logit of the class, so learned text, adapters and linear heads all count. It does not say that
+    A map explains the classifier's logit of the class less the mean of all logits, so learned text, adapters and linear heads all count. It does not say that
     the answer is right, nor that a bright place is a lesion.
 
     Args:
