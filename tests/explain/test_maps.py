@@ -48,6 +48,11 @@ def linear(backbone: Backbone, names: tuple[str, ...] = CLASSES) -> Classifier:
     return Classifier(names, "linear-probe", {"weight": weight, "bias": torch.zeros(len(names))}, backbone)
 
 
+def score(logits: Tensor, number: int) -> Tensor:
+    """Score of a class from logits [B, C]: what it has above the mean of all."""
+    return logits[:, number] - logits.mean(1)
+
+
 def crops_for(backbone: Backbone, count: int = 3) -> npt.NDArray[np.uint8]:
     size = backbone.image_size
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
@@ -125,7 +130,7 @@ def test_score_cam_by_its_equation(tiny_lite: Backbone) -> None:
         mask = F.interpolate(channel[None, None], pixels.shape[-2:], mode="bilinear", align_corners=False)
         if mask.max() > mask.min():
             seen = pixels * (mask - mask.min()) / (mask.max() - mask.min())
-            scores.append(classifier.logits(tiny_lite.encode_image(seen))[0, 1])
+            scores.append(score(classifier.logits(tiny_lite.encode_image(seen)), 1)[0])
             used.append(channel)
     expected = torch.einsum("k,khw->hw", torch.stack(scores).softmax(0), torch.stack(used)).relu()
     torch.testing.assert_close(
@@ -161,7 +166,8 @@ def test_gradient_attention_sums_what_speaks_for_the_class(tiny_clip_vit: Backbo
     classifier, pixels = linear(tiny_clip_vit), tiny_clip_vit.normalize(crops_for(tiny_clip_vit, 1))
     features, blocks = tiny_clip_vit.attention_maps(pixels)
     relevance = torch.eye(blocks[0].shape[-1])
-    for block, gradient in zip(blocks, torch.autograd.grad(classifier.logits(features)[0, 2], blocks), strict=True):
+    gradients = torch.autograd.grad(score(classifier.logits(features), 2)[0], blocks)
+    for block, gradient in zip(blocks, gradients, strict=True):
         relevance = relevance + (block * gradient)[0].detach().clamp(min=0).mean(0) @ relevance
     found = gradient_attention(classifier, pixels, torch.tensor([2]), "")
     torch.testing.assert_close(found.flatten(), relevance[0, 1:])
@@ -194,9 +200,17 @@ def test_the_score_is_that_of_any_method(method: str, tiny: Backbone) -> None:
         assert np.abs(first - second).max() > 0 or not first.any()
 
 
+@pytest.mark.parametrize("name", ["gscorecam", "grad-cam", "gradient-attention"])
+def test_what_raises_all_logits_alike_does_not_show(name: str, tiny: Backbone) -> None:
+    classifier, crops, classes = linear(tiny), crops_for(tiny, 1), np.array([1])
+    before = crop_maps(classifier, crops, classes, name)
+    classifier.state["weight"] += torch.randn(1, tiny.embed_dim, generator=torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(crop_maps(classifier, crops, classes, name), before, atol=1e-4)
+
+
 def test_a_class_that_nothing_speaks_for_has_an_empty_map(tiny_lite: Backbone) -> None:
     classifier = linear(tiny_lite)
-    classifier.state["weight"][1] = 0
+    classifier.state["weight"][:] = 0
     maps = crop_maps(classifier, crops_for(tiny_lite, 2), np.array([1, 1]), "grad-cam")
     assert not maps.any()
 

@@ -1,8 +1,8 @@
 """Class activation maps: weighted sums of the channels A_k of one spatial map of the image tower.
 
-The class score s_c is the classifier's logit of the class less the mean of all logits, so learned text, adapters and linear heads all
-count. What raises every logit alike changes no probability, and does not show in a map; with the logit alone, which the papers take, maps
-of cosine similarities show it, and can be much the same for every class.
+The class score s_c is the classifier's logit of the class less the mean of all logits; so learned text, adapters and linear heads
+all count. What raises every logit alike changes no probability, and does not show in a map. The papers take the logit alone, which
+shows it; maps of cosine similarities can then be much the same for every class.
 """
 
 from __future__ import annotations

@@ -139,8 +139,8 @@ def saliency(
 ) -> list[SaliencyMap]:
     """Show where in images the score of a class comes from.
 
-    A map explains the classifier's logit of the class less the mean of all logits, so learned text, adapters and linear heads all count. It does not say that
-    the answer is right, nor that a bright place is a lesion.
+    A map explains the classifier's logit of the class less the mean of all logits, so learned text, adapters and linear heads all
+    count. It does not say that the answer is right, nor that a bright place is a lesion.
 
     Args:
         images: one image or several, in any form that :meth:`Classifier.predict_proba` accepts.
