@@ -80,13 +80,13 @@ class Section:
 
 
 def with_own_files(parts: Sequence[Section]) -> list[Section]:
-    """The same parts, with a number behind a file name that an earlier table or figure has.
+    """The same parts, with a number behind the file name of a table or figure that an earlier one has.
 
     The datasets ``a.b`` and ``a-b`` both become ``a-b``.
     """
-    taken: set[str] = set()
+    tables, figures = set[str](), set[str]()
 
-    def own(item: Item) -> Item:
+    def own(item: Item, taken: set[str]) -> Item:
         names = chain([item.name], (f"{item.name}-{number}" for number in count(2)))
         name = next(name for name in names if name not in taken)
         taken.add(name)
@@ -95,9 +95,9 @@ def with_own_files(parts: Sequence[Section]) -> list[Section]:
     return [
         replace(
             part,
-            tables=[own(table) for table in part.tables],
-            figures=[own(figure) for figure in part.figures],
-            files=[own(table) for table in part.files],
+            tables=[own(table, tables) for table in part.tables],
+            figures=[own(figure, figures) for figure in part.figures],
+            files=[own(table, tables) for table in part.files],
         )
         for part in parts
     ]
