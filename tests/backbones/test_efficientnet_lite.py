@@ -123,7 +123,7 @@ def test_activations_and_their_gradients(tiny_lite: Backbone) -> None:
 
 
 def test_what_it_has_not(tiny_lite: Backbone) -> None:
-    with pytest.raises(UserError, match=r"no image layer 'blocks\.7'; a layer is, for instance, 'bn2'"):
+    with pytest.raises(UserError, match=r"no image layer 'blocks\.7'; a layer is, for instance, 'conv_head'"):
         tiny_lite.image_activations(pixels(), "blocks.7")
     with pytest.raises(
         UserError, match=r"lite: .* EfficientNet-Lite, which has no attention maps; use a backbone with"

@@ -188,7 +188,7 @@ def sensitivities_at(
         >>> p = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
         >>> points = sensitivities_at(0.5, p[None], np.array([0, 0, 1, 1]), ("cyst", "stone"), n_bootstrap=40)
         >>> [(point.name, point.sensitivity.value, point.threshold) for point in points]
-        [('cyst', 1.0, 0.3), ('stone', 1.0, 0.6)]
+        [('cyst', 1.0, 0.2), ('stone', 1.0, 0.1)]
     """
     check_specificity(specificity)
     n, c = probabilities.shape[1:]

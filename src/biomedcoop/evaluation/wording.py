@@ -12,7 +12,8 @@ MOST_NAMED = 5
 
 def number(share: float, signed: bool = False) -> str:
     """Percent with one decimal and a true minus sign."""
-    rounded = round(100 * share, 1) + 0.0  # no minus sign before a zero
+    stored = round(share, 6)  # as in metrics.json, so that a report read from there says the same
+    rounded = round(100 * stored, 1) + 0.0  # no minus sign before a zero
     return f"{rounded:{'+' if signed else ''}.1f}".replace("-", "−")
 
 
