@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import biomedcoop as bc
+from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.doubtful_labels import DoubtfulLabel
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
@@ -205,3 +207,15 @@ def test_figures_and_notebook_forms(run: Path) -> None:
     assert report.verdict[0].text in html.unescape(report._repr_html_())
     assert "blue cyst" in report.metrics._repr_html_()
     assert "tip-adapter" in bc.load(run)._repr_html_()
+
+
+@pytest.mark.parametrize("relation", ["better", "unclear"])
+def test_only_a_method_that_knows_something_judges_labels(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, relation: str
+) -> None:
+    wrong = [DoubtfulLabel(0, 0, 1, 0.04, 0.9), DoubtfulLabel(1, 0, 1, 0.05, 0.9)]
+    monkeypatch.setattr("biomedcoop.report.html.page.doubtful_labels", lambda _: wrong)
+    monkeypatch.setattr(Comparison, "relation", lambda *_: relation)
+    text = text_of(bc.write_html(copy).read_text(encoding="utf-8"))
+    assert text.count("2 test images have a label that looks wrong") == 2 * (relation == "better")
+    assert ("its answers say little about the labels" in text) == (relation != "better")
