@@ -196,6 +196,21 @@ def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path)
     text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert "the test is a cross-validation" in text
     assert re.search(r"Mean ± standard deviation over \d cross-validations", text)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    cards = re.findall(r'<figure class="case">.*?</figure>', page, re.DOTALL)
+    assert cards
+    assert all(card.count("<img") == 1 and "agrees with" not in card for card in cards)
+    p = read_report(tmp_path / "run").comparison.predictions
+    wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
+    assert f"of {wrong} errors of the first cross-validation. Maps and similar training images are left out:" in text
+
+
+def test_a_page_of_two_seeds_says_whose_answers_it_shows(discs: Path, tmp_path: Path) -> None:
+    bc.train(discs, tmp_path / "run", method="linear-probe", shots=2, seeds=[5, 2], n_bootstrap=40)
+    p = read_report(tmp_path / "run").comparison.predictions
+    wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
+    text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert f"of {wrong} errors of seed 5, whose classifier is saved." in text
 
 
 def test_figures_and_notebook_forms(run: Path) -> None:

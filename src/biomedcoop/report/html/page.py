@@ -13,12 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.comparison import MAJORITY
+from biomedcoop.evaluation.comparison import MAJORITY, Predictions
 from biomedcoop.evaluation.curves import OperatingPoint, sensitivities_at
 from biomedcoop.evaluation.doubtful_labels import FEW_RIGHT, RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
-from biomedcoop.evaluation.wording import number, percent
+from biomedcoop.evaluation.wording import count, number, percent
 from biomedcoop.progress import Progress
 from biomedcoop.report.curves import draw_learning_curve, drawings
 from biomedcoop.report.figures import drawn
@@ -35,6 +35,11 @@ from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells
 MAP_WORDS = (
     "the same image with a map (Grad-CAM) of where the score of the answer comes from. "
     "A map does not say that the answer is right."
+)
+
+ALONE = (
+    "Maps and similar training images are left out: classifiers of the cross-validation gave the answers, and the saved one has "
+    "learned from these images."
 )
 
 MOST_DOUBTFUL = 20
@@ -90,7 +95,9 @@ def render(
             no_curve=no_curve,
             errors=errors,
             map_words=MAP_WORDS,
-            n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
+            of_errors=_of_errors(p),
+            alone="" if p.folds is None else ALONE,
+            means=f" (means over {comparison.runs})" if report.metrics.n_runs > 1 else "",
             doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
             rule=RULE.format(limit=UNLIKELY, few=FEW_RIGHT),
             words=_words(sources, missing),
@@ -134,6 +141,17 @@ def _doubt(report: RunReport, n: int) -> str:
         return text
     own = "it may be its own error" if n == 1 else "most of them are its own errors"
     return f"{text} The classifier is right for {number(right)} % only, so {own}."
+
+
+def _of_errors(p: Predictions) -> str:
+    """The number of errors in the first run, whose answers the page shows; which run that is, if there are several."""
+    runs = p.runs(p.method)
+    errors = count(int((runs[0].argmax(axis=1) != p.labels).sum()), "error")
+    if len(runs) == 1:
+        return errors
+    if p.folds is not None:
+        return f"{errors} of the first cross-validation"
+    return f"{errors} of {f'seed {p.seeds[0]}' if p.seeds else 'the first seed'}, whose classifier is saved"
 
 
 def _counts(report: RunReport) -> Table:
