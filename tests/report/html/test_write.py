@@ -202,7 +202,10 @@ def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path)
     assert all(card.count("<img") == 1 and "agrees with" not in card for card in cards)
     p = read_report(tmp_path / "run").comparison.predictions
     wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
-    assert f"of {wrong} errors of the first cross-validation. Maps and similar training images are left out:" in text
+    assert (
+        f"of {wrong} errors of the first cross-validation. Maps, sentences and similar training images are left out:"
+        in text
+    )
 
 
 def test_a_page_of_two_seeds_says_whose_answers_it_shows(discs: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
 def confident_errors(predictions: Predictions, sources: Sources, *, images: bool) -> list[WrongAnswer]:
     """The wrong answers of the first run with the highest probability, with what the classifier sees in them.
 
-    In a cross-validation, other classifiers gave the answers, and the saved one has learned from the images: they stand alone.
+    In a cross-validation, other classifiers gave the answers, and the saved one may have learned from the images: they stand alone.
     """
     if predictions.folds is not None:
         sources = replace(sources, classifier=None, training=None)

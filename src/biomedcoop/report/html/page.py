@@ -38,8 +38,8 @@ MAP_WORDS = (
 )
 
 ALONE = (
-    "Maps and similar training images are left out: classifiers of the cross-validation gave the answers, and the saved one has "
-    "learned from these images."
+    "Maps, sentences and similar training images are left out: classifiers of the cross-validation gave the answers, and the saved "
+    "one may have learned from these images."
 )
 
 MOST_DOUBTFUL = 20
