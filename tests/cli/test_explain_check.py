@@ -50,6 +50,14 @@ def test_masks_of_a_folder(cli: Cli, refused: Refused, words: list[object], tmp_
         Image.fromarray(np.uint8(pixels > 200) * 255).save(masks / name)
     command = ["explain", images, *words, "--check", "--masks", masks]
     assert json.loads(cli(*command, "--json").out)["rows"][0]["lesions"] > 0
+    for path in list(images.rglob("*.png")):
+        Image.new("L", (224, 224), 255).save(path.with_name(f"{path.stem}_mask.png"))
+    (images / "benign tumor" / "notes.txt").write_text("of the scanner")
+    shown = cli("explain", images, *words, "--check")
+    assert "1 file in images is not an image and was ignored" in shown.err
+    assert "mask" not in shown.err
+    assert "cross-validation" not in shown.err
+    assert "too few images" in shown.out
     Image.new("L", (10, 20)).save(masks / "0.png")
     line = refused(*command, begun=True)
     assert (

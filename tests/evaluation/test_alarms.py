@@ -47,6 +47,12 @@ def test_a_perfect_figure_on_nine_images_gets_wilsons_interval():
     assert "44 % for “a” (9 of 9 from 3 groups)" in alarm.text
 
 
+def test_the_only_answer_ever_given_is_not_perfect():
+    truth = [0] * 8 + [1] * 30
+    alarms = list(answer_alarms(score(np.eye(2)[[0] * 38], truth, ["a", "b"], n_bootstrap=40)))
+    assert [alarm.kind for alarm in alarms if alarm.kind != "no better than chance"] == ["class never predicted"]
+
+
 def test_a_class_is_found_less_than_by_chance():
     truth = [0] * 20 + [1] * 20
 

@@ -31,9 +31,16 @@ def test_changed_labels_of_a_good_classifier_are_found_first():
 
 
 def test_all_runs_must_agree():
-    sure, other = np.eye(3)[[0, 0, 0]] * 0.94 + 0.02, np.eye(3)[[0, 0, 1]] * 0.94 + 0.02
-    assert [one.image for one in doubtful_labels(answered(np.stack([sure, sure]), [0, 0, 1]))] == [2]
-    assert doubtful_labels(answered(np.stack([sure, other]), [0, 0, 1])) == []
+    sure, other = np.eye(3)[[0] * 6] * 0.94 + 0.02, np.eye(3)[[0] * 5 + [1]] * 0.94 + 0.02
+    labels = [0] * 5 + [1]
+    assert [one.image for one in doubtful_labels(answered(np.stack([sure, sure]), labels))] == [5]
+    assert doubtful_labels(answered(np.stack([sure, other]), labels)) == []
+
+
+def test_a_class_of_four_right_answers_accuses_nobody():
+    p = np.eye(3)[[0] * 6] * 0.94 + 0.02
+    assert [one.image for one in doubtful_labels(answered(p, [0] * 5 + [1]))] == [5]
+    assert doubtful_labels(answered(p, [0] * 4 + [1] * 2)) == []
 
 
 def test_a_class_that_is_never_right_accuses_nobody():

@@ -40,7 +40,18 @@ def test_the_interval_covers_the_change_to_the_next_training():
 
 
 def test_no_gain_is_no_promise():
-    assert "too uncertain to tell" in curve_of((0.6, 0.6, 0.6)).sentence()
+    assert (
+        curve_of((0.6, 0.6, 0.6)).sentence()
+        == "What 8 more images of each class would change is too uncertain to tell."
+    )
+
+
+def test_a_gain_stays_between_nothing_and_all():
+    curve = curve_of((0.3, 0.5, 0.8), n=12)
+    for name in (None, *NAMES):
+        now, gain = curve.values(name)[-1].mean(), curve.gain(8, name)
+        assert -now <= gain.low <= gain.value <= gain.high <= 1 - now
+    assert (gain.low, gain.high) == (-now, 1 - now)
 
 
 def test_values_are_balanced_accuracies():

@@ -339,3 +339,8 @@ def test_a_class_of_few_test_images_needs_more_of_them() -> None:
     found = verdict(truth, [0] * 30 + [1] * 8 + [0], [1] * 39)
     assert found["few test images"] == "Classes with fewer than 10 test images: “stone” (9). Their numbers say little."
     assert found["next"] == "Collect more test images of “stone”."
+
+
+def test_a_cross_validation_asks_for_images_not_for_test_images() -> None:
+    found = verdict([0] * 30 + [1] * 9, [0] * 30 + [1] * 8 + [0], [1] * 39, folds=3)
+    assert found["next"] == "Collect more images of “stone”."

@@ -75,13 +75,19 @@ def test_similar_images_are_training_images_ranked_by_cosine(run: Path, data: Da
     assert first.usual == pytest.approx((unit(encode_images(tiny, training)) @ sentence).mean(), abs=1e-5)
 
 
-def test_a_training_image_resembles_itself_most(run: Path, data: Dataset, tiny: Backbone) -> None:
+def test_a_training_image_is_not_among_its_similar_images(run: Path, data: Dataset, tiny: Backbone) -> None:
     classifier = bc.load(run, tiny)
     training = training_images(classifier, data)
     assert len(training.data) == 9
     found = bc.case(classifier, training.data.images[7], training)
-    assert found.similar[0].key == training.data.keys[7]
-    assert found.similar[0].cosine == pytest.approx(1, abs=1e-5)
+    assert len(bc.case(classifier, training.data.images[7], training, top=20).similar) == 8
+    cosines = np.delete(training.features @ training.features[7], 7)
+    assert training.data.keys[7] not in [one.key for one in found.similar]
+    np.testing.assert_allclose([one.cosine for one in found.similar], np.sort(cosines)[:-4:-1], atol=1e-5)
+    assert found.notes[-1] == "The classifier has learned from this image; its similar training images leave it out."
+    assert "has learned from this image" not in str(bc.case(classifier, data.part("test").images[0], training).notes)
+    alone = dataclasses.replace(training, digests=training.digests[7:8] * 9)
+    assert "usual" in bc.case(classifier, training.data.images[7], alone).tables()[0].columns
 
 
 def test_tables_json_html_and_figure(run: Path, data: Dataset, tiny: Backbone) -> None:

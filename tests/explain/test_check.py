@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -85,6 +86,9 @@ def test_the_check_as_a_user_calls_it(data: bc.Dataset, classifier: bc.Classifie
     assert all(len(row) == len(columns) for row in rows)
     assert str(found).splitlines()[0].split() == " ".join(columns).split()
     assert found._repr_html_().count("<tr>") == 3
+    assert [row[-1] for row in rows] == ["too few images to tell"] * 2
+    assert [dataclasses.replace(row, images=10).verdict for row in found.rows][-1] == ", ".join(TESTS)
+    assert dataclasses.replace(found.rows[0], images=10, changes={}).verdict == "none"
     content = json.loads(json.dumps(found.to_dict()))
     assert content["rows"][-1]["fails"] == TESTS
     again = bc.check_saliency(classifier, data, ["grad-cam"], images=6)

@@ -190,11 +190,16 @@ def print_check(classifier: Classifier, source: str, map: str, masks: Path | Non
     """Check a map on a labelled dataset and print a line for each measure."""
     from rich.table import Table
 
-    from biomedcoop.data.readers.load import load_dataset
+    from biomedcoop.data.readers.load import read_dataset
+    from biomedcoop.data.readers.walk import BESIDE
+    from biomedcoop.data.sampling.split import CROSS_VALIDATES
     from biomedcoop.explain.check import check_saliency
 
+    data = read_dataset(source)
+    # the check uses these masks, and trains nothing
+    say_notes(note for note in data.notes if BESIDE not in note and CROSS_VALIDATES not in note)
     with progress_bar() as progress:
-        found = check_saliency(classifier, load_dataset(source), [map], masks, progress=progress)
+        found = check_saliency(classifier, data, [map], masks, progress=progress)
     if json:
         print_json({**found.to_dict(), "notes": notes_said()})
         return

@@ -15,11 +15,15 @@ from biomedcoop.evaluation.comparison import Predictions
 
 RULE = (
     "An image is listed if every run gives it another class than its label, with a probability at least as high as the median of "
-    "the right answers of that class, and gives its label less than {limit:.0%} on average. Only test images are judged: the "
-    "classifier has not learned from them. A listed label may be right: these are the images to look at first."
+    "the right answers of that class, and gives its label less than {limit:.0%} on average. A class with fewer than {few} right "
+    "answers accuses no label. Only test images are judged: the classifier has not learned from them. A listed label may be "
+    "right: these are the images to look at first."
 )
 UNLIKELY = 0.1
 """Probability of the label below which an image can be listed."""
+
+FEW_RIGHT = 5
+"""Right answers of a class below which their median says nothing, so that no label is judged by it."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,10 @@ def doubtful_labels(predictions: Predictions) -> list[DoubtfulLabel]:
 
     Example:
         >>> import numpy as np
-        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.2, 0.8]], dtype=np.float32)
-        >>> tested = Predictions(tuple("abcd"), np.array([0, 0, 1, 1]), ("cyst", "stone"), {"coop": p})
+        >>> p = np.array([[0.9, 0.1]] * 5 + [[0.95, 0.05], [0.2, 0.8]], dtype=np.float32)
+        >>> tested = Predictions(tuple("abcdefg"), np.array([0] * 5 + [1, 1]), ("cyst", "stone"), {"coop": p})
         >>> [(found.image, found.answer) for found in doubtful_labels(tested)]
-        [(2, 0)]
+        [(5, 0)]
     """
     runs, y = predictions.runs(predictions.method), predictions.labels  # [R, N, C]
     mean, answers = runs.mean(axis=0), runs.argmax(axis=2)
@@ -56,7 +60,7 @@ def doubtful_labels(predictions: Predictions) -> list[DoubtfulLabel]:
     found = []
     for k in range(mean.shape[1]):
         right = (y == k) & (answers == k).all(axis=0)
-        if right.any():
+        if right.sum() >= FEW_RIGHT:
             sure = mean[:, k] >= np.median(mean[right, k])
             found += np.flatnonzero(agreed & (answers[0] == k) & sure & (mean[n, y] < UNLIKELY)).tolist()
     return [

@@ -13,6 +13,7 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
+from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import ImageError
 from biomedcoop.evaluation.metrics import plain
 from biomedcoop.explain.saliency import class_number
@@ -87,7 +88,7 @@ class Case:
         predicted: the most probable class, and how far the image agrees with its sentences.
         rival: the same of the class it is compared with, by default the runner-up.
         difference: mean cosine with the predicted class's sentences less that with the rival's.
-        similar: the most similar training images, most similar first; empty if none were given.
+        similar: the most similar training images, most similar first, without copies of the image itself; empty if none were given.
         sentences: where the sentences come from.
         unlike_training: True if the image is unlike the training images; None if the classifier cannot tell.
         image_size: side of the crops in the figure, px.
@@ -124,7 +125,7 @@ class Case:
             for side, listed in (("most", of_class.most), ("least", of_class.least))
             for one in listed
         )
-        usual = ("usual",) * bool(self.similar)
+        usual = ("usual",) * (self.predicted.most[0].usual is not None)
         columns = ("class (probability)", "agrees", "sentence", "cosine", "difference", *usual)
         notes = ["Difference: the cosine less the image's mean cosine with the other class's sentences."]
         if usual:
@@ -230,7 +231,12 @@ def case(
         notes.append(
             f"On average, the image agrees more with the sentences of {other.class_name}; the classifier decides otherwise."
         )
-    similar = () if training is None else tuple(SimilarImage(*row) for row in training.most_similar(x, top))
+    similar: tuple[SimilarImage, ...] = ()
+    if training is not None:
+        own = digest(source)
+        similar = tuple(SimilarImage(*row) for row in training.most_similar(x, top, own))
+        if own in training.digests:
+            notes.append("The classifier has learned from this image; its similar training images leave it out.")
     return Case(
         image=source,
         name=Path(str(source)).name if isinstance(source, Path | ImageInFile) else "image",

@@ -19,7 +19,7 @@ from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.masks import Mask, check_masks, find_masks
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.bootstrap import FEW, Estimate
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.evaluation.images import images_to_evaluate
 from biomedcoop.evaluation.intervals import student
@@ -43,6 +43,8 @@ from biomedcoop.progress import Progress, ProgressOption
 
 CENTRE_BLOB = "centre blob"
 """Baseline in every check: a Gaussian in the middle of the crop, whatever the image shows."""
+
+TOO_FEW = "too few images to tell"
 
 RANDOM_WEIGHTS, OTHER_CLASS, NONSENSE = "random weights", "another class", "nonsense text"
 MISSING = Estimate(None, None, None)
@@ -97,6 +99,11 @@ class MapCheck:
         """The sanity checks that the map fails."""
         return [name for name, change in self.changes.items() if change.fails]
 
+    @property
+    def verdict(self) -> str:
+        """The failed sanity checks in words; nothing is said of fewer than :data:`biomedcoop.evaluation.bootstrap.FEW` images."""
+        return TOO_FEW if self.images < FEW else ", ".join(self.fails) or "none"
+
 
 @dataclass(frozen=True)
 class SaliencyCheck:
@@ -137,7 +144,7 @@ class SaliencyCheck:
             values = (row.pointing, row.iou, row.dice, row.energy, row.deletion, row.insertion)
             changes = (row.changes[name].correlation if name in row.changes else MISSING for name in tests)
             cells = map(str, (row.images, row.lesions, row.even, *values, *changes))
-            rows.append([row.map, *cells, ", ".join(row.fails) or "none"])
+            rows.append([row.map, *cells, row.verdict])
         return columns, rows
 
     def to_dict(self) -> dict[str, Any]:

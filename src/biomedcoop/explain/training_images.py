@@ -27,21 +27,28 @@ class TrainingImages:
     Attributes:
         data: the images with their keys and labels.
         features: unit-norm features [N, E].
+        digests: digest of each image's content.
     """
 
     data: Dataset
     features: npt.NDArray[np.float64]
+    digests: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"TrainingImages({len(self.data)} images of {self.data.name})"
 
-    def most_similar(self, feature: npt.NDArray[np.float64], top: int) -> list[tuple[str, str, float, ImageSource]]:
-        """Key, class name, cosine and source of the ``top`` images most similar to a unit-norm feature [E], most similar first."""
+    def most_similar(
+        self, feature: npt.NDArray[np.float64], top: int, own: str
+    ) -> list[tuple[str, str, float, ImageSource]]:
+        """Key, class name, cosine and source of the ``top`` images most similar to a unit-norm feature [E], most similar first.
+
+        Copies of the image itself, whose digest is ``own``, are left out.
+        """
         cosines = self.features @ feature
         data = self.data
         return [
             (data.keys[i], data.class_names[data.labels[i]], float(cosines[i]), data.images[i])
-            for i in np.argsort(-cosines, kind="stable")[:top]
+            for i in [i for i in np.argsort(-cosines, kind="stable") if self.digests[i] != own][:top]
         ]
 
 
@@ -60,14 +67,15 @@ def training_images(classifier: Classifier, source: Dataset | str | os.PathLike[
     if not known:
         raise UserError("no training images to compare with: the classifier learned from none, or does not name them")
     data = source if isinstance(source, Dataset) else _drawn(Path(source))
-    found = [i for i in np.flatnonzero(data.splits != "test").tolist() if digest(data.images[i]) in known]
+    candidates = {i: digest(data.images[i]) for i in np.flatnonzero(data.splits != "test").tolist()}
+    found = {i: own for i, own in candidates.items() if own in known}
     if not found:
         where = data.name if isinstance(source, Dataset) else source
         raise UserError(
             f"{where}: none of its images is a training image of this classifier; give the data of its training"
         )
-    chosen = data.select(found)
-    return TrainingImages(chosen, unit(encode_images(classifier.backbone, chosen)))
+    chosen = data.select(list(found))
+    return TrainingImages(chosen, unit(encode_images(classifier.backbone, chosen)), tuple(found.values()))
 
 
 def _drawn(folder: Path) -> Dataset:

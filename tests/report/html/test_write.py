@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import biomedcoop as bc
+from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.doubtful_labels import DoubtfulLabel
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
@@ -194,6 +196,24 @@ def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path)
     text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert "the test is a cross-validation" in text
     assert re.search(r"Mean ± standard deviation over \d cross-validations", text)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    cards = re.findall(r'<figure class="case">.*?</figure>', page, re.DOTALL)
+    assert cards
+    assert all(card.count("<img") == 1 and "agrees with" not in card for card in cards)
+    p = read_report(tmp_path / "run").comparison.predictions
+    wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
+    assert (
+        f"of {wrong} errors of the first cross-validation. Maps, sentences and similar training images are left out:"
+        in text
+    )
+
+
+def test_a_page_of_two_seeds_says_whose_answers_it_shows(discs: Path, tmp_path: Path) -> None:
+    bc.train(discs, tmp_path / "run", method="linear-probe", shots=2, seeds=[5, 2], n_bootstrap=40)
+    p = read_report(tmp_path / "run").comparison.predictions
+    wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
+    text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+    assert f"of {wrong} errors of seed 5, whose classifier is saved." in text
 
 
 def test_figures_and_notebook_forms(run: Path) -> None:
@@ -205,3 +225,15 @@ def test_figures_and_notebook_forms(run: Path) -> None:
     assert report.verdict[0].text in html.unescape(report._repr_html_())
     assert "blue cyst" in report.metrics._repr_html_()
     assert "tip-adapter" in bc.load(run)._repr_html_()
+
+
+@pytest.mark.parametrize("relation", ["better", "unclear"])
+def test_only_a_method_that_knows_something_judges_labels(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, relation: str
+) -> None:
+    wrong = [DoubtfulLabel(0, 0, 1, 0.04, 0.9), DoubtfulLabel(1, 0, 1, 0.05, 0.9)]
+    monkeypatch.setattr("biomedcoop.report.html.page.doubtful_labels", lambda _: wrong)
+    monkeypatch.setattr(Comparison, "relation", lambda *_: relation)
+    text = text_of(bc.write_html(copy).read_text(encoding="utf-8"))
+    assert text.count("2 test images have a label that looks wrong") == 2 * (relation == "better")
+    assert ("its answers say little about the labels" in text) == (relation != "better")

@@ -26,6 +26,9 @@ from biomedcoop.errors import UserError
 
 _MOST_KINDS = 5
 
+BESIDE = "beside the images in"
+"""Words of the note on masks, which does not belong where the masks are used."""
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -109,9 +112,7 @@ class Walk:
         if self._first_mask is not None:
             what = f"{self._masks} masks" if self._masks > 1 else "a mask"
             first = f"{self._first_mask.parent.name}/{self._first_mask.name}"
-            notes.append(
-                f"{what} beside the images in {name} {'were' if self._masks > 1 else 'was'} left out, first {first}"
-            )
+            notes.append(f"{what} {BESIDE} {name} {'were' if self._masks > 1 else 'was'} left out, first {first}")
         if self.dangling:
             notes.append(f"{len(self.dangling)} links in {name} lead nowhere, first {self.dangling[0].name}")
         notes += [

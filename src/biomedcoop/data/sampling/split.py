@@ -24,6 +24,9 @@ TEST_FRACTION = 0.3
 ENOUGH = 34
 """Number of groups of a class, or of images without groups, that gives a drawn test split at least ten of them."""
 
+CROSS_VALIDATES = "'biomedcoop train' and bc.train test by cross-validation"
+"""Words of the note on data without a test split, which does not belong where nothing is trained."""
+
 
 def with_test_split(data: Dataset, seed: int) -> Dataset:
     """``data`` with 30 % of its training images moved to test, or with a note if a class has too few images for that.
@@ -65,7 +68,7 @@ def _few_note(data: Dataset, train: npt.NDArray[np.int64]) -> str:
     one, several = ("group (such as a patient)", "groups (such as patients)") if grouped else ("image", "images")
     return (
         f"There is no test split, and class {data.class_names[smallest]!r} has only {count} {one if count == 1 else several}, "
-        "too few to set some aside: 'biomedcoop train' and bc.train test by cross-validation"
+        f"too few to set some aside: {CROSS_VALIDATES}"
     )
 
 

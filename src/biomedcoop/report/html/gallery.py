@@ -82,7 +82,12 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
 
 
 def confident_errors(predictions: Predictions, sources: Sources, *, images: bool) -> list[WrongAnswer]:
-    """The wrong answers of the saved run with the highest probability, with what the classifier sees in them."""
+    """The wrong answers of the first run with the highest probability, with what the classifier sees in them.
+
+    In a cross-validation, other classifiers gave the answers, and the saved one may have learned from the images: they stand alone.
+    """
+    if predictions.folds is not None:
+        sources = replace(sources, classifier=None, training=None)
     p, y, names = predictions.runs(predictions.method)[0], predictions.labels, predictions.class_names
     wrong = np.flatnonzero(p.argmax(axis=1) != y)
     chosen = wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")][:ERRORS].tolist()

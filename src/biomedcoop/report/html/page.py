@@ -13,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from biomedcoop.errors import UserError
+from biomedcoop.evaluation.comparison import MAJORITY, Predictions
 from biomedcoop.evaluation.curves import OperatingPoint, sensitivities_at
-from biomedcoop.evaluation.doubtful_labels import RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
+from biomedcoop.evaluation.doubtful_labels import FEW_RIGHT, RULE, UNLIKELY, DoubtfulLabel, doubtful_labels
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
-from biomedcoop.evaluation.wording import number, percent
+from biomedcoop.evaluation.wording import count, number, percent
 from biomedcoop.progress import Progress
 from biomedcoop.report.curves import draw_learning_curve, drawings
 from biomedcoop.report.figures import drawn
@@ -36,10 +37,15 @@ MAP_WORDS = (
     "A map does not say that the answer is right."
 )
 
+ALONE = (
+    "Maps, sentences and similar training images are left out: classifiers of the cross-validation gave the answers, and the saved "
+    "one may have learned from these images."
+)
+
 MOST_DOUBTFUL = 20
 """Labels that a page lists."""
 
-FEW_RIGHT = 0.8
+MOSTLY_RIGHT = 0.8
 """Accuracy below which the page says that most labels that look wrong are errors of the classifier."""
 
 
@@ -74,6 +80,7 @@ def render(
             verdict=_by_kind(report),
             more_images=_more_images(report, curve),
             doubt=_doubt(report, len(doubtful)),
+            judges_labels=comparison.relation(MAJORITY) == "better",
             setup=setup(report),
             counts=_counts(report),
             examples=examples(sources) if images else {},
@@ -88,9 +95,11 @@ def render(
             no_curve=no_curve,
             errors=errors,
             map_words=MAP_WORDS,
-            n_errors=round((1 - (report.metrics.accuracy.value or 0)) * report.metrics.n_images),
+            of_errors=_of_errors(p),
+            alone="" if p.folds is None else ALONE,
+            means=f" (means over {comparison.runs})" if report.metrics.n_runs > 1 else "",
             doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
-            rule=RULE.format(limit=UNLIKELY),
+            rule=RULE.format(limit=UNLIKELY, few=FEW_RIGHT),
             words=_words(sources, missing),
             reading=list(reading(report)),
             settings=Table(["setting", "value"], settings_rows(report), "ll"),
@@ -128,10 +137,21 @@ def _doubt(report: RunReport, n: int) -> str:
         "image has a label that looks wrong: check it" if n == 1 else "images have a label that looks wrong: check them"
     )
     text, right = f"{n} test {has} first.", report.metrics.accuracy.value or 0.0
-    if right >= FEW_RIGHT:
+    if right >= MOSTLY_RIGHT:
         return text
     own = "it may be its own error" if n == 1 else "most of them are its own errors"
     return f"{text} The classifier is right for {number(right)} % only, so {own}."
+
+
+def _of_errors(p: Predictions) -> str:
+    """The number of errors in the first run, whose answers the page shows; which run that is, if there are several."""
+    runs = p.runs(p.method)
+    errors = count(int((runs[0].argmax(axis=1) != p.labels).sum()), "error")
+    if len(runs) == 1:
+        return errors
+    if p.folds is not None:
+        return f"{errors} of the first cross-validation"
+    return f"{errors} of {f'seed {p.seeds[0]}' if p.seeds else 'the first seed'}, whose classifier is saved"
 
 
 def _counts(report: RunReport) -> Table:
@@ -206,9 +226,10 @@ def _gain_table(curve: LearningCurve) -> Table:
     columns = ["", *(f"{shots:g} per class" for shots in curve.shots), f"{curve.more} more would change (points)"]
     rows = []
     for name in (None, *curve.class_names):
-        means = [number(float(values.mean())) for values in curve.values(name)]
-        rows.append([name or "balanced accuracy", *means, percent(curve.gain(curve.more, name), signed=True)])
-    return Table(columns, rows)
+        means, gain = [number(float(values.mean())) for values in curve.values(name)], curve.gain(curve.more, name)
+        certain = gain.low is not None and gain.high is not None and not gain.low <= 0 <= gain.high
+        rows.append([name or "balanced accuracy", *means, percent(gain, signed=True) if certain else "–"])
+    return Table(columns, rows, notes=["–: too uncertain to tell."] if any(row[-1] == "–" for row in rows) else [])
 
 
 def _words(sources: Sources, missing: list[str]) -> dict[str, Any] | None:
