@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import biomedcoop as bc
 from biomedcoop.report.markdown import render as summary
@@ -97,6 +98,26 @@ def test_without_images_nothing_shows_or_names_one(copy: Path) -> None:
     assert "row of predictions.csv" in page or "No test image has a label" in page
     assert "Most similar training images" not in page
     assert page.count("Sentences that the image agrees with most") == page.count('<figure class="case">') > 0
+
+
+def test_no_note_names_a_file(discs: Path, tmp_path: Path) -> None:
+    """A mask beside its image, an image of one colour, several frames, and copies with two labels."""
+    data = Path(shutil.copytree(discs, tmp_path / "scans"))
+    first, second, *_ = (sorted(folder.iterdir()) for folder in sorted((data / "train").iterdir()))
+    Image.new("L", (32, 32)).save(first[0].with_name(f"{first[0].stem}_mask.png"))
+    Image.new("RGB", (32, 32)).save(data / "test" / first[0].parent.name / "plain.png")
+    shutil.copy(first[1], second[0].with_name("copied.png"))
+    frames = [Image.open(first[n]).convert("P") for n in (1, 2)]
+    frames[0].save(first[0].with_name("moving.gif"), save_all=True, append_images=frames[1:])
+    run = tmp_path / "run"
+    with pytest.warns(bc.errors.Note):
+        bc.train(data, run, method="linear-probe", shots="all", n_bootstrap=40, images=False)
+    for file in ("report.html", "report.md"):
+        text = (run / file).read_text(encoding="utf-8").replace("confusion.png", "")
+        assert "a mask beside the images in scans was left out" in text
+        assert "of a single colour: 1" in text
+        assert "copies of an image of another class" in text
+        assert not re.findall(r"[\w-]+\.(?:png|gif)", text)
 
 
 def test_an_error_shows_sentences_of_answer_and_label(page: str) -> None:
