@@ -111,13 +111,29 @@ def test_no_note_names_a_file(discs: Path, tmp_path: Path) -> None:
     frames[0].save(first[0].with_name("moving.gif"), save_all=True, append_images=frames[1:])
     run = tmp_path / "run"
     with pytest.warns(bc.errors.Note):
-        bc.train(data, run, method="linear-probe", shots="all", n_bootstrap=40, images=False)
+        report = bc.train(data, run, method="linear-probe", shots="all", n_bootstrap=40, images=False)
+    assert "--no-images" in report.command
+    assert json.loads((run / "run.json").read_text())["images"] is False
     for file in ("report.html", "report.md"):
         text = (run / file).read_text(encoding="utf-8").replace("confusion.png", "")
         assert "a mask beside the images in scans was left out" in text
         assert "of a single colour: 1" in text
         assert "copies of an image of another class" in text
         assert not re.findall(r"[\w-]+\.(?:png|gif)", text)
+
+
+def test_a_run_trained_without_images_keeps_that_choice(copy: Path, cli) -> None:
+    request = json.loads((copy / "run.json").read_text())
+    assert request["images"] is True
+    (copy / "run.json").write_text(json.dumps({**request, "images": False}))
+    result = cli("report", copy)
+    assert (
+        "note: images are left out, because the run was trained with --no-images; '--images' shows them" in result.err
+    )
+    assert "<img" not in (copy / "report.html").read_text(encoding="utf-8")
+    result = cli("report", copy, "--images")
+    assert "left out" not in result.err
+    assert "<img" in (copy / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_error_shows_sentences_of_answer_and_label(page: str) -> None:

@@ -23,7 +23,7 @@ def write_html(
     out: str | os.PathLike[str] | None = None,
     *,
     specificity: float = SPECIFICITY,
-    images: bool = True,
+    images: bool | None = None,
     progress: ProgressOption = None,
 ) -> Path:
     """Write the page of a run folder again: one HTML file that needs no network; the same as ``biomedcoop report``.
@@ -32,7 +32,8 @@ def write_html(
         run: folder that ``train`` or ``evaluate`` wrote.
         out: HTML file to write; by default ``report.html`` in the folder. An existing file is replaced.
         specificity: specificity at which the sensitivity of each class is stated, between 0 and 1.
-        images: False leaves out all images, their maps and their file names.
+        images: False leaves out all images, their maps and their file names. By default they are shown, unless the run was
+            trained with ``images=False``.
         progress: see :func:`biomedcoop.fit`.
 
     Returns:
@@ -66,7 +67,7 @@ def write_page(
     path: Path,
     *,
     specificity: float = SPECIFICITY,
-    images: bool = True,
+    images: bool | None = None,
     classifier: Classifier | None = None,
     data: Dataset | None = None,
     progress: Progress | None = None,
@@ -77,5 +78,10 @@ def write_page(
 
     report = read_report(folder)
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
-    write_atomically(path, render(report, sources, specificity=specificity, images=images, progress=progress).encode())
-    return [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
+    trained_without = sources.request.get("images") is False
+    visible = not trained_without if images is None else images
+    write_atomically(path, render(report, sources, specificity=specificity, images=visible, progress=progress).encode())
+    notes = [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
+    if images is None and trained_without:
+        notes.append("images are left out, because the run was trained with --no-images; '--images' shows them")
+    return notes
