@@ -16,7 +16,7 @@ def report(
         Path, typer.Argument(help="Folder that 'train --out' or 'evaluate --out' wrote.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in the folder.")
+        Path | None, typer.Option("--out", help="HTML file to write (.html). Default: report.html in the folder.")
     ] = None,
     specificity: Annotated[
         float, typer.Option("--specificity", help="State the sensitivity of each class at this specificity (0 to 1).")

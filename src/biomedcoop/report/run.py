@@ -64,7 +64,7 @@ class RunReport:
         unlike: a sentence on the test images unlike the training images, or an empty text.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
-        command: the command that repeats the run, without paths of this machine; optional.
+        command: a command that repeats the run, without paths of this machine; optional.
     """
 
     title: str

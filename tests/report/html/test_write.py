@@ -47,6 +47,8 @@ def test_the_verdict_comes_first_and_everything_is_there(run: Path, page: str) -
         assert f">{heading}</h2>" in page
     assert text.index(report.verdict[0].text) < text.index("Images per class and split")
     assert report.command in text
+    assert "A command that repeats the run." in text
+    assert "Folders are left out on purpose: put in your own paths." in text
     assert report.fingerprint in text
     assert report.versions["torch"] in text
     assert text.count("Not a medical device") == 2
@@ -172,10 +174,25 @@ def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
     [
         (("--specificity", "1.2"), "specificity 1.2 is not between 0 and 1"),
         (("--out", "no/such/folder.html"), "does not exist"),
+        (("--out", "report.txt"), "give a name that ends in .html"),
     ],
 )
 def test_wrong_options_are_refused(copy: Path, refused, words, line) -> None:
     assert line in refused("report", copy, *words)
+
+
+def test_only_an_earlier_report_is_replaced(copy: Path, refused, cli) -> None:
+    before = (copy / "metrics.json").read_bytes()
+    assert "give a name that ends in .html" in refused("report", copy, "--out", copy / "metrics.json")
+    assert (copy / "metrics.json").read_bytes() == before
+    other = copy.parent / "notes.html"
+    other.write_text("<!DOCTYPE html>")
+    assert "is not a report of biomedcoop and is not replaced" in refused("report", copy, "--out", other)
+    assert other.read_text() == "<!DOCTYPE html>"
+    shutil.copy(copy / "report.html", other)
+    result = cli("report", copy, "--no-images", "--out", other)
+    assert result.status == 0, result.err
+    assert "<img" not in other.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}'])
