@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
@@ -156,6 +157,27 @@ def test_an_incomplete_folder_is_refused_in_one_line(copy: Path, name: str, refu
     assert f"{name} is missing" in refused("report", copy)
 
 
+def test_only_the_missing_test_image_is_left_out(copy: Path, discs: Path, cli, page: str) -> None:
+    data = shutil.copytree(discs, copy.parent / "scans")
+    errors = [
+        row["path"] for row in csv.DictReader((copy / "predictions.csv").open()) if row["truth"] != row["prediction"]
+    ]
+    shown = [key for key in errors if key in page]
+    request = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**request, "data": str(data)}))
+    (data / shown[0]).unlink()
+    said = "1 of the 30 test images is no longer in the data and is not shown. A learning curve is tested on the others only."
+    assert f"note: {said}" in cli("report", copy).err
+    left = (copy / "report.html").read_text(encoding="utf-8")
+    assert said in text_of(left)
+    assert left.count('<figure class="case">') == page.count('<figure class="case">')
+    assert left.count('alt="Test image of') == page.count('alt="Test image of') - 1
+    assert left.count(", example ") == page.count(", example ")
+    for test_image in (data / "test").rglob("*.png"):
+        test_image.unlink()
+    assert "There are no images, because the test images are no longer in the data." in cli("report", copy).err
+
+
 def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
     request = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**request, "data": str(copy / "gone")}))
@@ -199,6 +221,15 @@ def test_only_an_earlier_report_is_replaced(copy: Path, refused, cli) -> None:
 def test_a_damaged_folder_is_refused_in_one_line(copy: Path, refused, content) -> None:
     (copy / "metrics.json").write_text(content)
     assert "metrics.json" in refused("report", copy)
+
+
+@pytest.mark.parametrize("rows", [29, 31])
+def test_predictions_that_do_not_match_the_metrics_are_refused(copy: Path, refused, rows: int) -> None:
+    file = copy / "predictions.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines, lines[-1]][: rows + 1]))
+    line = refused("report", copy)
+    assert f"predictions.csv: it has {rows} rows, but metrics.json beside it has 30 predictions" in line
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, refused) -> None:
