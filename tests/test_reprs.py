@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +34,22 @@ def test_datasets(data: bc.Dataset) -> None:
     assert len(repr(many)) < 200
 
 
+def cells(table: str) -> list[list[str]]:
+    """The cells of a table in HTML, row by row."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def test_datasets_in_a_notebook(data: bc.Dataset) -> None:
+    noted = replace(data, notes=["<b> was read as one class"])
+    shown = noted._repr_html_()
+    assert "<h3>scans: 102 images</h3><p>&lt;b&gt; was read as one class</p>" in shown
+    header, *rows = cells(shown)
+    assert header == ["class", "train", "test"]
+    expected = zip(data.class_names, data.counts("train"), data.counts("test"), strict=True)
+    assert rows == [*([name, str(train), str(test)] for name, train, test in expected), ["all", "72", "30"]]
+
+
 def test_classifiers_metrics_and_backbones(data: bc.Dataset, tiny: Backbone) -> None:
     clf = bc.fit(data, "tip-adapter", tiny, shots=2)
     about = "method='tip-adapter', backbone='model'"
@@ -45,6 +63,10 @@ def test_classifiers_metrics_and_backbones(data: bc.Dataset, tiny: Backbone) -> 
     assert first == f"Metrics(30 images, {CLASSES}; 95 % intervals)"
     assert others[0] == f"  accuracy           {metrics.accuracy}"
     assert len(others) < 8
+    of_all, of_each = (cells(table) for table in metrics._repr_html_().split("<h3>Each class</h3>"))
+    assert of_all[:2] == [["metric", "value"], ["accuracy", str(metrics.accuracy)]]
+    assert of_each[0] == ["class", "sensitivity", "specificity", "precision", "AUROC"]
+    assert [row[:2] for row in of_each[1:]] == [[c.name, str(c.sensitivity)] for c in metrics.classes]
     assert repr(metrics.classes[0]).startswith("ClassMetrics('blue cyst', 10 images, sensitivity ")
 
 
@@ -59,6 +81,7 @@ def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     assert first == "RunReport(tip-adapter on scans, backbone='model', shots=2; 30 test images)"
     (told,) = (finding for finding in report.verdict if finding.kind == "headline")
     assert headline == f"  {told.text}"
+    assert "<p>Not a medical device.</p>" in report._repr_html_()
     assert [row.split("  ")[1] for row in rows] == list(report.rows)
     assert rows[0] == f"  tip-adapter     accuracy {report.metrics.accuracy}"
 

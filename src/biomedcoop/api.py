@@ -105,7 +105,6 @@ def train(
     *,
     overwrite: bool = False,
     html: bool = True,
-    images: bool = True,
     progress: ProgressOption = None,
     **options: Unpack[TrainOptions],
 ) -> RunReport:
@@ -121,7 +120,7 @@ def train(
         source: path or name of the data (:func:`biomedcoop.load_dataset`), or a request (``TrainRequest.read("run.json")``).
         out: run folder to write.
         overwrite: replace an earlier run folder.
-        html, images: write ``report.html`` (:func:`biomedcoop.write_html` can later); show images and their names in it.
+        html: write ``report.html`` (:func:`biomedcoop.write_html` can later).
         progress: see :func:`fit`.
         options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 
@@ -148,4 +147,4 @@ def train(
             f"source must be a path or a name, not {type(source).__name__}; for a loaded dataset, use fit and evaluate"
         )
     with shown(progress) as tell:
-        return train_run(request, out, overwrite=overwrite, html=html, images=images, progress=tell)
+        return train_run(request, out, overwrite=overwrite, html=html, progress=tell)

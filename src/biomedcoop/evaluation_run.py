@@ -57,7 +57,8 @@ def compare(
         out: folder to write: ``report.html``, ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
             :func:`biomedcoop.train` writes them.
         overwrite: replace an earlier result in ``out``.
-        html, images: see :func:`biomedcoop.train`.
+        html: write ``report.html``.
+        images: show images, their maps and their names in it.
 
     Raises:
         UserError, ImageError: see :func:`biomedcoop.evaluate`; or ``out`` cannot be written.

@@ -68,7 +68,6 @@ def train_run(
     *,
     overwrite: bool = False,
     html: bool = True,
-    images: bool = True,
     progress: Progress | None = None,
 ) -> RunReport:
     """See :func:`biomedcoop.train`."""
@@ -97,7 +96,7 @@ def train_run(
     with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=RUN_CONTENTS) as folder:
         _write(report, request, data, plans, trained, folder)
     if html:
-        try_page(place, images=images, classifier=trained, data=data, progress=progress)
+        try_page(place, images=request.images, classifier=trained, data=data, progress=progress)
     return report
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import notes_said, print_json, progress_bar
-from biomedcoop.cli.options import Json, NoImages, Plugin, Quiet
+from biomedcoop.cli.options import Json, Plugin, Quiet
 
 
 def report(
@@ -16,12 +16,20 @@ def report(
         Path, typer.Argument(help="Folder that 'train --out' or 'evaluate --out' wrote.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="HTML file to write. Default: report.html in the folder.")
+        Path | None, typer.Option("--out", help="HTML file to write (.html). Default: report.html in the folder.")
     ] = None,
     specificity: Annotated[
         float, typer.Option("--specificity", help="State the sensitivity of each class at this specificity (0 to 1).")
     ] = 0.9,
-    no_images: NoImages = False,
+    images: Annotated[
+        bool | None,
+        typer.Option(
+            "--images/--no-images",
+            metavar="",
+            help="Show images, maps and names of images, or leave them out. Default: as the run was trained.",
+            show_default=False,
+        ),
+    ] = None,
     plugin: Plugin = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -33,7 +41,7 @@ def report(
     from biomedcoop.report.html.write import write_html
 
     with progress_bar() as progress:
-        path = write_html(run, out, specificity=specificity, images=not no_images, progress=progress)
+        path = write_html(run, out, specificity=specificity, images=images, progress=progress)
     if json:
         print_json({"report": str(path), "notes": notes_said()})
         return

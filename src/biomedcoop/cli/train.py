@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from biomedcoop.cli.console import notes_said, print_json, progress_bar
-from biomedcoop.cli.options import Json, NoHtml, NoImages, Overwrite, Quiet, parse_seeds, parse_settings, split_list
+from biomedcoop.cli.options import Json, NoHtml, Overwrite, Quiet, parse_seeds, parse_settings, split_list
 from biomedcoop.cli.run_report import print_place, print_run_report
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import TrainRequest
@@ -27,7 +27,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     groups, such as patients) in a class, all images are tested by cross-validation. Not a medical device.
     """
     out, config, overwrite, json, _ = (values.pop(name) for name in ("out", "config", "overwrite", "json", "quiet"))
-    html, images = (not values.pop(name) for name in ("no_html", "no_images"))
+    html = not values.pop("no_html")
     # only options on the command line count: the others come from the saved request or its defaults
     options = {name: value for name, value in values.items() if _on_command_line(ctx, name)}
     if "settings" in options:
@@ -51,7 +51,7 @@ def train(ctx: typer.Context, **values: Any) -> None:
     from biomedcoop.api import train as run
 
     with progress_bar() as progress:
-        report = run(request, out, overwrite=overwrite, html=html, images=images, progress=progress)
+        report = run(request, out, overwrite=overwrite, html=html, progress=progress)
     if json:
         print_json({**report.to_dict(), "notes": notes_said()})
         return
@@ -97,8 +97,12 @@ def _signature() -> inspect.Signature:
         names = (both, "--seed") if name == "seeds" else (both,)
         option = typer.Option(*names, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
-    options |= {"no_html": (NoHtml, False), "no_images": (NoImages, False)}
-    options |= {"overwrite": (Overwrite, False), "json": (Json, False), "quiet": (Quiet, False)}
+    options |= {
+        "no_html": (NoHtml, False),
+        "overwrite": (Overwrite, False),
+        "json": (Json, False),
+        "quiet": (Quiet, False),
+    }
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         for name, (annotation, default) in options.items()

@@ -17,6 +17,7 @@ from biomedcoop.data.images.sources import ImageSource, as_source
 from biomedcoop.data.names import check_class_names, list_names
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
+from biomedcoop.notebook import fragment
 
 SPLITS = ("train", "val", "test")
 
@@ -100,6 +101,15 @@ class Dataset:
         groups = [] if self.groups is None else [f"{len(set(self.groups) - {''})} groups"]
         facts = [repr(self.name), f"{len(self)} images" + (f" ({', '.join(splits)})" if splits else ""), *groups]
         return f"Dataset({', '.join(facts + ['simulated'] * self.simulated)}, {list_names(self.class_names)})"
+
+    def _repr_html_(self) -> str:
+        """Images of each class in each split, and the notes, for a notebook."""
+        counts = {split: self.counts(split) for split in SPLITS if (self.splits == split).any()}
+        rows = [[name, *(str(n[label]) for n in counts.values())] for label, name in enumerate(self.class_names)]
+        rows.append(["all", *(str(n.sum()) for n in counts.values())])
+        groups = [] if self.groups is None else [f"{len(set(self.groups) - {''})} groups"]
+        facts = [f"{len(self)} images", *groups, *["simulated"] * self.simulated]
+        return fragment(f"{self.name}: {', '.join(facts)}", ["class", *counts], rows, self.notes)
 
     def __len__(self) -> int:
         return len(self.labels)

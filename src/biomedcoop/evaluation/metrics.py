@@ -117,10 +117,12 @@ class Metrics:
     def _repr_html_(self) -> str:
         """The metrics and those of each class, for a notebook."""
         groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
-        rows = [[TITLES[name], str(estimate), *[""] * 3] for name, estimate in self.estimates.items()]
-        rows += [[c.name, *(str(getattr(c, name)) for name in CLASS_TITLES)] for c in self.classes]
+        of_all = [[TITLES[name], str(estimate)] for name, estimate in self.estimates.items()]
+        of_each = [[c.name, *(str(getattr(c, name)) for name in CLASS_TITLES)] for c in self.classes]
         heading = f"{self.n_images} test images{groups}, with 95 % intervals"
-        return fragment(heading, ["", *CLASS_TITLES.values()], rows)
+        return fragment(heading, ["metric", "value"], of_all) + fragment(
+            "Each class", ["class", *CLASS_TITLES.values()], of_each
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from biomedcoop.report.run import RunReport
-from biomedcoop.report.sentences import CONFUSION, NUMBERS, SIMULATED, reading, setup
+from biomedcoop.report.sentences import CONFUSION, NUMBERS, REPEAT, SIMULATED, reading, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
@@ -32,7 +32,7 @@ def render(report: RunReport) -> str:
         *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(map(escape, (*reading(report), *report.dataset.notes, *report.dataset.image_notes))),
-        *(["## How to repeat it", f"```\n{report.command}\n```"] if report.command else []),
+        *(["## How to repeat it", REPEAT, f"```\n{report.command}\n```"] if report.command else []),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -15,6 +15,7 @@ from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.comparison import Comparison, Difference, Predictions
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.subgroups import Subgroups
+from biomedcoop.evaluation.wording import count
 from biomedcoop.report.run import DatasetSummary, RunReport
 
 OF_EVERY_REPORT = ("metrics.json", "predictions.csv")
@@ -84,6 +85,13 @@ def _predictions(values: Mapping[str, Any], path: Path) -> Predictions:
         raise UserError(f"{path}: it has no row; train or evaluate again")
     seeds = tuple(values.get("seeds", ()))
     runs = max(1, len({row.get("seed", "") for row in rows}))
+    tested = values["rows"][values["method"]]
+    expected = tested["n_images"] * tested.get("n_runs", 1)
+    if len(rows) != expected:
+        raise UserError(
+            f"{path}: it has {count(len(rows), 'row')}, but metrics.json beside it has {count(expected, 'prediction')}; "
+            "restore the file, or train or evaluate again"
+        )
     first = rows[: len(rows) // runs]
     try:
         p = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows], dtype=np.float32)

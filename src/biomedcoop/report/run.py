@@ -64,7 +64,7 @@ class RunReport:
         unlike: a sentence on the test images unlike the training images, or an empty text.
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
-        command: the command that repeats the run, without paths of this machine; optional.
+        command: a command that repeats the run, without paths of this machine; optional.
     """
 
     title: str
@@ -94,9 +94,10 @@ class RunReport:
 
     def _repr_html_(self) -> str:
         """The verdict and the table of methods, for a notebook."""
+        sentences = [*(finding.text for finding in self.verdict), "Not a medical device."]
         table = comparison_cells(self.rows)
         cells = [[str(cell) for cell in row] for row in table.rows]
-        return fragment(self.title, list(table.columns), cells, [finding.text for finding in self.verdict])
+        return fragment(self.title, list(table.columns), cells, sentences)
 
     def figure(self, name: str = "roc") -> Figure:
         """A figure of the report, as a matplotlib figure that pyplot does not know; a notebook shows it.

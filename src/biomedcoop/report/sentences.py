@@ -17,6 +17,11 @@ SIMULATED = (
     "The numbers show that the software works and say nothing about real examinations."
 )
 
+REPEAT = (
+    "A command that repeats the run. It may state options that were left to their defaults. "
+    "Folders are left out on purpose: put in your own paths."
+)
+
 NUMBERS = (
     "Percent, with 95 % intervals in brackets (bootstrap; Wilson for shares of 0 and 100); – marks a value that is not defined on "
     "these test images. The calibration error is the gap between the predicted probability and the share of correct predictions "

@@ -62,6 +62,7 @@ class TrainOptions(FitOptions, total=False):
     compare: Iterable[str]
     split_file: str | os.PathLike[str] | None
     n_bootstrap: int
+    images: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -297,8 +298,8 @@ class FitRequest:
             flag = "--" + (field.metadata["flag"] or field.name.replace("_", "-"))
             if value is None or not self._matters(field):
                 continue
-            if value is True:
-                words.append(flag)
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
             elif isinstance(value, Mapping):
                 for key, one in value.items():
                     words += [flag, f"{key}={one}"]
@@ -326,6 +327,7 @@ class TrainRequest(FitRequest):
         compare: methods to train and test for comparison, on the same images and with the same draw and seed.
         split_file: split JSON to use instead of the data's own split.
         n_bootstrap: number of bootstrap resamples for each interval.
+        images: show images, their maps and their names in ``report.html``.
     """
 
     compare: tuple[str, ...] = option(
@@ -338,6 +340,7 @@ class TrainRequest(FitRequest):
         options.resamples,
         kind=int,
     )
+    images: bool = option(True, "Show images, their maps and their names in report.html.", options.yes_or_no, kind=bool)
 
 
 def _absolute(option: str, value: str) -> str:

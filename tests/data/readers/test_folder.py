@@ -267,7 +267,7 @@ def test_masks_beside_the_images_are_left_out(class_folders: Path, draw: Draw) -
     draw(class_folders / "cyst" / "alone_mask.png")  # no mask of an image that is there
     data = load_dataset(class_folders)
     assert len(data) == 21
-    assert "11 masks beside the images in scans were left out, first cyst/0_mask.png" in data.notes
+    assert "11 masks beside the images in scans were left out" in data.notes
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import biomedcoop as bc
 from biomedcoop.evaluation.comparison import Comparison
@@ -48,6 +50,8 @@ def test_the_verdict_comes_first_and_everything_is_there(run: Path, page: str) -
         assert f">{heading}</h2>" in page
     assert text.index(report.verdict[0].text) < text.index("Images per class and split")
     assert report.command in text
+    assert "A command that repeats the run." in text
+    assert "Folders are left out on purpose: put in your own paths." in text
     assert report.fingerprint in text
     assert report.versions["torch"] in text
     assert text.count("Not a medical device") == 2
@@ -101,6 +105,42 @@ def test_without_images_nothing_shows_or_names_one(copy: Path) -> None:
     assert page.count("Sentences that the image agrees with most") == page.count('<figure class="case">') > 0
 
 
+def test_no_note_names_a_file(discs: Path, tmp_path: Path) -> None:
+    """A mask beside its image, an image of one colour, several frames, and copies with two labels."""
+    data = Path(shutil.copytree(discs, tmp_path / "scans"))
+    first, second, *_ = (sorted(folder.iterdir()) for folder in sorted((data / "train").iterdir()))
+    Image.new("L", (32, 32)).save(first[0].with_name(f"{first[0].stem}_mask.png"))
+    Image.new("RGB", (32, 32)).save(data / "test" / first[0].parent.name / "plain.png")
+    shutil.copy(first[1], second[0].with_name("copied.png"))
+    frames = [Image.open(first[n]).convert("P") for n in (1, 2)]
+    frames[0].save(first[0].with_name("moving.gif"), save_all=True, append_images=frames[1:])
+    run = tmp_path / "run"
+    with pytest.warns(bc.errors.Note):
+        report = bc.train(data, run, method="linear-probe", shots="all", n_bootstrap=40, images=False)
+    assert "--no-images" in report.command
+    assert json.loads((run / "run.json").read_text())["images"] is False
+    for file in ("report.html", "report.md"):
+        text = (run / file).read_text(encoding="utf-8").replace("confusion.png", "")
+        assert "a mask beside the images in scans was left out" in text
+        assert "of a single colour: 1" in text
+        assert "copies of an image of another class" in text
+        assert not re.findall(r"[\w-]+\.(?:png|gif)", text)
+
+
+def test_a_run_trained_without_images_keeps_that_choice(copy: Path, cli) -> None:
+    request = json.loads((copy / "run.json").read_text())
+    assert request["images"] is True
+    (copy / "run.json").write_text(json.dumps({**request, "images": False}))
+    result = cli("report", copy)
+    assert (
+        "note: images are left out, because the run was trained with --no-images; '--images' shows them" in result.err
+    )
+    assert "<img" not in (copy / "report.html").read_text(encoding="utf-8")
+    result = cli("report", copy, "--images")
+    assert "left out" not in result.err
+    assert "<img" in (copy / "report.html").read_text(encoding="utf-8")
+
+
 def test_an_error_shows_sentences_of_answer_and_label(page: str) -> None:
     errors = re.findall(r'<figure class="case">.*?</figure>', page, re.DOTALL)
     assert errors
@@ -117,6 +157,27 @@ def test_an_error_shows_sentences_of_answer_and_label(page: str) -> None:
 def test_an_incomplete_folder_is_refused_in_one_line(copy: Path, name: str, refused) -> None:
     shutil.rmtree(copy / name) if (copy / name).is_dir() else (copy / name).unlink()
     assert f"{name} is missing" in refused("report", copy)
+
+
+def test_only_the_missing_test_image_is_left_out(copy: Path, discs: Path, cli, page: str) -> None:
+    data = shutil.copytree(discs, copy.parent / "scans")
+    errors = [
+        row["path"] for row in csv.DictReader((copy / "predictions.csv").open()) if row["truth"] != row["prediction"]
+    ]
+    shown = [key for key in errors if key in page]
+    request = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**request, "data": str(data)}))
+    (data / shown[0]).unlink()
+    said = "1 of the 30 test images is no longer in the data and is not shown. A learning curve is tested on the others only."
+    assert f"note: {said}" in cli("report", copy).err
+    left = (copy / "report.html").read_text(encoding="utf-8")
+    assert said in text_of(left)
+    assert left.count('<figure class="case">') == page.count('<figure class="case">')
+    assert left.count('alt="Test image of') == page.count('alt="Test image of') - 1
+    assert left.count(", example ") == page.count(", example ")
+    for test_image in (data / "test").rglob("*.png"):
+        test_image.unlink()
+    assert "There are no images, because the test images are no longer in the data." in cli("report", copy).err
 
 
 def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
@@ -137,16 +198,40 @@ def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
     [
         (("--specificity", "1.2"), "specificity 1.2 is not between 0 and 1"),
         (("--out", "no/such/folder.html"), "does not exist"),
+        (("--out", "report.txt"), "give a name that ends in .html"),
     ],
 )
 def test_wrong_options_are_refused(copy: Path, refused, words, line) -> None:
     assert line in refused("report", copy, *words)
 
 
+def test_only_an_earlier_report_is_replaced(copy: Path, refused, cli) -> None:
+    before = (copy / "metrics.json").read_bytes()
+    assert "give a name that ends in .html" in refused("report", copy, "--out", copy / "metrics.json")
+    assert (copy / "metrics.json").read_bytes() == before
+    other = copy.parent / "notes.html"
+    other.write_text("<!DOCTYPE html>")
+    assert "is not a report of biomedcoop and is not replaced" in refused("report", copy, "--out", other)
+    assert other.read_text() == "<!DOCTYPE html>"
+    shutil.copy(copy / "report.html", other)
+    result = cli("report", copy, "--no-images", "--out", other)
+    assert result.status == 0, result.err
+    assert "<img" not in other.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": {}}'])
 def test_a_damaged_folder_is_refused_in_one_line(copy: Path, refused, content) -> None:
     (copy / "metrics.json").write_text(content)
     assert "metrics.json" in refused("report", copy)
+
+
+@pytest.mark.parametrize("rows", [29, 31])
+def test_predictions_that_do_not_match_the_metrics_are_refused(copy: Path, refused, rows: int) -> None:
+    file = copy / "predictions.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines, lines[-1]][: rows + 1]))
+    line = refused("report", copy)
+    assert f"predictions.csv: it has {rows} rows, but metrics.json beside it has 30 predictions" in line
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, refused) -> None:

@@ -83,7 +83,7 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
         Row(path.relative_to(folder).as_posix(), path, label_of[class_folder], split)
         for split, class_folder, path in listed
     ]
-    notes += walk.notes(folder.name)
+    notes += walk.notes(folder.name, named=False)  # reports hold them
     if loose:
         notes.append(f"{len(loose)} images in {folder.name} lie outside the class folders and were ignored")
     return build_dataset(folder.name, class_names, rows, folder, folder, notes, for_training)

@@ -94,8 +94,16 @@ class Walk:
             )
         return Contents(folders, images, masks, [name for name in files if not is_image(name)])
 
-    def notes(self, name: str) -> list[str]:
-        """Notes on the files that were left out of the folder called ``name``, a sentence each."""
+    def notes(self, name: str, named: bool = True) -> list[str]:
+        """Notes on the files that were left out of the folder called ``name``, a sentence each.
+
+        Args:
+            named: name the first file of each kind; False for files that are shared, because names may be those of patients.
+        """
+
+        def first(path: str) -> str:
+            return f", first {path}" if named else ""
+
         notes = []
         if self._others:
             commonest = self._others.most_common(_MOST_KINDS)
@@ -111,10 +119,10 @@ class Walk:
             notes.append(f"{what} ignored ({kinds}{more}){hint}")
         if self._first_mask is not None:
             what = f"{self._masks} masks" if self._masks > 1 else "a mask"
-            first = f"{self._first_mask.parent.name}/{self._first_mask.name}"
-            notes.append(f"{what} {BESIDE} {name} {'were' if self._masks > 1 else 'was'} left out, first {first}")
+            mask = f"{self._first_mask.parent.name}/{self._first_mask.name}"
+            notes.append(f"{what} {BESIDE} {name} {'were' if self._masks > 1 else 'was'} left out{first(mask)}")
         if self.dangling:
-            notes.append(f"{len(self.dangling)} links in {name} lead nowhere, first {self.dangling[0].name}")
+            notes.append(f"{len(self.dangling)} links in {name} lead nowhere{first(self.dangling[0].name)}")
         notes += [
             f"the folder {folder.name} in {folder.parent.name} holds masks and was left out (files: {count})"
             for folder, count in self._mask_folders.items()

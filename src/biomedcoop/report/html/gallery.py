@@ -69,7 +69,7 @@ def examples(sources: Sources) -> dict[str, list[Picture]]:
     data = sources.data
     if data is None or sources.tested is None:
         return {}
-    chosen = sources.tested if sources.drawn is None or not len(sources.drawn) else sources.drawn
+    chosen = sources.tested[sources.tested >= 0] if sources.drawn is None or not len(sources.drawn) else sources.drawn
     found = {}
     for k, name in enumerate(data.class_names):
         own = [int(i) for i in dict.fromkeys(chosen.tolist()) if data.labels[i] == k][:EXAMPLES]
@@ -96,8 +96,8 @@ def confident_errors(predictions: Predictions, sources: Sources, *, images: bool
     for i in chosen:
         label, answer = names[y[i]], names[int(p[i].argmax())]
         one = WrongAnswer(i + 1, "", label, answer, float(p[i, y[i]]), float(p[i].max()), doubtful=i in doubtful)
-        if sources.tested is not None:
-            position = int(sources.tested[i])
+        position = -1 if sources.tested is None else int(sources.tested[i])
+        if position >= 0:
             one = _seen(one, predictions.keys[i], position, sources) if images else one
             one = _agreed(one, position, sources, images=images)
         cases.append(one)

@@ -32,7 +32,7 @@ def find_curve(
     fields = {field.name for field in dataclasses.fields(FitRequest)}
     options = {name: value for name, value in sources.request.items() if name in fields}
     known = {"plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"}
-    tested = data.select(sources.tested)
+    tested = data.select(sources.tested[sources.tested >= 0])
     try:
         request = FitRequest.of({**options, **known})
         features = encode_images(classifier.backbone, tested, progress=counting(progress, "encoding test images"))

@@ -27,7 +27,7 @@ from biomedcoop.report.html.learning import find_curve
 from biomedcoop.report.html.pictures import svg
 from biomedcoop.report.html.sources import Sources
 from biomedcoop.report.run import RunReport
-from biomedcoop.report.sentences import NUMBERS, SIMULATED, reading, settings_rows, setup
+from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, settings_rows, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
@@ -101,6 +101,7 @@ def render(
             doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
             rule=RULE.format(limit=UNLIKELY, few=FEW_RIGHT),
             words=_words(sources, missing),
+            repeat=REPEAT,
             reading=list(reading(report)),
             settings=Table(["setting", "value"], settings_rows(report), "ll"),
             request=json.dumps(sources.public_request, indent=1, ensure_ascii=False) if sources.request else "",

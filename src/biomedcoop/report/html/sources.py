@@ -31,7 +31,7 @@ class Sources:
     Attributes:
         classifier: the saved classifier, or None.
         data: the dataset of the test, or None.
-        tested: position in ``data`` of each test image of the report, int64 [N]; None without ``data``.
+        tested: position in ``data`` of each test image of the report, -1 for one that is gone, int64 [N]; None without ``data``.
         drawn: positions in ``data`` of the training images, int64; None where they are not known.
         request: content of ``run.json``; empty for an evaluation.
         training: the training images with their features, or None.
@@ -90,12 +90,16 @@ def find_sources(
     if data is None:
         return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
     place = {key: position for position, key in enumerate(data.keys)}
-    if gone := [key for key in keys if key not in place]:
-        missing[
-            f"There are no images, because {len(gone)} of the {len(keys)} test images are no longer in the data."
-        ] = ""
+    gone = sum(key not in place for key in keys)
+    if gone == len(keys):
+        missing["There are no images, because the test images are no longer in the data."] = ""
         return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
-    tested, drawn, training = np.array([place[key] for key in keys]), _drawn(folder / "few_shot.json", place), None
+    if gone:
+        is_left, are_left = "is no longer in the data and is", "are no longer in the data and are"
+        sentence = f"{gone} of the {len(keys)} test images {is_left if gone == 1 else are_left} not shown"
+        missing[f"{sentence}. A learning curve is tested on the others only."] = ""
+    tested = np.array([place.get(key, -1) for key in keys], dtype=np.int64)
+    drawn, training = _drawn(folder / "few_shot.json", place), None
     if classifier is not None and drawn is not None:
         try:
             training = training_images(classifier, data.select(np.unique(drawn)))

@@ -9,7 +9,7 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.display import shown
-from biomedcoop.errors import notify
+from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.curves import SPECIFICITY, check_specificity
 from biomedcoop.output import check_new_file, write_atomically
 from biomedcoop.progress import Progress, ProgressOption
@@ -17,22 +17,26 @@ from biomedcoop.report.reading import read_report
 
 HTML = "report.html"
 
+GENERATOR = b'<meta name="generator" content="biomedcoop report">'
+"""Mark near the start of every page; a file without it is not replaced."""
+
 
 def write_html(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
     specificity: float = SPECIFICITY,
-    images: bool = True,
+    images: bool | None = None,
     progress: ProgressOption = None,
 ) -> Path:
     """Write the page of a run folder again: one HTML file that needs no network; the same as ``biomedcoop report``.
 
     Args:
         run: folder that ``train`` or ``evaluate`` wrote.
-        out: HTML file to write; by default ``report.html`` in the folder. An existing file is replaced.
+        out: file to write, with the ending .html or .htm; by default ``report.html`` in the folder. An earlier report is replaced.
         specificity: specificity at which the sensitivity of each class is stated, between 0 and 1.
-        images: False leaves out all images, their maps and their file names.
+        images: False leaves out all images, their maps and their file names. By default they are shown, unless the run was
+            trained with ``images=False``.
         progress: see :func:`biomedcoop.fit`.
 
     Returns:
@@ -54,11 +58,30 @@ def write_html(
     folder = user_path(run)
     path = folder / HTML if out is None else user_path(out)
     if out is not None:
-        check_new_file(path, overwrite=True)
+        _check_page(path)
     with shown(progress) as tell:
         missing = write_page(folder, path, specificity=specificity, images=images, progress=tell)
     notify(missing)
     return path
+
+
+def _check_page(path: Path) -> None:
+    """Refuse a place that is no HTML file, or that holds a file other than an earlier report.
+
+    Raises:
+        UserError: see above; or the file cannot be written.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{path}: the report is an HTML file; give a name that ends in .html")
+    check_new_file(path, overwrite=True)
+    if path.exists():
+        try:
+            with path.open("rb") as file:
+                ours = GENERATOR in file.read(500)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); choose another name") from error
+        if not ours:
+            raise UserError(f"{path} is not a report of biomedcoop and is not replaced; choose another name")
 
 
 def write_page(
@@ -66,7 +89,7 @@ def write_page(
     path: Path,
     *,
     specificity: float = SPECIFICITY,
-    images: bool = True,
+    images: bool | None = None,
     classifier: Classifier | None = None,
     data: Dataset | None = None,
     progress: Progress | None = None,
@@ -77,5 +100,10 @@ def write_page(
 
     report = read_report(folder)
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
-    write_atomically(path, render(report, sources, specificity=specificity, images=images, progress=progress).encode())
-    return [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
+    trained_without = sources.request.get("images") is False
+    visible = not trained_without if images is None else images
+    write_atomically(path, render(report, sources, specificity=specificity, images=visible, progress=progress).encode())
+    notes = [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
+    if images is None and trained_without:
+        notes.append("images are left out, because the run was trained with --no-images; '--images' shows them")
+    return notes
