@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import NamedTuple
 
+from biomedcoop.notebook import html_table, paragraphs
+
 
 class Table(NamedTuple):
     """A table of text cells.
@@ -27,21 +29,7 @@ class Table(NamedTuple):
 
 def html_of(heading: str, tables: Iterable[Table], notes: Iterable[str] = ()) -> str:
     """A fragment of HTML: a heading, paragraphs, and the tables; every text is escaped."""
-    parts = [f"<h3>{escape(heading)}</h3>", *_paragraphs(notes)]
+    parts = [f"<h3>{escape(heading)}</h3>", paragraphs(notes)]
     for table in tables:
-        rows = [_row("th", table.columns, table.right), *(_row("td", row, table.right) for row in table.rows)]
-        parts += [f"<table><caption>{escape(table.title)}</caption>", *rows, "</table>", *_paragraphs(table.notes)]
+        parts += [html_table(table.columns, table.rows, table.right, table.title), paragraphs(table.notes)]
     return "\n".join(parts)
-
-
-def _row(tag: str, cells: tuple[str, ...], right: int) -> str:
-    sides = ["left"] * (len(cells) - right) + ["right"] * right
-    return "<tr>{}</tr>".format(
-        "".join(
-            f'<{tag} style="text-align:{side}">{escape(cell)}</{tag}>' for side, cell in zip(sides, cells, strict=True)
-        )
-    )
-
-
-def _paragraphs(texts: Iterable[str]) -> list[str]:
-    return [f"<p>{escape(text)}</p>" for text in texts]

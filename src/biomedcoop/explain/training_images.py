@@ -17,7 +17,7 @@ from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import UserError
 
-REQUEST, DRAW = "run.json", "few_shot.json"
+DRAW = "few_shot.json"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +81,7 @@ def training_images(classifier: Classifier, source: Dataset | str | os.PathLike[
 def _drawn(folder: Path) -> Dataset:
     """The training images that a run folder names."""
     from biomedcoop.data.readers.load import read_dataset
-    from biomedcoop.tasks.request import TrainRequest
+    from biomedcoop.tasks.request import REQUEST, TrainRequest
 
     if not (folder / DRAW).is_file():
         raise UserError(f"{folder} has no {DRAW}; give the run folder of a method that learns from images")
