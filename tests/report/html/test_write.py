@@ -133,7 +133,8 @@ def test_a_run_trained_without_images_keeps_that_choice(copy: Path, cli) -> None
     (copy / "run.json").write_text(json.dumps({**request, "images": False}))
     result = cli("report", copy)
     assert (
-        "note: images are left out, because the run was trained with --no-images; '--images' shows them" in result.err
+        "note: images and their names are left out, because the run was trained with --no-images; '--images' shows them"
+        in result.err
     )
     assert "<img" not in (copy / "report.html").read_text(encoding="utf-8")
     result = cli("report", copy, "--images")
@@ -269,7 +270,10 @@ def test_an_evaluation_has_a_page(run: Path, discs: Path, tmp_path: Path, cli) -
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "There is no learning curve: an evaluation does not train." in page
     assert "<img" in page
-    assert cli("report", out).status == 0
+    assert "names are left out, because an evaluation does not tell" in cli("report", out).err
+    again = (out / "report.html").read_text(encoding="utf-8")
+    assert not any(path.name in again for path in discs.rglob("*.png"))
+    assert cli("report", out, "--images").status == 0
     assert "does not say where its images are" in (out / "report.html").read_text(encoding="utf-8")
 
 

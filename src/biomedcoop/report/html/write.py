@@ -36,7 +36,7 @@ def write_html(
         out: file to write, with the ending .html or .htm; by default ``report.html`` in the folder. An earlier report is replaced.
         specificity: specificity at which the sensitivity of each class is stated, between 0 and 1.
         images: False leaves out all images, their maps and their file names. By default they are shown, unless the run was
-            trained with ``images=False``.
+            trained with ``images=False`` or the folder is that of an evaluation.
         progress: see :func:`biomedcoop.fit`.
 
     Returns:
@@ -100,10 +100,15 @@ def write_page(
 
     report = read_report(folder)
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
-    trained_without = sources.request.get("images") is False
-    visible = not trained_without if images is None else images
+    shown_before = bool(sources.request) and sources.request.get("images", True)  # an evaluation leaves no request
+    visible = shown_before if images is None else images
     write_atomically(path, render(report, sources, specificity=specificity, images=visible, progress=progress).encode())
     notes = [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
-    if images is None and trained_without:
-        notes.append("images are left out, because the run was trained with --no-images; '--images' shows them")
+    if images is None and not shown_before:
+        why = (
+            "the run was trained with --no-images"
+            if sources.request
+            else "an evaluation does not tell whether to show them"
+        )
+        notes.append(f"images and their names are left out, because {why}; '--images' shows them")
     return notes
