@@ -42,13 +42,17 @@ SIMULATED = {
     "kidney CT": "simulated:kidney-ct?train=16&val=0&test=32",
 }
 REAL = ("busi", "btmri", "ham10000")
-CHANGED = {"grad-cam": (*SIMULATED, "busi"), "gscorecam": ("breast ultrasound", "busi")}
+CHANGED = {
+    "grad-cam": (*SIMULATED, "busi"),
+    "gscorecam": ("breast ultrasound", "busi"),
+    "score-cam": ("breast ultrasound", "busi"),
+}
 """Datasets of the sanity checks by map."""
 METHODS = ("zero-shot", "coop", "biomedcoop", "linear-probe")
-LESIONS = {"grad-cam": 48, "gscorecam": 12}
+LESIONS = {"grad-cam": 48, "gscorecam": 12, "score-cam": 8}
 REAL_IMAGES = {"grad-cam": 24, "gscorecam": 8}
-SANITY_IMAGES = {"grad-cam": 24, "gscorecam": 8, "attention-rollout": 6, "gradient-attention": 6}
-"""Images of a dataset by map. gScoreCAM takes 300 passes for each; Score-CAM would take 1,280 and is left out."""
+SANITY_IMAGES = {"grad-cam": 24, "gscorecam": 8, "score-cam": 6, "attention-rollout": 6, "gradient-attention": 6}
+"""Images of a dataset by map. gScoreCAM takes 300 passes for each, Score-CAM 1,280."""
 STEPS = 8
 """Points of a curve of deletion or insertion."""
 SHARES = (0.02, 0.25, 0.5, 0.75, 1.0)
@@ -224,6 +228,7 @@ def combinations() -> Iterator[tuple[str, str, str]]:
     for name in SIMULATED:
         yield from ((name, method, "grad-cam") for method in METHODS)
         yield from ((name, method, "gscorecam") for method in ("zero-shot", "biomedcoop"))
+        yield name, "biomedcoop", "score-cam"
     yield from ((name, "zero-shot", "grad-cam") for name in REAL)
     yield from (("busi", "biomedcoop", map) for map in ("grad-cam", "gscorecam"))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from biomedcoop.classifier.classifier import Classifier
 
 DEFAULT_MAP = "grad-cam"
-"""Quick, and the one that passed every check of ``docs/results/saliency.md``."""
+"""Quick, and it passed every check of ``docs/results/saliency.md``."""
 
 
 @dataclass(frozen=True)
