@@ -509,7 +509,7 @@ def test_another_process_with_a_cold_store_gives_the_same_bits(
 ) -> None:
     program = (
         "import sys, biomedcoop as bc\n"
-        "bc.train(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2})"
+        "bc.train(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2}, html=False)"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(discs), str(tmp_path / "second"), str(parity / "model")],
