@@ -50,7 +50,7 @@ class Backbone(ABC):
         float32_only: the image tower loses accuracy in other precisions, which are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
         tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
-        map_layer: name of the layer with the last spatial map that the features depend on, for ``image_activations``.
+        map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".
     """

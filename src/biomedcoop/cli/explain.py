@@ -48,7 +48,9 @@ def explain(
     map: Annotated[str, typer.Option("--map", help=MAP_HELP)] = DEFAULT_MAP,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", help="Layer of the image tower. Default: the last one with a spatial map."),
+        typer.Option(
+            "--layer", help="Layer of the image tower. Default: a late one with a spatial map (docs/explain.md)."
+        ),
     ] = None,
     methods: Annotated[
         str | None,

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def layer_for(classifier: Classifier, map: str, layer: str | None = None) -> str | None:
-    """The layer that a map is made from: by default the backbone's last spatial map; None for a map of all blocks.
+    """The layer that a map is made from: by default the backbone's ``map_layer``; None for a map of all blocks.
 
     Raises:
         UserError: the name of the map is unknown, the image tower cannot give it, or it takes no layer.
@@ -48,7 +48,7 @@ def crop_maps(
         crops: uint8 [B, S, S, 3]; S is the backbone's ``image_size``.
         classes: class that each map explains, int64 [B].
         map: a name in :data:`biomedcoop.explain.kinds.MAPS`.
-        layer: layer of the image tower that the map is made from; by default the last with a spatial map.
+        layer: layer of the image tower that the map is made from; by default the backbone's ``map_layer``.
 
     Returns:
         float32 [B, S, S], at least 0. The largest value of each map is 1; a map is 0 everywhere if nothing speaks for the class.

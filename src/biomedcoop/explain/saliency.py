@@ -146,7 +146,7 @@ def saliency(
         images: one image or several, in any form that :meth:`Classifier.predict_proba` accepts.
         class_name: class to explain, without regard to case; by default the predicted class of each image.
         map: a name in :data:`biomedcoop.explain.kinds.MAPS`.
-        layer: layer of the image tower; by default the last with a spatial map.
+        layer: layer of the image tower; by default the backbone's ``map_layer``.
         progress: see :func:`biomedcoop.fit`.
 
     Raises:
