@@ -107,6 +107,61 @@ def test_results_of_another_plan_are_refused(folder: Path, change: dict[str, Any
             journal.keep_plan({**PLAN, **change})
 
 
+GRID: dict[str, Any] = {
+    "kind": "few-shot",
+    "datasets": ["busi"],
+    "methods": ["coop"],
+    "variants": [{"name": "long", "method": "coop", "settings": {"context_length": 8}}],
+    "recipes": {"coop": "fast"},
+    "tests": {},
+    "shots": [1, 2],
+}
+
+
+def with_grid(digest: str, **changes: Any) -> dict[str, Any]:
+    return {**PLAN, "digest": digest, "protocol": {**GRID, **changes}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"datasets": ["btmri", "busi"], "tests": {"btmri": ["brisc"]}},
+        {"methods": ["cocoop", "coop"], "recipes": {"coop": "fast", "cocoop": "paper"}},
+        {"shots": [1, 2, 4]},
+        {"variants": [{"name": "short", "method": "coop", "settings": {}}, *GRID["variants"]]},
+    ],
+)
+def test_a_grid_may_grow(folder: Path, change: dict[str, Any]) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(with_grid("a"))
+        journal.keep_plan(with_grid("b", **change))
+    assert json.loads((folder / "plan.json").read_text())["protocol"] == {**GRID, **change}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methods": ["kgcoop"]}, "it has methods coop, this one has not"),
+        ({"shots": [2, 4]}, "it has shots 1, this one has not"),
+        (
+            {"variants": [{**GRID["variants"][0], "settings": {"context_length": 4}}]},
+            "it has variants long, this one has not",
+        ),
+        ({"methods": ["coop", "kgcoop"], "recipes": {"coop": "paper"}}, "other recipes"),
+        ({"methods": ["coop", "kgcoop"], "recipes": {}}, "other recipes"),
+        ({"datasets": ["busi", "btmri"], "tests": {"busi": ["udiat"]}}, "other tests"),
+    ],
+)
+def test_what_results_depend_on_may_not_change_while_a_grid_grows(
+    folder: Path, change: dict[str, Any], words: str
+) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(with_grid("a"))
+        with pytest.raises(UserError, match=rf"another protocol \({words}\)"):
+            journal.keep_plan(with_grid("b", **change))
+    assert json.loads((folder / "plan.json").read_text())["protocol"] == GRID
+
+
 def test_a_dataset_that_was_missing_may_come(folder: Path) -> None:
     with Journal(folder) as journal:
         journal.keep_plan(PLAN)

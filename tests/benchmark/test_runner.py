@@ -180,6 +180,17 @@ def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path, caplog: pytest.LogCa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_grid_that_grows_computes_only_what_is_new(run: Run, tmp_path: Path) -> None:
+    run(protocol(), "whole")
+    run(protocol(methods=["zero-shot", "coop"], shots=[1]))
+    first = (tmp_path / "out" / "results.jsonl").read_bytes()
+    run(protocol())
+    assert (tmp_path / "out" / "results.jsonl").read_bytes().startswith(first)
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "whole")
+    with pytest.raises(UserError, match=r"it has methods tip-adapter, this one has not"):
+        run(protocol(methods=["zero-shot", "coop"]))
+
+
 def test_a_dry_run_refuses_what_the_run_refuses(run: Run, tmp_path: Path) -> None:
     run(protocol(methods=["zero-shot"]))
     with pytest.raises(UserError, match=r"results of another protocol \(other recipe\)"):

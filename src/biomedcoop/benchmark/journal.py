@@ -205,6 +205,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
 FORMAT = 1
 """Format of the output folder."""
 
+GROWING = ("datasets", "methods", "variants", "backbones", "shots")
+"""Keys of a protocol whose lists may become longer in one folder. Not the seeds: they train together and share their last bits."""
+
+OF_PART = {"recipes": "methods", "tests": "datasets"}
+"""Keys that say something of single methods or datasets: what they say of earlier ones must stay."""
+
 
 def check_own(folder: Path) -> None:
     """Refuse a folder of other files.
@@ -233,7 +239,7 @@ def earlier_plan(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to continue results that were made in another way.
+    """Refuse to continue results that were made in another way; a grid may grow (:data:`GROWING`).
 
     Raises:
         UserError: the message names the first difference.
@@ -243,9 +249,9 @@ def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
         return UserError(f"{folder} holds results of {what}; choose a new folder with --out")
 
     if earlier["digest"] != plan["digest"]:
-        theirs, ours = earlier["protocol"], plan["protocol"]
-        keys = [key for key in ours if key not in OF_REPORT and theirs.get(key) != ours[key]]
-        raise refuse(f"another protocol (other {keys[0]})" if keys else "another protocol")
+        other = next(_unlike(earlier["protocol"], plan["protocol"]), None)
+        if other is not None:
+            raise refuse(f"another protocol ({other})")
     for key in ("versions", "threads", "device", "precision", "plugins"):
         for part, before, now in _differences(earlier.get(key), plan[key], key):
             raise refuse(f"another setting: {part} was {before}, now it is {now}")
@@ -253,6 +259,22 @@ def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
         for name, value in plan[key].items():
             if earlier[key].get(name, value) != value:
                 raise refuse(f"{what} {name}")
+
+
+def _unlike(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What makes results of an earlier protocol useless for another one."""
+    for key, value in now.items():
+        before = earlier.get(key)
+        if key in GROWING:
+            gone = [item for item in before or () if item not in value]
+            if gone:
+                yield f"it has {key} {gone[0]['name'] if isinstance(gone[0], Mapping) else gone[0]}, this one has not"
+        elif key in OF_PART:
+            parts = earlier[OF_PART[key]]
+            if any((before or {}).get(part) != value.get(part) for part in parts):
+                yield f"other {key}"
+        elif key not in OF_REPORT and before != value:
+            yield f"other {key}"
 
 
 def _differences(before: Any, now: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
