@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -344,6 +345,10 @@ def test_every_command_explains_itself(cli: Cli) -> None:
             if command in COMMANDS:
                 assert "--json" in result.out
     assert "Not a medical device" in cli("--help").out
+    # the lines of a paragraph are as long as the terminal allows, not as long as those of the source
+    paragraph = re.search(r"^ Below each map.*?\n *\n", cli("explain", "--help").out, re.DOTALL | re.MULTILINE)
+    assert paragraph is not None
+    assert len(paragraph[0].split("\n")[0].rstrip()) > 150
     assert cli("--version").out.startswith("biomedcoop 0.")
 
 

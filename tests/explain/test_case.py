@@ -86,8 +86,11 @@ def test_a_training_image_is_not_among_its_similar_images(run: Path, data: Datas
     np.testing.assert_allclose([one.cosine for one in found.similar], np.sort(cosines)[:-4:-1], atol=1e-5)
     assert found.notes[-1] == "The classifier has learned from this image; its similar training images leave it out."
     assert "has learned from this image" not in str(bc.case(classifier, data.part("test").images[0], training).notes)
+    sentence = unit(tiny.encode_text([found.predicted.most[0].text]).detach().numpy())[0]
+    usual = (np.delete(training.features, 7, axis=0) @ sentence).mean()
+    assert found.predicted.most[0].usual == pytest.approx(usual, abs=1e-5), "its own cosine is not in the mean"
     alone = dataclasses.replace(training, digests=training.digests[7:8] * 9)
-    assert "usual" in bc.case(classifier, training.data.images[7], alone).tables()[0].columns
+    assert "usual" not in bc.case(classifier, training.data.images[7], alone).tables()[0].columns
 
 
 def test_tables_json_html_and_figure(run: Path, data: Dataset, tiny: Backbone) -> None:

@@ -90,7 +90,7 @@ def test_the_check_as_a_user_calls_it(data: bc.Dataset, classifier: bc.Classifie
     assert [dataclasses.replace(row, images=10).verdict for row in found.rows][-1] == ", ".join(TESTS)
     assert dataclasses.replace(found.rows[0], images=10, changes={}).verdict == "none"
     content = json.loads(json.dumps(found.to_dict()))
-    assert content["rows"][-1]["fails"] == TESTS
+    assert content["rows"][-1]["fails"] is None, "too few to tell"
     again = bc.check_saliency(classifier, data, ["grad-cam"], images=6)
     assert again == found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -31,8 +32,11 @@ def activations_of(backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: 
             f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{backbone.map_layer}'"
         )
     kept: list[Tensor] = []
+    thread = get_ident()
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if get_ident() != thread:  # another thread uses the same tower
+            return output
         # weights are frozen, so the graph has to start here
         kept.append(output if output.requires_grad else output.requires_grad_())
         return kept[-1]

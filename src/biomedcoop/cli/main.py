@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import signal
 import sys
@@ -50,6 +51,18 @@ app.add_typer(backbones.app, name="backbones")
 app.add_typer(benchmark.app, name="benchmark")
 app.command("doctor")(doctor.doctor)
 
+
+def _unwrap_help(commands: typer.Typer) -> None:
+    """Join the lines of each paragraph of the help texts: typer keeps the line ends of the source beside its own."""
+    for command in commands.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _unwrap_help(group.typer_instance)
+
+
+_unwrap_help(app)
 
 DEBUG = "--debug"
 

@@ -34,7 +34,8 @@ class Agreement(NamedTuple):
         cosine: cosine of the image's feature and the sentence's embedding.
         difference: the cosine less the image's mean cosine with the sentences of the other class of the pair; above 0, the sentence
             speaks for its own class.
-        usual: mean cosine of the training images and the sentence; None if none were given. Some sentences lie near every image.
+        usual: mean cosine of the training images and the sentence, without copies of the image itself; None if there are none. Some
+            sentences lie near every image.
     """
 
     text: str
@@ -217,7 +218,9 @@ def case(
     pair = [chosen.by_class[c] for c in (best, second)]
     features = unit_features(classifier.backbone, pair)
     cosines = [rows @ x for rows in features]
-    usual = [None if training is None else rows @ training.features.mean(0) for rows in features]
+    own = digest(source)
+    others = None if training is None else training.without(own).features
+    usual = [None if others is None or not len(others) else rows @ others.mean(0) for rows in features]
     means = [float(values.mean()) for values in cosines]
     predicted, other = (
         _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], usual[k], top)
@@ -233,8 +236,7 @@ def case(
         )
     similar: tuple[SimilarImage, ...] = ()
     if training is not None:
-        own = digest(source)
-        similar = tuple(SimilarImage(*row) for row in training.most_similar(x, top, own))
+        similar = tuple(SimilarImage(*row) for row in training.without(own).most_similar(x, top))
         if own in training.digests:
             notes.append("The classifier has learned from this image; its similar training images leave it out.")
     return Case(

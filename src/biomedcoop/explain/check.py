@@ -95,14 +95,19 @@ class MapCheck:
     changes: Mapping[str, Change]
 
     @property
+    def too_few(self) -> bool:
+        """Whether the images are too few to say that the map fails or passes."""
+        return self.images < FEW
+
+    @property
     def fails(self) -> list[str]:
         """The sanity checks that the map fails."""
         return [name for name, change in self.changes.items() if change.fails]
 
     @property
     def verdict(self) -> str:
-        """The failed sanity checks in words; nothing is said of fewer than :data:`biomedcoop.evaluation.bootstrap.FEW` images."""
-        return TOO_FEW if self.images < FEW else ", ".join(self.fails) or "none"
+        """The failed sanity checks in words."""
+        return TOO_FEW if self.too_few else ", ".join(self.fails) or "none"
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,9 @@ class SaliencyCheck:
         return columns, rows
 
     def to_dict(self) -> dict[str, Any]:
-        """All facts as JSON values."""
-        return {**asdict(self), "rows": [{**asdict(row), "fails": row.fails} for row in self.rows]}
+        """All facts as JSON values; ``fails`` is None where there are too few images to tell."""
+        rows = [{**asdict(row), "fails": None if row.too_few else row.fails} for row in self.rows]
+        return {**asdict(self), "rows": rows}
 
     def __str__(self) -> str:
         columns, rows = self.table()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,9 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS, maps_for
 from biomedcoop.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,17 +70,23 @@ def crop_maps(
         True
     """
     from biomedcoop.explain.channels import resized
+    from biomedcoop.features.parallel import passes_on_every_core
     from biomedcoop.features.passes import image_batch
 
     chosen, compute = layer_for(classifier, map, layer), MAPS[map].compute()
     backbone = classifier.backbone
     size, batch = backbone.image_size, image_batch(backbone)
-    found = np.zeros((len(crops), size, size), dtype=np.float32)
-    for start in range(0, len(crops), batch):
-        part = slice(start, start + batch)
+    parts = [slice(start, start + batch) for start in range(0, len(crops), batch)]
+
+    def maps_of(part: slice) -> Tensor:
         pixels = backbone.normalize(np.ascontiguousarray(crops[part]))
         maps = compute(classifier, pixels, torch.from_numpy(classes[part]).to(pixels.device), chosen or "")
         large = resized(maps.detach(), size)
         highest = large.amax((1, 2), keepdim=True)
-        found[part] = torch.where(highest > 0, large / highest, 0.0).cpu().numpy()
-    return found
+        return torch.where(highest > 0, large / highest, 0.0).cpu()
+
+    # one part alone has every core for its operations
+    passes = (
+        passes_on_every_core(maps_of, parts, backbone.device) if len(parts) > 1 else (maps_of(part) for part in parts)
+    )
+    return np.concatenate([np.zeros((0, size, size), dtype=np.float32), *(maps.numpy() for maps in passes)])

@@ -37,18 +37,18 @@ class TrainingImages:
     def __repr__(self) -> str:
         return f"TrainingImages({len(self.data)} images of {self.data.name})"
 
-    def most_similar(
-        self, feature: npt.NDArray[np.float64], top: int, own: str
-    ) -> list[tuple[str, str, float, ImageSource]]:
-        """Key, class name, cosine and source of the ``top`` images most similar to a unit-norm feature [E], most similar first.
+    def without(self, own: str) -> TrainingImages:
+        """The images whose digest is not ``own``."""
+        kept = [i for i, one in enumerate(self.digests) if one != own]
+        return TrainingImages(self.data.select(kept), self.features[kept], tuple(self.digests[i] for i in kept))
 
-        Copies of the image itself, whose digest is ``own``, are left out.
-        """
+    def most_similar(self, feature: npt.NDArray[np.float64], top: int) -> list[tuple[str, str, float, ImageSource]]:
+        """Key, class name, cosine and source of the ``top`` images most similar to a unit-norm feature [E], most similar first."""
         cosines = self.features @ feature
         data = self.data
         return [
             (data.keys[i], data.class_names[data.labels[i]], float(cosines[i]), data.images[i])
-            for i in [i for i in np.argsort(-cosines, kind="stable") if self.digests[i] != own][:top]
+            for i in np.argsort(-cosines, kind="stable")[:top]
         ]
 
 

@@ -160,6 +160,25 @@ def test_an_incomplete_folder_is_refused_in_one_line(copy: Path, name: str, refu
     assert f"{name} is missing" in refused("report", copy)
 
 
+def test_a_test_image_that_was_replaced_is_not_shown(copy: Path, discs: Path, cli, page: str) -> None:
+    data = shutil.copytree(discs, copy.parent / "scans")
+    rows = list(csv.DictReader((copy / "predictions.csv").open()))
+    shown = next(row for row in rows if row["truth"] != row["prediction"] and row["path"] in page)
+    right = next(row for row in rows if row["truth"] == row["prediction"] == shown["truth"])
+    shutil.copy(data / right["path"], data / shown["path"])
+    request = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**request, "data": str(data)}))
+    cli("report", copy)
+    now = (copy / "report.html").read_text(encoding="utf-8")
+    (card,) = (
+        card for card in re.findall(r'<figure class="case">.*?</figure>', now, re.DOTALL) if shown["path"] in card
+    )
+    assert "This image has changed since the test, so it is not shown" in text_of(card)
+    assert "<img" not in card
+    assert "Sentences" not in card
+    assert now.count('alt="Test image of') == page.count('alt="Test image of') - 1
+
+
 def test_only_the_missing_test_image_is_left_out(copy: Path, discs: Path, cli, page: str) -> None:
     data = shutil.copytree(discs, copy.parent / "scans")
     errors = [

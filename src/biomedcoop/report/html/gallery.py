@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 EXAMPLES, ERRORS, SIMILAR = 4, 6, 3
 """Training images of each class, errors, and similar training images of each error that a page shows."""
 
+CHANGED = "This image has changed since the test, so it is not shown: the model now answers otherwise."
+ROUNDING = 0.02
+
 MAP = "grad-cam"
 """A quick map: one pass forward and one backward for each image."""
 
@@ -98,14 +101,17 @@ def confident_errors(predictions: Predictions, sources: Sources, *, images: bool
         one = WrongAnswer(i + 1, "", label, answer, float(p[i, y[i]]), float(p[i].max()), doubtful=i in doubtful)
         position = -1 if sources.tested is None else int(sources.tested[i])
         if position >= 0:
-            one = _seen(one, predictions.keys[i], position, sources) if images else one
-            one = _agreed(one, position, sources, images=images)
+            one = _with_case(one, position, sources)
+            if one.case is not None and not _is_answer_of(one, one.case):
+                one = replace(one, case=None, cautions=(CHANGED,), name=predictions.keys[i] if images else "")
+            elif images:
+                one = _seen(one, predictions.keys[i], position, sources)
         cases.append(one)
     return cases
 
 
 def _seen(one: WrongAnswer, key: str, position: int, sources: Sources) -> WrongAnswer:
-    """The answer with its image and the map of its answer, as far as they are at hand."""
+    """The answer with its image, the map of its answer and its similar training images, as far as they are at hand."""
     from PIL import Image
 
     from biomedcoop.explain.saliency import saliency
@@ -114,6 +120,12 @@ def _seen(one: WrongAnswer, key: str, position: int, sources: Sources) -> WrongA
     assert data is not None
     picture = _picture(data.images[position], key, f"Test image of {one.label}, taken for {one.answer}")
     one = replace(one, name=key, picture=picture)
+    if one.case is not None:
+        near = [
+            _picture(s.source, s.key, f"Training image of {s.class_name}", s.class_name, edge=80)
+            for s in one.case.similar
+        ]
+        one = replace(one, similar=tuple(picture for picture in near if picture is not None))
     if picture is None or classifier is None:
         return one
     image = data.images[position]
@@ -130,7 +142,7 @@ def _seen(one: WrongAnswer, key: str, position: int, sources: Sources) -> WrongA
         return replace(one, cautions=(f"There is no map: {error}.",))
 
 
-def _agreed(one: WrongAnswer, position: int, sources: Sources, *, images: bool) -> WrongAnswer:
+def _with_case(one: WrongAnswer, position: int, sources: Sources) -> WrongAnswer:
     """The answer with the sentences and the training images that its image agrees with, as far as they are at hand."""
     from biomedcoop.explain.case import case
 
@@ -138,15 +150,15 @@ def _agreed(one: WrongAnswer, position: int, sources: Sources, *, images: bool) 
     if sources.classifier is None:
         return one
     try:
-        found = case(sources.classifier, sources.data.images[position], sources.training, SIMILAR, rival=one.label)
+        image = sources.data.images[position]
+        return replace(one, case=case(sources.classifier, image, sources.training, SIMILAR, rival=one.label))
     except ImageError:  # gone since the test
         return one
-    near = [
-        _picture(s.source, s.key, f"Training image of {s.class_name}", s.class_name, edge=80)
-        for s in (found.similar if images else ())
-    ]
-    shown = tuple(picture for picture in near if picture is not None)
-    return replace(one, similar=shown, case=found)
+
+
+def _is_answer_of(one: WrongAnswer, found: Case) -> bool:
+    """Whether the image still has the answer that the test wrote down, apart from rounding in other precisions and machines."""
+    return found.predicted.class_name == one.answer and abs(found.predicted.probability - one.p_answer) < ROUNDING
 
 
 def _picture(source: ImageSource, key: str, words: str, label: str = "", edge: int = EDGE) -> Picture | None:
