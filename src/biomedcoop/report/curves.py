@@ -5,19 +5,20 @@ Each function draws on an empty matplotlib figure. Colours are readable on white
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.curves import OperatingPoint, precision_recall_curve, reliability, roc_curve
 from biomedcoop.evaluation.learning_curve import LearningCurve
-from biomedcoop.evaluation.metrics import TITLES
+from biomedcoop.evaluation.metrics import TITLES, ClassMetrics
 from biomedcoop.report.figures import confusion_size, draw_confusion, drawing, drawn
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLOURS = ("#3b82f6", "#e8710a", "#12a26f", "#c026d3", "#b58900", "#e5484d", "#0e9bb0", "#8b7355")
-STYLES = ("-", "--", "-.", ":")
+COLOURS = ("#3b82f6", "#e8710a", "#12a26f", "#c026d3", "#b58900", "#e5484d")
+TOGETHER, SQUARES = len(COLOURS), 4
+"""Most classes whose curves share one square, and squares in a row if there are more."""
+
 GUIDE = "#8a8f98"
 """Grey of lines for comparison, readable on white and on dark paper."""
 
+
+Floats = npt.NDArray[np.floating[Any]]
 
 Drawing = tuple[Callable[["Figure"], None], tuple[float, float]]
 """A function that draws on an empty figure, and the figure's width and height in inches."""
@@ -37,13 +42,13 @@ Drawing = tuple[Callable[["Figure"], None], tuple[float, float]]
 
 def drawings(comparison: Comparison, points: Sequence[OperatingPoint] = ()) -> dict[str, Drawing]:
     """The figures of a comparison by name; ``points`` are shown in the ROC curves."""
-    metrics = comparison.metrics
+    metrics, classes = comparison.metrics, len(comparison.metrics.classes)
     return {
         "intervals": (partial(draw_intervals, comparison=comparison), (6.2, 0.9 + 0.5 * len(comparison.rows))),
         "confusion": (partial(draw_confusion, metrics=metrics), confusion_size(metrics)),
         "reliability": (partial(draw_reliability, comparison=comparison), (4.6, 4.6)),
-        "roc": (partial(draw_roc, comparison=comparison, points=points), (4.6, 4.9)),
-        "precision-recall": (partial(draw_precision_recall, comparison=comparison), (4.6, 4.9)),
+        "roc": (partial(draw_roc, comparison=comparison, points=points), curves_size(classes)),
+        "precision-recall": (partial(draw_precision_recall, comparison=comparison), curves_size(classes)),
     }
 
 
@@ -87,41 +92,21 @@ def draw_intervals(figure: Figure, comparison: Comparison) -> None:
 
 def draw_roc(figure: Figure, comparison: Comparison, points: Sequence[OperatingPoint] = ()) -> None:
     """The ROC curve of each class against the rest; dots: the classifier's answers, rings: the named specificity."""
-    axes = _unit_square(figure, "1 − specificity, %", "sensitivity, %")
-    axes.plot([0, 100], [0, 100], color=GUIDE, linewidth=0.8, linestyle=":")
-    p = comparison.predictions
-    named: dict[str, Line2D] = {}
-    for k, (name, colour, style) in enumerate(_styles(comparison)):
-        x, y = roc_curve(p.runs(p.method)[:, :, k], p.labels == k)
-        if not len(x):
-            continue
-        (named[name],) = axes.plot(100 * x, 100 * y, color=colour, linestyle=style)
-        found = comparison.metrics.classes[k]
-        if found.specificity.value is not None and found.sensitivity.value is not None:
-            axes.plot(
-                100 * (1 - found.specificity.value), 100 * found.sensitivity.value, "o", color=colour, markersize=6
-            )
-        for point in points:
-            if point.name == found.name and point.sensitivity.value is not None:
-                place = 100 * (1 - point.specificity), 100 * point.sensitivity.value
-                axes.plot(*place, "o", color=colour, markersize=8, fillstyle="none", markeredgewidth=1.6)
-    _legend(axes, named)
+    curves = []
+    for found, scores, labels in _by_class(comparison):
+        dots = [(1 - _value(found.specificity), _value(found.sensitivity))]
+        rings = [(1 - one.specificity, _value(one.sensitivity)) for one in points if one.name == found.name]
+        curves.append(Curve(found.name, *roc_curve(scores, labels), dots, rings))
+    _draw_curves(figure, curves, "1 − specificity, %", "sensitivity, %", diagonal=True)
 
 
 def draw_precision_recall(figure: Figure, comparison: Comparison) -> None:
     """The precision-recall curve of each class against the rest; dots: the classifier's answers."""
-    axes = _unit_square(figure, "sensitivity (recall), %", "precision, %")
-    p = comparison.predictions
-    named: dict[str, Line2D] = {}
-    for k, (name, colour, style) in enumerate(_styles(comparison)):
-        x, y = precision_recall_curve(p.runs(p.method)[:, :, k], p.labels == k)
-        if not len(x):
-            continue
-        (named[name],) = axes.plot(100 * x, 100 * y, color=colour, linestyle=style)
-        found = comparison.metrics.classes[k]
-        if found.precision.value is not None and found.sensitivity.value is not None:
-            axes.plot(100 * found.sensitivity.value, 100 * found.precision.value, "o", color=colour, markersize=6)
-    _legend(axes, named)
+    curves = []
+    for found, scores, labels in _by_class(comparison):
+        dots = [(_value(found.sensitivity), _value(found.precision))]
+        curves.append(Curve(found.name, *precision_recall_curve(scores, labels), dots))
+    _draw_curves(figure, curves, "sensitivity (recall), %", "precision, %")
 
 
 def draw_reliability(figure: Figure, comparison: Comparison) -> None:
@@ -171,10 +156,85 @@ def draw_learning_curve(figure: Figure, curve: LearningCurve) -> None:
     _bare(axes, "y")
 
 
-def _styles(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """Label, colour and line style of each class."""
-    colours = cycle((colour, style) for style in STYLES for colour in COLOURS)
-    return [(name, *next(colours)) for name in comparison.predictions.class_names]
+class Curve(NamedTuple):
+    """A curve of one class in a unit square, with places to mark; a place with nan is not shown.
+
+    Attributes:
+        name: class name.
+        x, y: shares, [n]; empty if the curve is not defined.
+        dots, rings: (x, y) of filled and of open marks.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    dots: Sequence[tuple[float, float]]
+    rings: Sequence[tuple[float, float]] = ()
+
+
+def _by_class(comparison: Comparison) -> Iterator[tuple[ClassMetrics, Floats, npt.NDArray[np.bool_]]]:
+    """Of each class: its metrics, its probabilities [runs, N], and which images have it [N]."""
+    p = comparison.predictions
+    probabilities = p.runs(p.method)
+    for k, found in enumerate(comparison.metrics.classes):
+        yield found, probabilities[:, :, k], p.labels == k
+
+
+def _value(estimate: Estimate) -> float:
+    """The value of an estimate; nan if it has none."""
+    return float("nan") if estimate.value is None else estimate.value
+
+
+def curves_size(classes: int) -> tuple[float, float]:
+    """Width and height of a figure of curves, inches: one square, or small ones in rows for many classes."""
+    if classes <= TOGETHER:
+        return 4.6, 4.9
+    return 2.1 * SQUARES + 0.4, 2.35 * -(-classes // SQUARES) + 0.4
+
+
+def _draw_curves(figure: Figure, curves: Sequence[Curve], x: str, y: str, *, diagonal: bool = False) -> None:
+    """Curves in one square; of many classes, each in a square of its own with the others in grey behind it."""
+    together = len(curves) <= TOGETHER
+    columns = 1 if together else SQUARES
+    squares = figure.subplots(1 if together else -(-len(curves) // columns), columns, squeeze=False).ravel()
+    for axes in squares:
+        axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
+        _bare(axes, "both")
+        if diagonal:
+            axes.plot([0, 100], [0, 100], color=GUIDE, linewidth=0.8, linestyle=":")
+    if together:
+        axes = squares[0]
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        named = {}
+        for curve, colour in zip(curves, COLOURS, strict=False):
+            if len(curve.x):
+                named[curve.name] = _draw_curve(axes, curve, colour)
+        _legend(axes, named)
+        return
+    figure.supxlabel(x, fontsize="medium")
+    figure.supylabel(y, fontsize="medium")
+    for axes, curve in zip(squares, curves, strict=False):
+        for other in curves:
+            axes.plot(100 * other.x, 100 * other.y, color=GUIDE, linewidth=0.6, alpha=0.45)
+        _draw_curve(axes, curve, COLOURS[0])
+        axes.set_title(textwrap.fill(curve.name, 24, max_lines=2, placeholder=" …"), fontsize=9, parse_math=False)
+        axes.set_xticks([0, 50, 100])
+        axes.set_yticks([0, 50, 100])
+        axes.tick_params(labelsize=8)
+    for axes in squares[len(curves) :]:
+        axes.remove()
+
+
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> Line2D:
+    (line,) = axes.plot(100 * curve.x, 100 * curve.y, color=colour)
+    for place in curve.dots:
+        axes.plot(100 * place[0], 100 * place[1], "o", color=colour, markersize=6)
+    for place in curve.rings:
+        axes.plot(
+            100 * place[0], 100 * place[1], "o", color=colour, markersize=8, fillstyle="none", markeredgewidth=1.6
+        )
+    return line
 
 
 def _whisker(
@@ -185,15 +245,6 @@ def _whisker(
         ends = [100 * estimate.low, 100 * estimate.high]
         axes.plot(*([place] * 2, ends) if upright else (ends, [place] * 2), color=colour, linewidth=2 if own else 1.5)
     axes.plot(*(place, value) if upright else (value, place), "o", color=colour, markersize=6 if own else 5)
-
-
-def _unit_square(figure: Figure, x: str, y: str) -> Axes:
-    axes: Axes = figure.add_subplot()
-    axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    _bare(axes, "both")
-    return axes
 
 
 def _bare(axes: Axes, grid: Any) -> None:

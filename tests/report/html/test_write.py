@@ -345,3 +345,22 @@ def test_only_a_method_that_knows_something_judges_labels(
     text = text_of(bc.write_html(copy).read_text(encoding="utf-8"))
     assert text.count("2 test images have a label that looks wrong") == 2 * (relation == "better")
     assert ("its answers say little about the labels" in text) == (relation != "better")
+
+
+def test_many_classes_get_a_square_each(discs: Path, tmp_path: Path) -> None:
+    """Seven classes: their curves would hide each other in one square."""
+    data = tmp_path / "scans"
+    for split in ("train", "test"):
+        source = sorted((discs / split).iterdir())[0]
+        for number in range(7):
+            shutil.copytree(source, data / split / f"class {number}")
+    with pytest.warns(bc.errors.Note, match="copies of an image of another class"):
+        bc.train(data, tmp_path / "run", method="zero-shot", n_bootstrap=40)
+    report = read_report(tmp_path / "run")
+    for name in ("roc", "precision-recall"):
+        squares = report.figure(name).get_axes()
+        assert [axes.get_title() for axes in squares] == list(report.metrics.class_names)
+        assert {len(axes.lines) for axes in squares} <= {8, 9, 10}, "seven in grey, one in blue, its dot, the diagonal"
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<figure class="whole">') == 3
+    assert text_of(page).count("Grey: the other classes.") == 2

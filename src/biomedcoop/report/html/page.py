@@ -20,7 +20,7 @@ from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES
 from biomedcoop.evaluation.wording import count, number, percent
 from biomedcoop.progress import Progress
-from biomedcoop.report.curves import draw_learning_curve, drawings
+from biomedcoop.report.curves import TOGETHER, draw_learning_curve, drawings
 from biomedcoop.report.figures import drawn
 from biomedcoop.report.html.gallery import confident_errors, examples
 from biomedcoop.report.html.learning import find_curve
@@ -88,6 +88,7 @@ def render(
             numbers=NUMBERS,
             tables=_result_tables(report),
             figures=_figures(report, points, curve),
+            many=len(p.class_names) > TOGETHER,
             points=_point_table(points),
             specificity=f"{100 * specificity:g}",
             curve=curve,
