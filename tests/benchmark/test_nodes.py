@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from biomedcoop.backbones import load_backbone, locate
-from biomedcoop.backbones.registry import BACKBONES, Entry, weights_root
+from biomedcoop.backbones.catalogue import BACKBONES, Entry, HubFiles
+from biomedcoop.backbones.registry import weights_root
 from biomedcoop.benchmark.compute import Work
 from biomedcoop.benchmark.nodes import prepare_nodes
 from biomedcoop.benchmark.prepare import find_backbones
@@ -66,7 +67,9 @@ def test_a_node_with_other_images_is_refused(work: Work, tmp_path: Path) -> None
 
 def test_weights_that_a_node_lacks_travel(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "here"))
-    monkeypatch.setitem(BACKBONES, "tiny", Entry("the tiny model", hub="someone/tiny"))
+    monkeypatch.setitem(
+        BACKBONES, "tiny", Entry("the tiny model", (HubFiles("someone/tiny", ("open_clip_config.json",)),))
+    )
     shutil.copytree(TINY, weights_root() / "tiny")
     asked = protocol(backbones=["tiny"])
     work = Work(asked, find_sources(asked, folder, lambda *_: None))

@@ -1,5 +1,6 @@
 """Frozen vision-language models behind one small interface."""
 
-from biomedcoop.backbones.registry import BACKBONES, download, load_backbone, locate
+from biomedcoop.backbones.catalogue import BACKBONES
+from biomedcoop.backbones.registry import download, load_backbone, locate
 
 __all__ = ["BACKBONES", "download", "load_backbone", "locate"]

@@ -118,7 +118,7 @@ class ClipDescription:
 Family = Literal["bert", "clip"]
 
 
-def family(folder: Path) -> Family:
+def open_clip_family(folder: Path) -> Family:
     """The kind of model that a directory holds: "bert" for an image tower of timm with a BERT, "clip" for OpenAI's CLIP.
 
     Raises:

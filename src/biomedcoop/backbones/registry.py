@@ -1,15 +1,12 @@
-"""Named backbones, and where their files are: in the package, in the user's cache folder, or on the Hugging Face hub.
-
-A new backbone of a known family is one entry of ``BACKBONES``.
-"""
+"""Named backbones on this machine: in the package or in the user's cache folder; found, loaded and downloaded."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.catalogue import BACKBONES
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.hub import client, one_line_errors
 from biomedcoop.output import cache_root
@@ -20,39 +17,6 @@ if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One named backbone.
-
-    Attributes:
-        title: a description in a few words.
-        hub: repository on the Hugging Face hub; None for the backbone in the package.
-        files: names of the files to download.
-    """
-
-    title: str
-    hub: str | None = None
-    files: tuple[str, ...] = ()
-
-
-BACKBONES = {
-    "mini": Entry(
-        "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP"
-    ),
-    "biomedclip": Entry(
-        "BiomedCLIP: ViT-B/16 + PubMedBERT trained on 15 million figure-caption pairs (784 MB)",
-        hub="microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-        files=(
-            "open_clip_config.json",
-            "open_clip_pytorch_model.bin",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "vocab.txt",
-        ),
-    ),
-}
-
 EARLIER_WEIGHTS = {"05723fd37558d6ba528b28e5da82028b": "0.1"}
 """Fingerprint of weights that this package once shipped -> the version that shipped them."""
 
@@ -62,10 +26,10 @@ PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 def locate(name: str) -> Path | None:
     """Folder that holds the files of a named backbone; None if it has to be downloaded first."""
     entry = BACKBONES[name]
-    if entry.hub is None:
+    if not entry.sources:
         return Path(__file__).parent / name
     folder = weights_root() / name
-    return folder if (folder / "open_clip_config.json").is_file() else None
+    return folder if all((folder / file).is_file() for file in entry.files) else None
 
 
 def weights_root() -> Path:
@@ -111,23 +75,15 @@ def load_backbone(
         folder = Path(name)
     import torch
 
-    from biomedcoop.backbones.open_clip_config import family
+    from biomedcoop.backbones.families import load_folder
     from biomedcoop.backbones.precision import set_precision
     from biomedcoop.threads import torch_threads
 
     check_precision(precision)
     target = usable_device(device)
     own_name, text_dtype = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
-    backbone: Backbone
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
-        if family(folder) == "clip":
-            from biomedcoop.backbones.clip import load_clip
-
-            backbone = load_clip(folder, name=own_name, device=target, dtype=text_dtype)
-        else:
-            from biomedcoop.backbones.open_clip import load_open_clip
-
-            backbone = load_open_clip(folder, name=own_name, device=target, dtype=text_dtype)
+        backbone = load_folder(folder, own_name, target, text_dtype)
     set_precision(backbone, precision)
     return backbone
 
@@ -196,13 +152,17 @@ def download(name: str, progress: bool = True) -> Path:
         UserError: unknown name, a backbone that is not on the hub, or no connection.
     """
     entry = BACKBONES.get(name)
-    if entry is None or entry.hub is None:
-        have = ", ".join(n for n, e in BACKBONES.items() if e.hub)
+    if entry is None or not entry.sources:
+        have = ", ".join(n for n, e in BACKBONES.items() if e.sources)
         raise UserError(f"'{name}' cannot be downloaded; choose {have}")
     hub = client(progress)
     folder = weights_root() / name
-    with one_line_errors(f"'{name}' cannot be downloaded from {entry.hub}", "try again, files that arrived are kept"):
-        # the configuration comes last: a folder that has it is complete
-        for file in sorted(entry.files, key=lambda f: f == "open_clip_config.json"):
-            hub.hf_hub_download(entry.hub, file, local_dir=folder)
+    for source in entry.sources:
+        with one_line_errors(
+            f"'{name}' cannot be downloaded from {source.repo}", "try again, files that arrived are kept"
+        ):
+            for file in source.files:
+                hub.hf_hub_download(
+                    source.repo, file, local_dir=folder, repo_type=source.kind, revision=source.revision
+                )
     return folder

@@ -15,12 +15,23 @@ app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
 @app.command("list")
 def list_backbones(json: Json = False) -> None:
     """List the backbones and show which are on this machine."""
-    from biomedcoop.backbones.registry import BACKBONES, locate
+    from biomedcoop.backbones.catalogue import BACKBONES
+    from biomedcoop.backbones.registry import locate
 
     status = {name: "ready" if locate(name) else f"biomedcoop backbones download {name}" for name in BACKBONES}
     if json:
         print_json(
-            [{"name": n, "title": e.title, "ready": status[n] == "ready", "hub": e.hub} for n, e in BACKBONES.items()]
+            [
+                {
+                    "name": name,
+                    "title": entry.title,
+                    "ready": status[name] == "ready",
+                    "hub": [source.repo for source in entry.sources],
+                    "licence": entry.licence,
+                    "megabytes": entry.megabytes,
+                }
+                for name, entry in BACKBONES.items()
+            ]
         )
         return
     from rich.table import Table

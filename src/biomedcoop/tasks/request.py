@@ -345,7 +345,7 @@ class TrainRequest(FitRequest):
 
 def _absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
-    from biomedcoop.backbones.registry import BACKBONES
+    from biomedcoop.backbones.catalogue import BACKBONES
     from biomedcoop.data.readers.named import user_path
     from biomedcoop.prompts.sources import split_name
 
