@@ -4,7 +4,6 @@
 
 - Accuracy is the mean over the datasets, on test images, with recipe "fast". A method that chooses does so within its training
   images.
-- CoCoOp is not among the methods of the report, because its runs take hours.
 - Methods within a point of the first are level with it. A level method that learns from no image is recommended, else the level
   method that is level for most numbers of images: more changes of method would be noise.
 """

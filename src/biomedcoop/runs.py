@@ -39,7 +39,7 @@ from biomedcoop.tasks.sentences import modality_and_organ
 
 RUN_CONTENTS = (
     *("model", "metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv"),
-    *("split.json", "few_shot.json", REQUEST),
+    *("split.json", "few_shot.json", "learning_curve.json", REQUEST),
 )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.doubtful_labels import DoubtfulLabel
+from biomedcoop.report.html import learning
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
@@ -210,6 +211,10 @@ def test_images_that_are_gone_are_said_to_be_gone(copy: Path, cli) -> None:
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "<img" not in page
     assert str(copy) not in page
+    assert "There is no learning curve" not in page, "the run folder keeps it"
+    (copy / "learning_curve.json").unlink()
+    cli("report", copy)
+    page = (copy / "report.html").read_text(encoding="utf-8")
     assert "There is no learning curve: the model or the training images are no longer there." in page
 
 
@@ -333,6 +338,23 @@ def test_figures_and_notebook_forms(run: Path) -> None:
     assert report.verdict[0].text in html.unescape(report._repr_html_())
     assert "blue cyst" in report.metrics._repr_html_()
     assert "tip-adapter" in bc.load(run)._repr_html_()
+
+
+def test_a_kept_curve_saves_the_training(copy: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    """The page is the same; a curve of another model, or a damaged one, is made anew."""
+    kept = (copy / "learning_curve.json").read_bytes()
+    made = []
+    known = learning.learning_curve
+    monkeypatch.setattr(learning, "learning_curve", lambda *values: made.append(1) or known(*values))
+    assert bc.write_html(copy).read_text(encoding="utf-8") == page
+    assert not made
+    content = json.loads(kept)
+    other = {**content, "of": {**content["of"], "model/classifier.json": "0"}}
+    for text in (json.dumps(other), "[]", json.dumps({**content, "right": [["?"]]}), "{"):
+        (copy / "learning_curve.json").write_text(text)
+        assert bc.write_html(copy).read_text(encoding="utf-8") == page
+        assert (copy / "learning_curve.json").read_bytes() == kept
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("relation", ["better", "unclear"])

@@ -7,6 +7,7 @@ import hashlib
 import json
 from functools import cache, partial
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,13 +51,20 @@ MOSTLY_RIGHT = 0.8
 
 
 def render(
-    report: RunReport, sources: Sources, *, specificity: float, images: bool, progress: Progress | None = None
+    report: RunReport,
+    sources: Sources,
+    folder: Path,
+    *,
+    specificity: float,
+    images: bool,
+    progress: Progress | None = None,
 ) -> str:
     """The page as HTML: equal reports and sources give equal text.
 
     Args:
         report: the report.
         sources: what the page shows beside it.
+        folder: folder of the run or the evaluation.
         specificity: specificity at which the sensitivity of each class is stated.
         images: False leaves out all images, maps and names of images.
         progress: called with the state of the work.
@@ -64,7 +72,7 @@ def render(
     comparison, data = report.comparison, report.dataset
     p = comparison.predictions
     points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
-    curve, no_curve = find_curve(report, sources, progress)
+    curve, no_curve = find_curve(report, sources, folder, progress)
     errors = confident_errors(p, sources, images=images)
     doubtful = doubtful_labels(p)
     missing = list(sources.missing)

@@ -102,7 +102,8 @@ def write_page(
     sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
     shown_before = bool(sources.request) and sources.request.get("images", True)  # an evaluation leaves no request
     visible = shown_before if images is None else images
-    write_atomically(path, render(report, sources, specificity=specificity, images=visible, progress=progress).encode())
+    page = render(report, sources, folder, specificity=specificity, images=visible, progress=progress)
+    write_atomically(path, page.encode())
     notes = [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
     if images is None and not shown_before:
         why = (
