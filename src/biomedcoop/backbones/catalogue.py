@@ -88,6 +88,6 @@ BACKBONES: Mapping[str, Entry] = {
             ),
         ),
         licence="OpenRAIL AND MIT",
-        megabytes=591,
+        megabytes=592,
     ),
 }

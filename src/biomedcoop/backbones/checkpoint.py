@@ -37,34 +37,29 @@ def read_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> dict[str, Tens
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
-    path = find_weights(folder, names)
-    state = read_file(path)
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
-        for key, value in state.items()
-    ):
-        raise UserError(f"{path}: is not a checkpoint (tensors by name); download the file again")
     # transformers once stored the positions 0, 1, 2, …
     counted = ("position_ids", ".num_batches_tracked")
-    return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith(counted)}
+    tensors = read_tensors(find_weights(folder, names))
+    return {k.removeprefix("module."): v for k, v in tensors.items() if not k.endswith(counted)}
 
 
-def read_file(path: Path) -> Any:
-    """What a file of weights holds, memory-mapped and read without unpickling objects.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file by name, memory-mapped and read without unpickling objects.
+
+    A tensor that is alone in its file, without a name, gets that of the file.
 
     Raises:
-        UserError: it is damaged, or holds more than tensors.
+        UserError: the file is damaged, or holds more than tensors.
     """
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        with path.open("rb") as file:
-            archive = file.read(2) == b"PK"  # before torch 1.6 it was a bare pickle, which cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            state: Any = load_file(path)
+        else:
+            with path.open("rb") as file:
+                archive = file.read(2) == b"PK"  # before torch 1.6 it was a bare pickle, which cannot be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
             f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
@@ -72,6 +67,16 @@ def read_file(path: Path) -> Any:
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise UserError(f"{path}: the weights cannot be read ({reason}); download the file again") from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    elif isinstance(state, Tensor):
+        state = {path.stem: state}
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
+        for key, value in state.items()
+    ):
+        raise UserError(f"{path}: is not a checkpoint (tensors by name); download the file again")
+    return state
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:

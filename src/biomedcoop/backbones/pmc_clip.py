@@ -5,7 +5,7 @@ The image tower is the ResNet-50 of CLIP with 768 outputs and 8 heads of its att
 
 * ``image_encoder(resnet50)``: tensors by the names of CLIP's ResNet, with or without ``visual.`` in front;
 * ``text_encoder``: tensors by the names of transformers' ``BertModel``, with or without ``bert.`` in front;
-* ``text_projection_layer``: the matrix alone, or as the only tensor, of that name;
+* ``text_projection_layer``: one matrix, without a name or with that of the file;
 
 and BiomedBERT's ``config.json`` and tokenizer. Batch normalisation always uses the running statistics of the checkpoint. The
 published BiomedCoOp puts the image tower in training mode instead: it normalises by each batch, and the statistics drift.
@@ -25,15 +25,7 @@ from biomedcoop.backbones.activations import activations_of
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import BertConfig, PooledBert, read_bert_config
 from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS
-from biomedcoop.backbones.checkpoint import (
-    check_tensors,
-    fill,
-    find_weights,
-    fingerprint,
-    read_file,
-    read_weights,
-    shape_of,
-)
+from biomedcoop.backbones.checkpoint import check_tensors, fill, find_weights, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.clip import side
 from biomedcoop.backbones.clip_resnet import RESNET_STRIDE, ModifiedResNet, ResNetConfig
 from biomedcoop.backbones.open_clip_config import MEAN, STD, read_bert_description
@@ -82,6 +74,8 @@ class PmcClipBackbone(Backbone):
         self.device, self.dtype = towers.text_projection.device, towers.text_projection.dtype
         self.image_tower = towers.visual
         self.tower_kind, self.map_layer = "resnet", "layer4"
+        # convolutions gain no speed on a CPU, and many layers add up the rounding; see precision.py
+        self.float32_only = True
         self.image_size = towers.visual.config.image_size
         self.mean, self.std = MEAN, STD
         self.context_length = tokenizer.context_length
@@ -116,7 +110,7 @@ def load_pmc_clip(
         UserError: a file is missing, unreadable or another's; tensors are missing, unexpected, misshapen or not finite.
     """
     image, text = _read_tower(folder, IMAGE, "visual."), _read_tower(folder, TEXT, "bert.")
-    projection = _read_projection(folder)
+    projection = read_weights(folder, _names(PROJECTION))
     towers = build_towers(image, text, projection, folder)
     tokenizer = Tokenizer.from_directory(folder, CONTEXT_LENGTH)
     tokenizer.check_fits(towers.text.config.vocab_size, folder)
@@ -126,7 +120,7 @@ def load_pmc_clip(
         {"mean": MEAN, "std": STD, "logit_scale": LOGIT_SCALE},
     ]
     state = {f"visual.{key}": value for key, value in image.items()}
-    state |= {f"text.{key}": value for key, value in text.items()} | {"text_projection": projection}
+    state |= {f"text.{key}": value for key, value in text.items()} | {"text_projection": projection[PROJECTION]}
     digest = fingerprint(facts, state, tokenizer.signature())
     fill(towers, state, device, dtype)
     return PmcClipBackbone(name or folder.name, towers, tokenizer, digest)
@@ -143,23 +137,14 @@ def _read_tower(folder: Path, weights: str, prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(common): value for key, value in state.items()}
 
 
-def _read_projection(folder: Path) -> Tensor:
-    path = find_weights(folder, _names(PROJECTION))
-    content = read_file(path)
-    if isinstance(content, dict) and content.keys() == {PROJECTION}:
-        content = content[PROJECTION]
-    if isinstance(content, Tensor) and content.layout == torch.strided:
-        return content.detach()
-    held = "tensors by name" if isinstance(content, dict) else f"a {type(content).__name__}"
-    raise UserError(f"{path}: holds {held}, not one matrix; download the file again")
-
-
-def build_towers(image: Mapping[str, Tensor], text: Mapping[str, Tensor], projection: Tensor, folder: Path) -> Towers:
+def build_towers(
+    image: Mapping[str, Tensor], text: Mapping[str, Tensor], projection: Mapping[str, Tensor], folder: Path
+) -> Towers:
     """Towers on the meta device whose sizes fit the tensors, after checking every one of them.
 
     Args:
         image, text: tensors of the towers, by the names of the towers' modules.
-        projection: the matrix behind the text tower, [W, E].
+        projection: the matrix behind the text tower, [W, E], alone.
         folder: where they come from.
     """
     paths = {weights: find_weights(folder, _names(weights)) for weights in PMC_CLIP_WEIGHTS}
@@ -180,7 +165,10 @@ def build_towers(image: Mapping[str, Tensor], text: Mapping[str, Tensor], projec
         )
     with torch.device("meta"):
         towers = Towers(resnet, bert, embed_dim)
-    for weights, tensors, part in ((IMAGE, image, towers.visual), (TEXT, text, towers.text)):
-        check_tensors(tensors, {key: value.shape for key, value in part.state_dict().items()}, paths[weights])
-    check_tensors({PROJECTION: projection}, {PROJECTION: towers.text_projection.shape}, paths[PROJECTION])
+    shapes = {
+        weights: {key: value.shape for key, value in part.state_dict().items()}
+        for weights, part in ((IMAGE, towers.visual), (TEXT, towers.text))
+    } | {PROJECTION: {PROJECTION: towers.text_projection.shape}}
+    for weights, tensors in ((IMAGE, image), (TEXT, text), (PROJECTION, projection)):
+        check_tensors(tensors, shapes[weights], paths[weights])
     return towers
