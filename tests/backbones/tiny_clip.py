@@ -141,7 +141,10 @@ def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32) 
     }
 
 
-def resnet_state(width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: int = 32) -> State:
+def resnet_state(
+    width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: int = 32, embed: int = EMBED, images: int = 64
+) -> State:
+    """``images``: their number, for the statistics of batch normalisation."""
     draw = normal(2)
     state: State = {}
 
@@ -172,9 +175,10 @@ def resnet_state(width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: i
     state["visual.attnpool.positional_embedding"] = draw((size // 32) ** 2 + 1, inputs, std=inputs**-0.5)
     for part in "qkv":
         state |= linear(draw, f"visual.attnpool.{part}_proj", inputs, inputs)
-    state |= linear(draw, "visual.attnpool.c_proj", EMBED, inputs) | text_state(draw)
+    state |= linear(draw, "visual.attnpool.c_proj", embed, inputs) | text_state(draw)
     # statistics of images of many colours; with arbitrary ones every image would come out nearly the same
-    resnet(state, draw(64, 3, size, size, std=0.7) + draw(64, 3, 1, 1, std=1.0), heads=inputs // 64, train=True)
+    colours = draw(images, 3, size, size, std=0.7) + draw(images, 3, 1, 1, std=1.0)
+    resnet(state, colours, heads=inputs // 64, train=True)
     return state
 
 

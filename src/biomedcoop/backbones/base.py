@@ -14,6 +14,8 @@ from biomedcoop.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from biomedcoop.backbones.tokenizer import Tokenizer
+
 Drop = Callable[["Tensor"], "Tensor"]
 """Dropout that draws from its own generator: activations [B, ...] -> the same with some set to zero and the others scaled up."""
 
@@ -51,6 +53,7 @@ class Backbone(ABC):
         images_per_pass: most images of one pass of the image tower on a CPU.
         tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
         map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``.
+        tokenizer: of the text tower.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".
     """
@@ -71,6 +74,7 @@ class Backbone(ABC):
     images_per_pass: int = 16
     tower_kind: str
     map_layer: str
+    tokenizer: Tokenizer
     image_tower: nn.Module
     towers: nn.Module
 
@@ -96,21 +100,21 @@ class Backbone(ABC):
         """Normalised pixels [B, 3, S, S] -> raw (not unit-norm) features [B, E]."""
         return self.image_tower(pixels)  # type: ignore[no-any-return]
 
-    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
+        return self.tokenizer(texts)
 
     def mask(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] -> bool [B, L], True where a token is real; by default token 0 is padding."""
         return ids != 0
 
-    @abstractmethod
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before it is cut to the context length."""
+        return [self.tokenizer.count(text) for text in texts]
 
-    @abstractmethod
     def vocabulary(self) -> list[VocabularyToken]:
         """All tokens that stand for text, by number; special, unused and unreadable ones are left out."""
+        return self.tokenizer.vocabulary()
 
     @abstractmethod
     def embed_tokens(self, ids: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ one; it is applied where BERT has dropout: embeddings, attention probabilities, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,29 @@ class BertConfig:
     positions: int
     token_types: int
     norm_eps: float = 1e-12
+
+
+def read_bert_config(
+    shape: Callable[[str], torch.Size], *, layers: int, heads: int | None, norm_eps: float
+) -> BertConfig:
+    """The sizes that the tensors of a checkpoint have.
+
+    Args:
+        shape: name of a matrix -> its shape.
+        layers, norm_eps: what no shape tells.
+        heads: 64 values for each where it is None, as in BERT base and large.
+    """
+    words, width = shape("embeddings.word_embeddings.weight")
+    return BertConfig(
+        vocab_size=words,
+        width=width,
+        layers=layers,
+        heads=heads or max(1, width // 64),
+        mlp_width=shape("encoder.layer.0.intermediate.dense.weight")[0],
+        positions=shape("embeddings.position_embeddings.weight")[0],
+        token_types=shape("embeddings.token_type_embeddings.weight")[0],
+        norm_eps=norm_eps,
+    )
 
 
 def empty_embedding(rows: int, width: int) -> nn.Embedding:
@@ -151,3 +175,14 @@ class Bert(nn.Module):
             real = mask.to(x.dtype)[:, :, None]
             return (x * real).sum(1) / real.sum(1)  # type: ignore[no-any-return]
         return x[:, 0]  # type: ignore[no-any-return]
+
+
+class PooledBert(Bert):
+    """A BERT with the dense layer and tanh that its authors put behind CLS ("pooler")."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(config.width, config.width)})
+
+    def forward(self, embeddings: Tensor, mask: Tensor, drop: Drop | None = None) -> Tensor:
+        return torch.tanh(self.pooler["dense"](super().forward(embeddings, mask, drop)))

@@ -48,6 +48,12 @@ class Entry:
         return tuple(file.rpartition("/")[2] for source in self.sources for file in source.files)
 
 
+PMC_CLIP_WEIGHTS = ("image_encoder(resnet50)", "text_encoder", "text_projection_layer")
+"""PMC-CLIP's files of weights, without their endings."""
+
+WEIGHTS_ENDINGS = (".safetensors", ".pth")
+"""Endings that each of them may have; the first that is there counts."""
+
 BACKBONES: Mapping[str, Entry] = {
     "mini": Entry(
         "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP",
@@ -71,5 +77,17 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="MIT",
         megabytes=784,
+    ),
+    "pmc-clip": Entry(
+        "PMC-CLIP: ResNet-50 + BiomedBERT trained on 1.6 million figure-caption pairs",
+        (
+            HubFiles("axiong/pmc_oa", tuple(f"{name}.pth" for name in PMC_CLIP_WEIGHTS), kind="dataset"),
+            HubFiles(
+                "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+                ("vocab.txt", "tokenizer_config.json", "config.json"),
+            ),
+        ),
+        licence="OpenRAIL AND MIT",
+        megabytes=592,
     ),
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from biomedcoop.backbones.activations import activations_of, attention_of
-from biomedcoop.backbones.base import Backbone, Drop, VocabularyToken
+from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.clip_resnet import RESNET_STRIDE, ResNetConfig
 from biomedcoop.backbones.clip_towers import TextConfig, Towers, VisionTransformer, ViTConfig
@@ -48,18 +48,9 @@ class ClipBackbone(Backbone):
         self.token_dim = towers.text_config.blocks.width
         self.logit_scale = float(towers.logit_scale.float().exp())
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.tokenizer(texts)
-
     def mask(self, ids: Tensor) -> Tensor:
         """Token ids [B, L] -> bool [B, L], True up to the end of the text, which has the highest id; token 0 is the word "!"."""
         return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(1, keepdim=True)
-
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        return [self.tokenizer.count(text) for text in texts]
-
-    def vocabulary(self) -> list[VocabularyToken]:
-        return self.tokenizer.vocabulary()
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.token_embedding(ids)  # type: ignore[no-any-return]

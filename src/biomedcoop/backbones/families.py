@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.errors import UserError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOADERS: Mapping[str, str] = {
     "bert": "biomedcoop.backbones.open_clip:load_open_clip",
     "clip": "biomedcoop.backbones.clip:load_clip",
+    "pmc-clip": "biomedcoop.backbones.pmc_clip:load_pmc_clip",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
@@ -33,6 +35,8 @@ def family(folder: Path) -> str:
     """
     if (folder / CONFIG).exists():
         return open_clip_family(folder)
+    if any((folder / f"{weights}{ending}").is_file() for weights in PMC_CLIP_WEIGHTS for ending in WEIGHTS_ENDINGS):
+        return "pmc-clip"
     raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from biomedcoop.backbones.activations import activations_of, attention_of
-from biomedcoop.backbones.base import Backbone, Drop, VocabularyToken
-from biomedcoop.backbones.bert import Bert, BertConfig
+from biomedcoop.backbones.base import Backbone, Drop
+from biomedcoop.backbones.bert import Bert, BertConfig, read_bert_config
 from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_config
 from biomedcoop.backbones.open_clip_config import CONFIG, Description, read_description
@@ -112,15 +112,6 @@ class OpenClipBackbone(Backbone):
             # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
             self.float32_only, self.images_per_pass = True, 4
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return self.tokenizer(texts)
-
-    def token_counts(self, texts: Sequence[str]) -> list[int]:
-        return [self.tokenizer.count(text) for text in texts]
-
-    def vocabulary(self) -> list[VocabularyToken]:
-        return self.tokenizer.vocabulary()
-
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.text.transformer.embeddings.word_embeddings(ids)  # type: ignore[no-any-return]
 
@@ -196,15 +187,10 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
             heads=described.image_heads or max(1, width // 64),
             mlp_width=shape(trunk + "blocks.0.mlp.fc1.weight", 2)[0],
         )
-    words, text_width = shape(text + "embeddings.word_embeddings.weight", 2)
-    language = BertConfig(
-        vocab_size=words,
-        width=text_width,
+    language = read_bert_config(
+        lambda key: shape(text + key, 2),
         layers=described.text_layers or depth(r"text\.transformer\.encoder\.layer\.(\d+)\."),
-        heads=described.text_heads or max(1, text_width // 64),
-        mlp_width=shape(text + "encoder.layer.0.intermediate.dense.weight", 2)[0],
-        positions=shape(text + "embeddings.position_embeddings.weight", 2)[0],
-        token_types=shape(text + "embeddings.token_type_embeddings.weight", 2)[0],
+        heads=described.text_heads,
         norm_eps=described.norm_eps,
     )
     for tower, config in (("image", image), ("text", language)):

@@ -115,6 +115,15 @@ class ClipDescription:
     sizes: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class BertDescription:
+    """What the ``config.json`` of a BERT tells and no tensor does; ``norm_eps`` is that of LayerNorm."""
+
+    layers: int
+    heads: int
+    norm_eps: float
+
+
 Family = Literal["bert", "clip"]
 
 
@@ -127,6 +136,22 @@ def open_clip_family(folder: Path) -> Family:
     config = _read_config(folder)
     with _usable(folder):
         return _family(_section(config, "model_cfg"))
+
+
+def read_bert_description(folder: Path) -> BertDescription:
+    """Read the ``config.json`` of a BERT.
+
+    Raises:
+        UserError: missing, not JSON, or values that make no sense.
+    """
+    config = _read_object(folder / BERT_CONFIG)
+    with _usable(folder):
+        _check_supported({BERT_CONFIG: SUPPORTED[BERT_CONFIG]}, (config,))
+        return BertDescription(
+            layers=_at_least(config.get("num_hidden_layers"), "num_hidden_layers"),
+            heads=_at_least(config.get("num_attention_heads"), "num_attention_heads"),
+            norm_eps=_number(config.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
+        )
 
 
 def _family(model: Mapping[str, Any]) -> Family:
