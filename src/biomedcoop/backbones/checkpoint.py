@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,20 +18,26 @@ from biomedcoop.errors import UserError
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a directory in open_clip layout; the first that is there counts."""
 
+SAME_NAMES: Mapping[str, str] = {}
+"""What the file calls a tensor, by the name that the towers give it, where they differ: here nowhere."""
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+
+def read_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> dict[str, Tensor]:
     """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects.
 
     Left out is what carries nothing: ``position_ids`` and BatchNorm's counters of training steps.
+
+    Args:
+        names: names that the file may have; the first that is there counts.
 
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
     from safetensors.torch import load_file
 
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
-        raise UserError(f"{folder}: has neither {WEIGHTS[0]} nor {WEIGHTS[1]}; copy the weights into it")
+        raise UserError(f"{folder}: has neither {' nor '.join(names)}; copy the weights into it")
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -40,7 +47,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to {WEIGHTS[0]}"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
@@ -57,14 +64,23 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith(counted)}
 
 
-def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:
+def shape_of(
+    state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path, names: Mapping[str, str] = SAME_NAMES
+) -> torch.Size:
     """Shape of a tensor from which sizes are read; a UserError if it is missing, empty or has other dimensions."""
+    name = names.get(key, key)
     if key not in state:
-        raise UserError(f"{folder}: the checkpoint lacks '{key}' (and perhaps more); download the weights again")
+        raise UserError(f"{folder}: the checkpoint lacks '{name}' (and perhaps more); download the weights again")
     shape = state[key].shape
     if len(shape) != dimensions or 0 in shape:
-        raise UserError(f"{folder}: '{key}' has shape {list(shape)}, expected {dimensions} dimensions above 0")
+        raise UserError(f"{folder}: '{name}' has shape {list(shape)}, expected {dimensions} dimensions above 0")
     return shape
+
+
+def depth(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of blocks under ``prefix``, which are numbered from 0."""
+    numbers = (key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix))
+    return max((int(text) + 1 for text in numbers if text.isdecimal()), default=0)
 
 
 def _all_finite(value: Tensor) -> bool:
@@ -72,21 +88,32 @@ def _all_finite(value: Tensor) -> bool:
     return bool(value.sum(dtype=torch.float32).isfinite()) or bool(value.isfinite().all())
 
 
-def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
-    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
+def check_names(found: AbstractSet[str], expected: AbstractSet[str], folder: Path) -> None:
+    """Refuse missing and unexpected tensors, by name."""
+    for what, keys in (("lacks", expected - found), ("has unexpected", found - expected)):
         if keys:
             names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
                 f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             )
             raise UserError(f"{folder}: the checkpoint {what} {names}; it is damaged or of another architecture")
+
+
+def check_tensors(
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
+    folder: Path,
+    names: Mapping[str, str] = SAME_NAMES,
+) -> None:
+    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
+    check_names(state.keys(), expected.keys(), folder)
     for key, want in expected.items():
+        name = names.get(key, key)
         if state[key].shape != want:
-            raise UserError(f"{folder}: '{key}' has shape {list(state[key].shape)}, expected {list(want)}")
+            raise UserError(f"{folder}: '{name}' has shape {list(state[key].shape)}, expected {list(want)}")
         if not state[key].is_floating_point():
-            raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
+            raise UserError(f"{folder}: '{name}' holds {state[key].dtype} values, expected floating point")
         if not _all_finite(state[key]):
-            raise UserError(f"{folder}: '{key}' holds values that are not finite; download the weights again")
+            raise UserError(f"{folder}: '{name}' holds values that are not finite; download the weights again")
     if not bool(torch.isfinite(state["logit_scale"].float().exp())):
         raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; download the weights again")
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.configuration import read_object
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.errors import UserError
 
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 LOADERS: Mapping[str, str] = {
     "bert": "biomedcoop.backbones.open_clip:load_open_clip",
     "clip": "biomedcoop.backbones.clip:load_clip",
+    "clip-openai": "biomedcoop.backbones.openai_clip:load_openai_clip",
+    "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
+
+TRANSFORMERS_CONFIG = "config.json"
+MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers"}
+"""``model_type`` in transformers' ``config.json`` -> family."""
 
 
 def family(folder: Path) -> str:
@@ -33,7 +40,25 @@ def family(folder: Path) -> str:
     """
     if (folder / CONFIG).exists():
         return open_clip_family(folder)
-    raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
+    if (folder / TRANSFORMERS_CONFIG).exists():
+        return transformers_family(folder)
+    if len([*folder.glob("*.pth")]) == 1:
+        return "clip-openai"
+    raise UserError(
+        f"{folder} is not a backbone: it has no {CONFIG} or {TRANSFORMERS_CONFIG}; "
+        "give a folder in the layout of open_clip or transformers"
+    )
+
+
+def transformers_family(folder: Path) -> str:
+    """The family that ``model_type`` in a ``config.json`` names; a UserError if none does."""
+    model_type = read_object(folder / TRANSFORMERS_CONFIG).get("model_type")
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+        known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
+        raise UserError(
+            f"{folder}: model_type in {TRANSFORMERS_CONFIG} is {model_type!r}; only models of type {known} can be loaded"
+        )
+    return MODEL_TYPES[model_type]
 
 
 def load_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Backbone:
