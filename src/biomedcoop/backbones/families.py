@@ -27,7 +27,9 @@ LOADERS: Mapping[str, str] = {
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
-TRANSFORMERS_CONFIG = "config.json"
+HUB_CONFIG = "config.json"
+"""The configuration of a model in the layout of transformers."""
+
 MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers"}
 """``model_type`` in transformers' ``config.json`` -> family."""
 
@@ -40,23 +42,23 @@ def family(folder: Path) -> str:
     """
     if (folder / CONFIG).exists():
         return open_clip_family(folder)
-    if (folder / TRANSFORMERS_CONFIG).exists():
-        return transformers_family(folder)
+    if (folder / HUB_CONFIG).exists():
+        return hub_family(folder)
     if len([*folder.glob("*.pth")]) == 1:
         return "clip-openai"
     raise UserError(
-        f"{folder} is not a backbone: it has no {CONFIG} or {TRANSFORMERS_CONFIG}; "
+        f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
         "give a folder in the layout of open_clip or transformers"
     )
 
 
-def transformers_family(folder: Path) -> str:
+def hub_family(folder: Path) -> str:
     """The family that ``model_type`` in a ``config.json`` names; a UserError if none does."""
-    model_type = read_object(folder / TRANSFORMERS_CONFIG).get("model_type")
+    model_type = read_object(folder / HUB_CONFIG).get("model_type")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
         raise UserError(
-            f"{folder}: model_type in {TRANSFORMERS_CONFIG} is {model_type!r}; only models of type {known} can be loaded"
+            f"{folder}: model_type in {HUB_CONFIG} is {model_type!r}; only models of type {known} can be loaded"
         )
     return MODEL_TYPES[model_type]
 

@@ -47,8 +47,8 @@ BLOCK = {
     "mlp.c_fc.": "mlp.fc1.",
     "mlp.c_proj.": "mlp.fc2.",
 }
-"""Each maps OpenAI's name to that of transformers: PLAIN of a tensor, TRANSPOSED of a transposed matrix, NORMS of a weight and a bias,
-BLOCK of a weight and a bias within a block."""
+"""Each maps OpenAI's name to that of transformers: PLAIN of a tensor, TRANSPOSED of a transposed matrix, NORMS of a pair of weight
+and bias, BLOCK of such a pair within a block."""
 
 
 def load_transformers_clip(
