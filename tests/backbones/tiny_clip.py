@@ -116,18 +116,18 @@ def transformer(draw: Normal, prefix: str, width: int, layers: int) -> State:
     return state
 
 
-def text_state(draw: Normal) -> State:
+def text_state(draw: Normal, width: int = TEXT_WIDTH) -> State:
     return {
-        "token_embedding.weight": draw(len(vocabulary()[0]), TEXT_WIDTH, std=0.1),
-        "positional_embedding": draw(CONTEXT, TEXT_WIDTH, std=0.03),
-        **transformer(draw, "", TEXT_WIDTH, TEXT_LAYERS),
-        **norm(draw, "ln_final", TEXT_WIDTH),
-        "text_projection": draw(TEXT_WIDTH, EMBED, std=TEXT_WIDTH**-0.5),
+        "token_embedding.weight": draw(len(vocabulary()[0]), width, std=0.1),
+        "positional_embedding": draw(CONTEXT, width, std=0.03),
+        **transformer(draw, "", width, TEXT_LAYERS),
+        **norm(draw, "ln_final", width),
+        "text_projection": draw(width, EMBED, std=width**-0.5),
         "logit_scale": torch.tensor(SCALE),
     }
 
 
-def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32) -> State:
+def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32, text_width: int = TEXT_WIDTH) -> State:
     draw = normal(1)
     return {
         "visual.conv1.weight": draw(width, 3, patch, patch, std=2 * (3 * patch**2) ** -0.5),
@@ -137,11 +137,13 @@ def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32) 
         **transformer(draw, "visual.", width, layers),
         **norm(draw, "visual.ln_post", width),
         "visual.proj": draw(width, EMBED, std=width**-0.5),
-        **text_state(draw),
+        **text_state(draw, text_width),
     }
 
 
-def resnet_state(width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: int = 32) -> State:
+def resnet_state(
+    width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: int = 32, text_width: int = TEXT_WIDTH
+) -> State:
     draw = normal(2)
     state: State = {}
 
@@ -172,7 +174,7 @@ def resnet_state(width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: i
     state["visual.attnpool.positional_embedding"] = draw((size // 32) ** 2 + 1, inputs, std=inputs**-0.5)
     for part in "qkv":
         state |= linear(draw, f"visual.attnpool.{part}_proj", inputs, inputs)
-    state |= linear(draw, "visual.attnpool.c_proj", EMBED, inputs) | text_state(draw)
+    state |= linear(draw, "visual.attnpool.c_proj", EMBED, inputs) | text_state(draw, text_width)
     # statistics of images of many colours; with arbitrary ones every image would come out nearly the same
     resnet(state, draw(64, 3, size, size, std=0.7) + draw(64, 3, 1, 1, std=1.0), heads=inputs // 64, train=True)
     return state

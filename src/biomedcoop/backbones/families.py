@@ -48,7 +48,7 @@ def family(folder: Path) -> str:
         return "clip-openai"
     raise UserError(
         f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
-        "give a folder in the layout of open_clip or transformers"
+        "give a folder in the layout of open_clip or transformers, or one with a single .pth of OpenAI's CLIP"
     )
 
 

@@ -51,12 +51,16 @@ def describe(state: Mapping[str, Tensor], path: Path) -> ClipDescription:
     if not (image_layers and text_layers):
         raise UserError(f"{path}: the tensors have other names than those of OpenAI's CLIP, so it cannot be loaded")
     context_length, width = shape_of(state, "positional_embedding", 2, path.parent)
+    if width % HEAD_WIDTH:
+        raise UserError(
+            f"{path}: the text tower is {width} wide, which is no multiple of {HEAD_WIDTH}, as in OpenAI's CLIP"
+        )
     return ClipDescription(
         quick_gelu=True,
         image_layers=image_layers,
         head_width=HEAD_WIDTH,
         text_layers=text_layers,
-        text_heads=max(1, width // HEAD_WIDTH),
+        text_heads=width // HEAD_WIDTH,
         context_length=context_length,
         mean=MEAN,
         std=STD,
