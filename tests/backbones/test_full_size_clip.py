@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,3 +141,17 @@ def test_biomedcoop_trains_on_it(backbone: ClipBackbone, tmp_path: Path, monkeyp
     probabilities = classifier.predict_proba([data.images[i] for i in data.indices("test")[:3]])
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_pubmedclip_as_its_authors_published_it(twin: Twin, backbone: ClipBackbone, tmp_path: Path) -> None:
+    """OpenAI's names, half precision, and the tokenizer of ViT-B/32."""
+    state = {key: value.half() for key, value in backbone.towers.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "PubMedCLIP_ViT32.pth")
+    for file in ("vocab.json", "merges.txt"):
+        shutil.copy(twin.folder / file, tmp_path)
+    published = load_backbone(tmp_path)
+    with torch.no_grad():
+        image, text = published.encode_image(pixels()), published.encode_text(TEXTS)
+    print(f"of half precision: image {(image - twin.image).abs().max():.1e}, text {(text - twin.text).abs().max():.1e}")
+    for ours, theirs in ((image, twin.image), (text, twin.text)):
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
