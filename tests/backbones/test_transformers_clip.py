@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from backbones.folders import edit_json, refusal
 from backbones.tiny_clip import CONTEXT, EMBED, GOLDEN, TEXT_WIDTH, TEXTS, pixels, vocabulary
 from backbones.tiny_transformers_clip import BIN, CONFIG, PREPROCESSING, WEIGHTS, position_ids, write_transformers
-from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones import BACKBONES, load_backbone, locate
 from biomedcoop.backbones.base import Backbone
 
 
@@ -58,6 +58,19 @@ def test_the_same_weights_in_another_layout_are_the_same_backbone(folder: Path, 
     assert (backbone.embed_dim, backbone.token_dim) == (EMBED, TEXT_WIDTH)
     assert backbone.logit_scale == pytest.approx(20, rel=1e-6)
     assert (backbone.mean, backbone.std) == (tiny_clip_vit.mean, tiny_clip_vit.std)
+
+
+@pytest.mark.parametrize("name", ["clip-vit-b-16", "clip-vit-b-32", "pubmedclip"])
+def test_the_files_of_the_catalogue_are_all_it_needs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    folder = write_transformers(tmp_path / "backbones" / name)
+    assert locate(name) is None
+    old_files(folder)
+    assert locate(name) == folder
+    assert {path.name for path in folder.iterdir()} == set(BACKBONES[name].files)
+    assert load_backbone(name).name == name
 
 
 def old_files(folder: Path) -> None:
