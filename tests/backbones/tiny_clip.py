@@ -3,7 +3,7 @@
 Run as a script where ``transformers`` is installed (it is no dependency of this package), it renews ``clip_golden.json``: token ids
 and features of the tiny ViT that ``CLIPTokenizerFast`` and ``CLIPModel`` compute. The file was made with transformers 5.24.0.
 
-    python tests/backbones/tiny_clip.py
+    PYTHONPATH=tests python tests/backbones/tiny_clip.py
 """
 
 from __future__ import annotations
@@ -116,18 +116,18 @@ def transformer(draw: Normal, prefix: str, width: int, layers: int) -> State:
     return state
 
 
-def text_state(draw: Normal) -> State:
+def text_state(draw: Normal, width: int = TEXT_WIDTH) -> State:
     return {
-        "token_embedding.weight": draw(len(vocabulary()[0]), TEXT_WIDTH, std=0.1),
-        "positional_embedding": draw(CONTEXT, TEXT_WIDTH, std=0.03),
-        **transformer(draw, "", TEXT_WIDTH, TEXT_LAYERS),
-        **norm(draw, "ln_final", TEXT_WIDTH),
-        "text_projection": draw(TEXT_WIDTH, EMBED, std=TEXT_WIDTH**-0.5),
+        "token_embedding.weight": draw(len(vocabulary()[0]), width, std=0.1),
+        "positional_embedding": draw(CONTEXT, width, std=0.03),
+        **transformer(draw, "", width, TEXT_LAYERS),
+        **norm(draw, "ln_final", width),
+        "text_projection": draw(width, EMBED, std=width**-0.5),
         "logit_scale": torch.tensor(SCALE),
     }
 
 
-def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32) -> State:
+def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32, text_width: int = TEXT_WIDTH) -> State:
     draw = normal(1)
     return {
         "visual.conv1.weight": draw(width, 3, patch, patch, std=2 * (3 * patch**2) ** -0.5),
@@ -137,12 +137,17 @@ def vit_state(width: int = 64, layers: int = 2, patch: int = 8, size: int = 32) 
         **transformer(draw, "visual.", width, layers),
         **norm(draw, "visual.ln_post", width),
         "visual.proj": draw(width, EMBED, std=width**-0.5),
-        **text_state(draw),
+        **text_state(draw, text_width),
     }
 
 
 def resnet_state(
-    width: int = 8, layers: tuple[int, ...] = (1, 2, 1, 1), size: int = 32, embed: int = EMBED, images: int = 64
+    width: int = 8,
+    layers: tuple[int, ...] = (1, 2, 1, 1),
+    size: int = 32,
+    embed: int = EMBED,
+    images: int = 64,
+    text_width: int = TEXT_WIDTH,
 ) -> State:
     """``images``: their number, for the statistics of batch normalisation."""
     draw = normal(2)
@@ -175,7 +180,7 @@ def resnet_state(
     state["visual.attnpool.positional_embedding"] = draw((size // 32) ** 2 + 1, inputs, std=inputs**-0.5)
     for part in "qkv":
         state |= linear(draw, f"visual.attnpool.{part}_proj", inputs, inputs)
-    state |= linear(draw, "visual.attnpool.c_proj", embed, inputs) | text_state(draw)
+    state |= linear(draw, "visual.attnpool.c_proj", embed, inputs) | text_state(draw, text_width)
     # statistics of images of many colours; with arbitrary ones every image would come out nearly the same
     colours = draw(images, 3, size, size, std=0.7) + draw(images, 3, 1, 1, std=1.0)
     resnet(state, colours, heads=inputs // 64, train=True)
@@ -285,49 +290,15 @@ def pixels() -> torch.Tensor:
 def renew_golden() -> None:
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
 
+    from backbones.tiny_transformers_clip import config, transformers_state
+
     ids, merges = vocabulary()
     tokenizer = CLIPTokenizerFast(vocab=ids, merges=merges, model_max_length=CONTEXT)
     tokens = [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS]
-    state = vit_state()
-    parts = {"": "text_model.", "visual.": "vision_model."}
-    names = {
-        "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-        "positional_embedding": "text_model.embeddings.position_embedding.weight",
-        "visual.class_embedding": "vision_model.embeddings.class_embedding",
-        "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-        "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-        "logit_scale": "logit_scale",
-    }
-    renamed = {theirs: state[ours] for ours, theirs in names.items()}
-    renamed["text_projection.weight"] = state["text_projection"].T
-    renamed["visual_projection.weight"] = state["visual.proj"].T
-    for ours, theirs in (("ln_final", "text_model.final_layer_norm"), ("visual.ln_pre", "vision_model.pre_layrnorm")):
-        renamed |= {f"{theirs}.{kind}": state[f"{ours}.{kind}"] for kind in ("weight", "bias")}
-    renamed |= {f"vision_model.post_layernorm.{kind}": state[f"visual.ln_post.{kind}"] for kind in ("weight", "bias")}
-    inside = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    for prefix, model in parts.items():
-        for n in range(2):
-            ours, theirs = f"{prefix}transformer.resblocks.{n}.", f"{model}encoder.layers.{n}."
-            for kind in ("weight", "bias"):
-                renamed |= {f"{theirs}{b}.{kind}": state[f"{ours}{a}.{kind}"] for a, b in inside.items()}
-                renamed[f"{theirs}self_attn.out_proj.{kind}"] = state[f"{ours}attn.out_proj.{kind}"]
-                for part, value in zip("qkv", state[f"{ours}attn.in_proj_{kind}"].chunk(3), strict=True):
-                    renamed[f"{theirs}self_attn.{part}_proj.{kind}"] = value
+    renamed = transformers_state(vit_state())
     golden: dict = {"tokens": tokens}
     for kind in ("quick_gelu", "gelu"):
-        common = {"hidden_act": kind, "num_hidden_layers": 2}
-        text = {"hidden_size": TEXT_WIDTH, "intermediate_size": 2 * TEXT_WIDTH, "num_attention_heads": TEXT_HEADS}
-        text |= {"vocab_size": len(ids), "max_position_embeddings": CONTEXT, "eos_token_id": ids[END]}
-        image = {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_attention_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-        }
-        model = CLIPModel(
-            CLIPConfig(text_config=text | common, vision_config=image | common, projection_dim=EMBED)
-        ).eval()
+        model = CLIPModel(CLIPConfig(**config(kind))).eval()
         missing, unexpected = model.load_state_dict(renamed, strict=False)
         assert not unexpected
         assert all(key.endswith("position_ids") for key in missing)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
@@ -43,6 +44,28 @@ def test_a_context_of_words_is_the_text_they_make(position: str, text: str, back
     assert features.shape == (2, 3, backbone.embed_dim)
     for run in features:
         close(run, plain)
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+def test_padding_to_the_whole_context_changes_nothing(position: str, backbone: Backbone) -> None:
+    """Prompts as long as the tower reads give the features and gradients of prompts padded to the longest of them."""
+    prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, class_position=position, context_init="random"))
+    missing = backbone.context_length - prompts.mask.shape[1]
+    assert missing > 0
+    padding = backbone.tokenize([""])[:1, :1].expand(len(NAMES), missing)
+    fixed = torch.cat([prompts.fixed, backbone.embed_tokens(padding).to(prompts.fixed.dtype)], dim=1)
+    slots, mask = F.pad(prompts.slots, (0, 0, 0, missing)), F.pad(prompts.mask, (0, missing))
+    found = []
+    for parts in ((prompts.fixed, prompts.slots, prompts.mask), (fixed, slots, mask)):
+        context = prompts.initial_context([1]).requires_grad_()
+        features = encode_prompts(backbone, *parts, context)
+        weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(2))
+        (gradient,) = torch.autograd.grad((features * weights).sum(), context)
+        assert gradient.abs().amax(-1).min() > 0
+        found.append((features.detach(), gradient))
+    close(found[0][0], found[1][0])
+    scale = float(found[0][1].abs().max())
+    torch.testing.assert_close(found[0][1], found[1][1], atol=5e-6 * scale, rtol=0)
 
 
 def test_class_specific_contexts_start_alike_and_go_their_own_ways(backbone: Backbone) -> None:

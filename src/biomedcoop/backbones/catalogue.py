@@ -54,6 +54,9 @@ PMC_CLIP_WEIGHTS = ("image_encoder(resnet50)", "text_encoder", "text_projection_
 WEIGHTS_ENDINGS = (".safetensors", ".pth")
 """Endings that each of them may have; the first that is there counts."""
 
+CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "preprocessor_config.json")
+"""Files of a CLIP in the layout of transformers."""
+
 BACKBONES: Mapping[str, Entry] = {
     "mini": Entry(
         "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP",
@@ -89,5 +92,23 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="OpenRAIL AND MIT",
         megabytes=592,
+    ),
+    "clip-vit-b-16": Entry(
+        "OpenAI's CLIP ViT-B/16, trained on 400 million pairs of images and texts from the internet",
+        (HubFiles("openai/clip-vit-base-patch16", CLIP_FILES),),
+        licence="the publisher states none",
+        megabytes=600,
+    ),
+    "clip-vit-b-32": Entry(
+        "OpenAI's CLIP ViT-B/32: a quarter of the image tokens of ViT-B/16, so faster",
+        (HubFiles("openai/clip-vit-base-patch32", CLIP_FILES),),
+        licence="the publisher states none",
+        megabytes=607,
+    ),
+    "pubmedclip": Entry(
+        "PubMedCLIP: OpenAI's ViT-B/32 trained on with radiology images and captions (ROCO)",
+        (HubFiles("flaviagiammarino/pubmed-clip-vit-base-patch32", CLIP_FILES),),
+        licence="MIT",
+        megabytes=607,
     ),
 }

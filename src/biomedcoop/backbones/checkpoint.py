@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +17,9 @@ from biomedcoop.errors import UserError
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a directory in open_clip layout; the first that is there counts."""
+
+SAME_NAMES: Mapping[str, str] = {}
+"""What the file calls a tensor, by the name that the towers give it, where they differ: here nowhere."""
 
 
 def find_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
@@ -79,14 +83,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:
+def shape_of(
+    state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path, names: Mapping[str, str] = SAME_NAMES
+) -> torch.Size:
     """Shape of a tensor from which sizes are read; a UserError if it is missing, empty or has other dimensions."""
+    name = names.get(key, key)
     if key not in state:
-        raise UserError(f"{folder}: the checkpoint lacks '{key}' (and perhaps more); download the weights again")
+        raise UserError(f"{folder}: the checkpoint lacks '{name}' (and perhaps more); download the weights again")
     shape = state[key].shape
     if len(shape) != dimensions or 0 in shape:
-        raise UserError(f"{folder}: '{key}' has shape {list(shape)}, expected {dimensions} dimensions above 0")
+        raise UserError(f"{folder}: '{name}' has shape {list(shape)}, expected {dimensions} dimensions above 0")
     return shape
+
+
+def depth(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of blocks under ``prefix``, which are numbered from 0."""
+    numbers = (key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix))
+    return max((int(text) + 1 for text in numbers if text.isdecimal()), default=0)
 
 
 def _all_finite(value: Tensor) -> bool:
@@ -94,21 +107,32 @@ def _all_finite(value: Tensor) -> bool:
     return bool(value.sum(dtype=torch.float32).isfinite()) or bool(value.isfinite().all())
 
 
-def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors by name, and a 'logit_scale' too large for its exponential."""
-    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
+def check_names(found: AbstractSet[str], expected: AbstractSet[str], folder: Path) -> None:
+    """Refuse missing and unexpected tensors, by name."""
+    for what, keys in (("lacks", expected - found), ("has unexpected", found - expected)):
         if keys:
             names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
                 f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             )
             raise UserError(f"{folder}: the checkpoint {what} {names}; it is damaged or of another architecture")
+
+
+def check_tensors(
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
+    folder: Path,
+    names: Mapping[str, str] = SAME_NAMES,
+) -> None:
+    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
+    check_names(state.keys(), expected.keys(), folder)
     for key, want in expected.items():
+        name = names.get(key, key)
         if state[key].shape != want:
-            raise UserError(f"{folder}: '{key}' has shape {list(state[key].shape)}, expected {list(want)}")
+            raise UserError(f"{folder}: '{name}' has shape {list(state[key].shape)}, expected {list(want)}")
         if not state[key].is_floating_point():
-            raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
+            raise UserError(f"{folder}: '{name}' holds {state[key].dtype} values, expected floating point")
         if not _all_finite(state[key]):
-            raise UserError(f"{folder}: '{key}' holds values that are not finite; download the weights again")
+            raise UserError(f"{folder}: '{name}' holds values that are not finite; download the weights again")
     if "logit_scale" in state and not bool(state["logit_scale"].float().exp().isfinite()):
         raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; download the weights again")
 

@@ -16,7 +16,7 @@ from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, re
 from biomedcoop.backbones.clip_resnet import RESNET_STRIDE, ResNetConfig
 from biomedcoop.backbones.clip_towers import TextConfig, Towers, VisionTransformer, ViTConfig
 from biomedcoop.backbones.clip_transformer import TransformerConfig
-from biomedcoop.backbones.open_clip_config import CONFIG, ClipDescription, read_clip_description
+from biomedcoop.backbones.open_clip_config import ClipDescription, read_clip_description
 from biomedcoop.backbones.tokenizer import ClipTokenizer, Tokenizer
 from biomedcoop.errors import UserError
 
@@ -82,7 +82,18 @@ def load_clip(
         UserError: as there, or the configuration disagrees with the tensors.
     """
     described = read_clip_description(folder)
-    state = plain_names(read_weights(folder))
+    return build_clip(folder, described, plain_names(read_weights(folder)), name, device, dtype)
+
+
+def build_clip(
+    folder: Path,
+    described: ClipDescription,
+    state: Mapping[str, Tensor],
+    name: str | None,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> ClipBackbone:
+    """A CLIP from its tensors by OpenAI's names and the tokenizer in ``folder``; other arguments as for :func:`load_clip`."""
     towers = build_towers(described, state, folder)
     tokenizer = ClipTokenizer.from_directory(folder, described.context_length)
     tokenizer.check_fits(towers.text_config.vocab_size, folder)
@@ -109,7 +120,7 @@ def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder
     """Towers on the meta device whose sizes fit ``state``, after checking every tensor of it and what the configuration says."""
 
     def shape(key: str, dimensions: int) -> torch.Size:
-        return shape_of(state, key, dimensions, folder)
+        return shape_of(state, key, dimensions, folder, described.names)
 
     def transformer(prefix: str, width: int, layers: int, heads: int, causal: bool) -> TransformerConfig:
         mlp_width = shape(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
@@ -118,7 +129,7 @@ def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder
     def image_heads(width: int) -> int:
         if width % described.head_width:
             raise UserError(
-                f"{folder}: the image tower's width {width} is no multiple of head_width {described.head_width} in {CONFIG}"
+                f"{folder}: the image tower's width {width} is no multiple of head_width {described.head_width} in {described.file}"
             )
         return width // described.head_width
 
@@ -133,6 +144,7 @@ def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder
     text = TextConfig(shape("token_embedding.weight", 2)[0], positions, blocks)
     embed_dim = shape("text_projection", 2)[1]
     of_weights = {"embed_dim": embed_dim, "text_cfg width": text_width, "text_cfg vocab_size": text.vocab_size}
+    of_weights |= {"text_cfg positions": positions, "text_cfg mlp_width": blocks.mlp_width}
     mlps = {"text_cfg mlp_ratio": blocks}
 
     image: ViTConfig | ResNetConfig
@@ -141,6 +153,7 @@ def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder
         blocks = transformer("visual.", width, described.image_layers, image_heads(width), causal=False)
         image = ViTConfig(side(shape("visual.positional_embedding", 2)[0]) * patch, patch, blocks)
         of_weights |= {"vision_cfg width": width, "vision_cfg patch_size": patch}
+        of_weights["vision_cfg mlp_width"] = blocks.mlp_width
         mlps["vision_cfg mlp_ratio"] = blocks
     else:
         width = shape("visual.layer1.0.conv1.weight", 4)[0]
@@ -150,15 +163,16 @@ def build_towers(described: ClipDescription, state: Mapping[str, Tensor], folder
     of_weights["vision_cfg image_size"] = image.image_size
 
     for key, stated in described.sizes.items():
+        name = described.names.get(key, key)
         if key in mlps and int(mlps[key].width * stated) != mlps[key].mlp_width:
             raise UserError(
-                f"{folder}: {key} {stated} in {CONFIG}, {mlps[key].mlp_width / mlps[key].width:g} in the weights"
+                f"{folder}: {name} {stated} in {described.file}, {mlps[key].mlp_width / mlps[key].width:g} in the weights"
             )
         if of_weights.get(key, stated) != stated:
-            raise UserError(f"{folder}: {key} {stated} in {CONFIG}, {of_weights[key]} in the weights")
+            raise UserError(f"{folder}: {name} {stated} in {described.file}, {of_weights[key]} in the weights")
     with torch.device("meta"):
         towers = Towers(image, text, embed_dim)
-    check_tensors(state, {k: v.shape for k, v in towers.state_dict().items()}, folder)
+    check_tensors(state, {k: v.shape for k, v in towers.state_dict().items()}, folder, described.names)
     return towers
 
 

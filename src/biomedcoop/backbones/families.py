@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS
+from biomedcoop.backbones.configuration import read_object
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.errors import UserError
 
@@ -23,8 +24,16 @@ LOADERS: Mapping[str, str] = {
     "bert": "biomedcoop.backbones.open_clip:load_open_clip",
     "clip": "biomedcoop.backbones.clip:load_clip",
     "pmc-clip": "biomedcoop.backbones.pmc_clip:load_pmc_clip",
+    "clip-openai": "biomedcoop.backbones.openai_clip:load_openai_clip",
+    "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
+
+HUB_CONFIG = "config.json"
+"""The configuration of a model in the layout of transformers."""
+
+MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers"}
+"""``model_type`` in transformers' ``config.json`` -> family."""
 
 
 def family(folder: Path) -> str:
@@ -37,7 +46,25 @@ def family(folder: Path) -> str:
         return open_clip_family(folder)
     if any((folder / f"{weights}{ending}").is_file() for weights in PMC_CLIP_WEIGHTS for ending in WEIGHTS_ENDINGS):
         return "pmc-clip"
-    raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
+    if (folder / HUB_CONFIG).exists():
+        return hub_family(folder)
+    if len([*folder.glob("*.pth")]) == 1:
+        return "clip-openai"
+    raise UserError(
+        f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
+        "give a folder in the layout of open_clip or transformers, or one with a single .pth of OpenAI's CLIP"
+    )
+
+
+def hub_family(folder: Path) -> str:
+    """The family that ``model_type`` in a ``config.json`` names; a UserError if none does."""
+    model_type = read_object(folder / HUB_CONFIG).get("model_type")
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+        known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
+        raise UserError(
+            f"{folder}: model_type in {HUB_CONFIG} is {model_type!r}; only models of type {known} can be loaded"
+        )
+    return MODEL_TYPES[model_type]
 
 
 def load_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Backbone:

@@ -8,7 +8,6 @@ Sizes come from the shapes of the tensors, so a checkpoint cannot disagree with 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from biomedcoop.backbones.activations import activations_of, attention_of
 from biomedcoop.backbones.base import Backbone, Drop
 from biomedcoop.backbones.bert import Bert, BertConfig, read_bert_config
-from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
+from biomedcoop.backbones.checkpoint import check_tensors, depth, fill, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, read_config
 from biomedcoop.backbones.open_clip_config import CONFIG, Description, read_description
 from biomedcoop.backbones.tokenizer import Tokenizer
@@ -168,9 +167,6 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
     def shape(key: str, dimensions: int) -> torch.Size:
         return shape_of(state, key, dimensions, folder)
 
-    def depth(pattern: str) -> int:
-        return max((int(m[1]) + 1 for m in map(re.compile(pattern).match, state) if m), default=0)
-
     trunk, text = "visual.trunk.", "text.transformer."
     image: ImageConfig
     if described.efficientnet_lite:
@@ -183,13 +179,13 @@ def build_towers(described: Description, state: Mapping[str, Tensor], folder: Pa
             image_size=round((shape(trunk + "pos_embed", 3)[1] - 1) ** 0.5) * patch,
             patch_size=patch,
             width=width,
-            layers=described.image_layers or depth(r"visual\.trunk\.blocks\.(\d+)\."),
+            layers=described.image_layers or depth(state, trunk + "blocks."),
             heads=described.image_heads or max(1, width // 64),
             mlp_width=shape(trunk + "blocks.0.mlp.fc1.weight", 2)[0],
         )
     language = read_bert_config(
         lambda key: shape(text + key, 2),
-        layers=described.text_layers or depth(r"text\.transformer\.encoder\.layer\.(\d+)\."),
+        layers=described.text_layers or depth(state, text + "encoder.layer."),
         heads=described.text_heads,
         norm_eps=described.norm_eps,
     )

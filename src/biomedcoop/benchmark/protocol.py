@@ -37,7 +37,7 @@ class Protocol:
         kind: "few-shot", "base-to-novel", "cross-dataset" or "realistic".
         datasets: names in the catalogue or under the data root, paths, or "simulated:…"; for cross-dataset those trained on.
         rows: the methods, then the variants.
-        backbones: names, or folders in open_clip layout.
+        backbones: names, or folders of models.
         shots: training images per class; of a realistic draw, the mean over the classes.
         seeds: one run each; a seed draws the images and orders the batches.
         recipe, recipes: named set of settings, and that of single methods.

@@ -52,7 +52,7 @@ def run(
             help="Folder of the datasets that are found by name. Default: $BIOMEDCOOP_DATA.", show_default=False
         ),
     ] = None,
-    backbone: Annotated[str | None, _names("Backbones (names, or folders in open_clip layout)")] = None,
+    backbone: Annotated[str | None, _names("Backbones (names, or folders of models)")] = None,
     datasets: Annotated[str | None, _names("Datasets (names or paths)")] = None,
     methods: Annotated[str | None, _names("Methods", "Variants of other methods are left out.")] = None,
     shots: Annotated[str | None, _names("Training images per class")] = None,

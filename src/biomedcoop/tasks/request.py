@@ -113,7 +113,7 @@ class FitRequest:
     method: str = option("biomedcoop", "Adaptation method ('biomedcoop methods list').", options.method, shown=True)
     backbone: Backbone | str = option(  # noqa: RUF009
         "mini",
-        "Name of the backbone ('biomedcoop backbones list'), or folder of one in open_clip layout.",
+        "Name of the backbone ('biomedcoop backbones list'), or the folder of one.",
         options.backbone,
         shown=True,
     )

@@ -1,0 +1,157 @@
+"""ViT-B/16 and ViT-B/32 in the layout of the hub, at full size, with random weights: equal to what transformers computes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import biomedcoop as bc
+from backbones.tiny_clip import END, START, vocabulary
+from backbones.tiny_transformers_clip import position_ids, preprocessing
+from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones.clip import ClipBackbone
+
+pytestmark = pytest.mark.slow
+
+TOKENS = 49408
+PARAMETERS = {16: 149_620_737, 32: 151_277_313}  # as OpenAI's repository counts them
+TEXTS = ["a photo of a blue cyst.", "", "!", "a benign tumor of the kidney, with no mass", "word7 " * 60]
+
+TOWER = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-05, "num_hidden_layers": 12, "projection_dim": 512}
+
+
+def published_config(patch: int) -> dict[str, Any]:
+    """What decides something in ``config.json`` of openai/clip-vit-base-patch16 and -patch32."""
+    text = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "max_position_embeddings": 77}
+    text |= {"vocab_size": TOKENS, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    image = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+    image |= {"image_size": 224, "patch_size": patch}
+    return {
+        **{"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 512},
+        **{"logit_scale_init_value": 2.6592, "initializer_factor": 1.0},
+        **{"text_config": {**text, **TOWER}, "text_config_dict": None},
+        **{"vision_config": {**image, **TOWER}, "vision_config_dict": None},
+    }
+
+
+def write_tokenizer(folder: Path) -> None:
+    """``vocab.json`` and ``merges.txt`` of CLIP's size: the tiny ones, and merges of signs that no text here holds."""
+    ids, merges = vocabulary()
+    signs = [token for token in ids if len(token) == 1 and ord(token) > 127]
+    pairs = list(itertools.product(signs, signs))
+    triples = ((left + right, last) for (left, right), last in itertools.product(pairs, signs))
+    merges += [*pairs, *triples][: TOKENS - len(ids)]
+    tokens = [token for token in ids if token not in (START, END)]
+    tokens += [left + right for left, right in merges if left + right not in ids] + [START, END]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class Twin(NamedTuple):
+    """A folder as on the hub, and the features that transformers computes."""
+
+    folder: Path
+    image: torch.Tensor
+    text: torch.Tensor
+
+
+def pixels() -> torch.Tensor:
+    return torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+
+def features_of_transformers(folder: Path, model: Any) -> Twin:
+    """Features of ``pixels()`` and ``TEXTS``, the token ids being those of transformers too."""
+    from transformers import CLIPTokenizerFast
+
+    ids, merges = json.loads((folder / "vocab.json").read_text()), (folder / "merges.txt").read_text().splitlines()[1:]
+    tokenizer = CLIPTokenizerFast(vocab=ids, merges=[tuple(line.split()) for line in merges], model_max_length=77)
+    with torch.no_grad():
+        image = model.visual_projection(model.vision_model(pixel_values=pixels()).pooler_output)
+        rows = [tokenizer(text, truncation=True, return_tensors="pt")["input_ids"] for text in TEXTS]
+        text = torch.cat([model.text_projection(model.text_model(input_ids=row).pooler_output) for row in rows])
+    return Twin(folder, image, text)
+
+
+@pytest.fixture(scope="module", params=[16, 32])
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    """ViT-B/16 as the hub holds it, ``.bin`` with ``position_ids``, and ViT-B/32 as safetensors; gone afterwards."""
+    from transformers import CLIPConfig, CLIPModel
+
+    patch = request.param
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(**published_config(patch))).eval()
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[patch]
+    state = {key: value for key, value in model.state_dict().items() if not key.endswith("position_ids")}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / f"clip-vit-b-{patch}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(published_config(patch)))
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing(224)))
+        write_tokenizer(folder)
+        if patch == 16:
+            torch.save(state | position_ids(), folder / "pytorch_model.bin")
+        else:
+            save_file(state, folder / "model.safetensors")
+        yield features_of_transformers(folder, model)
+
+
+@pytest.fixture(scope="module")
+def backbone(twin: Twin) -> ClipBackbone:
+    loaded = load_backbone(twin.folder)
+    assert isinstance(loaded, ClipBackbone)
+    return loaded
+
+
+def test_both_towers_compute_what_transformers_computes(twin: Twin, backbone: ClipBackbone) -> None:
+    with torch.no_grad():
+        image, text = backbone.encode_image(pixels()), backbone.encode_text(TEXTS)
+    print(
+        f"largest difference: image {(image - twin.image).abs().max():.1e}, text {(text - twin.text).abs().max():.1e}"
+    )
+    for ours, theirs in ((image, twin.image), (text, twin.text)):
+        assert theirs.abs().max() > 0.5  # else the tolerance would say little
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_sizes(backbone: ClipBackbone) -> None:
+    assert (backbone.image_size, backbone.context_length) == (224, 77)
+    assert (backbone.embed_dim, backbone.token_dim) == (512, 512)
+    assert backbone.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-6)
+    assert backbone.towers.text_config.vocab_size == TOKENS
+    assert sum(p.numel() for p in backbone.towers.parameters()) in PARAMETERS.values()
+
+
+def test_biomedcoop_trains_on_it(backbone: ClipBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    data = bc.load_dataset("simulated:breast-ultrasound")
+    classifier = bc.fit(
+        data, method="biomedcoop", backbone=backbone, shots=2, settings={"epochs": 3, "n_sentences": 3}, seed=1
+    )
+    probabilities = classifier.predict_proba([data.images[i] for i in data.indices("test")[:3]])
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_pubmedclip_as_its_authors_published_it(twin: Twin, backbone: ClipBackbone, tmp_path: Path) -> None:
+    """OpenAI's names, half precision, and the tokenizer of ViT-B/32."""
+    state = {key: value.half() for key, value in backbone.towers.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "PubMedCLIP_ViT32.pth")
+    for file in ("vocab.json", "merges.txt"):
+        shutil.copy(twin.folder / file, tmp_path)
+    published = load_backbone(tmp_path)
+    with torch.no_grad():
+        image, text = published.encode_image(pixels()), published.encode_text(TEXTS)
+    print(f"of half precision: image {(image - twin.image).abs().max():.1e}, text {(text - twin.text).abs().max():.1e}")
+    for ours, theirs in ((image, twin.image), (text, twin.text)):
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
