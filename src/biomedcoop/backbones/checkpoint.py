@@ -18,19 +18,22 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a directory in open_clip layout; the first that is there counts."""
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> dict[str, Tensor]:
     """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects.
 
     Left out is what carries nothing: ``position_ids`` and BatchNorm's counters of training steps.
+
+    Args:
+        names: file names of the weights; the first that is there counts.
 
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
     from safetensors.torch import load_file
 
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
-        raise UserError(f"{folder}: has neither {WEIGHTS[0]} nor {WEIGHTS[1]}; copy the weights into it")
+        raise UserError(f"{folder}: has neither {' nor '.join(names)}; copy the weights into it")
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -40,7 +43,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to {WEIGHTS[0]}"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to {names[0]}"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__

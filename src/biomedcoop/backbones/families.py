@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.configuration import read_object
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.errors import UserError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOADERS: Mapping[str, str] = {
     "bert": "biomedcoop.backbones.open_clip:load_open_clip",
     "clip": "biomedcoop.backbones.clip:load_clip",
+    "siglip": "biomedcoop.backbones.siglip:load_siglip",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
@@ -33,6 +35,8 @@ def family(folder: Path) -> str:
     """
     if (folder / CONFIG).exists():
         return open_clip_family(folder)
+    if (folder / "config.json").is_file() and read_object(folder / "config.json").get("model_type") == "siglip":
+        return "siglip"
     raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
 
 

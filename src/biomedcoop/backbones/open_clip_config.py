@@ -8,21 +8,28 @@ other code. A pooling that it leaves out is open_clip's default, the mean.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from biomedcoop.backbones.configuration import (
+    Supported,
+    at_least,
+    check_supported,
+    number,
+    read_object,
+    section,
+    triple,
+    truth,
+    usable,
+    whole,
+)
 from biomedcoop.backbones.efficientnet_lite import is_efficientnet_lite
 from biomedcoop.errors import UserError
 
 CONFIG, BERT_CONFIG = "open_clip_config.json", "config.json"
-
-Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
 
 PREPROCESSING: Mapping[str, tuple[Any, ...]] = {"interpolation": ("bicubic",), "resize_mode": ("shortest",)}
 SUPPORTED: Supported = {
@@ -125,12 +132,12 @@ def open_clip_family(folder: Path) -> Family:
         UserError: no configuration, not JSON, or a model of neither kind.
     """
     config = _read_config(folder)
-    with _usable(folder):
-        return _family(_section(config, "model_cfg"))
+    with usable(folder):
+        return _family(section(config, "model_cfg"))
 
 
 def _family(model: Mapping[str, Any]) -> Family:
-    vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
+    vision, text = section(model, "vision_cfg"), section(model, "text_cfg")
     timm, bert = vision.get("timm_model_name"), text.get("hf_model_name")
     if timm and bert:
         return "bert"
@@ -142,14 +149,6 @@ def _family(model: Mapping[str, Any]) -> Family:
     )
 
 
-@contextmanager
-def _usable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{folder}: the configuration cannot be used: {error}") from error
-
-
 def read_description(folder: Path) -> Description:
     """Read ``open_clip_config.json`` and, where there is one, the text tower's ``config.json``; of the "bert" kind.
 
@@ -157,35 +156,35 @@ def read_description(folder: Path) -> Description:
         UserError: missing, not JSON, values that make no sense, or a model of another kind.
     """
     config = _read_config(folder)
-    bert = _read_object(folder / BERT_CONFIG) if (folder / BERT_CONFIG).exists() else {}
-    with _usable(folder):
-        model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+    bert = read_object(folder / BERT_CONFIG) if (folder / BERT_CONFIG).exists() else {}
+    with usable(folder):
+        model, preprocess = section(config, "model_cfg"), section(config, "preprocess_cfg")
         if _family(model) != "bert":
             raise ValueError("it describes OpenAI's CLIP; load_backbone loads both kinds")
-        vision = {"timm_pool": "avg", **_section(model, "vision_cfg")}
-        text = {"hf_pooler_type": "mean_pooler", **_section(model, "text_cfg")}
-        kwargs = _section(vision, "timm_model_kwargs")
+        vision = {"timm_pool": "avg", **section(model, "vision_cfg")}
+        text = {"hf_pooler_type": "mean_pooler", **section(model, "text_cfg")}
+        kwargs = section(vision, "timm_model_kwargs")
         lite = _efficientnet_lite(str(vision["timm_model_name"]))
-        _check_supported(LITE_SUPPORTED if lite else SUPPORTED, (vision, text, preprocess, bert))
-        text_heads, text_name = _whole(bert, "num_attention_heads"), str(text["hf_model_name"])
+        check_supported(LITE_SUPPORTED if lite else SUPPORTED, (vision, text, preprocess, bert))
+        text_heads, text_name = whole(bert, "num_attention_heads"), str(text["hf_model_name"])
         if text_heads is None and "minilm" in text_name.lower():  # its heads are narrower than those of other BERTs
             raise ValueError(
                 f"the number of heads of '{text_name}' is not told; copy its {BERT_CONFIG} into the folder"
             )
         return Description(
             efficientnet_lite=lite,
-            image_size=_whole(vision, "image_size"),
-            image_bias=_truth(vision, "timm_proj_bias"),
-            image_heads=_whole(kwargs, "num_heads"),
-            image_layers=_whole(kwargs, "depth") or _named_depth(str(vision["timm_model_name"])),
+            image_size=whole(vision, "image_size"),
+            image_bias=truth(vision, "timm_proj_bias"),
+            image_heads=whole(kwargs, "num_heads"),
+            image_layers=whole(kwargs, "depth") or _named_depth(str(vision["timm_model_name"])),
             text_heads=text_heads,
-            text_layers=_whole(bert, "num_hidden_layers") or _named_depth(text_name),
-            norm_eps=_number(bert.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
+            text_layers=whole(bert, "num_hidden_layers") or _named_depth(text_name),
+            norm_eps=number(bert.get("layer_norm_eps", 1e-12), "layer_norm_eps", above=0),
             text_mean=text["hf_pooler_type"] == "mean_pooler",
             text_proj=text.get("hf_proj_type") or "mlp",
-            context_length=_whole(text, "context_length", least=3) or 256,  # [CLS], a word, [SEP]
-            mean=_triple(preprocess, "mean", MEAN),
-            std=_triple(preprocess, "std", STD, above=0),
+            context_length=whole(text, "context_length", least=3) or 256,  # [CLS], a word, [SEP]
+            mean=triple(preprocess, "mean", MEAN),
+            std=triple(preprocess, "std", STD, above=0),
         )
 
 
@@ -196,110 +195,48 @@ def read_clip_description(folder: Path) -> ClipDescription:
         UserError: missing, not JSON, values that make no sense, or a model of another kind.
     """
     config = _read_config(folder)
-    with _usable(folder):
-        model, preprocess = _section(config, "model_cfg"), _section(config, "preprocess_cfg")
+    with usable(folder):
+        model, preprocess = section(config, "model_cfg"), section(config, "preprocess_cfg")
         if _family(model) != "clip":
             raise ValueError("it describes an image tower of timm with a BERT; load_backbone loads both kinds")
-        vision, text = _section(model, "vision_cfg"), _section(model, "text_cfg")
-        _check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
+        vision, text = section(model, "vision_cfg"), section(model, "text_cfg")
+        check_supported(CLIP_SUPPORTED, (vision, text, preprocess))
         stated = {
-            "embed_dim": _whole(model, "embed_dim"),
-            **{f"vision_cfg {key}": _whole(vision, key) for key in ("image_size", "width", "patch_size")},
-            **{f"text_cfg {key}": _whole(text, key) for key in ("width", "vocab_size")},
+            "embed_dim": whole(model, "embed_dim"),
+            **{f"vision_cfg {key}": whole(vision, key) for key in ("image_size", "width", "patch_size")},
+            **{f"text_cfg {key}": whole(text, key) for key in ("width", "vocab_size")},
         }
         ratios = {
             f"{name} mlp_ratio": part.get("mlp_ratio") for name, part in (("vision_cfg", vision), ("text_cfg", text))
         }
         return ClipDescription(
-            quick_gelu=_truth(model, "quick_gelu"),
+            quick_gelu=truth(model, "quick_gelu"),
             image_layers=_stages(vision["layers"]),
-            head_width=_whole(vision, "head_width") or 64,
-            text_layers=_whole(text, "layers") or 12,
-            text_heads=_whole(text, "heads") or 8,
-            context_length=_whole(text, "context_length", least=3) or 77,  # start, a word, end
-            mean=_triple(preprocess, "mean", MEAN),
-            std=_triple(preprocess, "std", STD, above=0),
+            head_width=whole(vision, "head_width") or 64,
+            text_layers=whole(text, "layers") or 12,
+            text_heads=whole(text, "heads") or 8,
+            context_length=whole(text, "context_length", least=3) or 77,  # start, a word, end
+            mean=triple(preprocess, "mean", MEAN),
+            std=triple(preprocess, "std", STD, above=0),
             sizes={key: value for key, value in stated.items() if value is not None}
-            | {key: _number(value, key, above=0) for key, value in ratios.items() if value is not None},
+            | {key: number(value, key, above=0) for key, value in ratios.items() if value is not None},
         )
 
 
 def _stages(value: object) -> int | tuple[int, int, int, int]:
     """``layers`` of an image tower: a number of blocks (ViT), or one for each of four stages (ResNet)."""
     if not isinstance(value, list):
-        return _at_least(value, "layers")
+        return at_least(value, "layers")
     if len(value) != 4:
         raise ValueError(f"layers is {value!r}, must be a whole number or a list of four")
-    first, second, third, fourth = (_at_least(v, "layers") for v in value)
+    first, second, third, fourth = (at_least(v, "layers") for v in value)
     return first, second, third, fourth
-
-
-def _check_supported(supported: Supported, sections: Sequence[Mapping[str, Any]]) -> None:
-    for name, section in zip(supported, sections, strict=True):
-        for key, values in supported[name].items():
-            if section.get(key) is not None and section[key] not in values:
-                known = " or ".join(f"'{value}'" for value in values if value != "")
-                raise ValueError(f"{key} '{section[key]}' is not supported, only {known}")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
-    return _read_object(folder / CONFIG)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}); download it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is a JSON {type(content).__name__}, not a configuration; download it again")
-    return content
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = config.get(name) or {}
-    if not isinstance(value, dict):
-        raise ValueError(f"'{name}' is not an object")
-    return value
-
-
-def _whole(section: Mapping[str, Any], key: str, least: int = 1) -> int | None:
-    return None if section.get(key) is None else _at_least(section[key], key, least)
-
-
-def _truth(section: Mapping[str, Any], key: str) -> bool:
-    value = section.get(key) or False
-    if not isinstance(value, bool):
-        raise ValueError(f"{key} is {value!r}, must be true or false")
-    return value
-
-
-def _at_least(value: object, key: str, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{key} is {value!r}, must be a whole number of at least {least}")
-    return value
-
-
-def _number(value: object, key: str, above: float = -math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
-        raise ValueError(f"{key} holds {value!r}, must be a finite number" + " above 0" * (above == 0))
-    return float(value)
-
-
-def _triple(
-    section: Mapping[str, Any], key: str, default: tuple[float, float, float], above: float = -math.inf
-) -> tuple[float, float, float]:
-    value = section.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, list) or len(value) != 3:
-        raise ValueError(f"{key} is {value!r}, must be a list of three numbers")
-    red, green, blue = (_number(v, key, above) for v in value)
-    return red, green, blue
+    return read_object(folder / CONFIG)
 
 
 def _efficientnet_lite(name: str) -> str | None:
