@@ -1,8 +1,9 @@
-"""SigLIPs with random weights from ``transformers``, written as folders in its layout with a hand-made SentencePiece model."""
+"""SigLIPs with random weights, written as folders in the layout of ``transformers`` with a hand-made SentencePiece model."""
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,26 +86,62 @@ BASE: Mapping[str, Any] = {
 """``config.json`` of google/siglip-base-patch16-224."""
 
 
-def model_of(config: Mapping[str, Any]) -> Any:
-    """A SiglipModel of transformers with random weights, biases and norms among them."""
-    from transformers import SiglipConfig, SiglipModel
+State = dict[str, torch.Tensor]
 
-    model = SiglipModel(SiglipConfig(**json.loads(json.dumps(config)))).eval()
+
+def siglip_state(config: Mapping[str, Any]) -> State:
+    """Random weights by the names of transformers; every text and image comes out differently."""
     draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if value.dim() > 1:
-                # initial weights of transformers hardly tell inputs apart
-                value.copy_(torch.randn(value.shape, generator=draw) * 1.5 / value[0].numel() ** 0.5)
-            else:
-                value.copy_(torch.randn(value.shape, generator=draw) * 0.1 + ("norm" in name and "weight" in name))
-        model.logit_scale.fill_(4.7)
-        model.logit_bias.fill_(-12.9)
-    return model
+    state: State = {}
+
+    def matrix(name: str, *shape: int) -> None:
+        state[f"{name}.weight"] = torch.randn(shape, generator=draw) * 1.5 / math.prod(shape[1:]) ** 0.5
+        state[f"{name}.bias"] = torch.randn(shape[0], generator=draw) * 0.1
+
+    def norm(name: str, width: int) -> None:
+        state[f"{name}.weight"] = 1 + torch.randn(width, generator=draw) * 0.1
+        state[f"{name}.bias"] = torch.randn(width, generator=draw) * 0.1
+
+    def tower(prefix: str, stated: Mapping[str, Any]) -> tuple[int, int]:
+        width, hidden = stated.get("hidden_size", 768), stated.get("intermediate_size", 3072)
+        for number in range(stated.get("num_hidden_layers", 12)):
+            layer = f"{prefix}.encoder.layers.{number}"
+            for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+                matrix(f"{layer}.self_attn.{part}", width, width)
+            norm(f"{layer}.layer_norm1", width)
+            norm(f"{layer}.layer_norm2", width)
+            matrix(f"{layer}.mlp.fc1", hidden, width)
+            matrix(f"{layer}.mlp.fc2", width, hidden)
+        return width, hidden
+
+    def embedding(name: str, rows: int, width: int) -> None:
+        state[f"{name}.weight"] = torch.randn(rows, width, generator=draw) * 0.5
+
+    text, vision = config["text_config"], config["vision_config"]
+    width, _ = tower("text_model", text)
+    embed_dim, hidden = tower("vision_model", vision)
+    embedding("text_model.embeddings.token_embedding", text.get("vocab_size", 32000), width)
+    embedding("text_model.embeddings.position_embedding", text.get("max_position_embeddings", 64), width)
+    norm("text_model.final_layer_norm", width)
+    matrix("text_model.head", embed_dim, width)
+    patch = vision.get("patch_size", 16)
+    matrix("vision_model.embeddings.patch_embedding", embed_dim, 3, patch, patch)
+    patches = (vision.get("image_size", 224) // patch) ** 2
+    embedding("vision_model.embeddings.position_embedding", patches, embed_dim)
+    norm("vision_model.post_layernorm", embed_dim)
+    state["vision_model.head.probe"] = torch.randn(1, 1, embed_dim, generator=draw)
+    state["vision_model.head.attention.in_proj_weight"] = torch.randn(3 * embed_dim, embed_dim, generator=draw) * 0.1
+    state["vision_model.head.attention.in_proj_bias"] = torch.randn(3 * embed_dim, generator=draw) * 0.1
+    matrix("vision_model.head.attention.out_proj", embed_dim, embed_dim)
+    norm("vision_model.head.layernorm", embed_dim)
+    matrix("vision_model.head.mlp.fc1", hidden, embed_dim)
+    matrix("vision_model.head.mlp.fc2", embed_dim, hidden)
+    state |= {"logit_scale": torch.tensor([4.7]), "logit_bias": torch.tensor([-12.9])}
+    return state
 
 
-def write_siglip(folder: Path, config: Mapping[str, Any], model: Any) -> Path:
-    """The folder of a model, with the names of files and tensors as on the hub."""
+def write_siglip(folder: Path, config: Mapping[str, Any] = TINY) -> Path:
+    """The folder of a model with random weights, with the names of files and tensors as on the hub."""
     folder.mkdir(parents=True)
     size = config["vision_config"].get("image_size", 224)
     preprocess = {
@@ -127,7 +164,7 @@ def write_siglip(folder: Path, config: Mapping[str, Any], model: Any) -> Path:
     ):
         (folder / name).write_text(json.dumps(content))
     (folder / "spiece.model").write_bytes(sentencepiece())
-    save_file(model.state_dict(), folder / "model.safetensors")
+    save_file(siglip_state(config), folder / "model.safetensors")
     return folder
 
 

@@ -52,6 +52,7 @@ class SiglipBackbone(Backbone):
     token), and ``ln_post``, the tokens that the attention pooling head reads.
     """
 
+    resize = "squash"
     tower_kind = "vit"
     map_layer = "ln_post"
     towers: Towers
@@ -131,7 +132,7 @@ def load_siglip(
     facts = [
         dataclasses.asdict(image),
         dataclasses.asdict(text),
-        {"mean": described.mean, "std": described.std},
+        {"mean": described.mean, "std": described.std, "resize": SiglipBackbone.resize},
     ]
     digest = fingerprint(facts, state, tokenizer.signature())
     fill(towers, state, device, dtype)
