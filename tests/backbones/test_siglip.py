@@ -9,17 +9,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import biomedcoop as bc
 from backbones.folders import edit_json, refusal
 from backbones.tiny_siglip import BASE, TINY, siglip_state, write_siglip
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.siglip import SiglipBackbone
+from biomedcoop.features.images import encode_images
+from biomedcoop.features.spaces import image_space
+from biomedcoop.features.stream import stream_features
+from features.scans import dataset
 
-TEXTS = ["a photo of a cyst.", "Normal X-ray", "", "a scan of the benign tumor, grade 2", "stone " * 40]
+TEXTS = ["a photo of a cyst.", "Normal X-ray", "", "a scan of the benign tumor, grade 2", "stone " * 90]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +74,7 @@ def check_equal(ours: SiglipBackbone, config: Mapping[str, Any]) -> None:
 
 def test_equal_to_transformers(ours: SiglipBackbone) -> None:
     check_equal(ours, TINY)
-    assert (ours.image_size, ours.context_length, ours.embed_dim, ours.token_dim) == (34, 16, 32, 48)
+    assert (ours.image_size, ours.context_length, ours.embed_dim, ours.token_dim) == (34, 64, 32, 48)
     assert (ours.mean, ours.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert ours.logit_scale == pytest.approx(109.95, abs=0.01)
     assert ours.name == "tiny-siglip"
@@ -93,8 +100,8 @@ def test_tokens(ours: SiglipBackbone) -> None:
     assert [names(number) for number in ids[0].tolist()] == ["▁a", "▁photo", "▁of", "▁a", "▁cyst", "</s>"]
     assert [names(number) for number in ids[1].tolist()] == ["▁scan", "</s>", "<pad>", "<pad>", "<pad>", "<pad>"]
     assert ours.mask(ids).sum(1).tolist() == [6, 2]
-    assert ours.token_counts(["stone " * 40, "."]) == [41, 1]
-    assert ours.tokenize(["stone " * 40])[0].tolist() == [*ours.tokenize(["stone " * 15])[0].tolist()[:15], 1]
+    assert ours.token_counts(["stone " * 90, "."]) == [91, 1]
+    assert ours.tokenize(["stone " * 90]).equal(ours.tokenize(["stone " * 63]))
     words = {entry.text: entry.whole for entry in ours.vocabulary()}
     assert words["cyst"] is True
     assert words["ray"] is False
@@ -127,6 +134,34 @@ def test_attention_gives_the_same_features(ours: SiglipBackbone) -> None:
     features, maps = ours.attention_maps(pixels)
     torch.testing.assert_close(features, ours.encode_image(pixels), atol=1e-5, rtol=1e-5)
     assert [tuple(attention.shape) for attention in maps] == [(2, 4, 16, 16), (2, 4, 16, 16), (2, 4, 1, 16)]
+
+
+# -- images
+
+
+def test_images_are_squashed(ours: SiglipBackbone, tmp_path: Path) -> None:
+    """The features of files, and of images in memory, are those of the whole image at 34 x 34 px."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 180, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    whole = np.array(Image.fromarray(pixels).resize((34, 34), Image.Resampling.BICUBIC))
+    with torch.inference_mode():
+        expected = ours.encode_image(ours.normalize(whole[None]))[0].numpy()
+    ((_, streamed),) = stream_features(ours, [tmp_path / "wide.png"])
+    np.testing.assert_allclose(streamed, expected, atol=1e-5)
+    (stored,) = encode_images(ours, dataset([tmp_path / "wide.png"]), store_root=tmp_path / "store")
+    np.testing.assert_allclose(stored, expected, atol=1e-5)
+    assert image_space(ours)["view"] == "whole: squashed bicubic, 1"
+
+
+def test_maps_cover_the_whole_image_and_the_card_says_how_it_is_read(ours: SiglipBackbone, tmp_path: Path) -> None:
+    data = bc.load_dataset("simulated:breast-ultrasound?train=2&val=0&test=1")
+    classifier = bc.fit(data, "linear-probe", ours, shots=2, progress=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 180, 3), dtype=np.uint8)
+    (found,) = bc.saliency(classifier, [pixels], map="grad-cam")
+    assert np.isfinite(found.values).all()
+    assert found.box == (0, 0, 180, 60)
+    classifier.save(tmp_path / "model")
+    assert "squashed to 34 × 34 px (bicubic)" in (tmp_path / "model" / "README.md").read_text()
 
 
 # -- what is refused

@@ -63,7 +63,6 @@ TINY: Mapping[str, Any] = {
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "vocab_size": 40,
-        "max_position_embeddings": 16,
         "projection_size": 32,
     },
     "vision_config": {
