@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,10 @@ def layer_grad_cam(model: nn.Module, module: nn.Module, pixels: Tensor, classes:
     as_map = AsMap()
 
     def through(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        side = int((output.shape[1] - 1) ** 0.5)
-        patches = as_map(output[:, 1:].transpose(1, 2).unflatten(2, (side, side)))
-        return torch.cat([output[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
+        side = math.isqrt(output.shape[1])
+        first = output.shape[1] - side**2  # a class token, or none
+        patches = as_map(output[:, first:].transpose(1, 2).unflatten(2, (side, side)))
+        return torch.cat([output[:, :first], patches.flatten(2).transpose(1, 2)], dim=1)
 
     hook = module.register_forward_hook(through)
     try:

@@ -37,7 +37,10 @@ def family(folder: Path) -> str:
         return open_clip_family(folder)
     if (folder / "config.json").is_file() and read_object(folder / "config.json").get("model_type") == "siglip":
         return "siglip"
-    raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
+    raise UserError(
+        f"{folder} is not a backbone: it has no {CONFIG}, nor a config.json of a SigLIP; "
+        "give a folder in open_clip or transformers layout"
+    )
 
 
 def load_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Backbone:

@@ -47,7 +47,7 @@ def load_backbone(
     """Load a frozen vision-language model.
 
     Args:
-        name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip layout.
+        name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip or transformers layout.
         device: a torch device, e.g. "cpu" or "cuda".
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
