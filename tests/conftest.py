@@ -15,6 +15,7 @@ from PIL import Image
 
 from backbones.tiny_clip import write_resnet, write_vit
 from backbones.tiny_lite import write_lite
+from backbones.tiny_siglip import write_siglip
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.cli import main
@@ -44,6 +45,12 @@ def tiny_clip_vit(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def tiny_clip_resnet(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """A tiny CLIP with a ResNet, random weights."""
     return load_backbone(write_resnet(tmp_path_factory.mktemp("clip") / "clip-resnet"))
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny SigLIP, random weights."""
+    return load_backbone(write_siglip(tmp_path_factory.mktemp("siglip") / "siglip"))
 
 
 @pytest.fixture(scope="session")

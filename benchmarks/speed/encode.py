@@ -168,7 +168,7 @@ def measure(
         )
 
     def decode() -> list[Any]:
-        with CropReader(backbone.image_size) as read:
+        with CropReader(backbone.image_size, resize=backbone.resize) as read:
             return [crop for (crop,), *_ in run_ahead(read, paths[:n], threads=read.threads)]
 
     crops = decode()

@@ -93,9 +93,9 @@ def measure(
 ) -> list[list[str]]:
     """A row for the forward pass and for each map that the tower gives."""
     data = load_simulated("simulated:breast-ultrasound?train=6&val=0&test=0")
-    crops = np.stack([resize_and_crop(read_image(image), backbone.image_size) for image in data.images])[
-        :FORWARD_IMAGES
-    ]
+    crops = np.stack(
+        [resize_and_crop(read_image(image), backbone.image_size, backbone.resize) for image in data.images]
+    )[:FORWARD_IMAGES]
     weight = torch.randn(3, backbone.embed_dim, generator=torch.Generator().manual_seed(0))
     classifier = Classifier(("a", "b", "c"), "linear-probe", {"weight": weight, "bias": torch.zeros(3)}, backbone)
     maps = [one for one in maps_for(backbone.tower_kind) if one in wanted]

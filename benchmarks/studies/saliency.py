@@ -95,7 +95,7 @@ class Study:
         data, classifier = self.classifier(name, method)
         simulated = name in SIMULATED
         count = (LESIONS if simulated else REAL_IMAGES)[map]
-        images = images_of(data, count, self.backbone.image_size, lesions=simulated)
+        images = images_of(data, count, self.backbone, lesions=simulated)
         maps = maps_by_name([map])
         if map != "grad-cam":
             del maps[CENTRE_BLOB]
@@ -104,13 +104,13 @@ class Study:
     def changed(self, name: str, method: str, map: str) -> list[Row]:
         """The sanity checks of one map."""
         data, classifier = self.classifier(name, method)
-        images = images_of(data, SANITY_IMAGES[map], self.backbone.image_size)
+        images = images_of(data, SANITY_IMAGES[map], self.backbone)
         return as_rows(check_maps(classifier, images, {map: maps_by_name([map])[map]}, steps=1))
 
     def cascade(self, name: str, method: str, map: str) -> list[Row]:
         """Similarity of the maps while more and more layers are randomised."""
         data, classifier = self.classifier(name, method)
-        images, function = images_of(data, SANITY_IMAGES[map], self.backbone.image_size), maps_by_name([map])[map]
+        images, function = images_of(data, SANITY_IMAGES[map], self.backbone), maps_by_name([map])[map]
         before, rows = function(classifier, images.crops, images.labels), []
         for share in SHARES:
             other = replace(classifier, backbone=randomised(self.backbone, images.crops, share=share))
@@ -120,14 +120,14 @@ class Study:
         return rows
 
 
-def images_of(data: bc.Dataset, count: int, size: int, *, lesions: bool = False) -> CheckedImages:
+def images_of(data: bc.Dataset, count: int, backbone: Backbone, *, lesions: bool = False) -> CheckedImages:
     """The first test images of each class in turn; with ``lesions`` only of classes that have one."""
     part = data.part("test")
     masks = find_masks(part)
     able = [place for place, mask in enumerate(masks) if not lesions or (mask is not None and mask.any())]
     rank = {place: sum(part.labels[other] == part.labels[place] for other in able if other < place) for place in able}
     chosen = sorted(able, key=lambda place: (rank[place], place))[:count]
-    return read_checked(part.select(chosen), part.labels[chosen], [masks[place] for place in chosen], size)
+    return read_checked(part.select(chosen), part.labels[chosen], [masks[place] for place in chosen], backbone)
 
 
 def as_rows(found: Sequence[MapCheck]) -> list[Row]:

@@ -19,7 +19,7 @@ from biomedcoop.backbones.prepack import PrepackedLinear, can_prepack, prepack_i
 from biomedcoop.features.passes import encode_crops
 
 
-@pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_lite"])
+@pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_lite", "tiny_siglip"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     found: Backbone = request.getfixturevalue(request.param)
     return found

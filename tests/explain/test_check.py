@@ -32,7 +32,7 @@ def classifier(data: bc.Dataset, tiny_lite: Backbone) -> bc.Classifier:
 @pytest.fixture
 def images(data: bc.Dataset, classifier: bc.Classifier) -> CheckedImages:
     test = data.part("test")
-    return read_checked(test, test.labels, find_masks(test), classifier.backbone.image_size)
+    return read_checked(test, test.labels, find_masks(test), classifier.backbone)
 
 
 def of_everything(classifier: bc.Classifier, crops: np.ndarray, classes: np.ndarray) -> np.ndarray:

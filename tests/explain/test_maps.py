@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from biomedcoop.explain.attention import attention_rollout, gradient_attention
 from biomedcoop.explain.kinds import MAPS, maps_for
 from biomedcoop.explain.maps import crop_maps
 
-TOWERS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite")
+TOWERS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip")
 EARLIER = {
     "model": "blocks.0.norm1",
     "clip-vit": "transformer.resblocks.1.ln_1",
     "clip-resnet": "layer3",
     "lite": "blocks.4",
+    "siglip": "transformer.resblocks.0.ln_1",
 }
 """A layer with a map, by the name of the backbone."""
 CORNERS = ((4, 4), (4, 36), (36, 4), (36, 36))
@@ -110,9 +112,10 @@ def layer_grad_cam(model: nn.Module, module: nn.Module, pixels: Tensor, classes:
     as_map = AsMap()
 
     def through(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        side = int((output.shape[1] - 1) ** 0.5)
-        patches = as_map(output[:, 1:].transpose(1, 2).unflatten(2, (side, side)))
-        return torch.cat([output[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
+        side = math.isqrt(output.shape[1])
+        first = output.shape[1] - side**2  # a class token, or none
+        patches = as_map(output[:, first:].transpose(1, 2).unflatten(2, (side, side)))
+        return torch.cat([output[:, :first], patches.flatten(2).transpose(1, 2)], dim=1)
 
     hook = module.register_forward_hook(through)
     try:
@@ -171,6 +174,23 @@ def test_gradient_attention_sums_what_speaks_for_the_class(tiny_clip_vit: Backbo
         relevance = relevance + (block * gradient)[0].detach().clamp(min=0).mean(0) @ relevance
     found = gradient_attention(classifier, pixels, torch.tensor([2]), "")
     torch.testing.assert_close(found.flatten(), relevance[0, 1:])
+
+
+def test_attention_pooling_comes_last(tiny_siglip: Backbone) -> None:
+    classifier, pixels = linear(tiny_siglip), tiny_siglip.normalize(crops_for(tiny_siglip, 1))
+    features, (first, second, pooling) = tiny_siglip.attention_maps(pixels)
+    unit = torch.eye(first.shape[-1])
+    rollout = pooling[0].mean(0) @ (second[0].mean(0) + unit) @ (first[0].mean(0) + unit) / 4
+    found = attention_rollout(classifier, pixels, torch.tensor([0]), "")
+    torch.testing.assert_close(found.flatten(), rollout[0].detach())
+    gradients = torch.autograd.grad(score(classifier.logits(features), 2)[0], [first, second, pooling])
+    one, two, last = (
+        (block * gradient)[0].detach().clamp(min=0).mean(0)
+        for block, gradient in zip((first, second, pooling), gradients, strict=True)
+    )
+    relevance = last @ (two + unit) @ (one + unit)
+    found = gradient_attention(classifier, pixels, torch.tensor([2]), "")
+    torch.testing.assert_close(found.flatten(), relevance[0])
 
 
 @pytest.mark.parametrize("name", ["grad-cam", "gscorecam"])

@@ -13,7 +13,7 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier
-from biomedcoop.data.images.crops import centre_box, resize_and_crop
+from biomedcoop.data.images.crops import Resize, centre_box, resize_and_crop
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.explain.doubts import doubts, failed_checks
 from biomedcoop.explain.pictures import COLOURS, overlay
@@ -26,20 +26,21 @@ def classifier(tiny: Backbone) -> Classifier:
     return bc.fit(data, "linear-probe", tiny, shots=4, progress=False)
 
 
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
 @pytest.mark.parametrize("size", [(500, 300), (300, 500), (97, 64), (64, 64), (28, 28), (3000, 90), (31, 900)])
-def test_the_inverse_of_resize_and_crop(size: tuple[int, int]) -> None:
+def test_the_inverse_of_resize_and_crop(size: tuple[int, int], resize: Resize) -> None:
     """A ramp across the image, cropped and mapped back, is the ramp again where the model sees it."""
     width, height = size
     ramps = np.zeros((height, width, 3), dtype=np.uint8)
     ramps[..., 0] = np.linspace(0, 255, width).round()
     ramps[..., 1] = np.linspace(0, 255, height).round()[:, None]
-    crop = resize_and_crop(Image.fromarray(ramps), 64).astype(np.float32)
-    left, top, right, bottom = centre_box(width, height, 64)
+    crop = resize_and_crop(Image.fromarray(ramps), 64, resize).astype(np.float32)
+    left, top, right, bottom = centre_box(width, height, 64, resize)
     y, x = np.mgrid[:height, :width] + 0.5
     inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     inner = (x >= left + 3) & (x <= right - 3) & (y >= top + 3) & (y <= bottom - 3)
     for channel, length in ((0, right - left), (1, bottom - top)):
-        back = onto_image(crop[..., channel], width, height)
+        back = onto_image(crop[..., channel], width, height, resize)
         assert back.shape == (height, width)
         assert (np.isfinite(back) == inside).all()
         step = 255 / (width, height)[channel]

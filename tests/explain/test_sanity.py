@@ -11,7 +11,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.explain.sanity import randomised, rank_correlations, structural_similarities, with_nonsense
 
 
-@pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite"])
+@pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip"])
 def tower(request: pytest.FixtureRequest) -> Backbone:
     backbone: Backbone = request.getfixturevalue(request.param)
     return backbone

@@ -46,7 +46,7 @@ def fitted(data: Dataset, backbone: Backbone, method: str, **more: Any) -> bc.Cl
     return bc.fit(data, method=method, backbone=backbone, shots=4, settings=settings, **more)
 
 
-@pytest.mark.parametrize("kind", ["tiny", "tiny_clip_vit"])
+@pytest.mark.parametrize("kind", ["tiny", "tiny_clip_vit", "tiny_siglip"])
 @pytest.mark.parametrize("class_specific", [False, True])
 def test_a_context_that_did_not_learn_is_its_words(
     data: Dataset, kind: str, class_specific: bool, request: pytest.FixtureRequest

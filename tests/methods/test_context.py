@@ -15,7 +15,7 @@ from biomedcoop.methods.context import RANDOM_STD, ClassPrompts, ContextSettings
 
 SETTINGS = ContextSettings()
 NAMES = ["cyst", "a tumour of the left kidney", "stone"]
-KINDS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite")
+KINDS = ("tiny", "tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip")
 
 
 @pytest.fixture(params=KINDS)
@@ -34,8 +34,8 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 )
 def test_a_context_of_words_is_the_text_they_make(position: str, text: str, backbone: Backbone) -> None:
     """Names of one, several and split tokens: each keeps its true length, so the words stand where they should."""
-    words = len(context_module.token_ids(backbone, "a photo of a")) - 2
-    halves = [len(context_module.token_ids(backbone, half)) - 2 for half in ("a photo", "of a")]
+    words = len(context_module.word_ids(backbone, "a photo of a"))
+    halves = [len(context_module.word_ids(backbone, half)) for half in ("a photo", "of a")]
     assert halves[0] == halves[1] == words // 2  # else "middle" would cut a word
     prompts = ClassPrompts(backbone, NAMES, replace(SETTINGS, class_position=position, n_context=words))
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_padding_to_the_whole_context_changes_nothing(position: str, backbone: B
 
 
 def test_class_specific_contexts_start_alike_and_go_their_own_ways(backbone: Backbone) -> None:
-    words = len(context_module.token_ids(backbone, "a photo of a")) - 2
+    words = len(context_module.word_ids(backbone, "a photo of a"))
     shared, own = (
         ClassPrompts(backbone, NAMES, replace(SETTINGS, class_specific=s, n_context=words)) for s in (False, True)
     )

@@ -39,7 +39,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "zero-shot-ensemble": {},
 }
 # a method sees no more of an image tower than its features, and of a text tower what test_class_embeddings checks for each kind
-SLOW_KINDS = ("tiny_clip_vit", "tiny_clip_resnet", "tiny_lite")
+SLOW_KINDS = ("tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip")
 KINDS = ("tiny", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS))
 NAMES = ["cyst", "stone", "tumor"]
 RUNS = 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.images.crops import Resize
 from biomedcoop.lazy import torch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Backbone(ABC):
         name: the name that loads it ("mini", "biomedclip") or the folder's name.
         fingerprint: hash of the tensors in use, the architecture, the preprocessing and the tokenizer; hex.
         image_size: side S of the square input, px.
+        resize: how an image becomes that square; see :data:`biomedcoop.data.images.crops.Resize`.
         mean, std: per-channel normalisation of pixels in [0, 1].
         context_length: largest number of tokens of a text that the text tower reads.
         embed_dim: width E of the joint space.
@@ -61,6 +63,7 @@ class Backbone(ABC):
     name: str
     fingerprint: str
     image_size: int
+    resize: Resize = "shortest"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     context_length: int
@@ -138,6 +141,8 @@ class Backbone(ABC):
     @abstractmethod
     def attention_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Raw features [B, E] and the attention probabilities of each block [B, H, T, T]; one autograd graph if gradients are on.
+
+        The features come from the first token, or from an attention pooling head, whose probabilities [B, H, 1, T] stand last.
 
         Raises:
             UserError: the image tower has no attention between places of the image.

@@ -111,4 +111,22 @@ BACKBONES: Mapping[str, Entry] = {
         licence="MIT",
         megabytes=607,
     ),
+    "medsiglip": Entry(
+        "MedSigLIP: SigLIP-400M trained on for medical images and texts; gated: accept its terms on the hub and log in first",
+        (
+            HubFiles(
+                "google/medsiglip-448",
+                (
+                    "config.json",
+                    "model.safetensors",
+                    "preprocessor_config.json",
+                    "special_tokens_map.json",
+                    "spiece.model",
+                    "tokenizer_config.json",
+                ),
+            ),
+        ),
+        licence="Health AI Developer Foundations terms of use",
+        megabytes=3513,
+    ),
 }

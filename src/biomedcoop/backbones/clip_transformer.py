@@ -1,6 +1,6 @@
 """The transformer of OpenAI's CLIP (Radford et al. 2021, arXiv 2103.00020), with the tensor names of its checkpoints.
 
-Both towers use it: the ViT for images, and the causal transformer for text.
+Both towers use it: the ViT for images, and the causal transformer for text. So do both towers of SigLIP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from biomedcoop.backbones.vit import attention_probabilities, is_watched
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes of a transformer. ``width`` must be a multiple of ``heads``."""
+    """Sizes of a transformer. ``width`` must be a multiple of ``heads``.
+
+    Attributes:
+        quick_gelu: x * sigmoid(1.702 x) in place of GELU.
+        causal: a token sees itself and those before it.
+        tanh_gelu: GELU by its approximation with tanh.
+        norm_eps: of every LayerNorm.
+    """
 
     width: int
     layers: int
@@ -24,6 +31,8 @@ class TransformerConfig:
     mlp_width: int
     quick_gelu: bool
     causal: bool
+    tanh_gelu: bool = False
+    norm_eps: float = 1e-5
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:  # [B, T, W] -> [B, H, T, W/H]
@@ -52,13 +61,18 @@ class Attention(nn.Module):
 
     def of_one(self, x: Tensor, position: Tensor) -> Tensor:
         """``forward`` for one token of each row alone: [B, T, W] and positions [B] -> [B, 1, W]."""
-        (b, t, w), rows = x.shape, torch.arange(len(x), device=x.device)
-        q = F.linear(x[rows, position][:, None], self.in_proj_weight[:w], self.in_proj_bias[:w])
-        k, v = F.linear(x, self.in_proj_weight[w:], self.in_proj_bias[w:]).chunk(2, dim=-1)
+        (b, t, _), rows = x.shape, torch.arange(len(x), device=x.device)
         seen = torch.arange(t, device=x.device) <= position[:, None] if self.causal else x.new_ones(b, t).bool()
-        q, k, v = (split_heads(part, self.heads) for part in (q, k, v))
+        q, k, v = self.of_query(x[rows, position][:, None], x)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def of_query(self, query: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, H, Q, W/H] of other tokens [B, Q, W], with the keys and values of the tokens [B, T, W]."""
+        w = x.shape[-1]
+        q = F.linear(query, self.in_proj_weight[:w], self.in_proj_bias[:w])
+        k, v = F.linear(x, self.in_proj_weight[w:], self.in_proj_bias[w:]).chunk(2, dim=-1)
+        return split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
 
     def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``forward`` [B, T, W] of an image and its attention probabilities [B, H, T, T], which the fused product never forms."""
@@ -71,13 +85,14 @@ class MLP(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.quick_gelu = config.quick_gelu
+        self.approximate = "tanh" if config.tanh_gelu else "none"
         self.c_fc = nn.Linear(config.width, config.mlp_width)
         self.c_proj = nn.Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.c_fc(x)
         # OpenAI trained with an approximation of GELU; with the exact one its features drift from layer to layer
-        x = x * torch.sigmoid(1.702 * x) if self.quick_gelu else F.gelu(x)
+        x = x * torch.sigmoid(1.702 * x) if self.quick_gelu else F.gelu(x, approximate=self.approximate)
         return self.c_proj(x)  # type: ignore[no-any-return]
 
 
@@ -86,9 +101,9 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.width)
+        self.ln_1 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attn = Attention(config)
-        self.ln_2 = nn.LayerNorm(config.width)
+        self.ln_2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor) -> Tensor:

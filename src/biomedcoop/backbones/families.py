@@ -26,13 +26,14 @@ LOADERS: Mapping[str, str] = {
     "pmc-clip": "biomedcoop.backbones.pmc_clip:load_pmc_clip",
     "clip-openai": "biomedcoop.backbones.openai_clip:load_openai_clip",
     "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
+    "siglip": "biomedcoop.backbones.siglip:load_siglip",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
 HUB_CONFIG = "config.json"
 """The configuration of a model in the layout of transformers."""
 
-MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers"}
+MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers", "siglip": "siglip"}
 """``model_type`` in transformers' ``config.json`` -> family."""
 
 

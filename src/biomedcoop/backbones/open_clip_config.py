@@ -146,7 +146,7 @@ def open_clip_family(folder: Path) -> Family:
     """
     config = _read_config(folder)
     with usable(folder):
-        return _family(section(config, "model_cfg"))
+        return kind_of(section(config, "model_cfg"))
 
 
 def read_bert_description(folder: Path) -> BertDescription:
@@ -165,7 +165,8 @@ def read_bert_description(folder: Path) -> BertDescription:
         )
 
 
-def _family(model: Mapping[str, Any]) -> Family:
+def kind_of(model: Mapping[str, Any]) -> Family:
+    """The kind of model that a ``model_cfg`` of open_clip describes; a ValueError where it is neither."""
     vision, text = section(model, "vision_cfg"), section(model, "text_cfg")
     timm, bert = vision.get("timm_model_name"), text.get("hf_model_name")
     if timm and bert:
@@ -188,7 +189,7 @@ def read_description(folder: Path) -> Description:
     bert = read_object(folder / BERT_CONFIG) if (folder / BERT_CONFIG).exists() else {}
     with usable(folder):
         model, preprocess = section(config, "model_cfg"), section(config, "preprocess_cfg")
-        if _family(model) != "bert":
+        if kind_of(model) != "bert":
             raise ValueError("it describes OpenAI's CLIP; load_backbone loads both kinds")
         vision = {"timm_pool": "avg", **section(model, "vision_cfg")}
         text = {"hf_pooler_type": "mean_pooler", **section(model, "text_cfg")}
@@ -226,7 +227,7 @@ def read_clip_description(folder: Path) -> ClipDescription:
     config = _read_config(folder)
     with usable(folder):
         model, preprocess = section(config, "model_cfg"), section(config, "preprocess_cfg")
-        if _family(model) != "clip":
+        if kind_of(model) != "clip":
             raise ValueError("it describes an image tower of timm with a BERT; load_backbone loads both kinds")
         vision, text = section(model, "vision_cfg"), section(model, "text_cfg")
         check_supported(CLIP_SUPPORTED, (vision, text, preprocess))

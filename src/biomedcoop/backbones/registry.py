@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones import open_clip_names
 from biomedcoop.backbones.catalogue import BACKBONES
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.hub import client, one_line_errors
@@ -25,6 +26,9 @@ PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 def locate(name: str) -> Path | None:
     """Folder that holds the files of a named backbone; None if it has to be downloaded first."""
+    if name.startswith(open_clip_names.PREFIX):
+        folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
+        return folder if folder.is_dir() else None
     entry = BACKBONES[name]
     if not entry.sources:
         return Path(__file__).parent / name
@@ -47,7 +51,8 @@ def load_backbone(
     """Load a frozen vision-language model.
 
     Args:
-        name_or_path: "mini", another name of :data:`BACKBONES`, or the folder of a model (docs/backbones.md).
+        name_or_path: "mini", another name of :data:`BACKBONES`, "open_clip:<model>/<pretrained>", or the folder of a model
+            (docs/backbones.md).
         device: a torch device, e.g. "cpu" or "cuda".
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
@@ -64,7 +69,7 @@ def load_backbone(
         torch.Size([2, 768])
     """
     name = os.fspath(name_or_path)
-    if name in BACKBONES:
+    if is_name(name):
         folder = locate(name)
         if folder is None:
             raise UserError(
@@ -81,7 +86,7 @@ def load_backbone(
 
     check_precision(precision)
     target = usable_device(device)
-    own_name, text_dtype = name if name in BACKBONES else folder.resolve().name, dtype or torch.float32
+    own_name, text_dtype = name if is_name(name) else folder.resolve().name, dtype or torch.float32
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
         backbone = load_folder(folder, own_name, target, text_dtype)
     set_precision(backbone, precision)
@@ -98,13 +103,25 @@ def check_precision(name: str) -> None:
         raise UserError(f"precision '{name}' is not known; choose {', '.join(PRECISIONS)}")
 
 
+def is_name(text: str) -> bool:
+    """Whether a text names a backbone: an entry of :data:`BACKBONES`, or a model of open_clip.
+
+    Raises:
+        UserError: a name of open_clip that lacks the model or the weights.
+    """
+    if text.startswith(open_clip_names.PREFIX):
+        open_clip_names.parts(text)
+        return True
+    return text in BACKBONES
+
+
 def check_backbone(name: str) -> None:
     """Refuse a text that neither names a backbone nor is a folder.
 
     Raises:
         UserError: the message offers near names.
     """
-    if name not in BACKBONES and not Path(name).is_dir():
+    if not is_name(name) and not Path(name).is_dir():
         raise UserError(f"no backbone '{name}': neither a known name nor a folder; {nearest(name, BACKBONES)}")
 
 
@@ -140,7 +157,7 @@ def usable_device(device: torch.device | str) -> torch.device:
 
 
 def download(name: str, progress: bool = True) -> Path:
-    """Download a named backbone from the Hugging Face hub into the cache folder.
+    """Download a named backbone from the Hugging Face hub into the cache folder, or export it there from open_clip.
 
     Args:
         progress: show the hub's progress bars on stderr.
@@ -151,6 +168,11 @@ def download(name: str, progress: bool = True) -> Path:
     Raises:
         UserError: unknown name, a backbone that is not on the hub, or no connection.
     """
+    if name.startswith(open_clip_names.PREFIX):
+        folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
+        if locate(name) is None:
+            open_clip_names.export(name, folder)
+        return folder
     entry = BACKBONES.get(name)
     if entry is None or not entry.sources:
         have = ", ".join(n for n, e in BACKBONES.items() if e.sources)

@@ -50,6 +50,11 @@ class Tokenizer:
         self.rust = rust
         self.context_length = context_length
         self.pad_id = 0
+        self.specials = rust.num_special_tokens_to_add(is_pair=False)
+
+    def clean(self, text: str) -> str:
+        """The text as it is split into tokens."""
+        return clean(text)
 
     @staticmethod
     def check(rust: RustTokenizer) -> None:
@@ -100,12 +105,12 @@ class Tokenizer:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of one text with its first and last token, cut to the context length."""
-        return list(self.rust.encode(clean(text)).ids)
+        return list(self.rust.encode(self.clean(text)).ids)
 
     def count(self, text: str) -> int:
         """Number of tokens of the whole text, with its first and last token."""
-        encoding = self.rust.encode(clean(text))
-        return len(encoding.ids) + sum(len(rest.ids) - 2 for rest in encoding.overflowing)
+        encoding = self.rust.encode(self.clean(text))
+        return len(encoding.ids) + sum(len(rest.ids) - self.specials for rest in encoding.overflowing)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 [B, L], L the longest of the call, padded with 0."""

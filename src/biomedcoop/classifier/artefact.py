@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.classifier.model_card import model_card
+from biomedcoop.data.images.crops import Resize
 from biomedcoop.output import new_folder
 from biomedcoop.version import __version__
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 DESCRIPTION, TENSORS, CARD = "classifier.json", "model.safetensors", "README.md"
+RESIZES: Mapping[Resize, Mapping[str, str]] = {
+    "shortest": {"resize": "short edge, bicubic", "crop": "centre"},
+    "squash": {"resize": "whole image to a square, bicubic", "crop": "none"},
+}
 AGAIN = "copy or train the classifier again"
 
 
@@ -54,8 +59,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
         "class_names": list(classifier.class_names),
         "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint},
         "preprocessing": {
-            "resize": "short edge, bicubic",
-            "crop": "centre",
+            **RESIZES[backbone.resize],
             "image_size": backbone.image_size,
             "mean": list(backbone.mean),
             "std": list(backbone.std),

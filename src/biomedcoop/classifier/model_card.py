@@ -16,6 +16,10 @@ def model_card(description: Mapping[str, Any]) -> str:
     names = ", ".join(description["class_names"])
     shots, plugin = facts.get("shots"), description.get("plugin")
     images = {None: "none", "all": "the whole training split"}.get(shots, f"{shots} per class")
+    size, crop = (description["preprocessing"][key] for key in ("image_size", "crop"))
+    resized = f"short edge resized to {size} px (bicubic), centre crop"
+    if crop == "none":
+        resized = f"squashed to {size} × {size} px (bicubic)"
     lines = [
         f"# {description['method']} classifier: {facts.get('dataset', 'unnamed dataset')}",
         "",
@@ -32,7 +36,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         *([f"- {chosen}"] if (chosen := facts.get("chosen")) and chosen not in facts["notes"] else []),
         f"- Sentences: {facts.get('sentences') or 'none'}",
         *([f"- Written by: biomedcoop {version}"] if (version := description.get("biomedcoop_version")) else []),
-        f"- Input: RGB, short edge resized to {description['preprocessing']['image_size']} px (bicubic), centre crop",
+        f"- Input: RGB, {resized}",
         "",
     ]
     if description.get("domain"):

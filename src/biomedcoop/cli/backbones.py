@@ -44,7 +44,12 @@ def list_backbones(json: Json = False) -> None:
 
 @app.command("download")
 def download_backbone(
-    name: Annotated[str, typer.Argument(help="Name of the backbone, e.g. biomedclip.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the backbone, e.g. biomedclip or open_clip:ViT-B-32/laion2b_s34b_b79k.", show_default=False
+        ),
+    ],
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Maps from the attention of a vision transformer: which patches the class token attends to, through all blocks."""
+"""Maps from the attention of a vision transformer: which patches its class token or pooling head attends to, through all blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def attention_rollout(classifier: Classifier, pixels: Tensor, classes: Tensor, l
 
         R = Π_b (½ mean_h A_b + ½ I), the first block rightmost;   map = row of the class token in R
 
-    It shows where information can come from, whatever the class: it is the same map for every class.
+    An attention pooling head comes last; no token passes it unchanged, so its factor is mean_h A alone. The map shows where
+    information can come from, whatever the class: it is the same map for every class.
 
     Args:
         pixels: normalised, [B, 3, S, S].
@@ -32,15 +33,17 @@ def attention_rollout(classifier: Classifier, pixels: Tensor, classes: Tensor, l
         _, blocks = classifier.backbone.attention_maps(pixels)
         rollout = _identity(blocks[0])
         for attention in blocks:
-            mean = attention.float().mean(1)
-            rollout = (0.5 * mean + 0.5 * _identity(attention)) @ rollout
-    return _of_class_token(rollout)
+            passed = attention.float().mean(1) @ rollout
+            rollout = 0.5 * passed + 0.5 * rollout if _is_block(attention) else passed
+    return _of_features(rollout)
 
 
 def gradient_attention(classifier: Classifier, pixels: Tensor, classes: Tensor, layer: str) -> Tensor:
     """Gradient times attention (Chefer et al., ICCV 2021, arXiv 2103.15679, equations 5 and 6), for the class score s_c.
 
         R = I;   for each block b:  R ← R + mean_h (∂s_c/∂A_b ⊙ A_b)⁺ R;   map = row of the class token in R
+
+    After the attention A of a pooling head, R is mean_h (∂s_c/∂A ⊙ A)⁺ R.
 
     Args:
         pixels: normalised, [B, 3, S, S].
@@ -60,8 +63,9 @@ def gradient_attention(classifier: Classifier, pixels: Tensor, classes: Tensor, 
     relevance = _identity(blocks[0])
     for attention, gradient in zip(blocks, gradients, strict=True):
         weighted = (gradient * attention.detach()).float().relu().mean(1)
-        relevance = relevance + weighted @ relevance
-    return _of_class_token(relevance)
+        passed = weighted @ relevance
+        relevance = relevance + passed if _is_block(attention) else passed
+    return _of_features(relevance)
 
 
 def _identity(attention: Tensor) -> Tensor:
@@ -70,7 +74,12 @@ def _identity(attention: Tensor) -> Tensor:
     return torch.eye(t, device=attention.device).expand(b, t, t)
 
 
-def _of_class_token(relevance: Tensor) -> Tensor:
-    """Relevance [B, T, T] -> that of each patch for the class token, [B, h, w]."""
-    side = math.isqrt(relevance.shape[1] - 1)
-    return relevance[:, 0, 1:].view(-1, side, side)
+def _is_block(attention: Tensor) -> bool:
+    """Whether tokens attend to tokens, past which they also go unchanged; else it is an attention pooling head [B, H, 1, T]."""
+    return attention.shape[2] == attention.shape[3]
+
+
+def _of_features(relevance: Tensor) -> Tensor:
+    """Relevance for the class token or the pooled one, the first row of [B, T or 1, T] -> that of each patch, [B, h, w]."""
+    side = math.isqrt(relevance.shape[2])
+    return relevance[:, 0, -side * side :].view(-1, side, side)

@@ -12,6 +12,7 @@ import numpy as np
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.crops import Resize
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import ImageError
@@ -93,6 +94,7 @@ class Case:
         sentences: where the sentences come from.
         unlike_training: True if the image is unlike the training images; None if the classifier cannot tell.
         image_size: side of the crops in the figure, px.
+        resize: how an image becomes a crop.
         notes: what a reader must know.
     """
 
@@ -105,6 +107,7 @@ class Case:
     sentences: str
     unlike_training: bool | None
     image_size: int
+    resize: Resize
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -249,6 +252,7 @@ def case(
         sentences=chosen.origin,
         unlike_training=unlike,
         image_size=classifier.backbone.image_size,
+        resize=classifier.backbone.resize,
         notes=tuple(notes),
     )
 

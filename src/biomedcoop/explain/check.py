@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.crops import resize_and_crop
@@ -239,18 +240,19 @@ def check_saliency(
     chosen = _equally_many(evaluated.labels, images, seed)
     part = evaluated.data.select(chosen)
     lesions = find_masks(part, masks) if given is None else [given[key] for key in part.keys]  # type: ignore[arg-type]
-    checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone.image_size)
+    checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone)
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)
     return SaliencyCheck(rows, data.name, classifier.method, classifier.backbone.tower_kind, tolerance)
 
 
-def read_checked(data: Dataset, labels: Labels, masks: Sequence[Mask | None], size: int) -> CheckedImages:
-    """Read the images of a dataset and compare the sizes of their masks; ``size`` is the side of a crop, px."""
+def read_checked(data: Dataset, labels: Labels, masks: Sequence[Mask | None], backbone: Backbone) -> CheckedImages:
+    """Read the images of a dataset and compare the sizes of their masks; ``backbone`` decides the crops."""
     opened = [read_image(image, key) for image, key in zip(data.images, data.keys, strict=True)]
     sizes = [(image.height, image.width) for image in opened]
     check_masks(masks, sizes, data.keys)
-    return CheckedImages(np.stack([resize_and_crop(image, size) for image in opened]), labels, sizes, masks)
+    crops = [resize_and_crop(image, backbone.image_size, backbone.resize) for image in opened]
+    return CheckedImages(np.stack(crops), labels, sizes, masks)
 
 
 def maps_by_name(names: Sequence[str]) -> dict[str, Maps]:
@@ -302,7 +304,10 @@ def check_maps(
             changes[test] = Change(
                 _mean(rank_correlations(values, after), -1.0), _mean(structural_similarities(values, after), -1.0)
             )
-        placed = [onto_image(one, width, height) for one, (height, width) in zip(values, images.sizes, strict=True)]
+        placed = [
+            onto_image(one, width, height, classifier.backbone.resize)
+            for one, (height, width) in zip(values, images.sizes, strict=True)
+        ]
         lesions = [
             hit
             for one, mask in zip(placed, images.masks, strict=True)

@@ -106,7 +106,7 @@ def case_figure(case: Case) -> Figure:
     heights = [2.6, 0.35 * len(bars) + 0.8]
     figure = new_figure(9, sum(heights), "constrained")
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
-    with CropReader(case.image_size, workers=0) as read:
+    with CropReader(case.image_size, workers=0, resize=case.resize) as read:
         for column, (source, title) in enumerate(shown, start=1):
             place = parts[0, 0].add_subplot(1, max(4, len(shown)), column)
             place.imshow(read(source).crops[0])

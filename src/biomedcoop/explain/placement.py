@@ -1,21 +1,22 @@
-"""From the centre crop back to the original pixels."""
+"""From the square that the image tower sees back to the original pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.images.crops import centre_box
+from biomedcoop.data.images.crops import Resize, centre_box
 
 Floats = npt.NDArray[np.float32]
 
 
-def onto_image(values: Floats, width: int, height: int) -> Floats:
-    """A map of the centre crop at the original pixels: the inverse of resize and crop.
+def onto_image(values: Floats, width: int, height: int, resize: Resize = "shortest") -> Floats:
+    """A map of the square that the image tower sees at the original pixels: the inverse of resize and crop.
 
     Args:
         values: map of the crop, float32 [S, S].
         width, height: size of the original image, px.
+        resize: how the image became the square.
 
     Returns:
         float32 [height, width], bilinear between the crop's pixels; nan where the centre of a pixel lies outside of the crop.
@@ -26,7 +27,7 @@ def onto_image(values: Floats, width: int, height: int) -> Floats:
                [nan,  0.,  1., nan]], dtype=float32)
     """
     size = len(values)
-    left, top, right, bottom = centre_box(width, height, size)
+    left, top, right, bottom = centre_box(width, height, size, resize)
     rows = _stretched(values, _places(height, top, bottom, size))
     return np.ascontiguousarray(_stretched(rows.T, _places(width, left, right, size)).T)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.data.images.crops import centre_box, resize_and_crop
+from biomedcoop.data.images.crops import Resize, centre_box, resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.display import shown
@@ -47,6 +47,7 @@ class SaliencyMap:
         layer: layer of the image tower that the map is made from; None for a map of all blocks.
         method: adaptation method of the classifier.
         crop_size: side S of the square that the image tower sees, px.
+        resize: how the image becomes that square.
         name: name of the image for pictures and messages: its file name, or its place among the images given.
         warnings: reasons not to trust the map, a sentence each.
     """
@@ -59,6 +60,7 @@ class SaliencyMap:
     layer: str | None
     method: str
     crop_size: int
+    resize: Resize = "shortest"
     name: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -72,7 +74,7 @@ class SaliencyMap:
     def box(self) -> tuple[float, float, float, float]:
         """Left, upper, right and lower edge of the part of the image that the model sees, px."""
         height, width = self.values.shape
-        return centre_box(width, height, self.crop_size)
+        return centre_box(width, height, self.crop_size, self.resize)
 
     def overlay(self) -> npt.NDArray[np.uint8]:
         """The image with the map over it, uint8 [H, W, 3]; what the model does not see is grey."""
@@ -199,7 +201,7 @@ def saliency_stream(
         yield (
             source,
             SaliencyMap(
-                values=onto_image(values, *seen.image.size),
+                values=onto_image(values, *seen.image.size, classifier.backbone.resize),
                 image=np.asarray(seen.image),
                 class_name=classifier.class_names[of_class],
                 probability=float(seen.probabilities[of_class]),
@@ -207,6 +209,7 @@ def saliency_stream(
                 layer=chosen,
                 method=classifier.method,
                 crop_size=len(seen.crop),
+                resize=classifier.backbone.resize,
                 name=source.name if isinstance(source, Path) else f"images[{position}]",
                 warnings=tuple(doubtful),
             ),
@@ -240,7 +243,7 @@ def look(classifier: Classifier, source: ImageSource, where: str | None = None) 
     from biomedcoop.features.passes import encode_crops
 
     image = read_image(source, where)
-    crop = resize_and_crop(image, classifier.backbone.image_size)
+    crop = resize_and_crop(image, classifier.backbone.image_size, classifier.backbone.resize)
     features = encode_crops(classifier.backbone, [crop])
     unlike = classifier.domain is not None and bool(classifier.domain.unlike(features)[0])
     return Seen(image, crop, classifier.probabilities(features)[0], unlike)

@@ -179,7 +179,7 @@ def check_top(top: object) -> None:
 
 
 def _vectors(classifier: Classifier, settings: Any, top: int) -> tuple[tuple[ContextVector, ...], float | None]:
-    from biomedcoop.methods.context import ClassPrompts, ContextSettings, token_ids
+    from biomedcoop.methods.context import ClassPrompts, ContextSettings, word_ids
 
     context = classifier.state.get("context")
     if context is None or not isinstance(settings, ContextSettings):
@@ -188,7 +188,7 @@ def _vectors(classifier: Classifier, settings: Any, top: int) -> tuple[tuple[Con
     initial = ClassPrompts(backbone, names, settings).initial_context([classifier.facts.get("seed", 1)])[0].cpu()
     vocabulary = Vocabulary(backbone)
     texts = {token.id: token.text for token in vocabulary.tokens}
-    started = token_ids(backbone, settings.context_words)[1:-1] if settings.context_init == "words" else []
+    started = word_ids(backbone, settings.context_words) if settings.context_init == "words" else []
     starts = [texts.get(number, "") for number in started]
     return context_vectors(vocabulary, context, initial, starts, names, top), vocabulary.spacing()
 

@@ -120,7 +120,7 @@ def _encode(
     def key(digest: bytes, number: int) -> bytes:
         return digest if crops is None else crops.key(digest, number)
 
-    with CropReader(backbone.image_size, workers) as read:
+    with CropReader(backbone.image_size, workers, backbone.resize) as read:
         digests = list(content_hashes(images, read.threads))
         keys = [key(digest, number) for digest in digests for number in range(views)]
         missing: dict[int, list[int]] = {}  # image -> the numbers of its crops that have no feature yet

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.crops import Crops, Resize
 from biomedcoop.features.passes import image_batch
 
-IMAGE_VIEW = "centre: short edge bicubic, centre crop, 2"
-"""Name and version of the transform; a change of pixels needs a new version."""
+IMAGE_VIEWS: Mapping[Resize, str] = {
+    "shortest": "centre: short edge bicubic, centre crop, 2",
+    "squash": "whole: squashed bicubic, 1",
+}
+"""Name and version of each transform; a change of pixels needs a new version."""
 
 TEXT_BATCH = 16
 """Texts per pass of the text tower."""
@@ -19,8 +24,8 @@ Space = dict[str, str | int]
 
 
 def image_space(backbone: Backbone) -> Space:
-    """Space of the features of centre crops."""
-    return _space(backbone, IMAGE_VIEW, str(image_batch(backbone)), backbone.precision)
+    """Space of the features of centre crops, or of whole images where the backbone squashes them."""
+    return _space(backbone, IMAGE_VIEWS[backbone.resize], str(image_batch(backbone)), backbone.precision)
 
 
 def view_space(backbone: Backbone, crops: Crops) -> Space:

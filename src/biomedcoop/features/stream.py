@@ -43,7 +43,7 @@ def stream_features(
 
     named = ((source, _name(source, number)) for number, source in enumerate(sources))
     with (
-        CropReader(backbone.image_size) as read,
+        CropReader(backbone.image_size, resize=backbone.resize) as read,
         closing(run_ahead(crop_or_error, named, max_ahead, read.threads)) as ahead,
         closing(image_passes(backbone, ahead)) as passes,
     ):

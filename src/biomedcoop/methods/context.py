@@ -69,8 +69,9 @@ class ContextSettings:
 class ClassPrompts:
     """Token embeddings of "<context> <class name>." for C classes, with a slot for each of the M learned vectors.
 
-    With the name at the end, a prompt is [CLS] · M vectors · name tokens · "." · [SEP]. With the name in the middle, half of the
-    vectors follow the name; with the name in front, all of them. Rows are padded to the longest of the C prompts.
+    With the name at the end, a prompt is [CLS] · M vectors · name tokens · "." · [SEP]; SigLIP has neither [CLS] nor ".". With the
+    name in the middle, half of the vectors follow the name; with the name in front, all of them. Rows are padded to the longest of
+    the C prompts.
 
     Attributes:
         fixed: embeddings of the tokens that are not learned, zero elsewhere [C, L, D].
@@ -99,9 +100,11 @@ class ClassPrompts:
             self.mask = torch.zeros(len(rows), length, dtype=torch.bool, device=backbone.device)
             self.fixed = fixed.to(backbone.device)
             ahead = {"end": m, "middle": m // 2, "front": 0}[settings.class_position]
+            start = tokens_ahead(backbone)
+            end = len(token_ids(backbone, ".")) - start  # the full stop, which some tokenizers drop, and the last token
             for c, row in enumerate(rows):
-                name_tokens = len(row) - 3  # less [CLS], the full stop and [SEP]
-                learned = [*range(1, 1 + ahead), *range(1 + ahead + name_tokens, 1 + m + name_tokens)]
+                name_end = ahead + len(row) - end
+                learned = [*range(start, start + ahead), *range(name_end, name_end + m - ahead)]
                 fixed_places = [i for i in range(len(row) + m) if i not in learned]
                 ids = torch.tensor([row], device=backbone.device)
                 self.fixed[c, fixed_places] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
@@ -115,7 +118,7 @@ class ClassPrompts:
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
-            words = token_ids(backbone, settings.context_words)[1:-1]
+            words = word_ids(backbone, settings.context_words)
             if not 1 <= len(words) <= settings.n_context:
                 raise UserError(
                     f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, n_context is "
@@ -170,6 +173,16 @@ def token_ids(backbone: Backbone, text: str) -> list[int]:
     """Token ids of one text with the special tokens at both ends, truncated to the backbone's context length."""
     ids = backbone.tokenize([text])
     return list(ids[0, : int(backbone.mask(ids).sum())].tolist())
+
+
+def tokens_ahead(backbone: Backbone) -> int:
+    """Number of special tokens ahead of a text: 1 in BERT and CLIP, 0 in SigLIP. One follows the text in all of them."""
+    return len(token_ids(backbone, "")) - 1
+
+
+def word_ids(backbone: Backbone, text: str) -> list[int]:
+    """Token ids of one text without the special tokens at its ends."""
+    return token_ids(backbone, text)[tokens_ahead(backbone) : -1]
 
 
 def run_dropout(rate: float, seeds: Sequence[int]) -> Drop | None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from biomedcoop.data.images import crop_reader
 from biomedcoop.data.images.crop_reader import CropReader
-from biomedcoop.data.images.crops import Crops
+from biomedcoop.data.images.crops import Crops, Resize
 from biomedcoop.data.images.facts import ImageFacts
 from biomedcoop.errors import ImageError, UserError
 
@@ -35,8 +35,9 @@ def children() -> set[int]:
     return {int(pid) for pid, parent, name in rows if int(parent) == os.getpid() and name != "ps"}
 
 
-def test_workers_read_what_this_process_reads(files: list[Path]) -> None:
-    with CropReader(32, workers=0) as here, CropReader(32, workers=2) as there:
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_workers_read_what_this_process_reads(resize: Resize, files: list[Path]) -> None:
+    with CropReader(32, workers=0, resize=resize) as here, CropReader(32, workers=2, resize=resize) as there:
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(there, files))
         for path, (crops, digest, facts) in zip(files, answers, strict=True):

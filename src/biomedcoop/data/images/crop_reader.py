@@ -26,7 +26,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.images.crops import Crops, resize_and_crop
+from biomedcoop.data.images.crops import Crops, Resize, resize_and_crop
 from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.data.images.facts import ImageFacts
 from biomedcoop.data.images.reading import open_image
@@ -69,10 +69,11 @@ class CropReader:
         size: edge of the crops in pixels.
         workers: number of worker processes; 0 for none. By default one for each core if there are at least
             :data:`MANY_CORES`; they start after :data:`MANY_FILES` files.
+        resize: how a whole image becomes a square; see :data:`biomedcoop.data.images.crops.Resize`.
     """
 
-    def __init__(self, size: int, workers: int | None = None) -> None:
-        self.size = size
+    def __init__(self, size: int, workers: int | None = None, resize: Resize = "shortest") -> None:
+        self.size, self.resize = size, resize
         self.workers = workers if workers is not None else default_workers()
         self.threads = max(2, self.workers, min(available_cores(), MANY_CORES))
         self._files_before_workers = MANY_FILES if workers is None else 0
@@ -94,9 +95,9 @@ class CropReader:
         """
         stored = ImageInFile(source) if isinstance(source, (Path, bytes)) else source
         if not isinstance(stored, ImageInFile) or (worker := self._worker()) is None:
-            return _read(source, where, self.size, crops, numbers)
+            return _read(source, where, self.size, self.resize, crops, numbers)
         try:
-            return worker.ask(stored, where, self.size, crops, numbers)
+            return worker.ask(stored, where, self.size, self.resize, crops, numbers)
         finally:
             self._idle.put(worker)
 
@@ -133,7 +134,13 @@ class _Worker:
         )
 
     def ask(
-        self, source: ImageInFile, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]
+        self,
+        source: ImageInFile,
+        where: str | None,
+        size: int,
+        resize: Resize,
+        crops: Crops | None,
+        numbers: Sequence[int],
     ) -> ReadImage:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -142,7 +149,8 @@ class _Worker:
         # the path, or the number of bytes that follow the request
         given = str(source.file) if isinstance(source.file, Path) else len(content)
         try:
-            request = json.dumps([given, vars(source.options), where, size, family, list(numbers)]).encode() + b"\n"
+            asked = [given, vars(source.options), where, size, resize, family, list(numbers)]
+            request = json.dumps(asked).encode() + b"\n"
             self.process.stdin.writelines([request, content])
             self.process.stdin.flush()
             answer = json.loads(self.process.stdout.readline())
@@ -174,11 +182,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
     for line in requests:
-        given, options, where, size, family, numbers = json.loads(line)
+        given, options, where, size, resize, family, numbers = json.loads(line)
         file = Path(given) if isinstance(given, str) else requests.read(given)
         source = ImageInFile(file, DecodeOptions(**options))
         try:
-            crops, digest, facts = _read(source, where, size, None if family is None else Crops(*family), numbers)
+            crops, digest, facts = _read(source, where, size, resize, family and Crops(*family), numbers)
             head, body = {"digest": digest.hex(), "facts": list(facts)}, [crop.tobytes() for crop in crops]
         except ImageError as error:
             head, body = {"error": [error.where, error.reason]}, []
@@ -189,10 +197,12 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             os._exit(0)
 
 
-def _read(source: ImageSource, where: str | None, size: int, crops: Crops | None, numbers: Sequence[int]) -> ReadImage:
+def _read(
+    source: ImageSource, where: str | None, size: int, resize: Resize, crops: Crops | None, numbers: Sequence[int]
+) -> ReadImage:
     opened = open_image(source, where)
     if crops is None:
-        found = [resize_and_crop(opened.image, size)]
+        found = [resize_and_crop(opened.image, size, resize)]
     else:
         found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
     return ReadImage(found, opened.digest, opened.facts)

@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,41 +21,48 @@ if TYPE_CHECKING:
 _CROP_FIRST_RATIO = 16
 """Aspect ratio above which only the part inside the centre crop is resized."""
 
+Resize = Literal["shortest", "squash"]
+"""How an image becomes a square: its short edge is resized and the centre cut, or the whole is resized, whatever its ratio."""
+
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 
 
-def resize_and_crop(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """Resize the short edge to ``size`` (bicubic, antialiased) and cut the centre square.
+def resize_and_crop(image: Image.Image, size: int, resize: Resize = "shortest") -> npt.NDArray[np.uint8]:
+    """Resize the short edge to ``size`` (bicubic, antialiased) and cut the centre square, or squash the image to the square.
 
-    Equal in every pixel to torchvision's ``Resize(size, BICUBIC)`` + ``CenterCrop(size)`` on Pillow images (the
-    published test transform), except beyond an aspect ratio of 16, where only the visible part is resized and rounding
-    may differ.
+    The first is equal in every pixel to torchvision's ``Resize(size, BICUBIC)`` + ``CenterCrop(size)`` on Pillow images (the
+    published test transform), except beyond an aspect ratio of 16, where only the visible part is resized and rounding may differ.
 
     Args:
         image: mode RGB.
         size: edge of the result in pixels.
+        resize: "shortest" or "squash".
 
     Returns:
         uint8 [size, size, 3].
     """
     from PIL.Image import Resampling
 
-    if _crops_first(*image.size):
-        square = image.resize((size, size), Resampling.BICUBIC, box=centre_box(*image.size, size))
+    if resize == "squash" or _crops_first(*image.size):
+        square = image.resize((size, size), Resampling.BICUBIC, box=centre_box(*image.size, size, resize))
         return np.array(square, dtype=np.uint8)
     width, height, left, top = _resized(*image.size, size)
     resized = image.resize((width, height), Resampling.BICUBIC)
     return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
-def centre_box(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+def centre_box(width: int, height: int, size: int, resize: Resize = "shortest") -> tuple[float, float, float, float]:
     """Part of an image that :func:`resize_and_crop` keeps: its left, upper, right and lower edge, px of the image.
 
     Example:
         >>> centre_box(400, 200, 100)
         (100.0, 0.0, 300.0, 200.0)
+        >>> centre_box(400, 200, 100, "squash")
+        (0, 0, 400, 200)
     """
+    if resize == "squash":
+        return 0, 0, width, height
     if _crops_first(width, height):
         short, start = min(width, height), abs(width - height) / 2
         return (start, 0, start + short, short) if width > height else (0, start, short, start + short)
