@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,19 +19,22 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a directory in open_clip layout; the first that is there counts."""
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> dict[str, Tensor]:
     """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects.
 
     Left out is what carries nothing: ``position_ids`` and BatchNorm's counters of training steps.
+
+    Args:
+        names: names that the file may have; the first that is there counts.
 
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
     from safetensors.torch import load_file
 
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
-        raise UserError(f"{folder}: has neither {WEIGHTS[0]} nor {WEIGHTS[1]}; copy the weights into it")
+        raise UserError(f"{folder}: has neither {' nor '.join(names)}; copy the weights into it")
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -40,7 +44,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to {WEIGHTS[0]}"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
@@ -72,14 +76,19 @@ def _all_finite(value: Tensor) -> bool:
     return bool(value.sum(dtype=torch.float32).isfinite()) or bool(value.isfinite().all())
 
 
-def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
-    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
+def check_names(found: AbstractSet[str], expected: AbstractSet[str], folder: Path) -> None:
+    """Refuse missing and unexpected tensors, by name."""
+    for what, keys in (("lacks", expected - found), ("has unexpected", found - expected)):
         if keys:
             names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
                 f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             )
             raise UserError(f"{folder}: the checkpoint {what} {names}; it is damaged or of another architecture")
+
+
+def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
+    """Refuse missing, unexpected, misshapen and non-finite tensors by name, and a 'logit_scale' too large for its exponential."""
+    check_names(state.keys(), expected.keys(), folder)
     for key, want in expected.items():
         if state[key].shape != want:
             raise UserError(f"{folder}: '{key}' has shape {list(state[key].shape)}, expected {list(want)}")
@@ -87,7 +96,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
             raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
         if not _all_finite(state[key]):
             raise UserError(f"{folder}: '{key}' holds values that are not finite; download the weights again")
-    if not bool(torch.isfinite(state["logit_scale"].float().exp())):
+    if "logit_scale" in state and not bool(state["logit_scale"].float().exp().isfinite()):
         raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; download the weights again")
 
 

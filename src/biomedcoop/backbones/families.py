@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biomedcoop.backbones.configuration import read_object
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.errors import UserError
 
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
 LOADERS: Mapping[str, str] = {
     "bert": "biomedcoop.backbones.open_clip:load_open_clip",
     "clip": "biomedcoop.backbones.clip:load_clip",
+    "vit-timm": "biomedcoop.backbones.image_only:load_image_only",
+    "vit-transformers": "biomedcoop.backbones.image_only:load_image_only",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
+
+IMAGE_ONLY = ("vit-timm", "vit-transformers")
+"""The families without a text tower."""
+
+HUB_CONFIG = "config.json"
+"""The configuration of a model in the layout of transformers or timm."""
+
+MODEL_TYPES: Mapping[str, str] = {"dinov2": "vit-transformers", "vit": "vit-transformers"}
+"""``model_type`` in transformers' ``config.json`` -> family."""
 
 
 def family(folder: Path) -> str:
@@ -33,7 +45,33 @@ def family(folder: Path) -> str:
     """
     if (folder / CONFIG).exists():
         return open_clip_family(folder)
-    raise UserError(f"{folder} is not a backbone: it has no {CONFIG}; give a folder in open_clip layout")
+    if (folder / HUB_CONFIG).exists():
+        return hub_family(folder)
+    raise UserError(
+        f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
+        "give a folder in the layout of open_clip, transformers or timm"
+    )
+
+
+def hub_family(folder: Path) -> str:
+    """The family that a ``config.json`` names, of transformers (``model_type``) or timm (``architecture``).
+
+    Raises:
+        UserError: it names none that can be loaded.
+    """
+    config = read_object(folder / HUB_CONFIG)
+    model_type = config.get("model_type")
+    if model_type is None and isinstance(config.get("architecture"), str):
+        return "vit-timm"
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+        known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
+        raise UserError(f"{folder}: model_type in {HUB_CONFIG} is {model_type!r}; models of type {known} can be loaded")
+    return MODEL_TYPES[model_type]
+
+
+def has_text_tower(folder: Path) -> bool:
+    """Whether the model in a folder has a text tower, by its configuration alone."""
+    return family(folder) not in IMAGE_ONLY
 
 
 def load_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Backbone:

@@ -153,7 +153,7 @@ def embed(
         >>> import biomedcoop as bc
         >>> found = bc.embed("simulated:breast-ultrasound?train=1&val=0&test=1")
         >>> found.features.shape, found.keys[0], found.classes[0], found.splits[0]
-        ((6, 768), 'train[0]', 'benign tumor', 'train')
+        ((6, 768), 'train/benign_tumor/0000.png', 'benign tumor', 'train')
     """
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.base import Backbone
