@@ -69,11 +69,6 @@ def hub_family(folder: Path) -> str:
     return MODEL_TYPES[model_type]
 
 
-def has_text_tower(folder: Path) -> bool:
-    """Whether the model in a folder has a text tower, by its configuration alone."""
-    return family(folder) not in IMAGE_ONLY
-
-
 def load_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Backbone:
     """Load the model in a folder with both towers in float32, the text tower in ``dtype``."""
     module, _, function = LOADERS[family(folder)].partition(":")

@@ -66,7 +66,7 @@ class ImageBackbone(Backbone):
     """
 
     towers: Towers
-    reads_text = False
+    has_text_tower = False
     tower_kind = "vit"
     logit_scale = LOGIT_SCALE
     context_length = token_dim = 0

@@ -47,7 +47,7 @@ def load_backbone(
     """Load a frozen vision-language model.
 
     Args:
-        name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in open_clip layout.
+        name_or_path: "mini", another name of :data:`BACKBONES`, or a folder in the layout of open_clip, transformers or timm.
         device: a torch device, e.g. "cpu" or "cuda".
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
@@ -86,6 +86,24 @@ def load_backbone(
         backbone = load_folder(folder, own_name, target, text_dtype)
     set_precision(backbone, precision)
     return backbone
+
+
+def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
+    """Whether a backbone has a text tower, without loading it; True for a name whose files are not on this machine.
+
+    Args:
+        backbone: a loaded backbone, or a name or folder as for :func:`load_backbone`.
+
+    Raises:
+        UserError: the folder holds no model of a known family.
+    """
+    from biomedcoop.backbones.families import IMAGE_ONLY, family
+
+    if not isinstance(backbone, (str, os.PathLike)):
+        return backbone.has_text_tower
+    name = os.fspath(backbone)
+    folder = locate(name) if name in BACKBONES else Path(name)
+    return folder is None or family(folder) not in IMAGE_ONLY
 
 
 def check_precision(name: str) -> None:
