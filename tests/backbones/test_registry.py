@@ -155,7 +155,11 @@ def test_mini_is_always_there() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("bimedclip", "did you mean biomedclip?"), ("minni", "did you mean mini?"), ("resnet", "known: mini, biomedclip")],
+    [
+        ("bimedclip", "did you mean biomedclip?"),
+        ("minni", "did you mean mini?"),
+        ("resnet", f"known: {', '.join(BACKBONES)}"),
+    ],
 )
 def test_unknown_names(name: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
