@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.readers.listing import list_images
+from biomedcoop.data.readers.listing import list_images, of_dataset
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.tables.writing import PARQUET_ROWS, open_pyarrow
 from biomedcoop.display import shown
@@ -122,7 +123,7 @@ def check_embeddings_file(out: Path, overwrite: bool) -> None:
 
 
 def embed(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     backbone: Backbone | str | os.PathLike[str] = "mini",
     *,
     unit_norm: bool = False,
@@ -137,7 +138,7 @@ def embed(
     Features are read from the feature store where it has them.
 
     Args:
-        source: a folder, a file or a name, or several; see :func:`biomedcoop.data.readers.listing.list_images`.
+        source: a dataset, or a folder, a file or a name, or several of those; see :func:`biomedcoop.data.readers.listing.list_images`.
         backbone: a loaded backbone, or the name or folder of one.
         unit_norm: divide each feature by its Euclidean norm.
         skip_bad: go on after images that cannot be read.
@@ -159,11 +160,15 @@ def embed(
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.features.images import encode_readable
 
-    listing = list_images([source] if isinstance(source, (str, os.PathLike)) else source, labels)
+    if isinstance(source, Dataset):
+        listing = of_dataset(source)
+    else:
+        listing = list_images(source if isinstance(source, (list, tuple)) else [source], labels)  # type: ignore[list-item]
     model = backbone
     if not isinstance(model, Backbone):
         model = load_backbone(model, device=device, precision=precision)
-    notify(listing.notes)
+    if not isinstance(source, Dataset):  # the notes on a loaded dataset were issued when it was loaded
+        notify(listing.notes)
     names = [
         str(image) if isinstance(image, Path) else key for image, key in zip(listing.images, listing.keys, strict=True)
     ]

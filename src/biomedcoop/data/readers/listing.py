@@ -60,10 +60,13 @@ def list_images(sources: Sequence[str | os.PathLike[str]], labels: bool = True) 
     Raises:
         UserError: there is no source, or one cannot be read.
     """
-    if not sources:
+    if not len(sources):
         raise UserError("no images are named; give a folder, a file or the name of a dataset")
     listing = Listing()
-    for source in [os.fspath(one) for one in sources]:
+    for given in sources:
+        if not isinstance(given, (str, os.PathLike)):
+            raise UserError(f"a source of images is of the type {type(given).__name__}; give paths or names")
+        source = os.fspath(given)
         if _gives_classes(source, labels):
             listing.add(_labelled(source), f"{source}/" if len(sources) > 1 else "")
         else:
@@ -89,10 +92,11 @@ def _labelled(source: str) -> Listing:
         if user_path(source).is_dir() and any(Walk().images(user_path(source))):
             raise UserError(f"{error}; or read the images without classes (--no-labels)") from error
         raise
-    return _of_dataset(data)
+    return of_dataset(data)
 
 
-def _of_dataset(data: Dataset) -> Listing:
+def of_dataset(data: Dataset) -> Listing:
+    """The images of a dataset; its splits count if it has more than one."""
     divided = len(set(data.splits)) > 1
     return Listing(
         list(data.images),
