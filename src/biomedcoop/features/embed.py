@@ -138,7 +138,7 @@ def embed(
     Features are read from the feature store where it has them.
 
     Args:
-        source: a dataset, or a folder, a file or a name, or several of those; see :func:`biomedcoop.data.readers.listing.list_images`.
+        source: a dataset, or one or several folders, files and names; see :func:`biomedcoop.data.readers.listing.list_images`.
         backbone: a loaded backbone, or the name or folder of one.
         unit_norm: divide each feature by its Euclidean norm.
         skip_bad: go on after images that cannot be read.
