@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from biomedcoop.explain.check import check_saliency
     from biomedcoop.explain.saliency import saliency
     from biomedcoop.explain.words import words
+    from biomedcoop.features.embed import embed
     from biomedcoop.report.html.write import write_html
 
 # Loaded on first use: the import of torch alone takes a second, and ``--help`` does not need it.
@@ -38,6 +39,7 @@ _WHERE = {
     "case": "biomedcoop.explain.case",
     "check_saliency": "biomedcoop.explain.check",
     "compare": "biomedcoop.api",
+    "embed": "biomedcoop.features.embed",
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
     "fit_runs": "biomedcoop.api",
@@ -60,6 +62,7 @@ __all__ = [
     "case",
     "check_saliency",
     "compare",
+    "embed",
     "evaluate",
     "fit",
     "fit_runs",

@@ -21,11 +21,11 @@ from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
 from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate, learned_from
-from biomedcoop.methods import get_method
+from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder
 from biomedcoop.progress import ProgressOption
 from biomedcoop.report.run import DatasetSummary, RunReport
-from biomedcoop.runs import check_place, summarise, try_page, versions
+from biomedcoop.runs import check_place, no_text_tower_note, summarise, try_page, versions
 from biomedcoop.tasks.build import task_without_images
 
 CONTENTS = ("metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv")
@@ -136,6 +136,8 @@ def _zero_shot(classifier: Classifier) -> tuple[Classifier | None, list[str]]:
     if classifier.method == ZERO_SHOT:
         return None, []
     method = get_method(ZERO_SHOT)
+    if not can_run(method, classifier.backbone):
+        return None, [no_text_tower_note([ZERO_SHOT], classifier.backbone)]
     own = classifier.settings.get("template")
     settings = method.settings({} if own is None else {"template": own})
     try:
@@ -173,6 +175,7 @@ def _report(
         leaks=tuple(leak.text for leak in evaluated.leaks),
         notes=tuple(dict.fromkeys([*notes, *facts.get("notes", ())])),
         command=command,
+        text_tower=backbone.has_text_tower,
     )
 
 

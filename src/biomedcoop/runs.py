@@ -30,6 +30,7 @@ from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
+from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
@@ -78,8 +79,12 @@ def train_run(
     data = read_dataset(request.data, split_file=request.split_file)
     check_place(place, data, str(request.data), request.split_file)
     saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
-    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *request.compare))}
+    compared = [name for name in request.compare if can_run(get_method(name), request.backbone)]
+    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *compared))}
     backbone = load_for(request.backbone, request.device, request.precision)
+    if left_out := [name for name in request.compare if name not in plans]:
+        note, own = no_text_tower_note(left_out, backbone), plans[request.method]
+        plans[request.method] = dataclasses.replace(own, notes=(*own.notes, note))
     divisions, fold_plans, divided = _divided(request.seeds, data, plans)
     data = dataclasses.replace(data, notes=(*data.notes, *divided))
     # all that can be refused before the work is refused by now, so that no note stands before an error
@@ -98,6 +103,11 @@ def train_run(
     if html:
         try_page(place, images=request.images, classifier=trained, data=data, progress=progress)
     return report
+
+
+def no_text_tower_note(methods: Sequence[str], backbone: Backbone) -> str:
+    """The sentence on methods that are left out of a comparison, because they encode texts."""
+    return f"There is no comparison with {', '.join(methods)}: the backbone {backbone.name} has no text tower."
 
 
 def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
@@ -232,6 +242,7 @@ def _report(
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),
+        text_tower=backbone.has_text_tower,
     )
 
 

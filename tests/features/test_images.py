@@ -17,7 +17,7 @@ from PIL import Image
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.features.images import encode_images
+from biomedcoop.features.images import encode_images, encode_readable
 from biomedcoop.features.stream import stream_features
 from biomedcoop.features.texts import encode_texts
 from features.scans import TEXTS, dataset, direct, feature_spaces, pictures, write
@@ -208,3 +208,22 @@ def test_a_space_of_another_store_version_is_refused(tiny: Backbone, tmp_path: P
     with pytest.raises(UserError, match=r"space\.json does not describe .*; delete the folder") as caught:
         encode_images(tiny, dataset(pictures(2)), store_root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_images_that_cannot_be_read_are_left_out(tiny: Backbone, tmp_path: Path, passes: list[int]) -> None:
+    paths = write(tmp_path / "scans", pictures(6))
+    whole = encode_images(tiny, dataset(paths), store_root=tmp_path / "store")
+    paths[1].write_bytes(b"no image")
+    paths[4].write_bytes(b"no image")
+    paths[2].unlink()
+    images = [(path, str(path)) for path in paths]
+    with pytest.raises(ImageError, match=r"000[124]"):
+        encode_readable(tiny, images, skip_bad=False)
+    for _ in range(2):  # the second time from the store
+        features, bad = encode_readable(tiny, images, skip_bad=True)
+        assert sorted(bad) == [1, 2, 4]
+        assert all(str(paths[i]) == error.where for i, error in bad.items())
+        assert "no such file" in bad[2].reason
+        assert bad[1].reason == bad[4].reason
+        assert np.isnan(features[[1, 2, 4]]).all()
+        np.testing.assert_array_equal(features[[0, 3, 5]], whole[[0, 3, 5]])

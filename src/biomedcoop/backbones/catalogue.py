@@ -57,6 +57,9 @@ WEIGHTS_ENDINGS = (".safetensors", ".pth")
 CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "preprocessor_config.json")
 """Files of a CLIP in the layout of transformers."""
 
+VIT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+"""Files of a ViT in the layout of transformers."""
+
 BACKBONES: Mapping[str, Entry] = {
     "mini": Entry(
         "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP",
@@ -128,5 +131,17 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="Health AI Developer Foundations terms of use",
         megabytes=3513,
+    ),
+    "dinov2-vit-s-14": Entry(
+        "DINOv2 ViT-S/14: image tower alone, trained on 142 million images without texts; for methods that need no text tower",
+        (HubFiles("facebook/dinov2-small", VIT_FILES),),
+        licence="Apache-2.0",
+        megabytes=88,
+    ),
+    "dinov2-vit-b-14": Entry(
+        "DINOv2 ViT-B/14: the same, four times as large",
+        (HubFiles("facebook/dinov2-base", VIT_FILES),),
+        licence="Apache-2.0",
+        megabytes=346,
     ),
 }

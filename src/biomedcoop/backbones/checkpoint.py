@@ -123,7 +123,7 @@ def check_tensors(
     folder: Path,
     names: Mapping[str, str] = SAME_NAMES,
 ) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
+    """Refuse missing, unexpected, misshapen and non-finite tensors by name, and a 'logit_scale' too large for its exponential."""
     check_names(state.keys(), expected.keys(), folder)
     for key, want in expected.items():
         name = names.get(key, key)

@@ -17,6 +17,9 @@ from biomedcoop.errors import UserError
 Supported = Mapping[str, Mapping[str, tuple[Any, ...]]]
 """Section of a configuration -> key -> the values that this code supports."""
 
+# OpenAI's constants are the default of open_clip and of transformers' CLIP, and the values of BiomedCLIP
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
 
 @contextmanager
 def usable(folder: Path) -> Iterator[None]:

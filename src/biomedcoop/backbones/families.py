@@ -27,13 +27,23 @@ LOADERS: Mapping[str, str] = {
     "clip-openai": "biomedcoop.backbones.openai_clip:load_openai_clip",
     "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
     "siglip": "biomedcoop.backbones.siglip:load_siglip",
+    "vit-timm": "biomedcoop.backbones.image_only:load_image_only",
+    "vit-transformers": "biomedcoop.backbones.image_only:load_image_only",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
-HUB_CONFIG = "config.json"
-"""The configuration of a model in the layout of transformers."""
+IMAGE_ONLY = ("vit-timm", "vit-transformers")
+"""The families without a text tower."""
 
-MODEL_TYPES: Mapping[str, str] = {"clip": "clip-transformers", "siglip": "siglip"}
+HUB_CONFIG = "config.json"
+"""The configuration of a model in the layout of transformers or timm."""
+
+MODEL_TYPES: Mapping[str, str] = {
+    "clip": "clip-transformers",
+    "siglip": "siglip",
+    "dinov2": "vit-transformers",
+    "vit": "vit-transformers",
+}
 """``model_type`` in transformers' ``config.json`` -> family."""
 
 
@@ -53,13 +63,20 @@ def family(folder: Path) -> str:
         return "clip-openai"
     raise UserError(
         f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
-        "give a folder in the layout of open_clip or transformers, or one with a single .pth of OpenAI's CLIP"
+        "give a folder in the layout of open_clip, transformers or timm, or one with a single .pth of OpenAI's CLIP"
     )
 
 
 def hub_family(folder: Path) -> str:
-    """The family that ``model_type`` in a ``config.json`` names; a UserError if none does."""
-    model_type = read_object(folder / HUB_CONFIG).get("model_type")
+    """The family that a ``config.json`` names, of transformers (``model_type``) or timm (``architecture``).
+
+    Raises:
+        UserError: it names none that can be loaded.
+    """
+    config = read_object(folder / HUB_CONFIG)
+    model_type = config.get("model_type")
+    if model_type is None and isinstance(config.get("architecture"), str):
+        return "vit-timm"
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
         raise UserError(

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from biomedcoop.backbones.configuration import (
+    MEAN,
+    STD,
     Supported,
     at_least,
     check_supported,
@@ -58,9 +60,6 @@ CLIP_SUPPORTED: Supported = {
     "preprocess_cfg": PREPROCESSING,
 }
 """The same for OpenAI's CLIP. Designs with further tensors (layer scale, attentional pooling, …) are refused by their tensors."""
-
-# OpenAI's constants are the default of open_clip and of transformers' CLIP, and the values of BiomedCLIP
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 LAYERS = {"base": 12, "large": 24}
 """Depth of ViT and BERT models by the size in their name."""

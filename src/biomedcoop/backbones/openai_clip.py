@@ -14,7 +14,8 @@ from torch import Tensor
 
 from biomedcoop.backbones.checkpoint import depth, read_weights, shape_of
 from biomedcoop.backbones.clip import ClipBackbone, build_clip
-from biomedcoop.backbones.open_clip_config import MEAN, STD, ClipDescription
+from biomedcoop.backbones.configuration import MEAN, STD
+from biomedcoop.backbones.open_clip_config import ClipDescription
 from biomedcoop.errors import UserError
 
 HEAD_WIDTH = 64

@@ -28,7 +28,8 @@ from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS
 from biomedcoop.backbones.checkpoint import check_tensors, fill, find_weights, fingerprint, read_weights, shape_of
 from biomedcoop.backbones.clip import side
 from biomedcoop.backbones.clip_resnet import RESNET_STRIDE, ModifiedResNet, ResNetConfig
-from biomedcoop.backbones.open_clip_config import MEAN, STD, read_bert_description
+from biomedcoop.backbones.configuration import MEAN, STD
+from biomedcoop.backbones.open_clip_config import read_bert_description
 from biomedcoop.backbones.tokenizer import Tokenizer
 from biomedcoop.errors import UserError
 

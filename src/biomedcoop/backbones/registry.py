@@ -93,6 +93,24 @@ def load_backbone(
     return backbone
 
 
+def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
+    """Whether a backbone has a text tower, without loading it; True for a name whose files are not on this machine.
+
+    Args:
+        backbone: a loaded backbone, or a name or folder as for :func:`load_backbone`.
+
+    Raises:
+        UserError: the folder holds no model of a known family.
+    """
+    from biomedcoop.backbones.families import IMAGE_ONLY, family
+
+    if not isinstance(backbone, (str, os.PathLike)):
+        return backbone.has_text_tower
+    name = os.fspath(backbone)
+    folder = locate(name) if name in BACKBONES else Path(name)
+    return folder is None or family(folder) not in IMAGE_ONLY
+
+
 def check_precision(name: str) -> None:
     """Refuse an unknown precision.
 

@@ -12,6 +12,8 @@ from typing import Any
 from PIL.Image import Resampling
 
 from biomedcoop.backbones.configuration import (
+    MEAN,
+    STD,
     Supported,
     at_least,
     check_supported,
@@ -20,7 +22,7 @@ from biomedcoop.backbones.configuration import (
     triple,
     usable,
 )
-from biomedcoop.backbones.open_clip_config import MEAN, STD, ClipDescription
+from biomedcoop.backbones.open_clip_config import ClipDescription
 from biomedcoop.errors import UserError
 
 CONFIG = "config.json"

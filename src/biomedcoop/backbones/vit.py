@@ -79,28 +79,41 @@ class MLP(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
-    def __init__(self, config: ViTConfig) -> None:
+class LayerScale(nn.Module):
+    """A learned factor for each channel (Touvron et al. 2021, arXiv 2103.17239, section 2.2)."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config.width, config.heads)
-        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
-        self.mlp = MLP(config.width, config.mlp_width)
+        self.gamma = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    def __init__(self, config: ViTConfig, layer_scale: bool, norm_eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=norm_eps)
+        self.attn = Attention(config.width, config.heads)
+        self.ls1 = LayerScale(config.width) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.width, eps=norm_eps)
+        self.mlp = MLP(config.width, config.mlp_width)
+        self.ls2 = LayerScale(config.width) if layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
     def of_first(self, x: Tensor) -> Tensor:
         """``forward`` for the first token alone: [B, T, W] -> [B, 1, W]."""
-        first = x[:, :1] + self.attn.of_first(self.norm1(x))
-        return first + self.mlp(self.norm2(first))  # type: ignore[no-any-return]
+        first = x[:, :1] + self.ls1(self.attn.of_first(self.norm1(x)))
+        return first + self.ls2(self.mlp(self.norm2(first)))  # type: ignore[no-any-return]
 
     def with_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``forward`` [B, T, W] and the attention probabilities [B, H, T, T]."""
         attended, probabilities = self.attn.with_probabilities(self.norm1(x))
-        x = x + attended
-        return x + self.mlp(self.norm2(x)), probabilities
+        x = x + self.ls1(attended)
+        return x + self.ls2(self.mlp(self.norm2(x))), probabilities
 
 
 class PatchEmbed(nn.Module):
@@ -113,17 +126,22 @@ class PatchEmbed(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Image tower: normalised pixels [B, 3, S, S] -> CLS output [B, W]."""
+    """Image tower: normalised pixels [B, 3, S, S] -> CLS output [B, W].
 
-    def __init__(self, config: ViTConfig) -> None:
+    Args:
+        layer_scale: what attention and MLP add has a learned factor for each channel.
+        norm_eps: what each LayerNorm adds to the variance.
+    """
+
+    def __init__(self, config: ViTConfig, *, layer_scale: bool = False, norm_eps: float = 1e-6) -> None:
         super().__init__()
         self.config = config
         tokens = (config.image_size // config.patch_size) ** 2 + 1
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, config.width))
         self.patch_embed = PatchEmbed(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.blocks = nn.ModuleList(Block(config, layer_scale, norm_eps) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=norm_eps)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Tokens before the first block: [B, T, W], CLS first."""

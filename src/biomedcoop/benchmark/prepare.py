@@ -17,7 +17,7 @@ from biomedcoop.benchmark.plan import Group, groups_of, plan_group, sentences_of
 from biomedcoop.benchmark.sources import read_source
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.methods import get_method
+from biomedcoop.methods import check_towers, get_method
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.plan import Plan
 
@@ -92,6 +92,7 @@ def plan_grid(work: Work, backbones: Mapping[str, str], finished: set[str], prog
             continue
         data = read_source(source.place, source.trained)
         try:
+            check_towers(group.method, group.backbone)
             plan = plan_group(work.protocol, group, data)
         except UserError as error:
             grid.lines += group.lines("skipped", reason=str(error))

@@ -16,6 +16,7 @@ from biomedcoop.cli import (
     benchmark,
     datasets,
     doctor,
+    embed,
     evaluate,
     explain,
     methods,
@@ -42,6 +43,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
+app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
 app.command("words")(words.words)
 app.add_typer(prompts.app, name="prompts")

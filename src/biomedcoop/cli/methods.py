@@ -28,13 +28,14 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
     for line in describe(recommended()):
         print_text(line)
     print()
-    table = Table("name", "learns from", "new classes", "chooses", "trained", "paper")
+    table = Table("name", "learns from", "text tower", "new classes", "chooses", "trained", "paper")
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
         table.add_row(
             name,
             " and ".join(sources) or "nothing",
+            "needed" if able.needs_text_tower else "not needed",
             "yes" if able.retargets else "no",
             able.chooses or "-",
             method.parameters,
@@ -77,6 +78,7 @@ def show_method(
     if (source := plugin_of(method)) is not None:
         print(f"from the plug-in {source}")
     print(f"trained: {method.parameters}")
+    print(f"text tower: {'needed' if able.needs_text_tower else 'not needed'}")
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
         print(f"chooses: {able.chooses}")

@@ -32,14 +32,15 @@ def next_step(
     recipe: str | None = None,
     unused: int = 0,
     elsewhere: bool = False,
+    text_tower: bool = True,
 ) -> str:
     """The one next step: the first rule that holds, from what makes all numbers worthless to what refines good ones.
 
     Args:
-        comparison, shots, recipe, unused, elsewhere: see :func:`biomedcoop.evaluation.verdict.judge`.
+        comparison, shots, recipe, unused, elsewhere, text_tower: see :func:`biomedcoop.evaluation.verdict.judge`.
         findings: findings about the comparison.
     """
-    trained, best_known = shots is not None, _recommended(comparison, shots)
+    trained, best_known = shots is not None, _recommended(comparison, shots, text_tower)
     kinds = {finding.kind for finding in findings}
     if "leak" in kinds:
         return "Take the shared images or groups out of the training or the test images, then train again."
@@ -88,7 +89,8 @@ def _better_method(comparison: Comparison) -> str:
 
 def _compare(comparison: Comparison, best_known: str) -> str:
     """The option that compares with one more method."""
-    return f"'--compare {','.join(dict.fromkeys([ZERO_SHOT, *comparison.others, best_known]))}'"
+    first = [ZERO_SHOT] * get_method(best_known).abilities.needs_text_tower
+    return f"'--compare {','.join(dict.fromkeys([*first, *comparison.others, best_known]))}'"
 
 
 def _use_all(unused: int) -> str:
@@ -125,11 +127,17 @@ def _knows(comparison: Comparison) -> bool:
     return low is not None and largest is not None and low > largest
 
 
-def _recommended(comparison: Comparison, shots: int | str | None) -> str:
-    """The recommended method for as many images per class, by whether the backbone knows the classes."""
-    collection = "known" if _knows(comparison) else "unknown"
-    by_shots = {int(number): method for number, method in recommended()[collection]["recommended"].items()}
-    if shots is None:  # nothing is trained yet: as with many images
-        return str(by_shots[max(by_shots)])
-    at_most = [number for number in by_shots if not isinstance(shots, int) or number <= shots]
-    return str(by_shots[max(at_most, default=min(by_shots))])
+def _recommended(comparison: Comparison, shots: int | str | None, text_tower: bool) -> str:
+    """The recommended method for as many images per class, by whether the backbone knows the classes.
+
+    Without a text tower it is the most accurate of the measured methods that need none.
+    """
+    measured = recommended()["known" if _knows(comparison) else "unknown"]
+    numbers = sorted(map(int, measured["recommended"]))
+    # with None nothing is trained yet: as with many images
+    at_most = [number for number in numbers if not isinstance(shots, int) or number <= shots]
+    number = str(max(at_most, default=numbers[0]))
+    if text_tower:
+        return str(measured["recommended"][number])
+    accuracy: dict[str, float] = measured["accuracy"][number]
+    return max((name for name in accuracy if not get_method(name).abilities.needs_text_tower), key=accuracy.__getitem__)

@@ -52,6 +52,7 @@ def judge(
     leaks: Iterable[str] = (),
     unlike: str = "",
     elsewhere: bool = False,
+    text_tower: bool = True,
 ) -> Verdict:
     """Judge the reported method of a comparison.
 
@@ -63,6 +64,7 @@ def judge(
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
         elsewhere: True if the test images are of another dataset than the training images.
+        text_tower: False if the backbone has no text tower, so that methods which encode texts cannot be a next step.
 
     Returns:
         The findings: leaks, "headline", then the score, comparisons, the weakest class and the alarms; "next" is last.
@@ -93,7 +95,15 @@ def judge(
         *_calibration(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
-    step = next_step(comparison, findings, shots=shots, recipe=recipe, unused=unused, elsewhere=elsewhere)
+    step = next_step(
+        comparison,
+        findings,
+        shots=shots,
+        recipe=recipe,
+        unused=unused,
+        elsewhere=elsewhere,
+        text_tower=text_tower,
+    )
     return Verdict([*findings, Fact("next", step)])
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +16,10 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crops import Resize
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.data.sampling.leakage import digest
-from biomedcoop.errors import ImageError
+from biomedcoop.errors import ImageError, UserError
 from biomedcoop.evaluation.metrics import plain
 from biomedcoop.explain.saliency import class_number
-from biomedcoop.explain.sentences import Floats, sentences_of, unit_features
+from biomedcoop.explain.sentences import ClassSentences, Floats, sentences_of, unit_features
 from biomedcoop.explain.tables import Table, html_of
 from biomedcoop.explain.training_images import TrainingImages, training_images
 from biomedcoop.explain.words import check_top
@@ -52,15 +53,15 @@ class ClassAgreement:
     Attributes:
         class_name: the class.
         probability: its probability.
-        mean: mean cosine of the image and the sentences of the class.
-        most, least: sentences that the image agrees with most and least, the extreme ones first.
+        mean: mean cosine of the image and the sentences of the class; None if the backbone has no text tower.
+        most, least: sentences that the image agrees with most and least, the extreme ones first; empty as above.
     """
 
     class_name: str
     probability: float
-    mean: float
-    most: tuple[Agreement, ...]
-    least: tuple[Agreement, ...]
+    mean: float | None = None
+    most: tuple[Agreement, ...] = ()
+    least: tuple[Agreement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,10 @@ class Case:
         name: its file name, or "image".
         predicted: the most probable class, and how far the image agrees with its sentences.
         rival: the same of the class it is compared with, by default the runner-up.
-        difference: mean cosine with the predicted class's sentences less that with the rival's.
+        difference: mean cosine with the predicted class's sentences less that with the rival's; None if the backbone has no text
+            tower.
         similar: the most similar training images, most similar first, without copies of the image itself; empty if none were given.
-        sentences: where the sentences come from.
+        sentences: where the sentences come from; empty if there are none.
         unlike_training: True if the image is unlike the training images; None if the classifier cannot tell.
         image_size: side of the crops in the figure, px.
         resize: how an image becomes a crop.
@@ -102,7 +104,7 @@ class Case:
     name: str
     predicted: ClassAgreement
     rival: ClassAgreement
-    difference: float
+    difference: float | None
     similar: tuple[SimilarImage, ...]
     sentences: str
     unlike_training: bool | None
@@ -115,7 +117,7 @@ class Case:
         return f"Case({self.name!r}, {classes}, {len(self.similar)} similar training images)"
 
     def tables(self) -> list[Table]:
-        """A table of the sentences, and one of the similar training images if there are any."""
+        """A table of the sentences and one of the similar training images, as far as there are any."""
         rows = tuple(
             (
                 f"{of_class.class_name} ({of_class.probability:.2f})",
@@ -129,7 +131,7 @@ class Case:
             for side, listed in (("most", of_class.most), ("least", of_class.least))
             for one in listed
         )
-        usual = ("usual",) * (self.predicted.most[0].usual is not None)
+        usual = ("usual",) * any(one.usual is not None for one in self.predicted.most)
         columns = ("class (probability)", "agrees", "sentence", "cosine", "difference", *usual)
         notes = ["Difference: the cosine less the image's mean cosine with the other class's sentences."]
         if usual:
@@ -137,7 +139,7 @@ class Case:
                 "Usual: mean cosine of the training images and the sentence; some sentences lie near every image."
             )
         title = f"Sentences that the image agrees with most and least ({self.sentences})"
-        tables = [Table(title, columns, rows, 2 + len(usual), tuple(notes))]
+        tables = [Table(title, columns, rows, 2 + len(usual), tuple(notes))] if rows else []
         if self.similar:
             near = tuple((one.key, one.class_name, f"{one.cosine:.3f}") for one in self.similar)
             tables.append(Table("Most similar training images", ("image", "label", "cosine"), near, 1))
@@ -212,28 +214,27 @@ def case(
     named = class_number(classifier, rival)
     source = as_source(image)
     training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)
-    chosen = sentences_of(classifier, prompts)
+    chosen = _sentences(classifier, prompts)
     feature = _feature(classifier, source)
     probabilities = classifier.probabilities(feature[None])[0]
     x = unit(feature)
     best, second = (int(c) for c in np.argsort(-probabilities, kind="stable")[:2])
     second = second if named in (None, best) else named
-    pair = [chosen.by_class[c] for c in (best, second)]
-    features = unit_features(classifier.backbone, pair)
-    cosines = [rows @ x for rows in features]
     own = digest(source)
     others = None if training is None else training.without(own).features
-    usual = [None if others is None or not len(others) else rows @ others.mean(0) for rows in features]
-    means = [float(values.mean()) for values in cosines]
-    predicted, other = (
-        _agreement(classifier.class_names[c], float(probabilities[c]), pair[k], cosines[k], means[1 - k], usual[k], top)
-        for k, c in enumerate((best, second))
-    )
+    predicted, other = (ClassAgreement(classifier.class_names[c], float(probabilities[c])) for c in (best, second))
+    notes = []
+    if chosen is None:
+        notes.append(f"There are no sentences: the backbone {classifier.backbone.name} has no text tower.")
+    else:
+        pair = [chosen.by_class[c] for c in (best, second)]
+        predicted, other = _agreements(classifier, (predicted, other), pair, x, others, top)
+        notes += [chosen.note] if chosen.note else []
     unlike = None if classifier.domain is None else bool(classifier.domain.unlike(feature[None])[0])
-    notes = [chosen.note] if chosen.note else []
     if unlike:
         notes.append("The image is unlike the training images; do not rely on the answer.")
-    if means[0] < means[1]:
+    difference = None if predicted.mean is None or other.mean is None else predicted.mean - other.mean
+    if difference is not None and difference < 0:
         notes.append(
             f"On average, the image agrees more with the sentences of {other.class_name}; the classifier decides otherwise."
         )
@@ -247,9 +248,9 @@ def case(
         name=Path(str(source)).name if isinstance(source, Path | ImageInFile) else "image",
         predicted=predicted,
         rival=other,
-        difference=means[0] - means[1],
+        difference=difference,
         similar=similar,
-        sentences=chosen.origin,
+        sentences="" if chosen is None else chosen.origin,
         unlike_training=unlike,
         image_size=classifier.backbone.image_size,
         resize=classifier.backbone.resize,
@@ -267,9 +268,42 @@ def _feature(classifier: Classifier, source: ImageSource) -> Any:
     return feature
 
 
-def _agreement(
-    name: str,
-    probability: float,
+def _sentences(classifier: Classifier, prompts: str | os.PathLike[str] | None) -> ClassSentences | None:
+    """The sentences to compare with; None for a backbone without a text tower, which refuses those of the user."""
+    if classifier.backbone.has_text_tower:
+        return sentences_of(classifier, prompts)
+    if prompts is not None:
+        raise UserError(
+            f"the image cannot be compared with {os.fspath(prompts)}: the backbone {classifier.backbone.name} has no text tower; "
+            "leave prompts out"
+        )
+    return None
+
+
+def _agreements(
+    classifier: Classifier,
+    classes: tuple[ClassAgreement, ClassAgreement],
+    pair: Sequence[tuple[str, ...]],
+    x: Floats,
+    others: Floats | None,
+    top: int,
+) -> list[ClassAgreement]:
+    """Both classes with the sentences that an image agrees with most and least.
+
+    Args:
+        pair: sentences of each class.
+        x: unit-norm feature of the image [E].
+        others: unit-norm features of the training images without copies of the image; None if there are none.
+    """
+    features = unit_features(classifier.backbone, pair)
+    cosines = [rows @ x for rows in features]
+    usual = [None if others is None or not len(others) else rows @ others.mean(0) for rows in features]
+    means = [float(values.mean()) for values in cosines]
+    return [_with_sentences(classes[k], pair[k], cosines[k], means[1 - k], usual[k], top) for k in range(len(classes))]
+
+
+def _with_sentences(
+    of_class: ClassAgreement,
     texts: tuple[str, ...],
     cosines: Floats,
     mean_of_other: float,
@@ -286,4 +320,4 @@ def _agreement(
         for i in np.argsort(-cosines, kind="stable")
     ]
     least = found[max(top, len(found) - top) :]  # of few sentences, none is listed twice
-    return ClassAgreement(name, probability, float(cosines.mean()), tuple(found[:top]), tuple(reversed(least)))
+    return replace(of_class, mean=float(cosines.mean()), most=tuple(found[:top]), least=tuple(reversed(least)))

@@ -103,9 +103,9 @@ def case_figure(case: Case) -> Figure:
         for of_class, colour in ((case.predicted, "C0"), (case.rival, "C1"))
         for one in (*of_class.most, *reversed(of_class.least))
     ]
-    heights = [2.6, 0.35 * len(bars) + 0.8]
+    heights = [2.6, *([0.35 * len(bars) + 0.8] if bars else [])]  # no bars: the backbone has no text tower
     figure = new_figure(9, sum(heights), "constrained")
-    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
     with CropReader(case.image_size, workers=0, resize=case.resize) as read:
         for column, (source, title) in enumerate(shown, start=1):
             place = parts[0, 0].add_subplot(1, max(4, len(shown)), column)
@@ -113,6 +113,8 @@ def case_figure(case: Case) -> Figure:
             place.set_xlabel(title, fontsize=8, parse_math=False)
             place.set_xticks([])
             place.set_yticks([])
+    if not bars:
+        return figure
     axes = parts[1, 0].subplots()
     texts = [textwrap.fill(one.text, 60) for one, _ in bars]
     axes.barh(range(len(bars)), [one.cosine for one, _ in bars], color=[colour for _, colour in bars])
@@ -122,7 +124,9 @@ def case_figure(case: Case) -> Figure:
     axes.set_yticks(range(len(bars)), texts, fontsize=7, parse_math=False)
     axes.invert_yaxis()
     for of_class, colour in ((case.predicted, "C0"), (case.rival, "C1")):
-        axes.axvline(of_class.mean, color=colour, linestyle="--", linewidth=1, label=f"mean of {of_class.class_name}")
+        axes.axvline(
+            of_class.mean or 0.0, color=colour, linestyle="--", linewidth=1, label=f"mean of {of_class.class_name}"
+        )
     axes.set_xlabel("cosine of the image and the sentence")
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash
 from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.errors import ImageError
 from biomedcoop.features.parallel import batched, run_ahead
 
 NamedImage = tuple[ImageSource, str]
@@ -27,8 +28,23 @@ def content_hashes(images: Sequence[NamedImage], threads: int) -> Iterator[bytes
     Raises:
         ImageError: an image cannot be read.
     """
+    for found in hashes_or_errors(images, threads):
+        if isinstance(found, ImageError):
+            raise found
+        yield found
+
+
+def hashes_or_errors(images: Sequence[NamedImage], threads: int) -> Iterator[bytes | ImageError]:
+    """Content hash of each image, in order, or the error that says why its bytes cannot be read."""
+
+    def hashed(image: NamedImage) -> bytes | ImageError:
+        try:
+            return content_hash(*image)
+        except ImageError as error:
+            return error
+
     # several images to a thread's turn: handing over a turn takes about as long as one hash
-    parts = run_ahead(lambda part: [content_hash(*image) for image in part], batched(images, 16), threads=threads)
+    parts = run_ahead(lambda part: list(map(hashed, part)), batched(images, 16), threads=threads)
     with closing(parts):
         for part in parts:
             yield from part

@@ -6,10 +6,11 @@ that decoding finds are kept beside the features (``facts.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
@@ -17,7 +18,8 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crop_reader import MANY_CORES, Crop, CropReader
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.features.content import content_hashes, named_images
+from biomedcoop.errors import ImageError
+from biomedcoop.features.content import NamedImage, content_hashes, hashes_or_errors, named_images
 from biomedcoop.features.facts import FactsStore, facts_of
 from biomedcoop.features.parallel import run_ahead
 from biomedcoop.features.passes import Floats, as_array, image_passes
@@ -54,7 +56,37 @@ def encode_images(
         ImageError: an image cannot be read; features encoded before stay in the store.
         UserError: the store cannot be written.
     """
-    return _encode(backbone, data, image_space(backbone), None, 1, store_root, workers, progress, tally)[:, 0]
+    images = named_images(data)
+    return _encode(backbone, images, image_space(backbone), None, 1, store_root, workers, progress, tally, data.keys)[
+        :, 0
+    ]
+
+
+def encode_readable(
+    backbone: Backbone,
+    images: Sequence[NamedImage],
+    *,
+    skip_bad: bool,
+    progress: Count | None = None,
+    tally: Tally | None = None,
+) -> tuple[Floats, dict[int, ImageError]]:
+    """Raw features of the centre crop of each image that can be read, through the store.
+
+    Args:
+        skip_bad: go on after images that cannot be read.
+        progress, tally: as for :func:`encode_images`; images that cannot be read are not counted.
+
+    Returns:
+        float32 [N, E] with NaN in the rows of images that cannot be read, and the error of each of them by position.
+
+    Raises:
+        ImageError: an image cannot be read, unless ``skip_bad``.
+        UserError: the store cannot be written.
+    """
+    bad: dict[int, ImageError] = {}
+    names, space = [name for _, name in images], image_space(backbone)
+    skipped = bad if skip_bad else None
+    return _encode(backbone, images, space, None, 1, None, None, progress, tally, names, skipped)[:, 0], bad
 
 
 def missing_images(
@@ -98,12 +130,14 @@ def encode_views(
     Returns:
         float32 [N, V, E].
     """
-    return _encode(backbone, data, view_space(backbone, crops), crops, views, store_root, workers, progress, tally)
+    images = named_images(data)
+    space = view_space(backbone, crops)
+    return _encode(backbone, images, space, crops, views, store_root, workers, progress, tally, data.keys)
 
 
 def _encode(
     backbone: Backbone,
-    data: Dataset,
+    images: Sequence[NamedImage],
     space: Space,
     crops: Crops | None,
     views: int,
@@ -111,35 +145,64 @@ def _encode(
     workers: int | None,
     progress: Count | None,
     tally: Tally | None,
+    keys_in_notes: Sequence[str],
+    bad: dict[int, ImageError] | None = None,
 ) -> Floats:
-    """Features [N, V, E] of random crops, or of the centre crop alone (V = 1) where ``crops`` is None."""
+    """Features [N, V, E] of random crops, or of the centre crop alone (V = 1) where ``crops`` is None.
+
+    With ``bad``, an image that cannot be read is put there by its position, and its features are NaN.
+    """
     root = store_root or default_root()
     store, facts = FeatureStore(root, space), FactsStore(root)
-    images = named_images(data)
 
     def key(digest: bytes, number: int) -> bytes:
         return digest if crops is None else crops.key(digest, number)
 
     with CropReader(backbone.image_size, workers, backbone.resize) as read:
-        digests = list(content_hashes(images, read.threads))
-        keys = [key(digest, number) for digest in digests for number in range(views)]
+        digests: list[bytes] = []
+        if bad is None:
+            digests = list(content_hashes(images, read.threads))
+        else:
+            for i, found in enumerate(hashes_or_errors(images, read.threads)):
+                digests.append(b"" if isinstance(found, ImageError) else found)
+                if isinstance(found, ImageError):
+                    bad[i] = found
+        there = [i for i in range(len(images)) if not bad or i not in bad]
         missing: dict[int, list[int]] = {}  # image -> the numbers of its crops that have no feature yet
-        for row in store.missing(keys):
-            missing.setdefault(row // views, []).append(row % views)
+        for row in store.missing([key(digests[i], number) for i in there for number in range(views)]):
+            missing.setdefault(there[row // views], []).append(row % views)
 
         def cut(i: int) -> list[tuple[Crop, bytes]]:
-            cuts, digest, image_facts = read(*images[i], crops, missing[i])
+            try:
+                cuts, digest, image_facts = read(*images[i], crops, missing[i])
+            except ImageError as error:
+                if bad is None:
+                    raise
+                bad[i] = error
+                return []
             facts.add(digest, image_facts)
             return [(crop, key(digest, number)) for crop, number in zip(cuts, missing[i], strict=True)]
 
         with closing(run_ahead(cut, missing, threads=read.threads)) as ahead:
             keyed_crops = (keyed for of_image in ahead for keyed in of_image)
             _fill(store, facts, backbone, keyed_crops, sum(map(len, missing.values())), progress)
+        if bad:
+            # of copies of an image, one was read
+            reasons = {digests[i]: error.reason for i, error in bad.items() if digests[i]}
+            bad |= {i: ImageError(images[i][1], reasons[digests[i]]) for i in there if digests[i] in reasons}
+            there = [i for i in there if i not in bad]
         if tally is not None:
-            for name, image_facts in zip(data.keys, facts_of(images, digests, facts, read), strict=True):
-                tally.add(name, image_facts)
-    names = [name for _, name in images for _ in range(views)]
-    return store.get_all(keys, names).reshape(len(images), views, backbone.embed_dim)
+            known = facts_of([images[i] for i in there], [digests[i] for i in there], facts, read)
+            for i, image_facts in zip(there, known, strict=True):
+                tally.add(keys_in_notes[i], image_facts)
+    names = [images[i][1] for i in there for _ in range(views)]
+    rows = store.get_all([key(digests[i], number) for i in there for number in range(views)], names)
+    rows = rows.reshape(len(there), views, backbone.embed_dim)
+    if not bad:
+        return rows
+    features = np.full((len(images), *rows.shape[1:]), np.nan, dtype=np.float32)
+    features[there] = rows
+    return features
 
 
 def _fill(

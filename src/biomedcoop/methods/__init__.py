@@ -2,7 +2,7 @@
 
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.plugins import load_plugin
-from biomedcoop.methods.registry import all_methods, get_method
+from biomedcoop.methods.registry import all_methods, can_run, check_towers, get_method
 from biomedcoop.methods.settings import setting
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "State",
     "Task",
     "all_methods",
+    "can_run",
+    "check_towers",
     "get_method",
     "load_plugin",
     "register",

@@ -78,6 +78,7 @@ class Abilities:
         chooses: what the method chooses on validation images or by cross-validation, e.g. "C"; empty if nothing.
         otherwise: what it takes where neither is possible, e.g. "C = 1".
         needs_all_views: the method uses all views of all support images at once, so views cannot belong to epochs.
+        needs_text_tower: the method encodes texts, names of classes or sentences, so the backbone must have a text tower.
         prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
     """
 
@@ -87,6 +88,7 @@ class Abilities:
     chooses: str = ""
     otherwise: str = ""
     needs_all_views: bool = False
+    needs_text_tower: bool = True
     prompts_per_image: bool = False
 
 

@@ -50,7 +50,13 @@ class LinearProbe(Method):
     title = "Linear probe"
     paper = "Radford et al. 2021, arXiv 2103.00020"
     settings_type = LinearProbeSettings
-    abilities = Abilities(uses_images=True, needs_all_views=True, chooses="C", otherwise=f"C = {CANDIDATES[0]:g}")
+    abilities = Abilities(
+        uses_images=True,
+        needs_all_views=True,
+        needs_text_tower=False,
+        chooses="C",
+        otherwise=f"C = {CANDIDATES[0]:g}",
+    )
     parameters = "weights: C × (E + 1)"
     learned = ("weight", "bias")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.methods.base import REGISTRY, Method, import_own
 from biomedcoop.methods.plugins import load_installed
+
+if TYPE_CHECKING:
+    from biomedcoop.backbones.base import Backbone
 
 _searched = False
 
@@ -29,3 +37,31 @@ def get_method(name: str) -> Method:
     if name not in methods:
         raise UserError(f"no method '{name}'; {nearest(name, methods)}")
     return methods[name]
+
+
+def can_run(method: Method, backbone: Backbone | str | os.PathLike[str]) -> bool:
+    """Whether a backbone has the towers that a method needs.
+
+    Args:
+        backbone: a loaded backbone, or the name or folder of one.
+
+    Raises:
+        UserError: the folder holds no backbone.
+    """
+    return not method.abilities.needs_text_tower or has_text_tower(backbone)
+
+
+def check_towers(method: Method, backbone: Backbone | str | os.PathLike[str]) -> None:
+    """Refuse a method that encodes texts on a backbone without a text tower.
+
+    Raises:
+        UserError: the message names the methods that work.
+    """
+    if can_run(method, backbone):
+        return
+    name = Path(backbone).name if isinstance(backbone, (str, os.PathLike)) else backbone.name
+    able = [other.name for other in all_methods().values() if not other.abilities.needs_text_tower]
+    raise UserError(
+        f"{method.name} encodes texts, but the backbone '{name}' has no text tower; choose the method {' or '.join(able)}, or "
+        "another backbone"
+    )

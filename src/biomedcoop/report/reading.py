@@ -157,4 +157,5 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         leaks=tuple(values.get("leaks", ())),
         notes=tuple(values.get("report_notes", ())),
         command=values.get("command", ""),
+        text_tower=values.get("text_tower", True),
     )

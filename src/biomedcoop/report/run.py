@@ -65,6 +65,7 @@ class RunReport:
         leaks: overlaps of test and training images, a sentence each; they make the results too good.
         notes: further sentences for the reader.
         command: a command that repeats the run, without paths of this machine; optional.
+        text_tower: False if the backbone has no text tower.
     """
 
     title: str
@@ -84,6 +85,7 @@ class RunReport:
     leaks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
+    text_tower: bool = True
 
     def __repr__(self) -> str:
         width = max(map(len, self.rows))
@@ -153,6 +155,7 @@ class RunReport:
             leaks=self.leaks,
             unlike=self.unlike,
             elsewhere=self.trained_on not in (None, self.dataset.name),
+            text_tower=self.text_tower,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,6 +178,7 @@ class RunReport:
             "settings": dict(self.settings),
             "backbone": self.backbone,
             "fingerprint": self.fingerprint,
+            "text_tower": self.text_tower,
             "shots": self.shots,
             "seed": self.seed,
             "versions": dict(self.versions),

@@ -164,12 +164,14 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
             method that chooses values then does so by cross-validation within them.
 
     Raises:
-        UserError: an unknown method, setting or recipe; too few images or classes; or sentences that cannot be used.
+        UserError: an unknown method, setting or recipe; a backbone without the towers that the method needs; too few images or
+            classes; or sentences that cannot be used.
     """
-    from biomedcoop.methods import get_method
+    from biomedcoop.methods import check_towers, get_method
     from biomedcoop.methods.recipes import published_for
 
     method = get_method(request.method)
+    check_towers(method, request.backbone)
     if len(data.class_names) < 2:
         raise UserError(
             f"{data.name} has one class ({data.class_names[0]!r}), but a classifier needs at least two; "

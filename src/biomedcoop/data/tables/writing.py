@@ -33,7 +33,7 @@ def check_table_file(out: Path, overwrite: bool, what: str = "tables") -> None:
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"{out}: {what} are written to {', '.join(SUFFIXES)}; choose one of these endings")
     if out.suffix.lower() == ".parquet":
-        _pyarrow()
+        open_pyarrow()
     check_new_file(out, overwrite)
 
 
@@ -80,7 +80,7 @@ def write_json(rows: Iterable[Row], file: IO[str]) -> int:
 
 
 def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path, texts: Collection[str]) -> int:
-    parquet = _pyarrow()
+    parquet = open_pyarrow()
     import pyarrow as pa
 
     schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in columns])
@@ -97,9 +97,19 @@ def _write_parquet(rows: Iterable[Row], columns: Sequence[str], path: Path, text
     return count
 
 
-def _pyarrow() -> Any:
+def open_pyarrow(instead: str = "CSV") -> Any:
+    """The library that writes Parquet, ``pyarrow.parquet``.
+
+    Args:
+        instead: the format that the error line offers.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise UserError("to write Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use CSV") from error
+        raise UserError(
+            f"to write Parquet, pyarrow is needed: pip install 'biomedcoop[parquet]'; or use {instead}"
+        ) from error
     return parquet

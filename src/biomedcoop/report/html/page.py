@@ -76,6 +76,8 @@ def render(
     errors = confident_errors(p, sources, images=images)
     doubtful = doubtful_labels(p)
     missing = list(sources.missing)
+    if errors and not report.text_tower:
+        missing.append(f"No sentences stand beside the errors: the backbone {report.backbone} has no text tower.")
     if not images:
         missing.append("Images, maps and names of images are left out on request (--no-images).")
     return (
