@@ -26,11 +26,22 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
-    from safetensors.torch import load_file
-
     path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
     if path is None:
         raise UserError(f"{folder}: has neither {WEIGHTS[0]} nor {WEIGHTS[1]}; copy the weights into it")
+    # transformers once stored the positions 0, 1, 2, …
+    counted = ("position_ids", ".num_batches_tracked")
+    return {k.removeprefix("module."): v for k, v in read_tensors(path).items() if not k.endswith(counted)}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file by name, memory-mapped and read without unpickling objects.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds more than tensors.
+    """
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -52,9 +63,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         for key, value in state.items()
     ):
         raise UserError(f"{path}: is not a checkpoint (tensors by name); download the file again")
-    # transformers once stored the positions 0, 1, 2, …
-    counted = ("position_ids", ".num_batches_tracked")
-    return {k.removeprefix("module."): v for k, v in state.items() if not k.endswith(counted)}
+    return state
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path) -> torch.Size:
