@@ -126,7 +126,7 @@ def test_pickled_objects_are_refused_and_never_executed(
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"a": 4.6}, {1: torch.ones(1)}, {"state_dict": [1]}, torch.ones(3)])
+@pytest.mark.parametrize("content", [[1, 2], {"a": 4.6}, {1: torch.ones(1)}, {"state_dict": [1]}])
 def test_things_that_are_no_checkpoint(folder: Path, content: object) -> None:
     use_bin(folder, content)
     assert f"{BIN}: is not a checkpoint" in refusal(folder)

@@ -44,6 +44,7 @@ class Backbone(ABC):
         embed_dim: width E of the joint space.
         token_dim: width D of a token embedding (and so of a learned context vector).
         logit_scale: factor s of the cosine similarities (the exponential is already taken).
+        has_text_tower: False for an image tower alone: what takes or gives texts raises a UserError.
         device: where the towers run.
         dtype: precision of the text tower, and of the gradients that pass through it.
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
@@ -64,6 +65,7 @@ class Backbone(ABC):
     embed_dim: int
     token_dim: int
     logit_scale: float
+    has_text_tower: bool = True
     device: torch.device
     dtype: torch.dtype
     precision: str = "float32"

@@ -18,27 +18,38 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a directory in open_clip layout; the first that is there counts."""
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def find_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> Path:
+    """The file of weights in a directory: the first of ``names`` that is there; a UserError if none is."""
+    path = next((folder / name for name in names if (folder / name).exists()), None)
+    if path is None:
+        raise UserError(f"{folder}: has neither {' nor '.join(names)}; copy the weights into it")
+    return path
+
+
+def read_weights(folder: Path, names: Sequence[str] = WEIGHTS) -> dict[str, Tensor]:
     """The tensors of a directory's checkpoint, memory-mapped and read without unpickling objects.
 
     Left out is what carries nothing: ``position_ids`` and BatchNorm's counters of training steps.
 
+    Args:
+        names: names that the file may have; the first that is there counts.
+
     Raises:
         UserError: the weights are missing or damaged, or hold more than tensors.
     """
-    path = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-    if path is None:
-        raise UserError(f"{folder}: has neither {WEIGHTS[0]} nor {WEIGHTS[1]}; copy the weights into it")
     # transformers once stored the positions 0, 1, 2, …
     counted = ("position_ids", ".num_batches_tracked")
-    return {k.removeprefix("module."): v for k, v in read_tensors(path).items() if not k.endswith(counted)}
+    tensors = read_tensors(find_weights(folder, names))
+    return {k.removeprefix("module."): v for k, v in tensors.items() if not k.endswith(counted)}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of one file by name, memory-mapped and read without unpickling objects.
 
+    A tensor that is alone in its file, without a name, gets that of the file.
+
     Raises:
-        UserError: the file is missing or damaged, or holds more than tensors.
+        UserError: the file is damaged, or holds more than tensors.
     """
     from safetensors.torch import load_file
 
@@ -51,13 +62,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to {WEIGHTS[0]}"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise UserError(f"{path}: the weights cannot be read ({reason}); download the file again") from error
     if isinstance(state, dict):
         state = state.get("state_dict", state)
+    elif isinstance(state, Tensor):
+        state = {path.stem: state}
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
         for key, value in state.items()
@@ -82,7 +95,7 @@ def _all_finite(value: Tensor) -> bool:
 
 
 def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], folder: Path) -> None:
-    """Refuse missing, unexpected, misshapen and non-finite tensors, by name; 'logit_scale' must be one of them."""
+    """Refuse missing, unexpected, misshapen and non-finite tensors by name, and a 'logit_scale' too large for its exponential."""
     for what, keys in (("lacks", expected.keys() - state.keys()), ("has unexpected", state.keys() - expected.keys())):
         if keys:
             names = ", ".join(f"'{k}'" for k in sorted(keys)[:3]) + (
@@ -96,7 +109,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size
             raise UserError(f"{folder}: '{key}' holds {state[key].dtype} values, expected floating point")
         if not _all_finite(state[key]):
             raise UserError(f"{folder}: '{key}' holds values that are not finite; download the weights again")
-    if not bool(torch.isfinite(state["logit_scale"].float().exp())):
+    if "logit_scale" in state and not bool(state["logit_scale"].float().exp().isfinite()):
         raise UserError(f"{folder}: the exponential of 'logit_scale' is not finite; download the weights again")
 
 

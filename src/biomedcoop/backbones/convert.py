@@ -47,6 +47,7 @@ def convert(path: Path, *, remove_old: bool = False) -> list[Path]:
 
 def _convert(file: Path, remove_old: bool) -> Path:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     from biomedcoop.backbones.checkpoint import read_tensors
@@ -62,7 +63,10 @@ def _convert(file: Path, remove_old: bool) -> Path:
     else:
         check_new_file(target, overwrite=False)
         with new_file(target) as temporary:
-            save_file(state, temporary, metadata={"format": "pt"})
+            try:
+                save_file(state, temporary, metadata={"format": "pt"})
+            except SafetensorError as error:  # of the file system too
+                raise OSError(str(error)) from error
             if (key := _difference(state, load_file(temporary))) is not None:
                 raise UserError(f"{target}: '{key}' differs after writing; check the disk, and convert {file} again")
     try:

@@ -176,7 +176,8 @@ def _place(files: Sequence[HubFile], folder: Path, progress: Progress | None) ->
         for file in wanted:
             (arrivals / file.base).replace(folder / file.base)
             converted = converted_name(file.base)
-            if converted != file.base and known.pop(converted, None):  # from an earlier revision
+            if converted != file.base and converted in known:  # made of an earlier revision
+                del known[converted]
                 (folder / converted).unlink(missing_ok=True)
         write_source(folder, {**known, **{file.base: file for file in files}})
         shutil.rmtree(arrivals)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from biomedcoop.backbones.catalogue import BACKBONES, converted_name
 from biomedcoop.backbones.registry import load_backbone, locate
 from biomedcoop.backbones.source import SOURCE, read_source
 from biomedcoop.hub.files import matches
+from biomedcoop.lazy import F, torch
 from biomedcoop.progress import Progress
 
 if TYPE_CHECKING:
@@ -74,9 +76,7 @@ def verify(name_or_path: str, progress: Progress | None = None) -> Iterator[Chec
             return
     del backbone  # two large models need not be in memory together
     again = load_backbone(name_or_path)
-    same = again.fingerprint == fingerprint and all(
-        bool((a == b).all()) for a, b in zip(features, _features(again), strict=True)
-    )
+    same = again.fingerprint == fingerprint and torch.equal(features, _features(again))
     yield Check("second load", same, "the same bits" if same else "other bits; check the memory of this machine")
 
 
@@ -94,7 +94,7 @@ def _files(folder: Path, progress: Progress | None) -> Iterator[Check]:
             yield Check(what, False, f"{path} is missing, {SOURCE} lists it; download or convert again")
 
 
-def image(size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def image(size: int) -> npt.NDArray[np.uint8]:
     """A fixed synthetic image: waves with noise, uint8 [size, size, 3]."""
     y, x = np.mgrid[:size, :size] / size
     waves = np.stack([np.sin(9 * x + 5 * y), np.cos(7 * x * y), np.sin(11 * (x - 0.5) ** 2 + 3 * y)], axis=2)
@@ -102,36 +102,39 @@ def image(size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return (128 + 100 * waves + noise).clip(0, 255).astype(np.uint8)
 
 
-def _features(backbone: Backbone) -> tuple[Tensor, Tensor]:
-    """Unit features of the image and of the texts, each in a pass of its own: [1, E] and [2, E]."""
-    import torch
-
-    with torch.inference_mode():
-        pixels = backbone.normalize(image(backbone.image_size)[None])
-        return _unit(backbone.encode_image(pixels)), torch.cat([_unit(backbone.encode_text([text])) for text in TEXTS])
-
-
-def _unit(features: Tensor) -> Tensor:
-    import torch
-
-    return torch.nn.functional.normalize(features.float(), dim=-1)
-
-
-def _finite(features: tuple[Tensor, Tensor]) -> Check:
-    good = all(bool(((one.norm(dim=1) - 1).abs() < TOLERANCE).all()) for one in features)
-    cosines = ", ".join(f"{cosine:.4f}" for cosine in (features[0] @ features[1].T).flatten().tolist())
-    detail = f"finite and of length 1; cosines of the image with {len(TEXTS)} texts: {cosines}"
-    return Check("features", good, detail if good else "not finite, or zero; the weights are damaged")
-
-
-def _batches(backbone: Backbone, features: tuple[Tensor, Tensor]) -> Check:
-    """One image or text alone against the same among three."""
-    import torch
-
+def _features(backbone: Backbone) -> Tensor:
+    """Unit features of the image and of the texts, each in a pass of its own: [3, E], or [1, E] without a text tower."""
     first = image(backbone.image_size)
+    rows = [_encode_images(backbone, first[None])]
+    if backbone.has_text_tower:
+        rows += [_encode_texts(backbone, text) for text in TEXTS]
+    return torch.cat(rows)
+
+
+def _encode_images(backbone: Backbone, crops: npt.NDArray[np.uint8]) -> Tensor:
     with torch.inference_mode():
-        three = _unit(backbone.encode_image(backbone.normalize(np.stack([first, first[::-1], first[:, ::-1]]))))
-        texts = _unit(backbone.encode_text([*TEXTS, TEXTS[0]]))
-    largest = max(float((three[:1] - features[0]).abs().max()), float((texts[:2] - features[1]).abs().max()))
+        return F.normalize(backbone.encode_image(backbone.normalize(crops)).float(), dim=-1)
+
+
+def _encode_texts(backbone: Backbone, *texts: str) -> Tensor:
+    with torch.inference_mode():
+        return F.normalize(backbone.encode_text(texts).float(), dim=-1)
+
+
+def _finite(features: Tensor) -> Check:
+    if not bool(((features.norm(dim=1) - 1).abs() < TOLERANCE).all()):  # a comparison with NaN is false
+        return Check("features", False, "not finite, or zero; the weights are damaged")
+    cosines = ", ".join(f"{cosine:.4f}" for cosine in (features[1:] @ features[0]).tolist())
+    between = f"; cosines of an image with {len(TEXTS)} texts: {cosines}" if cosines else "; no text tower"
+    return Check("features", True, f"finite and of length 1{between}")
+
+
+def _batches(backbone: Backbone, features: Tensor) -> Check:
+    """One image or text alone against the same among three."""
+    first = image(backbone.image_size)
+    rows = [_encode_images(backbone, np.stack([first, first[::-1], first[:, ::-1]]))[:1]]
+    if backbone.has_text_tower:
+        rows.append(_encode_texts(backbone, *TEXTS, TEXTS[0])[:2])
+    largest = float((torch.cat(rows) - features).abs().max())
     good = largest < TOLERANCE
     return Check("batches", good, f"1 and 3 agree within {largest:.1e}" + ("" if good else f", limit {TOLERANCE:g}"))
