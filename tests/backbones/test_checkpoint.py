@@ -126,10 +126,15 @@ def test_pickled_objects_are_refused_and_never_executed(
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"a": 4.6}, {1: torch.ones(1)}, {"state_dict": [1]}])
+@pytest.mark.parametrize("content", [[1, 2], {"a": 4.6}, {1: torch.ones(1)}, {"state_dict": [1]}, (torch.ones(3),)])
 def test_things_that_are_no_checkpoint(folder: Path, content: object) -> None:
     use_bin(folder, content)
     assert f"{BIN}: is not a checkpoint" in refusal(folder)
+
+
+def test_a_tensor_alone_is_no_backbone(folder: Path) -> None:
+    use_bin(folder, torch.ones(3))
+    assert "lacks 'visual.trunk.patch_embed.proj.weight'" in refusal(folder)
 
 
 # -- directories that cannot be used

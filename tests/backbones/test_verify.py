@@ -40,7 +40,7 @@ def test_every_family_passes(kind: str, request: pytest.FixtureRequest, tmp_path
     if kind not in place:  # folders of the fixtures are named by the backbone
         base: Path = request.getfixturevalue("tmp_path_factory").getbasetemp()
         place[kind] = next(path for path in base.glob(f"*/{backbone.name}") if path.is_dir())
-    assert list(checks(place[kind])) == ["fingerprint", "features", "batches", "second load"]
+    assert list(checks(place[kind])) == ["files", "fingerprint", "features", "batches", "second load"]
     assert all(check.passed for check in checks(place[kind]).values())
 
 

@@ -40,12 +40,14 @@ def test_verify(cli: Cli, folder: Path, refused: Refused) -> None:
     told = cli("backbones", "verify", "biomedclip")
     assert told.status == 0
     assert [line.partition(":")[0] for line in told.out.splitlines()] == [
+        "ok   files",
         "ok   fingerprint",
         "ok   features",
         "ok   batches",
         "ok   second load",
     ]
     assert [one["what"] for one in json.loads(cli("backbones", "verify", folder, "--json").out)] == [
+        "files",
         "fingerprint",
         "features",
         "batches",
@@ -62,7 +64,7 @@ def test_convert(cli: Cli, folder: Path, refused: Refused) -> None:
     new, old = folder / "open_clip_model.safetensors", folder / "open_clip_pytorch_model.bin"
     torch.save(load_file(new), old)
     new.unlink()
-    assert cli("backbones", "convert", folder, "--remove-old").out == f"{new} holds the same tensors\n"
+    assert cli("backbones", "convert", "biomedclip", "--remove-old").out == f"{new} holds the same tensors\n"
     assert (new.exists(), old.exists()) == (True, False)
     assert "nothing to convert" in refused("backbones", "convert", folder)
 

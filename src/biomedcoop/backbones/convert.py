@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biomedcoop.backbones.catalogue import CONVERTIBLE, converted_name
+from biomedcoop.backbones.catalogue import BACKBONES, CONVERTIBLE, converted_name
+from biomedcoop.backbones.registry import locate
 from biomedcoop.backbones.source import read_source, write_source
 from biomedcoop.errors import UserError
 from biomedcoop.hub.files import HubFile, sha256
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def convert(path: Path, *, remove_old: bool = False) -> list[Path]:
+def convert(name_or_path: str | Path, *, remove_old: bool = False) -> list[Path]:
     """Write the tensors of ``.bin``, ``.pth`` and ``.pt`` files as safetensors beside them, and compare both bit by bit.
 
     ``open_clip_pytorch_model.bin`` becomes ``open_clip_model.safetensors``, ``pytorch_model.bin`` becomes ``model.safetensors``,
     and any other file keeps its name with another ending. The loaders prefer the new file; the fingerprint of the backbone stays.
 
     Args:
-        path: a file, or a folder whose files are all converted.
+        name_or_path: a file, a folder whose files are all converted, or the name of a backbone.
         remove_old: remove each old file once its tensors are safe in the new one.
 
     Returns:
@@ -32,16 +33,19 @@ def convert(path: Path, *, remove_old: bool = False) -> list[Path]:
     Raises:
         UserError: nothing to convert, a file that holds more than tensors, another file of the new name, a full disk.
     """
+    path = Path(name_or_path)
+    if name_or_path in BACKBONES:
+        path = locate(str(name_or_path)) or path
+    if not path.exists():
+        raise UserError(f"{path}: neither a backbone on this machine nor a file nor a folder; give one of these")
+    endings = ", ".join(CONVERTIBLE)
+    files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in CONVERTIBLE and file.is_file())
-    else:
-        files = [path]
-        if path.suffix not in CONVERTIBLE:
-            raise UserError(f"{path}: only {', '.join(CONVERTIBLE)} files are converted; give one, or a folder of them")
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file; give a {', '.join(CONVERTIBLE)} file, or a folder of them")
-    if not files:
-        raise UserError(f"{path}: it holds no {', '.join(CONVERTIBLE)} file, so there is nothing to convert")
+        if not files:
+            raise UserError(f"{path}: it holds no {endings} file, so there is nothing to convert")
+    elif path.suffix not in CONVERTIBLE:
+        raise UserError(f"{path}: only {endings} files are converted; give one, or a folder of them")
     return [_convert(file, remove_old) for file in files]
 
 

@@ -85,8 +85,8 @@ def _published(sources: Sequence[HubFiles], folder: Path) -> Iterator[HubFile]:
             file = find_hub_file(source.repo, name, remedy, kind=source.kind, revision=revision)
             if file is None:
                 raise UserError(
-                    f"the Hugging Face {source.kind} {source.repo} has no {name} (404) at revision '{revision}'; try --revision "
-                    "with an earlier commit, or set HF_ENDPOINT to another mirror"
+                    f"the Hugging Face {source.kind} {source.repo} has no {name} (404) at revision '{revision}'; an earlier "
+                    "commit may have it ('backbones download --revision COMMIT'), or set HF_ENDPOINT to another mirror"
                 )
             revision = file.commit
             yield file

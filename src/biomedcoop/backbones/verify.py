@@ -34,7 +34,7 @@ class Check:
     """One check of a backbone.
 
     Attributes:
-        what: what was checked: "file NAME", "fingerprint", "features", "batches" or "second load".
+        what: what was checked: "files" or "file NAME", "fingerprint", "features", "batches" or "second load".
         passed: whether it passed.
         detail: what was found, in words.
     """
@@ -59,7 +59,7 @@ def verify(name_or_path: str, progress: Progress | None = None) -> Iterator[Chec
     Example:
         >>> from biomedcoop.backbones.verify import verify
         >>> [check.what for check in verify("mini") if check.passed]
-        ['fingerprint', 'features', 'batches', 'second load']
+        ['files', 'fingerprint', 'features', 'batches', 'second load']
     """
     folder = locate(name_or_path) if name_or_path in BACKBONES else Path(name_or_path)
     if folder is not None and folder.is_dir():
@@ -82,7 +82,10 @@ def verify(name_or_path: str, progress: Progress | None = None) -> Iterator[Chec
 
 def _files(folder: Path, progress: Progress | None) -> Iterator[Check]:
     """Each file against what the hub said when it was downloaded."""
-    for name, file in read_source(folder).items():
+    known = read_source(folder)
+    if not known:
+        yield Check("files", True, f"not compared: {SOURCE}, which 'backbones download' writes, is not in {folder}")
+    for name, file in known.items():
         path = folder / name
         what = f"file {name}"
         if path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -102,9 +101,9 @@ def verify_backbone(
 
 @app.command("convert")
 def convert_weights(
-    path: Annotated[
-        Path,
-        typer.Argument(help="A .bin, .pth or .pt file, or a folder whose files are all converted.", show_default=False),
+    backbone: Annotated[
+        str,
+        typer.Argument(help="Name of a backbone, a folder, or a .bin, .pth or .pt file.", show_default=False),
     ],
     remove_old: Annotated[
         bool,
@@ -115,7 +114,7 @@ def convert_weights(
     """Convert pickled weights to safetensors once, and compare every tensor."""
     from biomedcoop.backbones.convert import convert
 
-    files = convert(path, remove_old=remove_old)
+    files = convert(backbone, remove_old=remove_old)
     if json:
         print_json([str(file) for file in files])
     else:
