@@ -66,9 +66,12 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
-        hub = self.server
-        at = re.fullmatch(rf"/{re.escape(hub.repository)}/resolve/([^/]+)/(.+)", self.path)
-        file = at[2] if at else self.path.removeprefix("/store/")
+        hub, path = (
+            self.server,
+            re.sub("^http://[^/]+", "", self.path),
+        )  # a whole address, where this server is used as a proxy
+        at = re.fullmatch(rf"/{re.escape(hub.repository)}/resolve/([^/]+)/(.+)", path)
+        file = at[2] if at else path.removeprefix("/store/")
         base = file.rpartition("/")[2]
         request = f"{self.command} {base}"
         hub.asked.append(request) if at or file not in hub.files else None
@@ -97,7 +100,7 @@ class Answer(BaseHTTPRequestHandler):
         start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])  # type: ignore[index]
         if body:
             self.server.ranges.append(self.headers.get("Range", ""))
-        if self.path.startswith("/store/") and (token := self.headers.get("Authorization")):
+        if "/store/" in self.path and (token := self.headers.get("Authorization")):
             self.server.told.append(token)
         headers = {
             "ETag": f'"{self.server.checksum(file)}"',

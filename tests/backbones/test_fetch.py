@@ -310,3 +310,11 @@ def test_variables_of_the_hubs_client(hub: Hub, cache: Path, folder: Path, tmp_p
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert json.loads(done.stdout) == {"name": "biomedclip", "folder": str(folder)}
     assert hub.asked == []
+
+
+def test_a_proxy_of_the_system_is_used(hub: Hub, folder: Path) -> None:
+    command = [sys.executable, "-m", "biomedcoop", "backbones", "download", "biomedclip", "--quiet"]
+    environment = {**os.environ, "HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.address}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"biomedclip is in {folder}\n", done.stderr
+    assert read_source(folder)[WEIGHTS].url.startswith("http://hub.invalid/")
