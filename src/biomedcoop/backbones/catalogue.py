@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from biomedcoop.hub import endpoint
+
+CONVERTIBLE = (".bin", ".pth", ".pt")
+"""Endings of files of tensors that PyTorch has written."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,11 @@ class HubFiles:
     files: tuple[str, ...]
     kind: str = "model"
     revision: str = "main"
+
+    @property
+    def page(self) -> str:
+        """Address of the page that lists the files."""
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}/tree/{self.revision}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,24 @@ class Entry:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files on this machine."""
-        return tuple(file.rpartition("/")[2] for source in self.sources for file in source.files)
+        return tuple(local_name(file) for source in self.sources for file in source.files)
+
+
+def local_name(file: str) -> str:
+    """Name on this machine of a file of the hub, without the folders there."""
+    return file.rpartition("/")[2]
+
+
+def converted_name(file: str) -> str:
+    """Name of the safetensors that stand in place of a ``.bin`` or ``.pth``; other files keep their name.
+
+    Example:
+        >>> converted_name("pytorch_model.bin"), converted_name("text_encoder.pth")
+        ('model.safetensors', 'text_encoder.safetensors')
+    """
+    if PurePath(file).suffix not in CONVERTIBLE:
+        return file
+    return PurePath(file).stem.replace("pytorch_model", "model") + ".safetensors"
 
 
 PMC_CLIP_WEIGHTS = ("image_encoder(resnet50)", "text_encoder", "text_projection_layer")

@@ -1,15 +1,16 @@
-"""Named backbones on this machine: in the package or in the user's cache folder; found, loaded and downloaded."""
+"""Named backbones on this machine: in the package or in the user's cache folder; found and loaded."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones import open_clip_names
-from biomedcoop.backbones.catalogue import BACKBONES
+from biomedcoop.backbones.catalogue import BACKBONES, HubFiles, converted_name, local_name
 from biomedcoop.errors import UserError, nearest
-from biomedcoop.hub import client, one_line_errors
 from biomedcoop.output import cache_root
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 
 def locate(name: str) -> Path | None:
-    """Folder that holds the files of a named backbone; None if it has to be downloaded first."""
+    """Folder that holds the files of a named backbone; None if it has to be downloaded first.
+
+    Weights converted to safetensors stand in place of those that the hub has; see :mod:`biomedcoop.backbones.convert`.
+    """
     if name.startswith(open_clip_names.PREFIX):
         folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
         return folder if folder.is_dir() else None
@@ -33,7 +37,32 @@ def locate(name: str) -> Path | None:
     if not entry.sources:
         return Path(__file__).parent / name
     folder = weights_root() / name
-    return folder if all((folder / file).is_file() for file in entry.files) else None
+    return None if missing_files(entry.sources, folder) else folder
+
+
+def missing_files(sources: Iterable[HubFiles], folder: Path) -> list[HubFiles]:
+    """What of the files is not in a folder, neither as published nor converted to safetensors; empty if all are there."""
+
+    def lacks(file: str) -> bool:
+        name = local_name(file)
+        return not (folder / name).is_file() and not (folder / converted_name(name)).is_file()
+
+    missing = [replace(source, files=tuple(filter(lacks, source.files))) for source in sources]
+    return [source for source in missing if source.files]
+
+
+def by_hand(missing: Iterable[HubFiles], folder: Path) -> str:
+    """End of an error line: which files a user can carry here, from which address into which folder."""
+    of_pages = (f"{', '.join(map(local_name, source.files))} from {source.page}" for source in missing)
+    return f"put {' and '.join(of_pages)} into {folder}"
+
+
+def _or_by_hand(name: str) -> str:
+    """What a user can do in place of a download; empty for a model of open_clip, which is exported and not only copied."""
+    if name not in BACKBONES:
+        return ""
+    folder = weights_root() / name
+    return f", or {by_hand(missing_files(BACKBONES[name].sources, folder), folder)}"
 
 
 def weights_root() -> Path:
@@ -73,7 +102,8 @@ def load_backbone(
         folder = locate(name)
         if folder is None:
             raise UserError(
-                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the internet"
+                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "
+                f"internet{_or_by_hand(name)}"
             )
     else:
         check_backbone(name)
@@ -107,7 +137,7 @@ def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
     if not isinstance(backbone, (str, os.PathLike)):
         return backbone.has_text_tower
     name = os.fspath(backbone)
-    folder = locate(name) if name in BACKBONES else Path(name)
+    folder = locate(name) if is_name(name) else Path(name)
     return folder is None or family(folder) not in IMAGE_ONLY
 
 
@@ -172,37 +202,3 @@ def usable_device(device: torch.device | str) -> torch.device:
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = (str(error).splitlines() or ["not available"])[0].partition(". ")[0].partition("; ")[0]
     raise UserError(f"device '{device}' cannot be used: {reason}; choose cpu")
-
-
-def download(name: str, progress: bool = True) -> Path:
-    """Download a named backbone from the Hugging Face hub into the cache folder, or export it there from open_clip.
-
-    Args:
-        progress: show the hub's progress bars on stderr.
-
-    Returns:
-        The folder that holds the files.
-
-    Raises:
-        UserError: unknown name, a backbone that is not on the hub, or no connection.
-    """
-    if name.startswith(open_clip_names.PREFIX):
-        folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
-        if locate(name) is None:
-            open_clip_names.export(name, folder)
-        return folder
-    entry = BACKBONES.get(name)
-    if entry is None or not entry.sources:
-        have = ", ".join(n for n, e in BACKBONES.items() if e.sources)
-        raise UserError(f"'{name}' cannot be downloaded; choose {have}")
-    hub = client(progress)
-    folder = weights_root() / name
-    for source in entry.sources:
-        with one_line_errors(
-            f"'{name}' cannot be downloaded from {source.repo}", "try again, files that arrived are kept"
-        ):
-            for file in source.files:
-                hub.hf_hub_download(
-                    source.repo, file, local_dir=folder, repo_type=source.kind, revision=source.revision
-                )
-    return folder

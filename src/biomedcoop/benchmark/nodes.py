@@ -54,7 +54,7 @@ def _receive(name: str, files: Mapping[str, npt.NDArray[np.uint8]]) -> str:
     """Keep the files of a backbone in the cache folder of the machine that this is called on; returns what went wrong."""
     try:
         if _lacks(name):
-            with new_folder(weights_root() / name, mark="open_clip_config.json") as folder:
+            with new_folder(weights_root() / name, mark=next(iter(files))) as folder:
                 for file, content in files.items():
                     content.tofile(folder / file)
     except UserError as error:  # of two nodes that share the folder one may have been faster

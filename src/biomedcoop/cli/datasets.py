@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from biomedcoop.cli.console import inform, print_first, print_json, print_table, print_text, progress_bar, say
-from biomedcoop.cli.options import Json, Overwrite, Quiet, SplitFile
+from biomedcoop.cli.options import Json, Offline, Overwrite, Quiet, SplitFile
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item", str, Path)
 
 app = typer.Typer(help="Published datasets, checks of datasets, and simulated datasets.", no_args_is_help=True)
-
-Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline", metavar="", help="Use no network, only what is on this machine. $HF_HUB_OFFLINE does the same."
-    ),
-]
 
 
 @app.command("list")

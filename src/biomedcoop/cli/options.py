@@ -69,6 +69,12 @@ NoImages = Annotated[
     bool,
     typer.Option("--no-images", metavar="", help="Leave images, maps and names of images out of report.html."),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", metavar="", help="Use no network, only what is on this machine. $HF_HUB_OFFLINE does the same."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print the result as JSON.")]
 Quiet = Annotated[
     bool,

@@ -345,11 +345,11 @@ class TrainRequest(FitRequest):
 
 def _absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
-    from biomedcoop.backbones.catalogue import BACKBONES
+    from biomedcoop.backbones.registry import is_name
     from biomedcoop.data.readers.named import user_path
     from biomedcoop.prompts.sources import split_name
 
-    names = {"data": value.startswith("simulated:"), "backbone": value in BACKBONES}
+    names = {"data": value.startswith("simulated:"), "backbone": option == "backbone" and is_name(value)}
     names["prompts"] = value.partition(":")[0] in ("auto", "library", "templates")
     path, member = split_name(value) if option == "prompts" else (user_path(value), None)
     if names.get(option) or not path.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -10,16 +9,27 @@ from pathlib import Path
 from biomedcoop.data.catalogue import CatalogueEntry, find, known_names, medmnist_class_names
 from biomedcoop.data.download.archive import Limits, unpack, unpacked_size
 from biomedcoop.data.download.check import DatasetCheck, check_folder, find_missing, read_published, recognise
-from biomedcoop.data.download.fetch import bytes_left, fetch, find_hub_file, matches, read_hub_file, read_url
 from biomedcoop.data.download.medmnist import download_medmnist
 from biomedcoop.data.readers.named import data_root, user_path
 from biomedcoop.errors import UserError, nearest, notify
 from biomedcoop.hub import client
+from biomedcoop.hub.files import (
+    bytes_left,
+    check_space,
+    fetch,
+    find_hub_file,
+    in_words,
+    matches,
+    read_hub_file,
+    read_url,
+)
 from biomedcoop.output import check_writable, new_file, new_folder
 from biomedcoop.progress import Progress
 
 SPLIT_URL = "https://raw.githubusercontent.com/{repository}/main/data/{folder}/{file}"
 """Address of a published split file: it stands in the repository of its paper, the images in the hub dataset."""
+
+OTHER_DISK = "choose another disk with --to"
 
 
 def find_entry(name: str) -> CatalogueEntry:
@@ -131,7 +141,7 @@ def _download(
     archive = root / entry.archive
     own = archive.exists()
     _fetch_archive(entry, archive, offline, progress)
-    _check_space(root, unpacked_size(archive), f"the content of {archive.name} needs")
+    check_space(root, unpacked_size(archive), f"the content of {archive.name} needs", OTHER_DISK)
     target = root / entry.folder
     with new_folder(target, mark=entry.split_file) as folder:
         unpack(archive, folder, limits, progress)
@@ -171,9 +181,11 @@ def _fetch_archive(entry: CatalogueEntry, archive: Path, offline: bool, progress
         return
     # images are compressed already, so they need about the archive's size once more
     left, what = bytes_left(file, archive), f"{archive.name} and its content need"
-    free = _check_space(archive.parent, left + file.size, what)
+    free = check_space(archive.parent, left + file.size, what, OTHER_DISK)
     notify(
-        [f"{what} {_size(left + file.size)} ({_size(left)} to download); {_size(free)} are free in {archive.parent}"]
+        [
+            f"{what} {in_words(left + file.size)} ({in_words(left)} to download); {in_words(free)} are free in {archive.parent}"
+        ]
     )
     fetch(file, archive, progress)
 
@@ -200,21 +212,3 @@ def _split_file(entry: CatalogueEntry, root: Path, folder: Path, offline: bool) 
         content = read_hub_file(file) if file else read_url(where, name, remedy)
     read_published(entry, content, where)
     return content
-
-
-def _check_space(place: Path, needed: int, what: str) -> int:
-    """Free bytes of a disk.
-
-    Raises:
-        UserError: there are less than needed.
-    """
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise UserError(
-            f"{place}: {what} {_size(needed)}, but {_size(free)} are free; make room or choose another disk with --to"
-        )
-    return free
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

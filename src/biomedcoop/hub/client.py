@@ -28,6 +28,11 @@ def client(progress: bool = True) -> ModuleType:
     return huggingface_hub
 
 
+def endpoint() -> str:
+    """Address of the hub: $HF_ENDPOINT, else https://huggingface.co."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
 @contextmanager
 def one_line_errors(fault: str, remedy: str) -> Iterator[None]:
     """Turn errors of the hub, the network and the disk inside the block into one line: fault, reason, remedy.
