@@ -44,13 +44,13 @@ def test_every_cell_knows_its_number_of_images() -> None:
     assert {*saliency.CHANGED, *saliency.ON_RANDOM_VIT} == set(saliency.SANITY_IMAGES) <= set(MAPS)
 
 
-def test_images_with_lesions_are_of_each_class_in_turn() -> None:
+def test_images_with_lesions_are_of_each_class_in_turn(tiny_lite: Backbone) -> None:
     data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=3")
-    images = images_of(data, 5, 32, lesions=True)
-    assert images.crops.shape == (5, 32, 32, 3)
+    images = images_of(data, 5, tiny_lite, lesions=True)
+    assert images.crops.shape == (5, tiny_lite.image_size, tiny_lite.image_size, 3)
     assert images.labels.tolist() == [0, 1, 0, 1, 0]  # normal scans have no lesion
     assert all(mask.any() for mask in images.masks)
-    assert images_of(data, 4, 32).labels.tolist() == [0, 1, 2, 0]
+    assert images_of(data, 4, tiny_lite).labels.tolist() == [0, 1, 2, 0]
 
 
 def test_a_result_and_a_classifier_are_computed_once(tmp_path: Path, tiny_lite: Backbone) -> None:
