@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from biomedcoop.backbones import load_backbone, locate
+from biomedcoop.backbones.catalogue import BACKBONES
 from biomedcoop.errors import UserError
 
 
