@@ -1,9 +1,9 @@
 """A reader of the pickles inside PyTorch checkpoints that imports nothing and calls nothing that a file names.
 
-``torch.load(weights_only=True)`` refuses checkpoints that also hold a learning-rate scheduler, and Python's own unpickler imports and
-calls what the file says. This reader interprets the instructions of protocol 2, the one that ``torch.save`` writes, and knows a fixed
-list of names. Containers become plain ones, tensors become descriptions of their place in the file, and optimisers and schedulers
-become empty stand-ins. Any other name or instruction is refused before anything is built from it.
+``torch.load(weights_only=True)`` refuses checkpoints that also hold a learning-rate scheduler, and Python's own unpickler imports
+and calls what the file says. This reader interprets the instructions of protocol 2, the one that ``torch.save`` writes, and knows
+a fixed list of names. Containers become plain ones, tensors become descriptions of their place in the file, and optimisers and
+schedulers become empty stand-ins. Any other name or instruction is refused before anything is built from it.
 """
 
 from __future__ import annotations
@@ -259,7 +259,11 @@ def tensor(block: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredT
         Refused: it is larger than its storage, or reaches beyond it.
     """
     sizes_ok = type(shape) is tuple and type(stride) is tuple and len(shape) == len(stride) <= MOST_DIMENSIONS
-    if type(block) is not Storage or not sizes_ok or any(type(n) is not int or n < 0 for n in (offset, *shape, *stride)):
+    if (
+        type(block) is not Storage
+        or not sizes_ok
+        or any(type(n) is not int or n < 0 for n in (offset, *shape, *stride))
+    ):
         raise Refused("it describes a tensor in an unusual way")
     numel, last = 1, offset
     for n, step in zip(shape, stride, strict=True):

@@ -90,7 +90,7 @@ def open_archive(path: Path) -> Iterator[TorchArchive]:
             start = file.read(len(BEFORE_ZIP))
         if start == BEFORE_ZIP:
             raise UserError(
-                f"{path}: is in the format of torch before version 1.6, which is not read; if you trust its origin, convert it once: "
+                f"{path}: is in the format of torch before version 1.6; if you trust its origin, convert it once: "
                 f"python -c \"import torch; s = torch.load('{path.name}', 'cpu', weights_only=False); "
                 "torch.save({'state_dict': s['state_dict'], 'epoch': s['epoch']}, 'converted.pth')\""
             )
@@ -123,7 +123,9 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        raise UserError(f"{path}: refused, nothing in it was run: {error}; get the file again from its authors") from error
+        raise UserError(
+            f"{path}: refused, nothing in it was run: {error}; get the file again from its authors"
+        ) from error
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; check the path") from error
     except OSError as error:

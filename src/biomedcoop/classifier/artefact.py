@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.classifier.model_card import model_card
-from biomedcoop.output import new_folder
+from biomedcoop.output import check_new_folder, new_folder
 from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 DESCRIPTION, TENSORS, CARD = "classifier.json", "model.safetensors", "README.md"
 AGAIN = "copy or train the classifier again"
+
+
+def check_artefact_folder(folder: Path, overwrite: bool) -> None:
+    """Check before long work that :func:`save` can write a folder.
+
+    Raises:
+        UserError: it exists and is not an artefact to overwrite, or it cannot be written.
+    """
+    check_new_folder(folder, overwrite, DESCRIPTION, (DESCRIPTION, TENSORS, CARD))
 
 
 def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> None:

@@ -18,6 +18,7 @@ from biomedcoop.cli import (
     doctor,
     evaluate,
     explain,
+    import_published,
     methods,
     predict,
     prompts,
@@ -44,6 +45,7 @@ app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("words")(words.words)
+app.command("import-published")(import_published.import_published)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")
