@@ -82,14 +82,14 @@ def read_pickle(content: bytes) -> Any:
         Refused: an unknown name or instruction, a tensor outside its storage, or damaged content.
 
     Example:
-        >>> import os, pickle
+        >>> import pickle
         >>> from biomedcoop.backbones.restricted_pickle import read_pickle
         >>> read_pickle(pickle.dumps({"epoch": 100}, protocol=2))
         {'epoch': 100}
-        >>> read_pickle(pickle.dumps(os.getcwd, protocol=2))
+        >>> read_pickle(pickle.dumps(eval, protocol=2))
         Traceback (most recent call last):
             ...
-        biomedcoop.backbones.restricted_pickle.Refused: it names the code 'posix.getcwd'
+        biomedcoop.backbones.restricted_pickle.Refused: it names the code '__builtin__.eval'
     """
     reader = _Reader()
     try:

@@ -19,8 +19,8 @@ from biomedcoop.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_PICKLE = 16 * 1024 * 1024
-"""Largest size of the pickle, bytes; that of a model with a thousand tensors takes about a tenth of a megabyte."""
+MOST_PICKLE = 4 * 1024 * 1024
+"""Largest size of the pickle, bytes; one of a whole model, with optimiser and scheduler, takes a few hundred thousand."""
 
 BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of a file of torch before version 1.6: a magic number as a pickle."""

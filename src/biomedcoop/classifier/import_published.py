@@ -73,7 +73,7 @@ def import_published(
         >>> checkpoint = {"state_dict": {"prompt_learner.ctx": torch.zeros(4, 384)}, "epoch": 100}
         >>> torch.save(checkpoint, "model.pth.tar-100")
         >>> bc.import_published("model.pth.tar-100", ["cyst", "stone"], backbone="mini")
-        Classifier(method='biomedcoop', backbone='mini', 2 classes: cyst, stone)
+        Classifier(method='biomedcoop', backbone='mini', shots='unknown', 2 classes: cyst, stone)
     """
     path, origin = find_checkpoint(source, progress=progress)
     names, entry = _named_classes(class_names, data, origin)

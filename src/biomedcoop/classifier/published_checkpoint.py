@@ -6,7 +6,6 @@ KgCoOp and ProGrad save the prompt learner alone. Beside the context stand the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.base import Backbone
@@ -35,6 +34,7 @@ class PublishedCheckpoint:
     """The tensors of a checkpoint by their purpose.
 
     Attributes:
+        whole: the file holds the whole model, as BiomedCoOp's trainer saves it.
         learner: tensors of the prompt learner, without "prompt_learner.".
         towers: all other tensors: copies of the frozen model.
         epochs: number of passes over the training images, or None where the file does not say.
@@ -55,11 +55,14 @@ class PublishedCheckpoint:
             )
         state = {key.removeprefix("module."): value for key, value in state.items()}
         self.whole = f"{LEARNER}ctx" in state
-        in_learner = {key for key in state if key.startswith(LEARNER) and "image_encoder" not in key.lower()}
-        if not self.whole:
-            in_learner = set(state)
-        self.learner: Mapping[str, StoredTensor] = {key.removeprefix(LEARNER): state[key] for key in in_learner}
-        self.towers: Mapping[str, StoredTensor] = {key: state[key] for key in state if key not in in_learner}
+        self.learner: dict[str, StoredTensor] = {}
+        self.towers: dict[str, StoredTensor] = {}
+        for key, value in state.items():
+            # the prompt learner of the whole model also holds a copy of the image tower
+            if self.whole and (not key.startswith(LEARNER) or "image_encoder" in key):
+                self.towers[key] = value
+            else:
+                self.learner[key.removeprefix(LEARNER)] = value
         if "ctx" not in self.learner:
             held = ", ".join(sorted(state)[:3]) or "nothing"
             raise UserError(
