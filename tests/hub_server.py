@@ -19,7 +19,7 @@ class Hub(ThreadingHTTPServer):
     Attributes:
         repository: path of the repository, e.g. "owner/model" or "datasets/owner/data".
         large: names of the files in large file storage: their address leads to another one, and their checksum is a SHA-256.
-        trouble: "METHOD file" -> what goes wrong.
+        trouble: "METHOD file" -> what goes wrong, with the file's name without folders.
         token: if set, requests without it are refused.
         asked: the requests, each "METHOD file"; ``ranges``: the Range headers of the GETs.
     """
@@ -55,12 +55,13 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
-        hub, file = self.server, self.path.rpartition("/")[2]
-        at_hub = self.path == f"/{hub.repository}/resolve/main/{file}"
-        request = f"{self.command} {file}"
+        hub, here = self.server, f"/{self.server.repository}/resolve/main/"
+        at_hub = self.path.startswith(here)
+        file = self.path.removeprefix(here).removeprefix("/store/")
+        request = f"{self.command} {file.rpartition('/')[2]}"
         hub.asked.append(request) if at_hub or file not in hub.files else None
         trouble = hub.trouble.get(request)
-        known = file in hub.files and (at_hub or self.path == f"/store/{file}")
+        known = file in hub.files
         if trouble == "hang up":
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

@@ -22,11 +22,14 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "model.pth.tar-100"
 
 
+def read(path: Path) -> dict[str, torch.Tensor]:
+    with open_archive(path) as archive:
+        return {name: archive.tensor(value) for name, value in archive.content.items() if name != "epoch"}
+
+
 def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught, open_archive(path) as archive:
-        for value in archive.content.values():
-            if not isinstance(value, int):
-                archive.tensor(value)
+    with pytest.raises(UserError) as caught:
+        read(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -49,12 +52,12 @@ def test_tensors_of_every_kind(tmp_path: Path) -> None:
         "parameter": torch.nn.Parameter(base),
     }
     torch.save(saved, tmp_path / "x.pth")
-    with open_archive(tmp_path / "x.pth") as archive:
-        for name, value in saved.items():
-            got = archive.tensor(archive.content[name])
-            assert (got.dtype, got.shape) == (value.dtype, value.shape)
-            assert torch.equal(got, value.detach())
-            assert got.is_contiguous()
+    found = read(tmp_path / "x.pth")
+    assert found.keys() == saved.keys()
+    for name, value in saved.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert torch.equal(found[name], value.detach())
+        assert found[name].is_contiguous()
 
 
 def rewritten(file: Path, change: Callable[[zipfile.ZipInfo, bytes], tuple[zipfile.ZipInfo, bytes] | None]) -> Path:

@@ -257,7 +257,7 @@ def spoilt(tmp_path: Path, published: Path, change: Any) -> Path:
         (lambda state: {"model": state}, "has no 'state_dict' of tensors"),
         (lambda state: [1, 2], "has no 'state_dict' of tensors"),
         (lambda state: {"state_dict": {"ctx": torch.ones(4, 4, 64)}}, "has a context for each class"),
-        (lambda state: {"state_dict": {"ctx": torch.ones(4, 64), "token_prefix": torch.ones(4), "token_suffix": torch.ones(4)}}, "which do not fit"),
+        (lambda state: {"state_dict": dict.fromkeys(["ctx", "token_prefix", "token_suffix"], torch.ones(4, 64))}, "do not fit"),
         (lambda state: {"state_dict": {"ctx": torch.ones(4, 64, dtype=torch.int64)}}, "'ctx' holds values"),
     ],
 )  # fmt: skip
