@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.classifier.published_source import REPOSITORY, Origin, find_checkpoint, origin_of
+from biomedcoop.classifier.published_source import REPOSITORY, Origin, find_source, origin_of
 from biomedcoop.errors import UserError
 from hub_server import Hub, serving
 from published_layout import write_biomedcoop
@@ -81,6 +81,12 @@ def test_trouble_is_one_line_and_leaves_nothing(
     assert not place.exists()
 
 
+def test_a_missing_backbone_is_told_before_the_download(hub: Hub, tmp_path: Path) -> None:
+    done = command(tmp_path, hub.address, "hub:btmri/16/1", "--out", tmp_path / "a")
+    assert "backbone 'biomedclip' is not on this machine" in done.stderr
+    assert hub.asked == []
+
+
 def test_without_a_server_or_with_the_hub_switched_off(hub: Hub, tmp_path: Path, parity: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -108,7 +114,7 @@ def test_without_a_server_or_with_the_hub_switched_off(hub: Hub, tmp_path: Path,
 )
 def test_sources_that_name_no_checkpoint(source: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        find_checkpoint(source)
+        find_source(source)
     assert words in str(caught.value)
 
 

@@ -20,7 +20,7 @@ from biomedcoop.classifier.fit import load_for
 from biomedcoop.classifier.new_classes import checked_class_names
 from biomedcoop.classifier.published_checkpoint import PublishedCheckpoint
 from biomedcoop.classifier.published_checks import check_class_names, tower_note
-from biomedcoop.classifier.published_source import Origin, entry_of, find_checkpoint
+from biomedcoop.classifier.published_source import Origin, entry_of, find_source
 from biomedcoop.data.catalogue import CatalogueEntry, find
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.data.readers.named import user_path
@@ -75,12 +75,14 @@ def import_published(
         >>> bc.import_published("model.pth.tar-100", ["cyst", "stone"], backbone="mini")
         Classifier(method='biomedcoop', backbone='mini', shots='unknown', 2 classes: cyst, stone)
     """
-    path, origin = find_checkpoint(source, progress=progress)
+    found = find_source(source)
+    origin = found.origin
     names, entry = _named_classes(class_names, data, origin)
-    with open_archive(path) as archive:
+    loaded = load_for(backbone, str(device))  # before a long download
+    found.fetch(progress=progress)
+    with open_archive(found.path) as archive:
         checkpoint = PublishedCheckpoint(archive)
         name, unsure = checkpoint.method(method or origin.method)
-        loaded = load_for(backbone, str(device))
         learned = checkpoint.learned(name, loaded)
         names, told = check_class_names(checkpoint, loaded, names)
         notes = [
@@ -106,7 +108,7 @@ def import_published(
         "Imported from a checkpoint of the published code. It does not hold its training settings, so those shown are the "
         "published ones, nor its training images, so a test cannot tell whether it meets them."
     )
-    facts = {**_facts(path, origin, entry), "recipe": recipe, "notes": notes}
+    facts = {**_facts(found.path, origin, entry), "recipe": recipe, "notes": notes}
     return Classifier(names, name, state, loaded, dataclasses.asdict(settings), facts)
 
 

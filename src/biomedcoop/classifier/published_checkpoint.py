@@ -87,7 +87,7 @@ class PublishedCheckpoint:
         fits = (own,) if own == "cocoop" else SAME_PREDICTION
         if named is not None and named not in fits:
             raise UserError(
-                f"{self.path}: its tensors are of {' or '.join(fits)}, not of {named}; name the method with --method"
+                f"{self.path}: its tensors can be of {', '.join(fits)}, not of {named}; name one of these with --method"
             )
         return named or own, named is None and own == "coop"
 

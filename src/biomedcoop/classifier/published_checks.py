@@ -53,7 +53,7 @@ def check_class_names(
     if class_names is None:
         names = read_names(backbone, rest)
         raise UserError(
-            f"{path}: name its {len(rest)} classes in label order; its words read --classes '{join_names(names)}'"
+            f"{path}: give its {len(rest)} class names in label order; in its own words: --classes '{join_names(names)}'"
         )
     if len(class_names) != len(rest):
         raise UserError(

@@ -51,19 +51,60 @@ class Origin:
     base: bool = False
 
 
-def find_checkpoint(source: str | os.PathLike[str], *, progress: bool = True) -> tuple[Path, Origin]:
-    """The file of a checkpoint on this machine, downloaded if it has to be, and what its path says.
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that the user names.
+
+    Attributes:
+        path: the file on this machine, or where a download will put it.
+        hub_file: its path in the authors' repository; None for a local file.
+    """
+
+    path: Path
+    hub_file: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """What the path says about the training."""
+        return origin_of(self.path)
+
+    def fetch(self, *, progress: bool = True) -> None:
+        """Download the file, unless it is on this machine.
+
+        Args:
+            progress: show the hub's progress bar on stderr.
+
+        Raises:
+            UserError: no connection, or no such file in the repository.
+        """
+        if self.hub_file is None:
+            return
+        with one_line_errors(
+            f"{self.hub_file} cannot be downloaded from {REPOSITORY}",
+            f"try again, or put the file at {self.path} by hand",
+        ):
+            client(progress).hf_hub_download(REPOSITORY, self.hub_file, local_dir=hub_folder())
+
+
+def find_source(source: str | os.PathLike[str]) -> Source:
+    """The checkpoint that the user names, before any download.
 
     Args:
         source: a file, a folder with one checkpoint, or ``hub:DATASET/SHOTS/SEED``.
-        progress: show the hub's progress bar on stderr.
 
     Raises:
-        UserError: there is no such checkpoint, the folder holds several, or the download fails.
+        UserError: there is no such file, the folder holds several, or the words name no checkpoint.
     """
     text = os.fspath(user_path(source))
-    path = _download(_hub_file(text), progress) if text.startswith(HUB) else _local_file(Path(text))
-    return path, origin_of(path)
+    if text.startswith(HUB):
+        file = _hub_file(text)
+        return Source(hub_folder() / file, file)
+    return Source(_local_file(Path(text)))
+
+
+def hub_folder() -> Path:
+    """Where downloads of the authors' repository lie, under their paths there."""
+    return cache_root() / "published"
 
 
 def origin_of(path: Path) -> Origin:
@@ -113,15 +154,6 @@ def _hub_file(text: str) -> str:
     place, epoch = (f"{NOVEL}/train_base", 50) if novel else ("few_shot", 100)
     run = f"BiomedCoOp_BiomedCLIP/nctx4_cscFalse_ctpend/seed{seed}/prompt_learner"
     return f"{place}/{dataset}/shots_{shots}/{run}/model.pth.tar-{epoch}"
-
-
-def _download(file: str, progress: bool) -> Path:
-    folder = cache_root() / "published"
-    with one_line_errors(
-        f"{file} cannot be downloaded from {REPOSITORY}",
-        f"try again, or put the file at {folder / file} by hand",
-    ):
-        return Path(client(progress).hf_hub_download(REPOSITORY, file, local_dir=folder))
 
 
 def entry_of(origin: Origin) -> CatalogueEntry | None:
