@@ -19,7 +19,7 @@ from biomedcoop.version import __version__
 if TYPE_CHECKING:
     from biomedcoop.api import compare, evaluate, fit, fit_runs, run_benchmark, train
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.classifier import Classifier, load
+    from biomedcoop.classifier import Classifier, import_published, load
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
@@ -43,6 +43,7 @@ _WHERE = {
     "evaluate": "biomedcoop.api",
     "fit": "biomedcoop.api",
     "fit_runs": "biomedcoop.api",
+    "import_published": "biomedcoop.classifier",
     "load": "biomedcoop.classifier",
     "load_backbone": "biomedcoop.backbones",
     "load_dataset": "biomedcoop.data.readers.load",
@@ -66,6 +67,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_runs",
+    "import_published",
     "load",
     "load_backbone",
     "load_dataset",

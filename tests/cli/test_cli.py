@@ -33,6 +33,7 @@ COMMANDS = (
     ["evaluate"],
     ["predict"],
     ["explain"],
+    ["import-published"],
     ["prompts", "list"],
     ["prompts", "show"],
     ["prompts", "check"],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomedcoop.classifier.model_card import model_card
 from biomedcoop.data.images.crops import Resize
-from biomedcoop.output import new_folder
+from biomedcoop.output import check_new_folder, new_folder
 from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ RESIZES: Mapping[Resize, Mapping[str, str]] = {
     "squash": {"resize": "whole image to a square, bicubic", "crop": "none"},
 }
 AGAIN = "copy or train the classifier again"
+
+
+def check_artefact_folder(folder: Path, overwrite: bool) -> None:
+    """Check before long work that :func:`save` can write a folder.
+
+    Raises:
+        UserError: it exists and is not an artefact to overwrite, or it cannot be written.
+    """
+    check_new_folder(folder, overwrite, DESCRIPTION, (DESCRIPTION, TENSORS, CARD))
 
 
 def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> None:

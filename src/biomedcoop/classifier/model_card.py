@@ -15,7 +15,9 @@ def model_card(description: Mapping[str, Any]) -> str:
     facts, backbone = description["facts"], description["backbone"]
     names = ", ".join(description["class_names"])
     shots, plugin = facts.get("shots"), description.get("plugin")
-    images = {None: "none", "all": "the whole training split"}.get(shots, f"{shots} per class")
+    number = {None: "none", "all": "the whole training split", "unknown": "an unknown number"}
+    images = number.get(shots, f"{shots} per class")
+    seed = facts.get("seed")
     size, crop = (description["preprocessing"][key] for key in ("image_size", "crop"))
     resized = f"short edge resized to {size} px (bicubic), centre crop"
     if crop == "none":
@@ -32,7 +34,12 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Classes: {names}",
         f"- Method: {description['method']}" + (f", from the plug-in {plugin} (not included)" if plugin else ""),
         f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
-        f"- Training images: {images}; seed {facts.get('seed')}",
+        f"- Training images: {images}" + ("" if seed is None else f"; seed {seed}"),
+        *(
+            [f"- Imported from: {imported['file']}, SHA-256 {imported['sha256']}"]
+            if (imported := facts.get("imported"))
+            else []
+        ),
         *([f"- {chosen}"] if (chosen := facts.get("chosen")) and chosen not in facts["notes"] else []),
         f"- Sentences: {facts.get('sentences') or 'none'}",
         *([f"- Written by: biomedcoop {version}"] if (version := description.get("biomedcoop_version")) else []),

@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
     """See :meth:`Classifier.for_classes`."""
-    as_typed = [str(name) for name in class_names]
-    names = tuple(map(clean_class_name, as_typed))
-    distinct = {fold(name) for name in names}
-    if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:
-        raise UserError(
-            f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
-        )
+    names = checked_class_names(class_names)
     method, backbone = get_method(classifier.method), classifier.backbone
     if not method.abilities.retargets:
         able = ", ".join(name for name, other in all_methods().items() if other.abilities.retargets)
@@ -57,3 +51,19 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     facts["notes"] = [*facts.get("notes", ()), *notes]
     # images of other classes may well be unlike the training images
     return dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None)
+
+
+def checked_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Class names in their form for prompts.
+
+    Raises:
+        UserError: fewer than two, an empty one, or two that are the same but for case, hyphens or invisible characters.
+    """
+    as_typed = [str(name) for name in class_names]
+    names = tuple(map(clean_class_name, as_typed))
+    distinct = {fold(name) for name in names}
+    if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:
+        raise UserError(
+            f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
+        )
+    return names

@@ -19,6 +19,7 @@ from biomedcoop.cli import (
     embed,
     evaluate,
     explain,
+    import_published,
     methods,
     predict,
     prompts,
@@ -46,6 +47,7 @@ app.command("predict")(predict.predict)
 app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
 app.command("words")(words.words)
+app.command("import-published")(import_published.import_published)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")

@@ -40,6 +40,8 @@ def setup(report: RunReport) -> str:
         learned = "was trained on all training images"
     elif isinstance(report.shots, int):
         learned = f"was trained on {count(report.shots, 'image')} per class ({report.shots * c} in total)"
+    elif report.shots is not None:
+        learned = "was trained on an unknown number of images"
     backbone = f"on the frozen backbone {report.backbone}"
     if report.trained_on is None:
         return f"{report.method} {learned}, {backbone}, to tell {c} classes of {images} apart."
