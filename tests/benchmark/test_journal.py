@@ -23,7 +23,7 @@ PLAN: dict[str, Any] = {
     "versions": {"biomedcoop": "1"},
     "threads": 1,
     "device": "cpu",
-    "precision": "float32",
+    "precision": {"mini": "float32"},
     "plugins": {},
     "backbones": {"mini": "f"},
     "datasets": {"busi": {"digest": "d"}},
