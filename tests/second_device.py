@@ -1,7 +1,8 @@
 """A second device without a GPU: tensors that claim another device than the CPU's, and refuse to meet its tensors.
 
-Their content lies on the CPU and is exact, so that whole trainings run. The device is torch's "meta", which every build knows. As on
-a GPU, an operation whose tensors lie on both devices is an error (a CPU tensor without dimensions aside), and NumPy cannot read one.
+Their content lies on the CPU and is exact, so that whole trainings run. The device is torch's "meta", which every build
+knows. As on a GPU, an operation whose tensors lie on both devices is an error (a CPU tensor without dimensions aside), and NumPy
+cannot read one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -53,6 +55,16 @@ class Elsewhere(Tensor):
         return run(func, args, kwargs or {})
 
 
+class TensorsOfValues(TorchFunctionMode):
+    """Lets ``torch.tensor`` send values to the second device: for "meta" it would drop them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == NAME:
+            return func(*args, **{**kwargs, "device": "cpu"}).to(NAME)
+        return func(*args, **kwargs)
+
+
 class SecondDevice(TorchDispatchMode):
     """Makes the device "meta" a second device while it is active.
 
@@ -63,6 +75,19 @@ class SecondDevice(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.crossings = 0
+        self.values = TensorsOfValues()
+
+    def __enter__(self) -> SecondDevice:
+        self.values.__enter__()
+        # tensors of other classes have no views in inference mode
+        self.mode, torch.inference_mode = torch.inference_mode, torch.no_grad  # type: ignore[misc, assignment]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.inference_mode = self.mode  # type: ignore[misc]
+        self.values.__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -84,7 +109,9 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     there = any(isinstance(one, Elsewhere) for one in tensors)
     strangers = [one for one in tensors if not isinstance(one, Elsewhere) and one.dim()]
     if there and strangers and name not in ACROSS:
-        raise RuntimeError(f"{name}: tensors on both devices; the CPU's have the shapes {[list(s.shape) for s in strangers]}")
+        raise RuntimeError(
+            f"{name}: tensors on both devices; the CPU's have the shapes {[list(s.shape) for s in strangers]}"
+        )
     to = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     inner_args, inner = tree_map(lambda one: one.content if isinstance(one, Elsewhere) else one, (args, kwargs))
     if to == NAME:
