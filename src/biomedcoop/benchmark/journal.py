@@ -121,8 +121,8 @@ class Journal:
         """
         earlier = earlier_plan(self.folder, plan)
         if earlier is not None:
-            plan = {**plan, "datasets": {**earlier["datasets"], **plan["datasets"]}}
-            plan = {**plan, "backbones": {**earlier["backbones"], **plan["backbones"]}}
+            kept = {key: {**earlier[key], **plan[key]} for key in ("datasets", "backbones", "precision")}
+            plan = {**plan, **kept}
         if plan != earlier:
             write_atomically(self.folder / PLAN, json.dumps(plan, indent=1, ensure_ascii=False).encode() + b"\n")
 
