@@ -106,7 +106,8 @@ def test_unused_sentences_are_those_at_odd_positions_of_the_library() -> None:
 
 
 def test_auto_is_resolved_before_the_work_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, missing = protocol(), str(tmp_path / "nowhere")
+    asked, empty = protocol(), tmp_path / "no weights"
+    empty.mkdir()
     monkeypatch.setattr("biomedcoop.backbones.precision.automatic", lambda backbone: "bfloat16")
     assert resolved_device("auto", tmp_path) == str(automatic_device())
     found = resolved_precisions(asked, "cpu", "auto", tmp_path)
@@ -116,4 +117,4 @@ def test_auto_is_resolved_before_the_work_and_stays(tmp_path: Path, monkeypatch:
     (tmp_path / "plan.json").write_text(json.dumps({**record, "precision": {TINY.name: "float32"}}))
     assert resolved_precisions(asked, "cpu", "auto", tmp_path) == {str(TINY): "float32"}
     assert resolved_device("auto", tmp_path) == "cpu"
-    assert resolved_precisions(protocol(backbones=[missing]), "cpu", "auto", tmp_path) == {missing: "float32"}
+    assert resolved_precisions(protocol(backbones=[str(empty)]), "cpu", "auto", tmp_path) == {str(empty): "float32"}
