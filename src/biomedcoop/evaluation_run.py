@@ -25,7 +25,7 @@ from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder
 from biomedcoop.progress import ProgressOption
 from biomedcoop.report.run import DatasetSummary, RunReport
-from biomedcoop.runs import check_place, no_text_tower_note, summarise, try_page, versions
+from biomedcoop.runs import check_place, computed_on, no_text_tower_note, summarise, try_page, versions
 from biomedcoop.tasks.build import task_without_images
 
 CONTENTS = ("metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv")
@@ -166,7 +166,7 @@ def _report(
         fingerprint=backbone.fingerprint,
         shots=facts.get("shots"),
         seed=facts.get("seed", 0),
-        versions=versions(),
+        versions={**versions(), **computed_on(backbone)},
         comparison=comparison,
         recipe=facts.get("recipe"),
         split=evaluated.split,

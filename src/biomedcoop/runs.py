@@ -235,7 +235,7 @@ def _report(
         fingerprint=backbone.fingerprint,
         shots=trained.facts["shots"],
         seed=trained.facts["seed"],
-        versions={**versions(), "CPU threads": str(trained.facts["threads"])},
+        versions={**versions(), "CPU threads": str(trained.facts["threads"]), **computed_on(backbone)},
         comparison=tested.comparison,
         recipe=request.recipe,
         unlike=tested.unlike_note,
@@ -312,6 +312,15 @@ def versions() -> dict[str, str]:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
     }
+
+
+def computed_on(backbone: Backbone) -> dict[str, str]:
+    """Device and precision of a backbone, as they were resolved when it was loaded."""
+    import torch
+
+    cuda = backbone.device.type == "cuda"
+    name = f" ({torch.cuda.get_device_name(backbone.device)})" if cuda else ""
+    return {"device": f"{backbone.device}{name}", "precision": backbone.precision}
 
 
 def check_place(

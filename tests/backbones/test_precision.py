@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import biomedcoop.backbones.precision as precision_module
 from backbones.tiny_clip import write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
@@ -82,6 +83,16 @@ def test_auto_takes_what_is_worth_it_and_stays_with_it(parity: Path, tiny: Backb
     expected = "bfloat16" if gain >= WORTH else "float32"
     assert {automatic(tiny), load_backbone(parity / "model", precision="auto").precision} == {expected}
     assert bfloat16_gain(tiny) == gain
+
+
+def test_another_process_on_this_machine_chooses_the_same(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    gain = bfloat16_gain(tiny)
+    monkeypatch.setattr(precision_module, "_gains", {})
+    monkeypatch.setattr(precision_module, "_measured_gain", lambda _: 99.0)
+    assert bfloat16_gain(tiny) == gain
+    precision_module._gains.clear()
+    monkeypatch.setattr("platform.node", lambda: "another machine")
+    assert bfloat16_gain(tiny) == 99.0
 
 
 @pytest.mark.parametrize("precision", ["float16", "fp32", "int4", "", "AUTO"])

@@ -10,6 +10,7 @@ import torch
 
 from biomedcoop.backbones import load_backbone, locate
 from biomedcoop.backbones.catalogue import BACKBONES
+from biomedcoop.backbones.registry import automatic_device
 from biomedcoop.errors import UserError
 
 
@@ -61,3 +62,12 @@ def test_devices_that_cannot_be_used(device: str, parity: Path) -> None:
     with pytest.raises(UserError, match=f"device '{device}' (is not known|cannot be used: .*); choose cpu") as caught:
         load_backbone(parity / "model", device=device)
     assert "\n" not in str(caught.value)
+
+
+def test_auto_is_a_device_that_works(parity: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usable = [name for name in ("cuda", "mps", "cpu") if name == "cpu" or name not in UNAVAILABLE]
+    assert load_backbone(parity / "model", device="auto").device.type == usable[0]
+    # a GPU that PyTorch finds and that cannot compute is passed over
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if "cuda" in UNAVAILABLE:
+        assert automatic_device().type == usable[0]

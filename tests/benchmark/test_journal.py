@@ -23,7 +23,7 @@ PLAN: dict[str, Any] = {
     "versions": {"biomedcoop": "1"},
     "threads": 1,
     "device": "cpu",
-    "precision": "float32",
+    "precision": {"mini": "float32"},
     "plugins": {},
     "backbones": {"mini": "f"},
     "datasets": {"busi": {"digest": "d"}},
@@ -160,6 +160,15 @@ def test_what_results_depend_on_may_not_change_while_a_grid_grows(
         with pytest.raises(UserError, match=rf"another protocol \({words}\)"):
             journal.keep_plan(with_grid("b", **change))
     assert json.loads((folder / "plan.json").read_text())["protocol"] == GRID
+
+
+def test_the_precision_of_a_backbone_stays_while_others_come(folder: Path) -> None:
+    with Journal(folder) as journal:
+        journal.keep_plan(PLAN)
+        journal.keep_plan({**PLAN, "precision": {"other": "bfloat16"}})
+        with pytest.raises(UserError, match="precision of mini was float32, now it is bfloat16"):
+            journal.keep_plan({**PLAN, "precision": {"mini": "bfloat16"}})
+    assert json.loads((folder / "plan.json").read_text())["precision"] == {"mini": "float32", "other": "bfloat16"}
 
 
 def test_a_dataset_that_was_missing_may_come(folder: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from biomedcoop.backbones.registry import automatic_device
 from biomedcoop.benchmark.plan import Group, groups_of, plan_group, trained_part, unused
 from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.record import resolved_device, resolved_precisions
 from biomedcoop.benchmark.sources import Source
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import sentences_for
 
-from .conftest import protocol, scans
+from .conftest import TINY, protocol, scans
 
 
 def groups(asked: Protocol) -> list[Group]:
@@ -100,3 +103,18 @@ def test_unused_sentences_are_those_at_odd_positions_of_the_library() -> None:
     assert [list(texts) for texts in unused(every).by_class] == [list(texts[1::2]) for texts in every.by_class]
     templates = sentences_for(names, source="templates")
     assert unused(templates) == templates
+
+
+def test_auto_is_resolved_before_the_work_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, empty = protocol(), tmp_path / "no weights"
+    empty.mkdir()
+    monkeypatch.setattr("biomedcoop.backbones.precision.automatic", lambda backbone: "bfloat16")
+    assert resolved_device("auto", tmp_path) == str(automatic_device())
+    found = resolved_precisions(asked, "cpu", "auto", tmp_path)
+    assert found == {str(TINY): "bfloat16"}
+    assert resolved_precisions(asked, "cpu", "int8", tmp_path) == {str(TINY): "int8"}
+    record = {"format": 1, "digest": "", "protocol": {}, "datasets": {}, "backbones": {}, "device": "cpu"}
+    (tmp_path / "plan.json").write_text(json.dumps({**record, "precision": {TINY.name: "float32"}}))
+    assert resolved_precisions(asked, "cpu", "auto", tmp_path) == {str(TINY): "float32"}
+    assert resolved_device("auto", tmp_path) == "cpu"
+    assert resolved_precisions(protocol(backbones=[str(empty)]), "cpu", "auto", tmp_path) == {str(empty): "float32"}

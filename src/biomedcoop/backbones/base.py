@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -103,7 +104,8 @@ class Backbone(ABC):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> raw (not unit-norm) features [B, E]."""
-        return self.image_tower(pixels)  # type: ignore[no-any-return]
+        with exact_convolutions(self.device):
+            return self.image_tower(pixels)  # type: ignore[no-any-return]
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> token ids int64 [B, L], padded with 0 to the longest of the call."""
@@ -165,3 +167,17 @@ class Backbone(ABC):
     def _moved(self, tensor: Tensor) -> Tensor:
         """A tensor on this backbone's device; the copy does not wait for work that a GPU has not finished."""
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
+
+
+@contextmanager
+def exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Convolutions of float32 in float32: on an NVIDIA GPU, torch's default rounds their inputs to the ten bits of TF32."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

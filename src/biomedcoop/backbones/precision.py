@@ -14,8 +14,11 @@ cosines of 0.86 to 0.994 in bfloat16 and of 0.84 to 0.993 in int8, at the speed 
 from __future__ import annotations
 
 import copy
+import hashlib
+import platform
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from torch import nn
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
+from biomedcoop.output import cache_root, write_atomically
 from biomedcoop.threads import torch_threads
 
 WORTH = 1.5
@@ -89,24 +93,50 @@ def automatic(backbone: Backbone) -> str:
 
 
 def bfloat16_gain(backbone: Backbone) -> float:
-    """Speed of this float32 image tower in bfloat16 over float32; measured once per process, in one or two seconds."""
+    """Speed of this float32 image tower in bfloat16 over float32.
+
+    It is measured once on a machine, in one or two seconds, and kept in the user's cache folder, so that a run that is repeated
+    there chooses the same precision.
+    """
     key = backbone.fingerprint, backbone.device
     if key not in _gains:
-        size = backbone.image_size
-        pixels = backbone.normalize(np.zeros((_PROBE_IMAGES, size, size, 3), dtype=np.uint8))
-        exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
-        works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
-        # processor time of one thread on a CPU: other work on the machine must not decide
-        clock = time.thread_time if key[1].type == "cpu" else time.perf_counter
-        best = [float("inf")] * len(works)
-        end = clock() + _PROBE_SECONDS
-        with torch_threads(1), torch.inference_mode():
-            for _ in range(_PROBE_ROUNDS):
-                for i, (tower, x) in enumerate(works):
-                    start = clock()
-                    tower(x)[0, 0].item()  # waits for the device
-                    best[i] = min(best[i], clock() - start)
-                if clock() > end:
-                    break
-        _gains[key] = best[0] / best[1]
+        _gains[key] = _kept_gain(backbone)
     return _gains[key]
+
+
+def _kept_gain(backbone: Backbone) -> float:
+    """The gain that an earlier process measured on this machine with this version of torch, or that this one measures."""
+    device = backbone.device
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    facts = (backbone.fingerprint, device.type, hardware, platform.node(), str(torch.__version__))
+    file = cache_root() / "bfloat16-gains" / hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+    with suppress(OSError, ValueError):
+        return float(file.read_text())
+    gain = _measured_gain(backbone)
+    with suppress(
+        OSError, UserError
+    ):  # a folder that cannot be written only means that the next process measures again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, f"{gain:.3f}\n".encode())
+    return round(gain, 3)
+
+
+def _measured_gain(backbone: Backbone) -> float:
+    """Measured in turn, the best of several passes each."""
+    size = backbone.image_size
+    pixels = backbone.normalize(np.zeros((_PROBE_IMAGES, size, size, 3), dtype=np.uint8))
+    exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
+    works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
+    # processor time of one thread on a CPU: other work on the machine must not decide
+    clock = time.thread_time if backbone.device.type == "cpu" else time.perf_counter
+    best = [float("inf")] * len(works)
+    end = clock() + _PROBE_SECONDS
+    with torch_threads(1), torch.inference_mode():
+        for _ in range(_PROBE_ROUNDS):
+            for i, (tower, x) in enumerate(works):
+                start = clock()
+                tower(x)[0, 0].item()  # waits for the device
+                best[i] = min(best[i], clock() - start)
+            if clock() > end:
+                break
+    return best[0] / best[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ EARLIER_WEIGHTS = {"05723fd37558d6ba528b28e5da82028b": "0.1"}
 """Fingerprint of weights that this package once shipped -> the version that shipped them."""
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+
+AUTO = "auto"
+"""Device that stands for the best one of this machine."""
 
 
 def locate(name: str) -> Path | None:
@@ -82,7 +86,7 @@ def load_backbone(
     Args:
         name_or_path: "mini", another name of :data:`BACKBONES`, "open_clip:<model>/<pretrained>", or the folder of a model
             (docs/backbones.md).
-        device: a torch device, e.g. "cpu" or "cuda".
+        device: a torch device, e.g. "cpu" or "cuda", or "auto" (:func:`automatic_device`).
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
             precision apart.
@@ -174,17 +178,23 @@ def check_backbone(name: str) -> None:
 
 
 def usable_device(device: torch.device | str) -> torch.device:
-    """A torch device that can compute on this machine.
+    """A torch device that can compute on this machine; "auto" is the one of :func:`automatic_device`.
 
     Raises:
         UserError: the name is unknown, or this machine or this build of torch lacks the device.
+
+    Example:
+        >>> usable_device("cpu")
+        device(type='cpu')
     """
     import torch
 
+    if device == AUTO:
+        return automatic_device()
     try:
         target = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"device {str(device)!r} is not known; choose cpu, cuda, cuda:1 or mps") from error
+        raise UserError(f"device {str(device)!r} is not known; choose cpu, cuda, cuda:1, mps or auto") from error
     missing = {
         "cuda": None
         if torch.cuda.is_available()
@@ -201,4 +211,14 @@ def usable_device(device: torch.device | str) -> torch.device:
         # what torch raises depends on the kind of device and on how torch was built
         except (RuntimeError, AssertionError, ImportError) as error:
             reason = (str(error).splitlines() or ["not available"])[0].partition(". ")[0].partition("; ")[0]
-    raise UserError(f"device '{device}' cannot be used: {reason}; choose cpu")
+    raise UserError(f"device '{device}' cannot be used: {reason}; choose cpu or auto")
+
+
+def automatic_device() -> torch.device:
+    """The device that "auto" stands for: "cuda" if this machine has such a GPU that works, else "mps" (Apple), else "cpu"."""
+    import torch
+
+    for name in ("cuda", "mps"):
+        with suppress(UserError):
+            return usable_device(name)
+    return torch.device("cpu")

@@ -6,7 +6,7 @@ import base64
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,7 +47,8 @@ class Work:
     Attributes:
         sources: the datasets by their names in the protocol.
         threads: threads that share an operation of a fit; the last bits of the results can depend on it.
-        device, precision: of the backbones.
+        device: of the backbones, as resolved: never "auto".
+        precision: of each backbone of the protocol, as resolved; float32 for one that is not named.
         plugins: files with methods of the user.
     """
 
@@ -55,12 +56,12 @@ class Work:
     sources: Mapping[str, Source]
     threads: int = 1
     device: str = "cpu"
-    precision: str = "float32"
+    precision: Mapping[str, str] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
 
     def load(self, backbone: str) -> Backbone:
         """A backbone; a process keeps the last one."""
-        return _loaded(backbone, self.device, self.precision)
+        return _loaded(backbone, self.device, self.precision.get(backbone, "float32"))
 
 
 class Computed(NamedTuple):
@@ -151,8 +152,9 @@ def _scores(
             untested[test.key] = str(error)
             continue
         with torch.inference_mode():
-            logits = run.method.logits(state, features.to(run.backbone.device), run.backbone)[:, columns]
-            scores[test.key] = score_line(logits.float().softmax(-1).cpu().numpy(), test)
+            # on the CPU, where the tensors of a state are, as a classifier does; a method that needs a GPU moves them itself
+            logits = run.method.logits(state, features, run.backbone)[:, columns]
+            scores[test.key] = score_line(logits.float().softmax(-1).numpy(), test)
     return scores, untested
 
 
@@ -200,7 +202,8 @@ def _test_features(work: Work, test: TestSet, backbone: str) -> Tensor:
     """Raw features [N, E] of a test set."""
     source = work.sources[test.dataset]
     assert source.place is not None
-    features, row = _all_test_features(source.place, source.trained, backbone, work.device, work.precision)
+    precision = work.precision.get(backbone, "float32")
+    features, row = _all_test_features(source.place, source.trained, backbone, work.device, precision)
     return features[row[test.positions]]
 
 

@@ -121,8 +121,8 @@ class Journal:
         """
         earlier = earlier_plan(self.folder, plan)
         if earlier is not None:
-            plan = {**plan, "datasets": {**earlier["datasets"], **plan["datasets"]}}
-            plan = {**plan, "backbones": {**earlier["backbones"], **plan["backbones"]}}
+            kept = {key: {**earlier[key], **plan[key]} for key in ("datasets", "backbones", "precision")}
+            plan = {**plan, **kept}
         if plan != earlier:
             write_atomically(self.folder / PLAN, json.dumps(plan, indent=1, ensure_ascii=False).encode() + b"\n")
 
@@ -190,7 +190,10 @@ def read_plan(folder: Path) -> dict[str, Any]:
     path = folder / PLAN
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(plan, dict) and {"format", "digest", "protocol", "datasets", "backbones"} <= plan.keys()
+        known = (
+            isinstance(plan, dict)
+            and {"format", "digest", "protocol", "datasets", "backbones", "precision"} <= plan.keys()
+        )
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); give the folder of a benchmark"
@@ -199,6 +202,8 @@ def read_plan(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); start again in a new folder") from error
     if not known or plan["format"] != FORMAT:
         raise UserError(f"{path} is not of the format {FORMAT} that this version reads; start again in a new folder")
+    if isinstance(plan["precision"], str):  # earlier versions kept one for all backbones
+        plan["precision"] = dict.fromkeys(plan["backbones"], plan["precision"])
     return dict(plan)
 
 
@@ -252,9 +257,12 @@ def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
         other = next(_unlike(earlier["protocol"], plan["protocol"]), None)
         if other is not None:
             raise refuse(f"another protocol ({other})")
-    for key in ("versions", "threads", "device", "precision", "plugins"):
+    for key in ("versions", "threads", "device", "plugins"):
         for part, before, now in _differences(earlier.get(key), plan[key], key):
             raise refuse(f"another setting: {part} was {before}, now it is {now}")
+    for name, value in plan["precision"].items():
+        if (before := earlier["precision"].get(name, value)) != value:
+            raise refuse(f"another setting: precision of {name} was {before}, now it is {value}")
     for key, what in (("backbones", "other weights of backbone"), ("datasets", "other images of dataset")):
         for name, value in plan[key].items():
             if earlier[key].get(name, value) != value:

@@ -38,7 +38,7 @@ from biomedcoop.benchmark.prepare import (
 )
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.ray_executor import AUTO, RayCluster
-from biomedcoop.benchmark.record import record_of
+from biomedcoop.benchmark.record import record_of, resolved_device, resolved_precisions
 from biomedcoop.benchmark.reporting import write_report
 from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.data.readers.named import user_path
@@ -123,7 +123,7 @@ def run_benchmark(
         jobs: parallel processes; by default one for each core, or for each ``threads`` cores.
         threads: threads that share an operation of a training; by default those of the earlier call, else 1. The last bits of
             results can depend on it.
-        device, precision: see :func:`biomedcoop.load_backbone`.
+        device, precision: see :func:`biomedcoop.load_backbone`; "auto" is resolved once, at the first call, and kept in the folder.
         plugins: Python files that register methods.
         dry_run: only say what the work would cost; nothing is written but features in the store.
         executor: computes the groups of runs: "local" for ``jobs`` processes on this machine, "ray" for a Ray cluster, or an
@@ -159,7 +159,7 @@ def run_benchmark(
     if threads is None:
         threads = int(read_plan(place)["threads"]) if (place / PLAN).is_file() else 1
     threads = options.whole_number(1, 1)("threads", threads)
-    device = options.device("device", device)
+    device = resolved_device(options.device("device", device), place)
     if isinstance(executor, str) and executor not in ("local", "ray"):
         raise UserError(f"executor '{executor}' is not known; choose local or ray")
     if executor == "ray" and jobs is not None:
@@ -173,7 +173,7 @@ def run_benchmark(
         sources = find_sources(protocol, None if data_root is None else user_path(data_root), tell)
         if all(sources[name].place is None for name in protocol.datasets):
             raise UserError(sources[protocol.datasets[0]].reason)
-        work = Work(protocol, sources, threads, device, precision, files)
+        work = Work(protocol, sources, threads, device, resolved_precisions(protocol, device, precision, place), files)
         return _run(work, place, chosen.slots if isinstance(chosen, RayCluster) else jobs, dry_run, chosen, tell)
 
 

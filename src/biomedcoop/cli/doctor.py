@@ -36,6 +36,7 @@ def examine() -> dict[str, dict[str, Any]]:
 
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import automatic, bfloat16_gain
+    from biomedcoop.backbones.registry import automatic_device
     from biomedcoop.errors import UserError
     from biomedcoop.features.passes import encode_crops
     from biomedcoop.features.store import default_root
@@ -49,6 +50,7 @@ def examine() -> dict[str, dict[str, Any]]:
     checks["CPU cores"] = {"ok": True, "result": f"{usable} of {present} may be used" if usable != present else usable}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     checks["GPU"] = {"ok": True, "result": gpu}
+    checks["--device auto"] = {"ok": True, "result": str(automatic_device())}
     root = default_root()
     try:
         check_new_folder(root / "doctor", False, "")

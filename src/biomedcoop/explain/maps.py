@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.backbones.base import exact_convolutions
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS, maps_for
@@ -80,7 +81,8 @@ def crop_maps(
 
     def maps_of(part: slice) -> Tensor:
         pixels = backbone.normalize(np.ascontiguousarray(crops[part]))
-        maps = compute(classifier, pixels, torch.from_numpy(classes[part]).to(pixels.device), chosen or "")
+        with exact_convolutions(backbone.device):
+            maps = compute(classifier, pixels, torch.from_numpy(classes[part]).to(pixels.device), chosen or "")
         large = resized(maps.detach(), size)
         highest = large.amax((1, 2), keepdim=True)
         return torch.where(highest > 0, large / highest, 0.0).cpu()

@@ -107,9 +107,9 @@ def sentence_use(task: Task, settings: BiomedCoOpSettings, seeds: Sequence[int])
     training steps that kept it; both float32 [P].
     """
     scores = scores_of(task, teacher_of(task, settings))
-    kept, steps = torch.zeros_like(scores[:, 0]), 0
-    for index, _ in schedule_of(task, settings, seeds, settings.warmup_epochs):
-        kept += kept_in(scores, index.to(scores.device), settings)
-        steps += 1
-    values = zip(scores.mean(1).float().cpu(), (kept / steps).float().cpu(), strict=True)
+    kept = torch.zeros_like(scores[:, 0])
+    indices = torch.stack([index for index, _ in schedule_of(task, settings, seeds, settings.warmup_epochs)])
+    for index in indices.to(scores.device):
+        kept += kept_in(scores, index, settings)
+    values = zip(scores.mean(1).float().cpu(), (kept / len(indices)).float().cpu(), strict=True)
     return [{SENTENCE_SCORE: score, SENTENCE_KEPT: share} for score, share in values]

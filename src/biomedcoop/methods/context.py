@@ -95,10 +95,10 @@ class ClassPrompts:
                 f"{backbone.context_length}; shorten the name or lower n_context"
             )
         with torch.no_grad():
-            fixed = torch.zeros(len(rows), length, backbone.token_dim, dtype=backbone.learning_dtype)
-            self.slots = torch.zeros(len(rows), length, m, dtype=backbone.learning_dtype, device=backbone.device)
-            self.mask = torch.zeros(len(rows), length, dtype=torch.bool, device=backbone.device)
-            self.fixed = fixed.to(backbone.device)
+            # made on the CPU and sent once: a GPU would wait for every index
+            ids = torch.zeros(len(rows), length, dtype=torch.int64)
+            slots = torch.zeros(len(rows), length, m, dtype=backbone.learning_dtype)
+            known, mask = (torch.zeros(len(rows), length, dtype=torch.bool) for _ in range(2))
             ahead = {"end": m, "middle": m // 2, "front": 0}[settings.class_position]
             start = tokens_ahead(backbone)
             end = len(token_ids(backbone, ".")) - start  # the full stop, which some tokenizers drop, and the last token
@@ -106,10 +106,13 @@ class ClassPrompts:
                 name_end = ahead + len(row) - end
                 learned = [*range(start, start + ahead), *range(name_end, name_end + m - ahead)]
                 fixed_places = [i for i in range(len(row) + m) if i not in learned]
-                ids = torch.tensor([row], device=backbone.device)
-                self.fixed[c, fixed_places] = backbone.embed_tokens(ids)[0].to(self.fixed.dtype)
-                self.slots[c, learned, range(m)] = 1
-                self.mask[c, : len(row) + m] = True
+                ids[c, fixed_places] = torch.tensor(row)
+                known[c, fixed_places] = True
+                slots[c, learned, range(m)] = 1
+                mask[c, : len(row) + m] = True
+            known, self.slots, self.mask = (one.to(backbone.device) for one in (known, slots, mask))
+            embedded = backbone.embed_tokens(ids.to(backbone.device)).to(backbone.learning_dtype)
+            self.fixed = torch.where(known[:, :, None], embedded, 0.0)
 
     def initial_context(self, seeds: Sequence[int]) -> Tensor:
         """Initial context vectors of each run: [R, M, D], class-specific [R, C, M, D]."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from biomedcoop.errors import UserError
@@ -108,9 +110,11 @@ class AdamW:
     def __init__(self, parameters: Sequence[Tensor], eps: float, weight_decay: float) -> None:
         self.parameters, self.eps, self.weight_decay = parameters, eps, weight_decay
         self.first, self.second = ([torch.zeros_like(p, requires_grad=False) for p in parameters] for _ in range(2))
-        # powers of the betas, for the correction of the first steps
-        self.fading = torch.ones(2, dtype=torch.float64, device=parameters[0].device)
-        self.betas = torch.tensor([0.9, 0.999], dtype=torch.float64, device=parameters[0].device)
+        # powers of the betas, for the correction of the first steps; Apple's GPUs have no float64
+        device = parameters[0].device
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self.fading = torch.ones(2, dtype=exact, device=device)
+        self.betas = torch.tensor([0.9, 0.999], dtype=exact, device=device)
 
     def step(self, gradients: Sequence[Tensor], rate: Tensor) -> None:
         with torch.no_grad():
@@ -188,11 +192,13 @@ def descend(
         optimizer.step(shortened(computed, max_norm) if max_norm else computed, rate)
         return terms.detach()
 
-    run = recorded(take) if device.type == "cuda" and recordable else take
-    for step in range(len(indices)):
-        terms = run(indices[step], rates[step])
-        if on_step is not None:
-            on_step(step, terms)
+    # a graph records the current GPU alone
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        run = recorded(take) if device.type == "cuda" and recordable else take
+        for step in range(len(indices)):
+            terms = run(indices[step], rates[step])
+            if on_step is not None:
+                on_step(step, terms)
     if not all(bool(torch.isfinite(p).all()) for p in parameters):
         raise UserError("training diverged (values are not finite); lower the learning rate, e.g. --set lr=0.001")
 
@@ -204,9 +210,15 @@ def shortened(gradients: Sequence[Tensor], most: float) -> list[Tensor]:
     return [g * share.view(-1, *(1,) * (g.dim() - 1)) for g in gradients]
 
 
+@cache
+def recording_stream(gpu: int) -> torch.cuda.Stream:
+    """The stream of all recordings on a GPU: the libraries behind torch keep a workspace of megabytes for each stream."""
+    return torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
+
+
 def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """A training step that is replayed as a CUDA graph; the first steps run normally, on a separate stream for the recording."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    """A training step that is replayed as a CUDA graph; the first steps run normally, on the stream of the recording."""
+    side = recording_stream(torch.cuda.current_device())
     graph: torch.cuda.CUDAGraph | None = None
     taken = 0
     held: tuple[Tensor, ...] = ()
@@ -223,7 +235,7 @@ def recorded(take: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tens
         if graph is None:
             graph_index, graph_rate = index.clone(), rate.clone()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=side):
                 graph_terms = take(graph_index, graph_rate)
             held = (graph_index, graph_rate, graph_terms)
         held[0].copy_(index)

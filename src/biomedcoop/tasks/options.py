@@ -216,9 +216,11 @@ def backbone(_: str, value: Any) -> Any:
 def device(_: str, value: Any) -> str:
     if not isinstance(value, str) and type(value).__name__ != "device":  # torch's type, without torch
         raise UserError(f"device={value!r} must be a name, e.g. device='cpu'")
+    from biomedcoop.backbones.registry import AUTO
+
     kind, _, number = str(value).partition(":")
-    if kind not in DEVICES or not (number.isdecimal() or str(value) == kind):
-        raise UserError(f"device '{value}' is not known; choose cpu, cuda, cuda:1 or mps")
+    if value != AUTO and (kind not in DEVICES or not (number.isdecimal() or str(value) == kind)):
+        raise UserError(f"device '{value}' is not known; choose cpu, cuda, cuda:1, mps or auto")
     return str(value)
 
 

@@ -88,7 +88,7 @@ class FitRequest:
         views: crops of each training image: 1 is its centre crop; a larger number is that many random crops, one of which is
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
-        device: device of a backbone that is given by name.
+        device: device of a backbone that is given by name; "auto" is resolved when the backbone is loaded.
         precision: precision of that backbone's image tower; see :func:`biomedcoop.load_backbone`.
 
     Raises:
@@ -165,7 +165,11 @@ class FitRequest:
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
     )
-    device: str = option("cpu", "Device of the backbone: cpu, cuda, cuda:1 or mps.", options.device)
+    device: str = option(
+        "cpu",
+        "Device of the backbone: cpu, cuda, cuda:1, mps, or auto (a GPU if this machine has one that works, else the CPU).",
+        options.device,
+    )
     precision: str = option(
         "float32",
         "Precision of the image encoder: float32, bfloat16 (faster on processors with bfloat16 units), int8 (faster on other CPUs, "
