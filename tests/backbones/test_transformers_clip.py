@@ -66,8 +66,10 @@ def test_the_files_of_the_catalogue_are_all_it_needs(
 ) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
     folder = write_transformers(tmp_path / "backbones" / name)
-    assert locate(name) is None
     old_files(folder)
+    (folder / "merges.txt").rename(folder / "other.txt")
+    assert locate(name) is None
+    (folder / "other.txt").rename(folder / "merges.txt")
     assert locate(name) == folder
     assert {path.name for path in folder.iterdir()} == set(BACKBONES[name].files)
     assert load_backbone(name).name == name

@@ -39,9 +39,17 @@ def test_every_family_passes(kind: str, request: pytest.FixtureRequest, tmp_path
     place = {"tiny": parity / "model"}
     if kind not in place:  # folders of the fixtures are named by the backbone
         base: Path = request.getfixturevalue("tmp_path_factory").getbasetemp()
-        place[kind] = next(path for path in base.glob(f"*/{backbone.name}") if path.is_dir())
+        place[kind] = next(path for path in base.glob(f"*/{backbone.name}") if fits(path, backbone))
     assert list(checks(place[kind])) == ["files", "fingerprint", "features", "batches", "second load"]
     assert all(check.passed for check in checks(place[kind]).values())
+
+
+def fits(folder: Path, backbone: Backbone) -> bool:
+    """Whether it is the folder that a backbone was loaded from; other tests spoil copies of the same name."""
+    try:
+        return load_backbone(folder).fingerprint == backbone.fingerprint
+    except UserError:
+        return False
 
 
 def test_a_file_with_a_flipped_byte_or_without_its_end(hub: Hub) -> None:
@@ -104,7 +112,7 @@ def test_weights_that_change_between_two_loads(folder: Path) -> None:
     ("name", "words"),
     [
         ("biomedclip", "is not on this machine"),
-        ("bimedclip", "did you mean biomedclip?"),
+        ("bimedclip", "did you mean biomedclip or pubmedclip?"),
         ("{}", "has no open_clip_config"),
     ],
 )

@@ -128,13 +128,10 @@ def load_backbone(
 
 
 def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
-    """Whether a backbone has a text tower, without loading it; True for a name whose files are not on this machine.
+    """Whether a backbone has a text tower, without loading it; True where that cannot be told, as the loading then says why.
 
     Args:
         backbone: a loaded backbone, or a name or folder as for :func:`load_backbone`.
-
-    Raises:
-        UserError: the folder holds no model of a known family.
     """
     from biomedcoop.backbones.families import IMAGE_ONLY, family
 
@@ -142,7 +139,10 @@ def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
         return backbone.has_text_tower
     name = os.fspath(backbone)
     folder = locate(name) if is_name(name) else Path(name)
-    return folder is None or family(folder) not in IMAGE_ONLY
+    try:
+        return folder is None or family(folder) not in IMAGE_ONLY
+    except UserError:
+        return True
 
 
 def check_precision(name: str) -> None:
