@@ -48,7 +48,7 @@ CHANGED = {
     "score-cam": ("breast ultrasound", "busi"),
 }
 """Datasets of the sanity checks by map."""
-METHODS = ("zero-shot", "coop", "biomedcoop", "linear-probe")
+METHODS = ("zero-shot", "coop", "kgcoop", "prograd", "biomedcoop", "linear-probe")
 LESIONS = {"grad-cam": 48, "gscorecam": 12, "score-cam": 8}
 REAL_IMAGES = {"grad-cam": 24, "gscorecam": 8}
 SANITY_IMAGES = {"grad-cam": 24, "gscorecam": 8, "score-cam": 6, "attention-rollout": 6, "gradient-attention": 6}
