@@ -97,7 +97,7 @@ def test_flipped_bytes_of_a_tensor(file: Path) -> None:
 def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     line = refusal(tmp_path / "old.pth")
-    assert "is in the format of torch before version 1.6; if you trust its origin, convert it once: python -c" in line
+    assert "is in the format of torch before version 1.6, which only running its contents can read" in line
 
 
 def test_a_link_a_compressed_entry_and_a_repeated_one(file: Path) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.torch_archive import open_archive
 from biomedcoop.errors import Note, UserError
 from published_layout import ConstantWarmupScheduler, PromptLearner, WholeModel, save, trained, write_biomedcoop
 
@@ -73,7 +74,7 @@ def test_probabilities_equal_a_plain_computation(
     published: Path, tiny: Backbone, images: dict[str, np.ndarray]
 ) -> None:
     """Full context length, prompts put together from the file's own tensors."""
-    state = torch.load(published, weights_only=False)["state_dict"]  # written by this test
+    state = tensors_of(published)
     first, context, rest = (state[f"prompt_learner.{key}"] for key in ("token_prefix", "ctx", "token_suffix"))
     prompts = torch.cat([first, context.expand(len(first), -1, -1), rest], dim=1)
     mask = PromptLearner(tiny, NAMES, context).ids != 0
@@ -237,15 +238,20 @@ def with_value(key: str, value: float) -> Any:
     """A change of a checkpoint: one tensor gets one value that is no number."""
 
     def change(state: dict[str, torch.Tensor]) -> dict[str, Any]:
-        state[key].data[..., -1] = value
+        state[key][..., -1] = value
         return {"state_dict": state}
 
     return change
 
 
 def spoilt(tmp_path: Path, published: Path, change: Any) -> Path:
-    content = torch.load(published, weights_only=False)
-    return save(change(content["state_dict"]), tmp_path / "model.pth.tar-100")
+    return save(change(tensors_of(published)), tmp_path / "model.pth.tar-100")
+
+
+def tensors_of(published: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, without its scheduler and optimiser."""
+    with open_archive(published) as file:
+        return {key: file.tensor(value) for key, value in file.content["state_dict"].items()}
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,8 @@ def open_archive(path: Path) -> Iterator[TorchArchive]:
             start = file.read(len(BEFORE_ZIP))
         if start == BEFORE_ZIP:
             raise UserError(
-                f"{path}: is in the format of torch before version 1.6; if you trust its origin, convert it once: "
-                f"python -c \"import torch; s = torch.load('{path.name}', 'cpu', weights_only=False); "
-                "torch.save({'state_dict': s['state_dict'], 'epoch': s['epoch']}, 'converted.pth')\""
+                f"{path}: is in the format of torch before version 1.6, which only running its contents can read; where you trust "
+                "its origin, save 'state_dict' and 'epoch' again with torch 1.6 or later"
             )
         archive = zipfile.ZipFile(path)
     with archive:
