@@ -239,7 +239,10 @@ def check_saliency(
     evaluated = images_to_evaluate(classifier, data, split)
     chosen = _equally_many(evaluated.labels, images, seed)
     part = evaluated.data.select(chosen)
-    lesions = find_masks(part, masks) if given is None else [given[key] for key in part.keys]  # type: ignore[arg-type]
+    if given is None:
+        lesions = find_masks(evaluated.data, masks, chosen.tolist())  # type: ignore[arg-type]
+    else:
+        lesions = [given[key] for key in part.keys]
     checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone)
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)
