@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,23 @@ def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> No
     assert told.status == 0
     assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "saliency.json"]
     assert [row["method"] for row in json.loads((out / "saliency.json").read_text())] == ["zero-shot", "linear-probe"]
+
+
+@pytest.mark.parametrize("more", [[], ["--methods", "linear-probe"]])
+def test_one_note_on_the_letters_that_the_font_lacks(
+    cli: Cli, run: Path, discs: Path, tmp_path: Path, more: list[str]
+) -> None:
+    for name in ("良性", "恶性"):
+        shutil.copy(discs / "test" / "red_stone" / "00.png", tmp_path / f"{name}.png")
+    command = ["explain", *sorted(tmp_path.glob("*.png")), *model_of(run), *more]
+    told = cli(*command, "--out", tmp_path / "out")
+    assert (
+        told.err.count("The font of the figures lacks 3 letters; figures show boxes in their place: 恶, 性, 良\n") == 1
+    )
+    assert "Glyph" not in told.err
+    assert cli(*command, "--out", tmp_path / "quiet", "--quiet").err == ""
+    said = json.loads(cli(*command, "--out", tmp_path / "json", "--quiet", "--json").out)
+    assert any("lacks 3 letters" in note for note in said["notes"])
 
 
 def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:

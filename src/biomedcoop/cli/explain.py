@@ -106,6 +106,7 @@ def explain(
     """
     from biomedcoop.classifier import load
     from biomedcoop.data.readers.unlabelled import find_images
+    from biomedcoop.drawing import letters_noted
     from biomedcoop.errors import UserError
     from biomedcoop.explain.contact_sheet import retrained
     from biomedcoop.explain.maps import layer_for
@@ -131,7 +132,7 @@ def explain(
     layer_for(classifier, map, layer)
     class_number(classifier, class_name)
     place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
-    with progress_bar() as progress, place as folder:
+    with progress_bar() as progress, letters_noted(), place as folder:
         if methods is None:
             explained = list(
                 explain_images(
