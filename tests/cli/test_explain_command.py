@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 import biomedcoop as bc
+from biomedcoop.classifier.domain import distances
+from biomedcoop.explain.saliency import look
+from biomedcoop.features.passes import encode_crops
 
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
@@ -172,3 +176,16 @@ def test_a_folder_with_other_files_stays(refused: Refused, run: Path, discs: Pat
     image = discs / "test" / "red_stone" / "00.png"
     assert "exists already" in refused("explain", image, *model_of(run), "--out", tmp_path)
     assert "is not overwritten" in refused("explain", image, *model_of(run), "--out", tmp_path, "--overwrite")
+
+
+def test_a_note_names_the_images_that_it_holds_for(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    classifier = bc.fit(bc.load_dataset(discs), "linear-probe", TOWER, 4)
+    images = sorted((discs / "test" / "red_stone").iterdir())[:3]
+    features = encode_crops(classifier.backbone, [look(classifier, image).crop for image in images])
+    far = distances(features, classifier.domain.means)
+    low, high = np.sort(far)[-2:]
+    domain = dataclasses.replace(classifier.domain, limit=float(low + high) / 2)
+    dataclasses.replace(classifier, domain=domain).save(tmp_path / "model")
+    told = cli("explain", *images, *model_of(tmp_path / "model"))
+    name = images[far.argmax()].name
+    assert f"note: 1 of 3 images is unlike the training images; do not rely on its answer: {name}\n" in told.err

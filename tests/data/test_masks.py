@@ -103,9 +103,7 @@ def test_only_the_classes_with_lesions_have_masks(tmp_path: Path, name: str, spl
     with pytest.raises(UserError, match="no file in it has the name of an image"):
         find_masks(data.select([place]), masks)
     square(5).save(masks / "0001.png")
-    with pytest.raises(
-        UserError, match="masks of several images are called '0001'; put masks .* e\\.g\\. .*/0001\\.png"
-    ):
+    with pytest.raises(UserError, match=r"masks of several images are called '0001'; put masks .* e\.g\. .*/0001\.png"):
         find_masks(data, masks)
 
 

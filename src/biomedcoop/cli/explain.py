@@ -20,7 +20,7 @@ from biomedcoop.cli.console import (
     say_notes,
 )
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
-from biomedcoop.explain.doubts import doubtful_maps
+from biomedcoop.explain.doubts import counted, doubtful_maps
 from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
 
 if TYPE_CHECKING:
@@ -168,13 +168,19 @@ def explain(
             print()
         if len(cases) > MOST_CASES:
             inform(f"note: sentences and similar images of {MOST_CASES} images are printed; --json or --out give all")
-    for warning in dict.fromkeys(warning for row in rows for warning in row.get("warnings", ())):
-        inform(f"note: {warning}")
+    names = short_names([row["path"] for row in rows])
+    for text in counted([(name, row["warnings"]) for name, row in zip(names, rows, strict=True) if "error" not in row]):
+        inform(f"note: {text}")
     if out is not None:
         inform(f"{len(rows) - bad} map{'' if len(rows) - bad == 1 else 's'} in {out}")
     if bad:
         say(f"{bad} of {len(rows)} images cannot be read")
         raise typer.Exit(1)
+
+
+def short_names(paths: list[str]) -> list[str]:
+    """The names of files, or their paths where different files have one name."""
+    return paths if len({Path(path).name for path in paths}) < len(set(paths)) else [Path(path).name for path in paths]
 
 
 def training_of(classifier: Classifier, model: Path) -> TrainingImages | None:

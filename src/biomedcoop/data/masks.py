@@ -31,8 +31,8 @@ def find_masks(
     Without ``folder``, masks of simulated images in memory are drawn; those of files are looked for beside each image
     (``1_mask.png``, ``1_mask_1.png``: several are united), and in the folder ``masks`` of the dataset under the same relative path.
 
-    A mask under the relative path of an image, with any ending and with or without ``_mask``, belongs to that image. A mask that lies
-    flat, or in a folder that holds no images of the dataset, belongs to the one image of its name. Other images have no lesion.
+    A mask under the relative path of an image, with any ending and with or without ``_mask``, belongs to that image. A mask that
+    lies flat, or in a folder without images of the dataset, belongs to the one image of its name. Other images have no lesion.
 
     Args:
         data: images of one task.

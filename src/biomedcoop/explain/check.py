@@ -230,19 +230,16 @@ def check_saliency(
     if images < 1:
         raise UserError(f"images={images}; give at least 1")
     data = check_dataset(data)
-    if not (masks is None or isinstance(masks, (str, os.PathLike))):
-        if len(masks) != len(data):
-            raise UserError(f"{len(masks)} masks for {len(data)} images; give one for each image, or None")
-        given = dict(zip(data.keys, masks, strict=True))
-    else:
-        given = None
     evaluated = images_to_evaluate(classifier, data, split)
     chosen = _equally_many(evaluated.labels, images, seed)
     part = evaluated.data.select(chosen)
-    if given is None:
-        lesions = find_masks(evaluated.data, masks, chosen.tolist())  # type: ignore[arg-type]
-    else:
+    if masks is None or isinstance(masks, (str, os.PathLike)):
+        lesions = find_masks(evaluated.data, masks, chosen.tolist())
+    elif len(masks) == len(data):
+        given = dict(zip(data.keys, masks, strict=True))
         lesions = [given[key] for key in part.keys]
+    else:
+        raise UserError(f"{len(masks)} masks for {len(data)} images; give one for each image, or None")
     checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone)
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)
