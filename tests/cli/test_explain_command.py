@@ -70,7 +70,8 @@ def test_facts_on_the_terminal(cli: Cli, run: Path, discs: Path) -> None:
     )
     assert told.status == 0
     assert "red stone" in told.out
-    assert "probability" in told.out
+    assert "area above half" in told.out
+    assert "Area above half: share of what the model sees" in " ".join(told.out.split())
     assert "Sentences that the image agrees with most and least" in told.out
     assert "Most similar training images" in told.out
 

@@ -88,7 +88,7 @@ def test_facts_are_json(classifier: Classifier) -> None:
     assert found.values[y, x] == np.nanmax(found.values)
     assert facts["box"] == pytest.approx([15, 0, 75, 60], abs=0.5)
     assert 15 <= facts["centre"][0] <= 75
-    assert 0 < facts["upper_half"] < 1
+    assert 0 < facts["area_above_half"] < 1
 
 
 def test_the_overlay_colours_what_is_large_and_greys_what_is_not_seen() -> None:

@@ -225,10 +225,13 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
     """Print a line for each map on stdout."""
     from rich.table import Table
 
-    table = Table()
+    table = Table(
+        caption="Area above half: share of what the model sees where the map is above the middle of its range. "
+        "A small area is a sharp map."
+    )
     for title in ("image", "method", "class"):
         table.add_column(title)
-    for title in ("probability", "peak (x, y)", "upper half"):
+    for title in ("probability", "peak (x, y)", "area above half"):
         table.add_column(title, justify="right")
     for row in rows:
         if "error" in row:
@@ -241,6 +244,6 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
             row["class"],
             f"{row['probability']:.3f}",
             peak,
-            f"{100 * row['upper_half']:.0f} %",
+            f"{100 * row['area_above_half']:.0f} %",
         )
     print_table(table)
