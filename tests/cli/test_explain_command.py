@@ -113,6 +113,8 @@ def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> No
         out,
     )
     assert told.status == 0
+    assert told.out == ""
+    assert f"2 maps of 2 methods on one sheet in {out}\n" in told.err
     assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "saliency.json"]
     assert [row["method"] for row in json.loads((out / "saliency.json").read_text())] == ["zero-shot", "linear-probe"]
 

@@ -108,6 +108,7 @@ def explain(
     from biomedcoop.data.readers.unlabelled import find_images
     from biomedcoop.drawing import letters_noted
     from biomedcoop.errors import UserError
+    from biomedcoop.evaluation.wording import count
     from biomedcoop.explain.contact_sheet import retrained
     from biomedcoop.explain.maps import layer_for
     from biomedcoop.explain.saliency import class_number
@@ -149,12 +150,12 @@ def explain(
                     training=training_of(classifier, model),
                 )
             )
-            rows = [row for row, _ in explained]
+            rows, of_methods = [row for row, _ in explained], 1
             cases = [(row, case) for row, case in explained if case is not None]
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
             rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
-            cases = []
+            cases, of_methods = [], len(classifiers)
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
@@ -172,7 +173,10 @@ def explain(
     for text in counted([(name, row["warnings"]) for name, row in zip(names, rows, strict=True) if "error" not in row]):
         inform(f"note: {text}")
     if out is not None:
-        inform(f"{len(rows) - bad} map{'' if len(rows) - bad == 1 else 's'} in {out}")
+        maps = count(len(rows) - bad, "map")
+        inform(
+            f"{maps} in {out}" if methods is None else f"{maps} of {count(of_methods, 'method')} on one sheet in {out}"
+        )
     if bad:
         say(f"{bad} of {len(rows)} images cannot be read")
         raise typer.Exit(1)
