@@ -21,7 +21,7 @@ from biomedcoop.cli.console import (
 )
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
 from biomedcoop.explain.doubts import counted, doubtful_maps
-from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
+from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS, MOST_CHECKED
 
 if TYPE_CHECKING:
     from biomedcoop.classifier import Classifier
@@ -79,7 +79,17 @@ def explain(
         Path | None,
         typer.Option(
             "--masks",
-            help="With --check: folder of lesion masks named as the images. Default: masks beside the images (1_mask.png).",
+            help="With --check: folder of lesion masks under the relative paths of the images, or named as them. Default: 'masks' "
+            "in the folder of the dataset, else masks beside the images (1_mask.png).",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            help=f"With --check: number of images to check, equally many of each class. More take more time. "
+            f"Default: {MOST_CHECKED}.",
+            show_default=False,
         ),
     ] = None,
     skip_bad: Annotated[
@@ -115,12 +125,15 @@ def explain(
     from biomedcoop.explain.writing import CONTENTS, FACTS, explain_by_methods, explain_images, write_facts
     from biomedcoop.output import check_new_folder, new_folder
 
-    if masks is not None and not check:
-        raise UserError("--masks belongs to --check; add --check, or leave --masks out")
+    for name, given in (("--masks", masks), ("--images", most)):
+        if given is not None and not check:
+            raise UserError(f"{name} belongs to --check; add --check, or leave {name} out")
     if check:
         if len(images) > 1 or out or values or skip_bad or methods or class_name or layer:
-            raise UserError("--check takes one dataset and, of the other options of maps, only --map and --masks")
-        print_check(load(model, backbone, device=device, precision=precision), str(images[0]), map, masks, json)
+            raise UserError(
+                "--check takes one dataset and, of the other options of maps, only --map, --masks and --images"
+            )
+        print_check(load(model, backbone, device=device, precision=precision), str(images[0]), map, masks, most, json)
         return
     if out is None and values:
         raise UserError("--values writes files; give a folder with --out")
@@ -199,10 +212,13 @@ def training_of(classifier: Classifier, model: Path) -> TrainingImages | None:
         return None
 
 
-def print_check(classifier: Classifier, source: str, map: str, masks: Path | None, json: bool) -> None:
+def print_check(
+    classifier: Classifier, source: str, map: str, masks: Path | None, most: int | None, json: bool
+) -> None:
     """Check a map on a labelled dataset and print a line for each measure."""
     from rich.table import Table
 
+    from biomedcoop.data.masks import FOLDER
     from biomedcoop.data.readers.load import read_dataset
     from biomedcoop.data.readers.walk import BESIDE
     from biomedcoop.data.sampling.split import CROSS_VALIDATES
@@ -210,9 +226,12 @@ def print_check(classifier: Classifier, source: str, map: str, masks: Path | Non
 
     data = read_dataset(source)
     # the check uses these masks, and trains nothing
-    say_notes(note for note in data.notes if BESIDE not in note and CROSS_VALIDATES not in note)
+    needless = CROSS_VALIDATES, *((BESIDE, f"folder {FOLDER} in") if masks is None else ())
+    say_notes(note for note in data.notes if not any(words in note for words in needless))
     with progress_bar() as progress:
-        found = check_saliency(classifier, data, [map], masks, progress=progress)
+        found = check_saliency(
+            classifier, data, [map], masks, images=MOST_CHECKED if most is None else most, progress=progress
+        )
     if json:
         print_json({**found.to_dict(), "notes": notes_said()})
         return

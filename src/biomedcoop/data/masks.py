@@ -20,6 +20,9 @@ from biomedcoop.errors import UserError
 
 Mask = npt.NDArray[np.bool_]
 
+FOLDER = "masks"
+"""Folder of masks in that of a dataset."""
+
 _FEW_VALUES = 16
 
 
@@ -65,8 +68,8 @@ def find_masks(
         raise UserError(f"{data.name}: images in memory have no file names to find masks by; give masks as arrays")
     if folder is not None:
         files = _files_in(data, Path(folder))
-    elif data.root is not None and (data.root / "masks").is_dir():
-        files = _files_in(data, data.root / "masks")
+    elif data.root is not None and (data.root / FOLDER).is_dir():
+        files = _files_in(data, data.root / FOLDER)
     else:
         beside = cache(_beside)
         files = [beside(path.parent).get(path.stem, []) for path in images]

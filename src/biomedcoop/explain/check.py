@@ -19,13 +19,13 @@ from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.masks import Mask, check_masks, find_masks
 from biomedcoop.display import shown
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import FEW, Estimate
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.evaluation.images import images_to_evaluate
 from biomedcoop.evaluation.intervals import student
 from biomedcoop.explain.faithfulness import STEPS, deletion, insertion
-from biomedcoop.explain.kinds import DEFAULT_MAP
+from biomedcoop.explain.kinds import DEFAULT_MAP, MOST_CHECKED
 from biomedcoop.explain.localisation import TOLERANCE, Localisation, centre_blob, localise
 from biomedcoop.explain.maps import crop_maps
 from biomedcoop.explain.placement import onto_image
@@ -195,7 +195,7 @@ def check_saliency(
     masks: str | os.PathLike[str] | Sequence[Mask | None] | None = None,
     *,
     split: str | None = None,
-    images: int = 24,
+    images: int = MOST_CHECKED,
     tolerance: float = TOLERANCE,
     seed: int = 0,
     progress: ProgressOption = None,
@@ -210,7 +210,8 @@ def check_saliency(
         masks: lesions: a folder of files named as the images, or an array bool [H, W] or None for each image of ``data``; by
             default those of simulated images or beside the images, see :func:`biomedcoop.data.masks.find_masks`.
         split: "train", "val", "test" or "all"; by default as in :func:`biomedcoop.evaluate`.
-        images: most images that are checked, equally many of each class.
+        images: most images that are checked, drawn at random, equally many of each class as far as there are any; a note says if
+            there are more.
         tolerance: of the pointing game, px of the original image.
         seed: draws the images and the random weights.
         progress: see :func:`biomedcoop.fit`.
@@ -241,6 +242,11 @@ def check_saliency(
     else:
         raise UserError(f"{len(masks)} masks for {len(data)} images; give one for each image, or None")
     checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone)
+    if len(part) < len(evaluated.data):
+        of, total = "" if evaluated.split == "all" else f"{evaluated.split} ", len(evaluated.data)
+        drawn = "drawn at random, equally many of each class as far as possible"
+        more = f"images={total} (--images {total}) takes all, in more time"
+        notify([f"The check takes {len(part)} of the {total} {of}images, {drawn}; {more}."])
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)
     return SaliencyCheck(rows, data.name, classifier.method, classifier.backbone.tower_kind, tolerance)
