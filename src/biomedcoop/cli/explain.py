@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 MOST_CASES = 3
 """Images whose sentences and similar images are printed; more would hide the maps' facts."""
 
-MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+MAP_HELP = (
+    f"Kind of map: {', '.join(MAPS)}. {' and '.join(name for name, kind in MAPS.items() if kind.needs == 'attention')} need a "
+    "vision transformer (ViT); attention-rollout is the same for every class."
+)
 if doubtful := doubtful_maps():
     MAP_HELP += f" Failed or missing checks, by kind of image tower: {doubtful}."
 
@@ -108,9 +111,9 @@ def explain(
     Below each map stand the sentences that the image agrees with most, and the most similar training images where --model is a run
     folder whose data are still there; not with --methods.
 
-    A map explains the score that the model gives to one class. It does not show that the answer is right. The model sees the centre
-    square of an image; pictures show the rest in grey. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing
-    is written).
+    A map explains the score that the model gives to one class. It does not show that the answer is right. Most backbones see
+    the centre square of an image, and pictures show the rest in grey; a SigLIP sees the whole image, squashed. Exit status 1 if
+    an image cannot be read (with --skip-bad; without, nothing is written).
 
     Not a medical device.
     """
