@@ -280,3 +280,14 @@ def test_only_an_artefact_is_overwritten(saved: Path, tiny: Backbone) -> None:
     with pytest.raises(bc.UserError, match="also holds"):
         bc.load(saved, tiny).save(saved, overwrite=True)
     assert (saved / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_a_precision_that_the_backbone_refuses_is_no_fault_of_its_place(tmp_path: Path, precision: str) -> None:
+    bc.fit(bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1"), "zero-shot").save(tmp_path / "model")
+    with pytest.raises(bc.UserError, match=r"^mini: precision .* choose float32$"):
+        bc.load(tmp_path / "model", precision=precision)
+    with pytest.raises(
+        bc.UserError, match=r"needs the backbone 'mini': no backbone 'nowhere'.* folder with --backbone\)$"
+    ):
+        bc.load(tmp_path / "model", "nowhere")

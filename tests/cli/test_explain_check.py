@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,29 @@ def test_masks_of_a_folder(cli: Cli, refused: Refused, words: list[object], tmp_
     assert "mask" not in shown.err
     assert "cross-validation" not in shown.err
     assert "too few images" in shown.out
+    shutil.copytree(masks, images / "masks")
+    shown = cli("explain", images, *words, "--check")
+    assert "mask" not in shown.err, "masks in the dataset's folder are used, and not left out"
+    shutil.rmtree(images / "masks")
     Image.new("L", (10, 20)).save(masks / "0.png")
     line = refused(*command, begun=True)
     assert (
         "the mask of benign tumor/0.png is 10 × 20 px, the image 224 × 224 px; give masks of the image's own size"
         in line
     )
+
+
+def test_the_number_of_images_is_said_and_can_be_chosen(cli: Cli, refused: Refused, words: list[object]) -> None:
+    data = "simulated:breast-ultrasound?train=2&val=0&test=10"
+    shown = cli("explain", data, *words, "--check")
+    assert "The check takes 24 of the 30 test images" in shown.err
+    assert "--images 30" in shown.err
+    few = cli("explain", data, *words, "--check", "--images", 3, "--json")
+    assert json.loads(few.out)["rows"][0]["images"] == 3
+    assert any("takes 3 of the 30 test images" in note for note in json.loads(few.out)["notes"])
+    assert "The check takes" not in cli("explain", DATA, *words, "--check").err
+    assert "--images belongs to --check" in refused("explain", data, *words, "--images", 3)
+    assert "images=0; give at least 1" in refused("explain", data, *words, "--check", "--images", 0, begun=True)
 
 
 def test_options_that_do_not_go_together(refused: Refused, words: list[object], tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ import pytest
 from PIL import Image
 
 import biomedcoop as bc
+from biomedcoop.classifier.domain import distances
+from biomedcoop.explain.saliency import look
+from biomedcoop.features.passes import encode_crops
 
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
@@ -65,7 +70,8 @@ def test_facts_on_the_terminal(cli: Cli, run: Path, discs: Path) -> None:
     )
     assert told.status == 0
     assert "red stone" in told.out
-    assert "probability" in told.out
+    assert "area above half" in told.out
+    assert "Area above half: share of what the model sees" in " ".join(told.out.split())
     assert "Sentences that the image agrees with most and least" in told.out
     assert "Most similar training images" in told.out
 
@@ -107,8 +113,27 @@ def test_a_contact_sheet(cli: Cli, run: Path, discs: Path, tmp_path: Path) -> No
         out,
     )
     assert told.status == 0
+    assert told.out == ""
+    assert f"2 maps of 2 methods on one sheet in {out}\n" in told.err
     assert sorted(path.name for path in out.iterdir()) == ["contact-sheet.png", "saliency.json"]
     assert [row["method"] for row in json.loads((out / "saliency.json").read_text())] == ["zero-shot", "linear-probe"]
+
+
+@pytest.mark.parametrize("more", [[], ["--methods", "linear-probe"]])
+def test_one_note_on_the_letters_that_the_font_lacks(
+    cli: Cli, run: Path, discs: Path, tmp_path: Path, more: list[str]
+) -> None:
+    for name in ("良性", "恶性"):
+        shutil.copy(discs / "test" / "red_stone" / "00.png", tmp_path / f"{name}.png")
+    command = ["explain", *sorted(tmp_path.glob("*.png")), *model_of(run), *more]
+    told = cli(*command, "--out", tmp_path / "out")
+    assert (
+        told.err.count("The font of the figures lacks 3 letters; figures show boxes in their place: 恶, 性, 良\n") == 1
+    )
+    assert "Glyph" not in told.err
+    assert cli(*command, "--out", tmp_path / "quiet", "--quiet").err == ""
+    said = json.loads(cli(*command, "--out", tmp_path / "json", "--quiet", "--json").out)
+    assert any("lacks 3 letters" in note for note in said["notes"])
 
 
 def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:
@@ -154,3 +179,16 @@ def test_a_folder_with_other_files_stays(refused: Refused, run: Path, discs: Pat
     image = discs / "test" / "red_stone" / "00.png"
     assert "exists already" in refused("explain", image, *model_of(run), "--out", tmp_path)
     assert "is not overwritten" in refused("explain", image, *model_of(run), "--out", tmp_path, "--overwrite")
+
+
+def test_a_note_names_the_images_that_it_holds_for(cli: Cli, discs: Path, tmp_path: Path) -> None:
+    classifier = bc.fit(bc.load_dataset(discs), "linear-probe", TOWER, 4)
+    images = sorted((discs / "test" / "red_stone").iterdir())[:3]
+    features = encode_crops(classifier.backbone, [look(classifier, image).crop for image in images])
+    far = distances(features, classifier.domain.means)
+    low, high = np.sort(far)[-2:]
+    domain = dataclasses.replace(classifier.domain, limit=float(low + high) / 2)
+    dataclasses.replace(classifier, domain=domain).save(tmp_path / "model")
+    told = cli("explain", *images, *model_of(tmp_path / "model"))
+    name = images[far.argmax()].name
+    assert f"note: 1 of 3 images is unlike the training images; do not rely on its answer: {name}\n" in told.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,18 @@ def test_tables_json_and_figure_agree(cli: Cli, model: tuple[object, ...], tmp_p
     assert "CoOp's authors found such words hard to interpret" in shown.out
     cli("words", *model, "--out", tmp_path / "heat.pdf")
     assert (tmp_path / "heat.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_one_note_on_the_letters_that_the_font_lacks(cli: Cli, discs: Path, tiny: Backbone, tmp_path: Path) -> None:
+    data = dataclasses.replace(bc.load_dataset(discs), class_names=("良性", "恶性", "stone"))
+    bc.fit(data, "zero-shot", tiny).save(tmp_path / "model")
+    backbone = Path(__file__).parents[1] / "parity_a" / "model"
+    command = ["words", tmp_path / "model", "--backbone", backbone, "--out", tmp_path / "heat.png"]
+    shown = cli(*command)
+    assert shown.status == 0, shown.err
+    assert shown.err.count("boxes in their place: 良, 性, 恶\n") == 1
+    assert "Glyph" not in shown.err
+    assert cli(*command, "--overwrite", "--quiet").err == ""
 
 
 def test_faulty_command_lines_are_refused_in_one_line(

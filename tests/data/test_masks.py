@@ -78,6 +78,35 @@ def test_masks_in_a_folder(busi: Path, tmp_path: Path, name: str) -> None:
     assert not any(found.values())
 
 
+@pytest.mark.parametrize("name", ["0000.png", "0000.bmp", "0000_mask.png"])
+@pytest.mark.parametrize("split", ["", "test/"])
+def test_only_the_classes_with_lesions_have_masks(tmp_path: Path, name: str, split: str) -> None:
+    images, masks = tmp_path / "images", tmp_path / "lesions"
+    places = [
+        f"{part}{name}" for part in {split, "train/" if split else ""} for name in ("benign_tumor", "normal_scan")
+    ]
+    for place in places:
+        for number, value in enumerate((90, 91)):
+            path = images / place / f"000{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (40, 30), value).save(path)
+    target = masks / f"{split}benign_tumor" / name
+    target.parent.mkdir(parents=True)
+    square(5).save(target)
+    data = bc.load_dataset(images)
+    found = dict(zip(data.keys, find_masks(data, masks), strict=True))
+    assert found.pop(f"{split}benign_tumor/0000.jpg").sum() == 25
+    assert not any(mask is not None for mask in found.values())
+    # images of one class alone do not take the masks of another
+    place = data.keys.index(f"{split}normal_scan/0000.jpg")
+    assert find_masks(data, masks, [place]) == [None]
+    with pytest.raises(UserError, match="no file in it has the name of an image"):
+        find_masks(data.select([place]), masks)
+    square(5).save(masks / "0001.png")
+    with pytest.raises(UserError, match=r"masks of several images are called '0001'; put masks .* e\.g\. .*/0001\.png"):
+        find_masks(data, masks)
+
+
 def test_wrong_folders(busi: Path, tmp_path: Path) -> None:
     data, folder = bc.load_dataset(busi), tmp_path / "masks"
     with pytest.raises(UserError, match="no such folder"):

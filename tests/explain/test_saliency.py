@@ -15,7 +15,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier
 from biomedcoop.data.images.crops import Resize, centre_box, resize_and_crop
 from biomedcoop.errors import ImageError, UserError
-from biomedcoop.explain.doubts import doubts, failed_checks
+from biomedcoop.explain.doubts import EMPTY, NEARLY_FLAT, UNLIKE, counted, doubts, failed_checks
 from biomedcoop.explain.pictures import COLOURS, overlay
 from biomedcoop.explain.placement import onto_image
 
@@ -88,7 +88,7 @@ def test_facts_are_json(classifier: Classifier) -> None:
     assert found.values[y, x] == np.nanmax(found.values)
     assert facts["box"] == pytest.approx([15, 0, 75, 60], abs=0.5)
     assert 15 <= facts["centre"][0] <= 75
-    assert 0 < facts["upper_half"] < 1
+    assert 0 < facts["area_above_half"] < 1
 
 
 def test_the_overlay_colours_what_is_large_and_greys_what_is_not_seen() -> None:
@@ -111,6 +111,24 @@ def test_figures_and_notebooks(classifier: Classifier) -> None:
     html = found._repr_html_()
     assert 'src="data:image/png;base64,' in html
     assert f'alt="Attention rollout of {found.class_name}' in html
+
+
+def test_doubts_of_many_maps_are_counted_and_name_their_images() -> None:
+    always = "The map is the same for every class."
+    maps = [(f"{number}.png", [always, UNLIKE][: 1 + (number % 2)]) for number in range(12)]
+    assert counted(maps) == [
+        always,
+        "6 of 12 images are unlike the training images; do not rely on their answers: "
+        "1.png, 3.png, 5.png, 7.png, 9.png, …",
+    ]
+    assert counted([("a.png", [UNLIKE])]) == [UNLIKE]
+    # maps of one image by two methods
+    two = [("a.png", [UNLIKE, EMPTY]), ("a.png", [UNLIKE, NEARLY_FLAT]), ("b.png", []), ("b.png", [NEARLY_FLAT])]
+    assert counted(two) == [
+        "1 of 2 images is unlike the training images; do not rely on its answer: a.png",
+        "1 of 4 maps is empty, so no place in the image speaks for the class: a.png",
+        "2 of 4 maps are nearly flat, with a lowest value of more than half of their highest: a.png, b.png",
+    ]
 
 
 def test_doubts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,16 +102,7 @@ def load_backbone(
         torch.Size([2, 768])
     """
     name = os.fspath(name_or_path)
-    if is_name(name):
-        folder = locate(name)
-        if folder is None:
-            raise UserError(
-                f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "
-                f"internet{_or_by_hand(name)}"
-            )
-    else:
-        check_backbone(name)
-        folder = Path(name)
+    folder = find_backbone(name)
     import torch
 
     from biomedcoop.backbones.families import load_folder
@@ -175,6 +166,23 @@ def check_backbone(name: str) -> None:
     """
     if not is_name(name) and not Path(name).is_dir():
         raise UserError(f"no backbone '{name}': neither a known name nor a folder; {nearest(name, BACKBONES)}")
+
+
+def find_backbone(name: str) -> Path:
+    """The folder of a backbone, by its name or path.
+
+    Raises:
+        UserError: there is none, or it must be downloaded first.
+    """
+    check_backbone(name)
+    if not is_name(name):
+        return Path(name)
+    if (folder := locate(name)) is None:
+        raise UserError(
+            f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "
+            f"internet{_or_by_hand(name)}"
+        )
+    return folder
 
 
 def usable_device(device: torch.device | str) -> torch.device:

@@ -11,6 +11,7 @@ from biomedcoop.benchmark.results import NO_SHOTS, BenchmarkResults, read_result
 from biomedcoop.benchmark.scores import images_per_class
 from biomedcoop.benchmark.sections import Section, sections, with_own_files
 from biomedcoop.benchmark.tables.data import runs_csv
+from biomedcoop.drawing import letters_noted
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.wording import count
 from biomedcoop.output import check_new_folder, new_folder
@@ -41,7 +42,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, n_bootstrap:
     target = Path(out) if out is not None else Path(folder) / "report"
     check_new_folder(target, overwrite=True, mark=REPORT, contents=CONTENTS)
     parts = with_own_files(list(sections(results, Resampled(results, n_bootstrap))))
-    with new_folder(target, overwrite=True, mark=REPORT, contents=CONTENTS) as new:
+    with letters_noted(), new_folder(target, overwrite=True, mark=REPORT, contents=CONTENTS) as new:
         for name in ("tables", "figures"):
             (new / name).mkdir()
         (new / "tables" / "runs.csv").write_text(runs_csv(results), encoding="utf-8")

@@ -52,7 +52,7 @@ def load(
         (3, 3)
     """
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.backbones.registry import EARLIER_WEIGHTS, check_precision, usable_device
+    from biomedcoop.backbones.registry import EARLIER_WEIGHTS, check_precision, find_backbone, usable_device
     from biomedcoop.methods import get_method
     from biomedcoop.methods.settings import RENAMED_SETTINGS
 
@@ -79,13 +79,14 @@ def load(
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)
         usable_device(device)
+        name_or_folder = os.fspath(backbone if backbone is not None else wanted["name"])
         try:
-            name_or_folder = backbone if backbone is not None else wanted["name"]
-            backbone = load_backbone(name_or_folder, device=device, precision=precision)
+            find_backbone(name_or_folder)
         except UserError as error:
             raise UserError(
                 f"{path} needs the backbone '{wanted['name']}': {error} (or name its folder with --backbone)"
             ) from error
+        backbone = load_backbone(name_or_folder, device=device, precision=precision)
     if backbone.fingerprint != wanted["fingerprint"]:
         if version := EARLIER_WEIGHTS.get(wanted["fingerprint"]):
             raise UserError(

@@ -20,8 +20,8 @@ from biomedcoop.cli.console import (
     say_notes,
 )
 from biomedcoop.cli.options import Device, Json, OtherBackbone, Overwrite, Plugin, Precision, Quiet, split_list
-from biomedcoop.explain.doubts import doubtful_maps
-from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS
+from biomedcoop.explain.doubts import counted, doubtful_maps
+from biomedcoop.explain.kinds import DEFAULT_MAP, MAPS, MOST_CHECKED
 
 if TYPE_CHECKING:
     from biomedcoop.classifier import Classifier
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 MOST_CASES = 3
 """Images whose sentences and similar images are printed; more would hide the maps' facts."""
 
-MAP_HELP = f"Kind of map: {', '.join(MAPS)}. The last two need a vision transformer; attention-rollout is the same for every class."
+MAP_HELP = (
+    f"Kind of map: {', '.join(MAPS)}. {' and '.join(name for name, kind in MAPS.items() if kind.needs == 'attention')} need a "
+    "vision transformer (ViT); attention-rollout is the same for every class."
+)
 if doubtful := doubtful_maps():
     MAP_HELP += f" Failed or missing checks, by kind of image tower: {doubtful}."
 
@@ -79,7 +82,17 @@ def explain(
         Path | None,
         typer.Option(
             "--masks",
-            help="With --check: folder of lesion masks named as the images. Default: masks beside the images (1_mask.png).",
+            help="With --check: folder of lesion masks under the relative paths of the images, or named as them. Default: 'masks' "
+            "in the folder of the dataset, else masks beside the images (1_mask.png).",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            help=f"With --check: number of images to check, equally many of each class. More take more time. "
+            f"Default: {MOST_CHECKED}.",
+            show_default=False,
         ),
     ] = None,
     skip_bad: Annotated[
@@ -98,27 +111,32 @@ def explain(
     Below each map stand the sentences that the image agrees with most, and the most similar training images where --model is a run
     folder whose data are still there; not with --methods.
 
-    A map explains the score that the model gives to one class. It does not show that the answer is right. The model sees the centre
-    square of an image; pictures show the rest in grey. Exit status 1 if an image cannot be read (with --skip-bad; without, nothing
-    is written).
+    A map explains the score that the model gives to one class. It does not show that the answer is right. Most backbones see
+    the centre square of an image, and pictures show the rest in grey; a SigLIP sees the whole image, squashed. Exit status 1 if
+    an image cannot be read (with --skip-bad; without, nothing is written).
 
     Not a medical device.
     """
     from biomedcoop.classifier import load
     from biomedcoop.data.readers.unlabelled import find_images
+    from biomedcoop.drawing import letters_noted
     from biomedcoop.errors import UserError
+    from biomedcoop.evaluation.wording import count
     from biomedcoop.explain.contact_sheet import retrained
     from biomedcoop.explain.maps import layer_for
     from biomedcoop.explain.saliency import class_number
     from biomedcoop.explain.writing import CONTENTS, FACTS, explain_by_methods, explain_images, write_facts
     from biomedcoop.output import check_new_folder, new_folder
 
-    if masks is not None and not check:
-        raise UserError("--masks belongs to --check; add --check, or leave --masks out")
+    for name, given in (("--masks", masks), ("--images", most)):
+        if given is not None and not check:
+            raise UserError(f"{name} belongs to --check; add --check, or leave {name} out")
     if check:
         if len(images) > 1 or out or values or skip_bad or methods or class_name or layer:
-            raise UserError("--check takes one dataset and, of the other options of maps, only --map and --masks")
-        print_check(load(model, backbone, device=device, precision=precision), str(images[0]), map, masks, json)
+            raise UserError(
+                "--check takes one dataset and, of the other options of maps, only --map, --masks and --images"
+            )
+        print_check(load(model, backbone, device=device, precision=precision), str(images[0]), map, masks, most, json)
         return
     if out is None and values:
         raise UserError("--values writes files; give a folder with --out")
@@ -131,7 +149,7 @@ def explain(
     layer_for(classifier, map, layer)
     class_number(classifier, class_name)
     place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
-    with progress_bar() as progress, place as folder:
+    with progress_bar() as progress, letters_noted(), place as folder:
         if methods is None:
             explained = list(
                 explain_images(
@@ -148,12 +166,12 @@ def explain(
                     training=training_of(classifier, model),
                 )
             )
-            rows = [row for row, _ in explained]
+            rows, of_methods = [row for row, _ in explained], 1
             cases = [(row, case) for row, case in explained if case is not None]
         else:
             classifiers = retrained(model, classifier, split_list(methods), progress)
             rows = explain_by_methods(classifier, classifiers, found, class_name, map, layer, folder, progress)
-            cases = []
+            cases, of_methods = [], len(classifiers)
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
@@ -167,13 +185,22 @@ def explain(
             print()
         if len(cases) > MOST_CASES:
             inform(f"note: sentences and similar images of {MOST_CASES} images are printed; --json or --out give all")
-    for warning in dict.fromkeys(warning for row in rows for warning in row.get("warnings", ())):
-        inform(f"note: {warning}")
+    names = short_names([row["path"] for row in rows])
+    for text in counted([(name, row["warnings"]) for name, row in zip(names, rows, strict=True) if "error" not in row]):
+        inform(f"note: {text}")
     if out is not None:
-        inform(f"{len(rows) - bad} map{'' if len(rows) - bad == 1 else 's'} in {out}")
+        maps = count(len(rows) - bad, "map")
+        inform(
+            f"{maps} in {out}" if methods is None else f"{maps} of {count(of_methods, 'method')} on one sheet in {out}"
+        )
     if bad:
         say(f"{bad} of {len(rows)} images cannot be read")
         raise typer.Exit(1)
+
+
+def short_names(paths: list[str]) -> list[str]:
+    """The names of files, or their paths where different files have one name."""
+    return paths if len({Path(path).name for path in paths}) < len(set(paths)) else [Path(path).name for path in paths]
 
 
 def training_of(classifier: Classifier, model: Path) -> TrainingImages | None:
@@ -188,10 +215,13 @@ def training_of(classifier: Classifier, model: Path) -> TrainingImages | None:
         return None
 
 
-def print_check(classifier: Classifier, source: str, map: str, masks: Path | None, json: bool) -> None:
+def print_check(
+    classifier: Classifier, source: str, map: str, masks: Path | None, most: int | None, json: bool
+) -> None:
     """Check a map on a labelled dataset and print a line for each measure."""
     from rich.table import Table
 
+    from biomedcoop.data.masks import FOLDER
     from biomedcoop.data.readers.load import read_dataset
     from biomedcoop.data.readers.walk import BESIDE
     from biomedcoop.data.sampling.split import CROSS_VALIDATES
@@ -199,9 +229,12 @@ def print_check(classifier: Classifier, source: str, map: str, masks: Path | Non
 
     data = read_dataset(source)
     # the check uses these masks, and trains nothing
-    say_notes(note for note in data.notes if BESIDE not in note and CROSS_VALIDATES not in note)
+    needless = CROSS_VALIDATES, *((BESIDE, f"folder {FOLDER} in") if masks is None else ())
+    say_notes(note for note in data.notes if not any(words in note for words in needless))
     with progress_bar() as progress:
-        found = check_saliency(classifier, data, [map], masks, progress=progress)
+        found = check_saliency(
+            classifier, data, [map], masks, images=MOST_CHECKED if most is None else most, progress=progress
+        )
     if json:
         print_json({**found.to_dict(), "notes": notes_said()})
         return
@@ -218,10 +251,13 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
     """Print a line for each map on stdout."""
     from rich.table import Table
 
-    table = Table()
+    table = Table(
+        caption="Area above half: share of what the model sees where the map is above the middle of its range. "
+        "A small area is a sharp map."
+    )
     for title in ("image", "method", "class"):
         table.add_column(title)
-    for title in ("probability", "peak (x, y)", "upper half"):
+    for title in ("probability", "peak (x, y)", "area above half"):
         table.add_column(title, justify="right")
     for row in rows:
         if "error" in row:
@@ -234,6 +270,6 @@ def print_facts(rows: list[dict[str, Any]]) -> None:
             row["class"],
             f"{row['probability']:.3f}",
             peak,
-            f"{100 * row['upper_half']:.0f} %",
+            f"{100 * row['area_above_half']:.0f} %",
         )
     print_table(table)

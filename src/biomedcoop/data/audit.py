@@ -236,7 +236,7 @@ def _add_findings(report: AuditReport, tally: Tally) -> None:
     if report.elongated_images:
         warnings.append(
             f"images more than {LONG_RATIO} times as long as wide: {report.elongated_images}; "
-            "only their centre square is used"
+            "most backbones use only their centre square"
         )
     warnings += tally.notes()
     for split in ("val", "test"):

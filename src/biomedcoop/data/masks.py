@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,21 +20,30 @@ from biomedcoop.errors import UserError
 
 Mask = npt.NDArray[np.bool_]
 
+FOLDER = "masks"
+"""Folder of masks in that of a dataset."""
+
 _FEW_VALUES = 16
 
 
-def find_masks(data: Dataset, folder: str | os.PathLike[str] | None = None) -> list[Mask | None]:
+def find_masks(
+    data: Dataset, folder: str | os.PathLike[str] | None = None, places: Iterable[int] | None = None
+) -> list[Mask | None]:
     """The lesion mask of each image of a dataset.
 
     Without ``folder``, masks of simulated images in memory are drawn; those of files are looked for beside each image
     (``1_mask.png``, ``1_mask_1.png``: several are united), and in the folder ``masks`` of the dataset under the same relative path.
 
+    A mask under the relative path of an image, with any ending and with or without ``_mask``, belongs to that image. A mask that
+    lies flat, or in a folder without images of the dataset, belongs to the one image of its name. Other images have no lesion.
+
     Args:
         data: images of one task.
-        folder: holds masks under the relative paths of the images, or under their names without the ending.
+        folder: holds masks under the relative paths of the images, or under their names.
+        places: of the images whose masks are read; by default all. Names are compared with those of all images.
 
     Returns:
-        For each image its mask bool [H, W] at the image's own resolution, or None where there is no mask.
+        For each of these images its mask bool [H, W] at the image's own resolution, or None where there is no mask.
 
     Raises:
         UserError: the folder does not exist or holds no mask of any image, a name is ambiguous, or the images are in memory.
@@ -50,20 +59,21 @@ def find_masks(data: Dataset, folder: str | os.PathLike[str] | None = None) -> l
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder; give the folder that holds the masks")
     if folder is None and data.simulated and data.root is None and data.name.startswith(PREFIX):
-        return list(draw_masks(data))
+        return list(draw_masks(data if places is None else data.select(list(places))))
+    places = range(len(data)) if places is None else list(places)
     images = [image for image in data.images if isinstance(image, Path)]
     if len(images) < len(data):
         if folder is None:
-            return [None] * len(data)
+            return [None] * len(places)
         raise UserError(f"{data.name}: images in memory have no file names to find masks by; give masks as arrays")
     if folder is not None:
         files = _files_in(data, Path(folder))
-    elif data.root is not None and (data.root / "masks").is_dir():
-        files = _files_in(data, data.root / "masks")
+    elif data.root is not None and (data.root / FOLDER).is_dir():
+        files = _files_in(data, data.root / FOLDER)
     else:
         beside = cache(_beside)
         files = [beside(path.parent).get(path.stem, []) for path in images]
-    return [_united(paths) if paths else None for paths in files]
+    return [_united(files[place]) if files[place] else None for place in places]
 
 
 def read_mask(path: Path) -> Mask:
@@ -107,13 +117,18 @@ def _beside(folder: Path) -> dict[str, list[Path]]:
 
 def _files_in(data: Dataset, folder: Path) -> list[list[Path]]:
     """The files in ``folder`` that are masks of each image."""
+    images = [Path(key).with_suffix("") for key in data.keys]
+    held = {image.parent.as_posix().casefold() for image in images} - {"."}
     by_path: dict[str, list[Path]] = {}
     by_stem: dict[str, list[Path]] = {}
     for path in sorted(path for path in folder.rglob("*") if is_image(path.name) and is_visible(path.name)):
         stem = image_of_mask(path.stem) or path.stem.casefold()
-        by_path.setdefault((path.relative_to(folder).parent / stem).as_posix().casefold(), []).append(path)
-        by_stem.setdefault(stem, []).append(path)
-    images = [Path(key).with_suffix("") for key in data.keys]
+        place = path.relative_to(folder).parent
+        by_path.setdefault((place / stem).as_posix().casefold(), []).append(path)
+        # a mask in a folder of images, of another split too, is of an image in that folder, whatever images elsewhere are called
+        mirrored = place.as_posix().casefold() in held or (data.root is not None and (data.root / place).is_dir())
+        if place == Path() or not mirrored:
+            by_stem.setdefault(stem, []).append(path)
     stems = Counter(image.name.casefold() for image in images)
     found = []
     for image in images:
@@ -122,7 +137,8 @@ def _files_in(data: Dataset, folder: Path) -> list[list[Path]]:
             holders = {path.parent for path in paths}
             if stems[stem] > 1 or len(holders) > 1:
                 raise UserError(
-                    f"{folder}: masks of several images are called {image.name!r}; put masks under the images' relative paths"
+                    f"{folder}: masks of several images are called {image.name!r}; put masks under the images' relative paths, "
+                    f"e.g. {image.as_posix()}.png"
                 )
         found.append(paths or [])
     if not any(found):

@@ -18,6 +18,7 @@ from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.evaluation.metrics import plain
+from biomedcoop.explain.doubts import UNLIKE
 from biomedcoop.explain.saliency import class_number
 from biomedcoop.explain.sentences import ClassSentences, Floats, sentences_of, unit_features
 from biomedcoop.explain.tables import Table, html_of
@@ -232,7 +233,7 @@ def case(
         notes += [chosen.note] if chosen.note else []
     unlike = None if classifier.domain is None else bool(classifier.domain.unlike(feature[None])[0])
     if unlike:
-        notes.append("The image is unlike the training images; do not rely on the answer.")
+        notes.append(UNLIKE)
     difference = None if predicted.mean is None or other.mean is None else predicted.mean - other.mean
     if difference is not None and difference < 0:
         notes.append(

@@ -19,13 +19,13 @@ from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.masks import Mask, check_masks, find_masks
 from biomedcoop.display import shown
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.bootstrap import FEW, Estimate
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.evaluation.images import images_to_evaluate
 from biomedcoop.evaluation.intervals import student
 from biomedcoop.explain.faithfulness import STEPS, deletion, insertion
-from biomedcoop.explain.kinds import DEFAULT_MAP
+from biomedcoop.explain.kinds import DEFAULT_MAP, MOST_CHECKED
 from biomedcoop.explain.localisation import TOLERANCE, Localisation, centre_blob, localise
 from biomedcoop.explain.maps import crop_maps
 from biomedcoop.explain.placement import onto_image
@@ -195,7 +195,7 @@ def check_saliency(
     masks: str | os.PathLike[str] | Sequence[Mask | None] | None = None,
     *,
     split: str | None = None,
-    images: int = 24,
+    images: int = MOST_CHECKED,
     tolerance: float = TOLERANCE,
     seed: int = 0,
     progress: ProgressOption = None,
@@ -210,7 +210,8 @@ def check_saliency(
         masks: lesions: a folder of files named as the images, or an array bool [H, W] or None for each image of ``data``; by
             default those of simulated images or beside the images, see :func:`biomedcoop.data.masks.find_masks`.
         split: "train", "val", "test" or "all"; by default as in :func:`biomedcoop.evaluate`.
-        images: most images that are checked, equally many of each class.
+        images: most images that are checked, drawn at random, equally many of each class as far as there are any; a note says if
+            there are more.
         tolerance: of the pointing game, px of the original image.
         seed: draws the images and the random weights.
         progress: see :func:`biomedcoop.fit`.
@@ -230,17 +231,22 @@ def check_saliency(
     if images < 1:
         raise UserError(f"images={images}; give at least 1")
     data = check_dataset(data)
-    if not (masks is None or isinstance(masks, (str, os.PathLike))):
-        if len(masks) != len(data):
-            raise UserError(f"{len(masks)} masks for {len(data)} images; give one for each image, or None")
-        given = dict(zip(data.keys, masks, strict=True))
-    else:
-        given = None
     evaluated = images_to_evaluate(classifier, data, split)
     chosen = _equally_many(evaluated.labels, images, seed)
     part = evaluated.data.select(chosen)
-    lesions = find_masks(part, masks) if given is None else [given[key] for key in part.keys]  # type: ignore[arg-type]
+    if masks is None or isinstance(masks, (str, os.PathLike)):
+        lesions = find_masks(evaluated.data, masks, chosen.tolist())
+    elif len(masks) == len(data):
+        given = dict(zip(data.keys, masks, strict=True))
+        lesions = [given[key] for key in part.keys]
+    else:
+        raise UserError(f"{len(masks)} masks for {len(data)} images; give one for each image, or None")
     checked = read_checked(part, evaluated.labels[chosen], lesions, classifier.backbone)
+    if len(part) < len(evaluated.data):
+        of, total = "" if evaluated.split == "all" else f"{evaluated.split} ", len(evaluated.data)
+        drawn = "drawn at random, equally many of each class as far as possible"
+        more = f"images={total} (--images {total}) takes all, in more time"
+        notify([f"The check takes {len(part)} of the {total} {of}images, {drawn}; {more}."])
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)
     return SaliencyCheck(rows, data.name, classifier.method, classifier.backbone.tower_kind, tolerance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -32,6 +32,32 @@ def doubtful_maps() -> str:
     return "; ".join(f"{name} ({', '.join(towers)})" for name, towers in failed_checks().items())
 
 
+UNLIKE = "The image is unlike the training images; do not rely on the answer."
+EMPTY = "The map is empty: no place in the image speaks for the class."
+NEARLY_FLAT = "The map is nearly flat: its lowest value is more than half of its highest."
+
+_COUNTED = {
+    UNLIKE: (
+        "image",
+        "is unlike the training images; do not rely on its answer",
+        "are unlike the training images; do not rely on their answers",
+    ),
+    EMPTY: (
+        "map",
+        "is empty, so no place in the image speaks for the class",
+        "are empty, so no place in these images speaks for the class",
+    ),
+    NEARLY_FLAT: (
+        "map",
+        "is nearly flat, with a lowest value of more than half of its highest",
+        "are nearly flat, with a lowest value of more than half of their highest",
+    ),
+}
+"""Reasons that hold for some images only: what is counted, and the words for one and for several."""
+
+MOST_NAMES = 5
+"""Images that :func:`counted` names for each reason."""
+
 FLAT = 0.5
 """Lowest value of a map, as a share of its highest, from which its differences say little."""
 
@@ -56,8 +82,35 @@ def doubts(map: str, tower_kind: str, values: npt.NDArray[np.float32], *, unlike
     if reason := failed_checks().get(map, {}).get(tower_kind):
         yield reason
     if not highest:
-        yield "The map is empty: no place in the image speaks for the class."
+        yield EMPTY
     elif lowest > FLAT * highest:
-        yield "The map is nearly flat: its lowest value is more than half of its highest."
+        yield NEARLY_FLAT
     if unlike:
-        yield "The image is unlike the training images; do not rely on the answer."
+        yield UNLIKE
+
+
+def counted(doubtful: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Reasons for doubt of many maps, each said once, with the number and the first names of the images that it holds for.
+
+    Args:
+        doubtful: for each map the name of its image, and its reasons for doubt.
+
+    Example:
+        >>> counted([("a.png", [UNLIKE]), ("b.png", []), ("c.png", [UNLIKE])])
+        ['2 of 3 images are unlike the training images; do not rely on their answers: a.png, c.png']
+    """
+    found = []
+    for text in dict.fromkeys(text for _, texts in doubtful for text in texts):
+        if text not in _COUNTED or len(doubtful) == 1:
+            found.append(text)
+            continue
+        what, one, many = _COUNTED[text]
+        named = [name for name, texts in doubtful if text in texts]
+        names = list(dict.fromkeys(named))  # an image has as many maps as there are methods
+        count, total = len(named), len(doubtful)
+        if what == "image":
+            count, total = len(names), len({name for name, _ in doubtful})
+        first = ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+        of = f"{count} of {total} {what}{'' if total == 1 else 's'}"
+        found.append(f"{of} {one if count == 1 else many}: {first}")
+    return found

@@ -1,14 +1,15 @@
-"""Figures of the explanations, drawn without pyplot's state."""
+"""Figures of the explanations: class similarities, and the case of an image."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from biomedcoop.drawing import drawing, new_figure
 from biomedcoop.errors import UserError
 from biomedcoop.output import check_new_file, write_atomically
 
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
 
     from biomedcoop.explain.case import Case
     from biomedcoop.explain.words import Words
-
-
-def new_figure(width: float, height: float, layout: Literal["compressed", "constrained"] = "compressed") -> Figure:
-    """An empty figure of a size in inches, which neither reads nor changes pyplot's state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def check_figure_file(path: Path, overwrite: bool) -> None:
@@ -43,10 +34,12 @@ def check_figure_file(path: Path, overwrite: bool) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or PDF by the ending of the file, which appears when it is complete."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix.lower()[1:], dpi=150)
+    with drawing():
+        figure.savefig(content, format=path.suffix.lower()[1:], dpi=150)
     write_atomically(path, content.getvalue())
 
 
+@drawing()
 def similarity_figure(words: Words) -> Figure:
     """Class similarities of the template and of the classifier side by side, with one colour scale.
 
@@ -86,6 +79,7 @@ def similarity_figure(words: Words) -> Figure:
     return figure
 
 
+@drawing()
 def case_figure(case: Case) -> Figure:
     """The image and its similar training images in a row; below, the cosines of the listed sentences.
 

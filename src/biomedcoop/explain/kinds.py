@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 DEFAULT_MAP = "grad-cam"
 """Quick, and it passed every check of ``docs/results/saliency.md``."""
 
+MOST_CHECKED = 24
+"""Images on which maps are checked unless another number is asked for."""
+
 
 @dataclass(frozen=True)
 class SaliencyMethod:

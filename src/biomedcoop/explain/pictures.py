@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from biomedcoop.data.images.reading import read_image
+from biomedcoop.drawing import drawing, new_figure
 from biomedcoop.errors import ImageError
-from biomedcoop.explain.figures import new_figure
 from biomedcoop.explain.kinds import MAPS
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def in_range(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return scaled
 
 
+@drawing()
 def map_figure(found: SaliencyMap, case: Case | None = None) -> Figure:
     """The image beside its overlay, with the class, its probability, and every reason for doubt; the case below."""
     height, width = found.image.shape[:2]
@@ -106,6 +107,7 @@ def map_figure(found: SaliencyMap, case: Case | None = None) -> Figure:
     return figure
 
 
+@drawing()
 def sheet_figure(rows: Sequence[Sequence[SaliencyMap]]) -> Figure:
     """Rows of images and columns of methods, all maps of one kind; each title gives the method's probability of the class.
 

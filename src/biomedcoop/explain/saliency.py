@@ -92,7 +92,7 @@ class SaliencyMap:
         """Facts about the map as JSON values: what it explains, and where it is large.
 
         ``peak`` and ``centre`` (of mass) are x and y in px of the image, None for an empty map; ``box`` is the part that the model
-        sees; ``upper_half`` is the share of that part where the map is above the middle of its range.
+        sees; ``area_above_half`` is the share of that part where the map is above the middle of its range.
         """
         height, width = self.values.shape
         seen = np.nan_to_num(self.values)
@@ -115,7 +115,7 @@ class SaliencyMap:
             "box": [round(edge, 1) for edge in self.box],
             "peak": peak,
             "centre": centre,
-            "upper_half": round(float((in_range(self.values) > 0.5).sum() / np.isfinite(self.values).sum()), 4),
+            "area_above_half": round(float((in_range(self.values) > 0.5).sum() / np.isfinite(self.values).sum()), 4),
             "warnings": list(self.warnings),
         }
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.drawing import drawing
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.curves import OperatingPoint, precision_recall_curve, reliability, roc_curve
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES, ClassMetrics
-from biomedcoop.report.figures import confusion_size, draw_confusion, drawing, drawn
+from biomedcoop.report.figures import confusion_size, draw_confusion, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def figure_of(comparison: Comparison, name: str) -> Figure:
     known = drawings(comparison)
     if name not in known:
         raise UserError(f"no figure '{name}'; {nearest(name, known)}")
-    with drawing({}):
+    with drawing():
         return drawn(*known[name])
 
 

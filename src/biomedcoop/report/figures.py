@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from biomedcoop.drawing import drawing, new_figure
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.wording import mean_count
 from biomedcoop.output import write_atomically
@@ -50,24 +49,9 @@ def write_figure(draw: Callable[[Figure], None], size: tuple[float, float], *pat
             write_atomically(path, content.getvalue())
 
 
-@contextmanager
-def drawing(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Matplotlib's default settings, and some others: neither a user's matplotlibrc nor pyplot's state is read or changed."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", dict(settings)]), warnings.catch_warnings():
-        # the figure shows a box for a letter that the font lacks; a warning for each letter and file tells no more
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
 def drawn(draw: Callable[[Figure], None], size: tuple[float, float]) -> Figure:
     """A figure of a size in inches with the drawing of ``draw``; pyplot does not know it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="compressed")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     draw(figure)
     return figure
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from biomedcoop.report.figures import drawing
+from biomedcoop.drawing import drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def svg(make: Callable[[], Figure], name: str, words: str) -> Markup:
         name: short name, which keeps the figure's references apart from those of others.
         words: description for a reader who does not see it.
     """
-    with drawing({**_INK_RC, "svg.hashsalt": name}):
+    with drawing({**_INK_RC, "svg.hashsalt": name}, note=False):
         content = io.BytesIO()
         make().savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = content.getvalue().decode()
