@@ -294,11 +294,76 @@ def test_an_evaluation_has_a_page(run: Path, discs: Path, tmp_path: Path, cli) -
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "There is no learning curve: an evaluation does not train." in page
     assert "<img" in page
-    assert "names are left out, because an evaluation does not tell" in cli("report", out).err
-    again = (out / "report.html").read_text(encoding="utf-8")
-    assert not any(path.name in again for path in discs.rglob("*.png"))
-    assert cli("report", out, "--images").status == 0
-    assert "does not say where its images are" in (out / "report.html").read_text(encoding="utf-8")
+    assert cli("report", out).err == ""
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_an_evaluation_of_other_classes_without_images_keeps_both_choices(discs: Path, tmp_path: Path, cli) -> None:
+    bc.fit(bc.load_dataset(discs), method="zero-shot").save(tmp_path / "model")
+    (tmp_path / "images").mkdir()
+    for name in ("red_stone", "blue_cyst"):
+        shutil.copytree(discs / "test" / name, tmp_path / "images" / name)
+    words = ["evaluate", tmp_path / "model", "--data", tmp_path / "images", "--classes", "red stone,blue cyst"]
+    cli(*words, "--no-images", "--out", tmp_path / "out", page=True)
+    file = tmp_path / "out" / "report.html"
+    page = file.read_text(encoding="utf-8")
+    said = cli("report", tmp_path / "out").err
+    assert "because the evaluation was made with --no-images; '--images' shows them" in said
+    assert file.read_text(encoding="utf-8") == page
+    cli("report", tmp_path / "out", "--images")
+    assert "with a map" in file.read_text(encoding="utf-8")
+    for other in ("report.md", "metrics.json", "report.html"):
+        assert str(tmp_path) not in (tmp_path / "out" / other).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model", "There are no maps and no words, because the model cannot be loaded. "),
+        ("another model", "another model is here now; evaluate again"),
+        ("data", "There are no images, because the data cannot be read any more. "),
+        ("evaluation.json", "There are no images, maps and words: evaluation.json, which says where they are, is not"),
+    ],
+)
+def test_what_is_gone_of_an_evaluation_is_said_once(
+    run: Path, discs: Path, tmp_path: Path, cli, change: str, said: str
+) -> None:
+    model, data = shutil.copytree(run / "model", tmp_path / "model"), shutil.copytree(discs, tmp_path / "scans")
+    cli("evaluate", model, "--data", data, "--out", tmp_path / "out")
+    if change == "another model":
+        shutil.rmtree(model)
+        bc.fit(bc.load_dataset(discs), method="tip-adapter", shots=2).save(model)
+    else:
+        place = {"model": model, "data": data, "evaluation.json": tmp_path / "out" / "evaluation.json"}[change]
+        place.rename(tmp_path / "elsewhere")
+    result = cli("report", tmp_path / "out")
+    assert result.status == 0
+    assert result.err.count("There are no") == 1
+    assert said in result.err
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("<img" in page) == (change in ("model", "another model"))
+    assert text_of(page).count("There are no") == 1
+    assert str(tmp_path) not in page
+
+
+def test_an_evaluation_in_python_says_why_its_page_cannot_show_images_again(discs: Path, tmp_path: Path) -> None:
+    data = bc.load_dataset(discs)
+    bc.compare(bc.fit(data, method="tip-adapter", shots=2), data, out=tmp_path / "out", n_bootstrap=40)
+    with pytest.warns(bc.errors.Note) as notes:
+        bc.write_html(tmp_path / "out")
+    assert {str(note.message) for note in notes} == {
+        "There are no maps and no words: the classifier of the evaluation was not read from a folder.",
+        "There are no images: the evaluation was given a loaded dataset, not the path of one.",
+    }
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1, "data": 3, "split_file": null, "images": true}', "{"])
+def test_damaged_inputs_of_an_evaluation_are_refused(
+    run: Path, discs: Path, tmp_path: Path, cli, refused, content: str
+) -> None:
+    cli("evaluate", run, "--data", discs, "--out", tmp_path / "out")
+    (tmp_path / "out" / "evaluation.json").write_text(content)
+    assert "evaluation.json" in refused("report", tmp_path / "out")
 
 
 def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path) -> None:

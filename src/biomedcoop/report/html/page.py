@@ -78,7 +78,7 @@ def render(
     missing = list(sources.missing)
     if errors and not report.text_tower:
         missing.append(f"No sentences stand beside the errors: the backbone {report.backbone} has no text tower.")
-    if not images:
+    if not images and sources.visible is not None:
         missing.append("Images, maps and names of images are left out on request (--no-images).")
     return (
         _environment()
