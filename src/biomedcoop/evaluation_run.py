@@ -113,7 +113,9 @@ def compare(
                 images,
                 classifier.origin,
             )
-            write_atomically(folder / INPUTS, json.dumps(inputs.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n")
+            write_atomically(
+                folder / INPUTS, json.dumps(inputs.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+            )
         if html:
             with shown(progress) as tell:
                 try_page(place, images=images, classifier=classifier, data=evaluated.data, progress=tell)

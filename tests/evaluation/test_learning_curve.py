@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import biomedcoop as bc
+from biomedcoop.evaluation import learning_curve as learning_curve_module
 from biomedcoop.evaluation.learning_curve import PARTS, LearningCurve, NoCurve, learning_curve
 from biomedcoop.features.images import encode_images
 from biomedcoop.tasks.request import TrainRequest
@@ -69,13 +70,14 @@ def parts(discs):
     backbone = bc.load_backbone("mini")
     tested = data.part("test")
     drawn = np.concatenate([np.flatnonzero((data.splits == "train") & (data.labels == k))[:8] for k in range(3)])
-    return data, drawn, encode_images(backbone, tested), tested, backbone
+    classifier = bc.fit(data, method="tip-adapter", backbone=backbone, shots=8)
+    return data, drawn, encode_images(backbone, tested), tested, classifier
 
 
 def of(parts, **options):
-    data, drawn, features, tested, backbone = parts
-    request = TrainRequest.of({"data": data, "backbone": backbone, **options})
-    return learning_curve(request, data, drawn, features, tested, backbone)
+    data, drawn, features, tested, classifier = parts
+    request = TrainRequest.of({"data": data, "backbone": classifier.backbone, **options})
+    return learning_curve(request, data, drawn, features, tested, classifier, np.ones(len(tested), dtype=np.int64))
 
 
 def test_a_curve_trains_on_quarters_halves_and_all(parts):
@@ -87,8 +89,25 @@ def test_a_curve_trains_on_quarters_halves_and_all(parts):
     assert of(parts, method="tip-adapter").values()[0].tolist() == curve.values()[0].tolist()
 
 
+def test_the_last_point_is_the_run_itself(parts, monkeypatch):
+    trained = []
+    known = learning_curve_module.fit_plan
+    monkeypatch.setattr(
+        learning_curve_module, "fit_plan", lambda plan, *v, **k: trained.append(1) or known(plan, *v, **k)
+    )
+    curve = of(parts, method="tip-adapter")
+    assert curve.ends_at_run
+    assert curve.right[-1].tolist() == [(parts[3].labels == 1).tolist()]  # the answers that were given, always class 1
+    assert len(trained) == 2, "all images are not trained on again"
+    other = of(parts, method="tip-adapter", settings={"grid": 5})
+    assert not other.ends_at_run
+    assert len(trained) == 5
+
+
 def test_the_fast_recipe_stands_in_for_a_slow_one(parts):
-    assert of(parts, method="kgcoop").recipe == "fast"
+    curve = of(parts, method="kgcoop")
+    assert curve.recipe == "fast"
+    assert not curve.ends_at_run
 
 
 @pytest.mark.parametrize(

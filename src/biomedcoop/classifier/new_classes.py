@@ -54,7 +54,9 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     # images of other classes may well be unlike the training images
     changed = dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None)
     origin = classifier.origin
-    if origin is None or origin.prompts is not None:  # of two changes of the classes, the second alone does not give the same
+    if (
+        origin is None or origin.prompts is not None
+    ):  # of two changes of the classes, the second alone does not give the same
         return changed
     return with_origin(changed, dataclasses.replace(origin, prompts=absolute("prompts", os.fspath(prompts))))
 

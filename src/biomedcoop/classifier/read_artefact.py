@@ -110,8 +110,8 @@ def load(
         domain,
     )
     _try_out(classifier, path / TENSORS)
-    named = None if given is None else os.fspath(given) if is_name(os.fspath(given)) else os.path.abspath(given)
-    return with_origin(classifier, Origin(os.path.abspath(path), description["sha256"], named))
+    named = None if given is None else os.fspath(given) if is_name(os.fspath(given)) else str(Path(given).absolute())
+    return with_origin(classifier, Origin(str(path.absolute()), description["sha256"], named))
 
 
 def load_again(origin: Origin, class_names: tuple[str, ...]) -> Classifier:

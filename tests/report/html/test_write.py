@@ -62,6 +62,24 @@ def test_the_verdict_comes_first_and_everything_is_there(run: Path, page: str) -
     assert "8 more images of each class" in text
 
 
+def test_the_learning_curve_ends_at_the_results_of_the_report(run: Path, page: str) -> None:
+    found = read_report(run).metrics.balanced_accuracy.value
+    assert found is not None
+    row = re.search(
+        r"balanced accuracy</th>\s*(.*?)</tr>", page[page.index("8 per class: the run itself.") :], re.DOTALL
+    )
+    assert row is not None
+    assert text_of(row[1]).split()[2] == f"{100 * found:.1f}"
+
+
+def test_a_curve_of_a_quicker_recipe_is_said_to_be_another_training(discs: Path, tmp_path: Path) -> None:
+    bc.train(discs, tmp_path / "run", method="kgcoop", shots=4, settings={"epochs": 1}, n_bootstrap=40, html=False)
+    request = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**request, "settings": {}}))
+    text = text_of(bc.write_html(tmp_path / "run").read_text(encoding="utf-8"))
+    assert "All columns are other trainings than the run, with recipe “fast”: 4 per class is not the result of" in text
+
+
 def test_headings_are_in_order_and_pictures_have_words(page: str) -> None:
     levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
     assert levels[0] == 1

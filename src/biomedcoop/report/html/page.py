@@ -103,6 +103,7 @@ def render(
             specificity=f"{100 * specificity:g}",
             curve=curve,
             gains=None if curve is None else _gain_table(curve),
+            gains_caption="" if curve is None else _gain_caption(report, curve),
             no_curve=no_curve,
             errors=errors,
             map_words=MAP_WORDS,
@@ -242,6 +243,18 @@ def _gain_table(curve: LearningCurve) -> Table:
         certain = gain.low is not None and gain.high is not None and not gain.low <= 0 <= gain.high
         rows.append([name or "balanced accuracy", *means, percent(gain, signed=True) if certain else "–"])
     return Table(columns, rows, notes=["–: too uncertain to tell."] if any(row[-1] == "–" for row in rows) else [])
+
+
+def _gain_caption(report: RunReport, curve: LearningCurve) -> str:
+    """What the table of a learning curve shows, and whether its last column is the run itself."""
+    seeds = report.comparison.predictions.seeds
+    run = f"the run itself{f' (seed {seeds[0]})' if len(seeds) > 1 else ''}"
+    if curve.ends_at_run:
+        return f"Percent, and what more images would change. {curve.shots[-1]:g} per class: {run}."
+    return (
+        "Percent, and what more images would change. All columns are other trainings than the run, with recipe "
+        f"“{curve.recipe}”: {curve.shots[-1]:g} per class is not the result of this report."
+    )
 
 
 def _words(sources: Sources, missing: list[str]) -> dict[str, Any] | None:
