@@ -69,10 +69,9 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
 
 
 def test_letters_of_figures_have_the_colour_of_the_theme(page: Page) -> None:
-    page.prefer("dark")
-    assert page.value("getComputedStyle(document.querySelector('svg text')).fill") == page.value(
-        "getComputedStyle(document.querySelector('figure')).color"
-    )
+    for theme, colour in (("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")):
+        page.prefer(theme)
+        assert page.value("getComputedStyle(document.querySelector('svg text')).fill") == colour
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
