@@ -292,6 +292,27 @@ def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;&amp;$x^" in page
 
 
+def test_names_from_right_to_left_stand_apart(tmp_path: Path, discs: Path) -> None:
+    data = shutil.copytree(discs, tmp_path / "scans")
+    for split in ("train", "test"):
+        (data / split / "red_stone").rename(data / split / "كيس 5 mm")
+        (data / split / "blue_cyst").rename(data / split / "גידול")
+    bc.train(data, tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'"[^"<>]*<bdi>', page), "attributes hold no markup"
+    assert "<title>" in page
+    shown = re.sub(r"<(svg|pre|title)\b.*?</\1>|<[^b/][^>]*>", "", page, flags=re.DOTALL)
+    assert "<bdi>كيس 5 mm</bdi>" in shown
+    bare = re.sub(r"<bdi>.*?</bdi>", "", shown)
+    assert not re.search("[\u0590-\u06ff]", bare)
+
+
+def test_a_number_keeps_its_percent_sign(page: str) -> None:
+    shown = re.sub(r"<(svg|pre|style|script)\b.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert re.search("\\d\N{NO-BREAK SPACE}%", shown)
+    assert not re.findall(r".{20}\d ?%", shown.replace("\N{NO-BREAK SPACE}", "_"))
+
+
 def test_a_page_that_cannot_be_written_loses_nothing(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

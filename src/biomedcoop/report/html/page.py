@@ -27,6 +27,7 @@ from biomedcoop.report.html.gallery import confident_errors, examples
 from biomedcoop.report.html.learning import find_curve
 from biomedcoop.report.html.pictures import svg
 from biomedcoop.report.html.sources import Sources
+from biomedcoop.report.html.text import finished, isolated
 from biomedcoop.report.run import RunReport
 from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, settings_rows, setup
 from biomedcoop.report.subgroups import subgroup_cells
@@ -86,6 +87,7 @@ def render(
         .render(
             report=report,
             title=report.title,
+            isolated=isolated([data.name, report.method, *p.class_names, *p.keys]),
             simulated=SIMULATED if data.simulated else "",
             verdict=_by_kind(report),
             more_images=_more_images(report, curve),
@@ -111,7 +113,7 @@ def render(
             alone="" if p.folds is None else ALONE,
             means=f" (means over {comparison.runs})" if report.metrics.n_runs > 1 else "",
             doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
-            rule=RULE.format(limit=UNLIKELY, few=FEW_RIGHT),
+            rule=RULE.format(limit=f"{100 * UNLIKELY:g} %", few=FEW_RIGHT),
             words=_words(sources, missing),
             repeat=REPEAT,
             reading=list(reading(report)),
@@ -283,6 +285,7 @@ def _environment() -> Environment:
         loader=PackageLoader("biomedcoop.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=finished,
         trim_blocks=True,
         lstrip_blocks=True,
     )
