@@ -17,6 +17,7 @@ import biomedcoop as bc
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.doubtful_labels import DoubtfulLabel
 from biomedcoop.report.html import learning
+from biomedcoop.report.html.names import shown_names
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
@@ -282,6 +283,11 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, refused) -> None:
     assert "the file metrics.json is missing" in refused("report", tmp_path)
 
 
+def test_the_model_of_a_run_points_to_the_folder_above(run: Path, refused) -> None:
+    line = refused("report", run / "model")
+    assert line == f"error: {run / 'model'} is the model of a run; give the folder above it: {run}"
+
+
 def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
     data = shutil.copytree(discs, tmp_path / "scans")
     for split in ("train", "test"):
@@ -305,6 +311,36 @@ def test_names_from_right_to_left_stand_apart(tmp_path: Path, discs: Path) -> No
     assert "<bdi>كيس 5 mm</bdi>" in shown
     bare = re.sub(r"<bdi>.*?</bdi>", "", shown)
     assert not re.search("[\u0590-\u06ff]", bare)
+
+
+def test_absolute_paths_of_a_table_show_names_only(tmp_path: Path, discs: Path, cli) -> None:
+    files = sorted(discs.rglob("*.png"))
+    rows = [f"{file},{file.parent.name},{file.parent.parent.name}" for file in files]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    bc.train(tmp_path / "table.csv", tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert str(discs) not in page
+    assert str(discs.parent) not in page
+    names = re.findall(r'<span class="name">(.*?)</span>', page)
+    assert names
+    assert all(re.fullmatch(r"\w+/\d+\.png", name) for name in names), "the folder tells images of one name apart"
+    assert str(discs) in (tmp_path / "run" / "predictions.csv").read_text()
+    cli("evaluate", tmp_path / "run", "--data", tmp_path / "table.csv", "--out", tmp_path / "out", page=True)
+    assert str(discs.parent) not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        (["test/a.png", "b.png"], ("test/a.png", "b.png")),
+        (["/x/y/a.png", "/x/z/a.png", "/x/z/b.png"], ("y/a.png", "z/a.png", "b.png")),
+        (["/x/y/a.png", "a.png"], ("y/a.png", "a.png")),
+        (["../../home/a.png", "C:\\Users\\ann\\b.png"], ("a.png", "b.png")),
+        (["/a.png", "/x/a.png"], ("a.png", "x/a.png")),
+    ],
+)
+def test_names_of_images_leave_out_folders(keys: list[str], shown: tuple[str, ...]) -> None:
+    assert shown_names(keys) == shown
 
 
 def test_a_number_keeps_its_percent_sign(page: str) -> None:

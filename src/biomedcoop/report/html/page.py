@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,7 @@ from biomedcoop.report.curves import TOGETHER, draw_learning_curve, drawings
 from biomedcoop.report.figures import drawn
 from biomedcoop.report.html.gallery import confident_errors, examples
 from biomedcoop.report.html.learning import find_curve
+from biomedcoop.report.html.names import shown_names
 from biomedcoop.report.html.pictures import svg
 from biomedcoop.report.html.sources import Sources
 from biomedcoop.report.html.text import finished, isolated
@@ -71,7 +73,7 @@ def render(
         progress: called with the state of the work.
     """
     comparison, data = report.comparison, report.dataset
-    p = comparison.predictions
+    p = replace(comparison.predictions, keys=shown_names(comparison.predictions.keys))
     points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
     curve, no_curve = find_curve(report, sources, folder, progress)
     errors = confident_errors(p, sources, images=images)
@@ -112,7 +114,7 @@ def render(
             of_errors=_of_errors(p),
             alone="" if p.folds is None else ALONE,
             means=f" (means over {comparison.runs})" if report.metrics.n_runs > 1 else "",
-            doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
+            doubtful=_doubtful_table(p, doubtful, images=images) if doubtful else None,
             rule=RULE.format(limit=f"{100 * UNLIKELY:g} %", few=FEW_RIGHT),
             words=_words(sources, missing),
             repeat=REPEAT,
@@ -216,8 +218,7 @@ def _point_table(points: list[OperatingPoint]) -> Table:
     return Table(["class", "sensitivity", "specificity reached", "threshold", "images of other classes"], rows)
 
 
-def _doubtful_table(report: RunReport, found: list[DoubtfulLabel], *, images: bool) -> Table:
-    p = report.comparison.predictions
+def _doubtful_table(p: Predictions, found: list[DoubtfulLabel], *, images: bool) -> Table:
     named = ["image"] if images else []
     rows = [
         [
