@@ -8,6 +8,7 @@ import pytest
 import biomedcoop as bc
 from biomedcoop.evaluation import learning_curve as learning_curve_module
 from biomedcoop.evaluation.learning_curve import PARTS, LearningCurve, NoCurve, learning_curve
+from biomedcoop.evaluation.wording import number
 from biomedcoop.features.images import encode_images
 from biomedcoop.tasks.request import TrainRequest
 
@@ -41,9 +42,11 @@ def test_the_interval_covers_the_change_to_the_next_training():
 
 
 def test_no_gain_is_no_promise():
-    assert (
-        curve_of((0.6, 0.6, 0.6)).sentence()
-        == "What 8 more images of each class would change is too uncertain to tell."
+    curve = curve_of((0.6, 0.6, 0.6))
+    gain = curve.gain(8)
+    assert curve.sentence() == (
+        f"What 8 more images of each class would change is too uncertain to tell: from {number(gain.low, signed=True)} "
+        f"to {number(gain.high, signed=True)} points of balanced accuracy (95 % interval)."
     )
 
 
@@ -126,5 +129,6 @@ def test_what_is_not_cheap_is_not_done(parts, options, words):
 
 def test_too_few_images_make_no_curve(parts):
     data, drawn, *rest = parts
-    with pytest.raises(NoCurve, match="has 3 training images, and a curve needs 4"):
-        of((data, np.concatenate([drawn[:3], drawn[8:]]), *rest), method="tip-adapter")
+    for left, said in ((3, "has 3 training images, and a curve needs 4"), (1, "has 1 training image, and a curve")):
+        with pytest.raises(NoCurve, match=said):
+            of((data, np.concatenate([drawn[:left], drawn[8:]]), *rest), method="tip-adapter")

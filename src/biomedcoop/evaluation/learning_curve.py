@@ -24,7 +24,7 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, resampled_weights
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio
-from biomedcoop.evaluation.wording import number
+from biomedcoop.evaluation.wording import count, number
 from biomedcoop.methods import get_method
 from biomedcoop.methods.recipes import RECIPES
 from biomedcoop.progress import Progress
@@ -131,10 +131,14 @@ class LearningCurve:
         if gain.value is None or gain.low is None or gain.high is None:
             return "What more images would bring cannot be told from these images."
         change = f"{self.more} more images of each class would change"
+        low, high = number(gain.low, signed=True), number(gain.high, signed=True)
         if gain.low <= 0 <= gain.high:
-            return f"What {change} is too uncertain to tell."
+            return (
+                f"What {change} is too uncertain to tell: from {low} to {high} points of balanced accuracy "
+                "(95 % interval)."
+            )
         by = f"{number(gain.value, signed=True)} points"
-        range_ = f"95 % interval {number(gain.low, signed=True)} to {number(gain.high, signed=True)}"
+        range_ = f"95 % interval {low} to {high}"
         return (
             f"{change} balanced accuracy by about {by} ({range_}), if each doubling brings as much as the last two did."
         )
@@ -237,7 +241,7 @@ def _divided(data: Dataset, drawn: npt.NDArray[np.int64], parts: int) -> list[np
         own = drawn[data.labels[drawn] == k]
         if len(own) < max(PARTS):
             raise NoCurve(
-                f"class “{data.class_names[k]}” has {len(own)} training images, and a curve needs {max(PARTS)}"
+                f"class “{data.class_names[k]}” has {count(len(own), 'training image')}, and a curve needs {max(PARTS)}"
             )
         if data.groups is not None:
             own = own[np.argsort(data.groups[own], kind="stable")]
