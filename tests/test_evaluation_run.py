@@ -18,7 +18,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.domain import Domain
 from biomedcoop.errors import Note
 
-FILES = {"metrics.json", "report.md", "confusion.png", "predictions.csv"}
+FILES = {"metrics.json", "report.md", "confusion.png", "predictions.csv", "evaluation.json"}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -22,13 +23,15 @@ from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
 from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate, learned_from
 from biomedcoop.methods import can_run, get_method
-from biomedcoop.output import check_new_folder, new_folder
+from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import ProgressOption
+from biomedcoop.report.inputs import INPUTS, EvaluationInputs
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.runs import check_place, computed_on, no_text_tower_note, summarise, try_page, versions
 from biomedcoop.tasks.build import task_without_images
+from biomedcoop.tasks.request import absolute
 
-CONTENTS = ("metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv")
+CONTENTS = ("metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv", INPUTS)
 ZERO_SHOT = "zero-shot"
 
 
@@ -55,7 +58,7 @@ def compare(
         split, rename, n_bootstrap, progress: see :func:`biomedcoop.evaluate`.
         split_file: CoOp JSON with the splits of a dataset that is given by its path.
         out: folder to write: ``report.html``, ``report.md``, ``metrics.json``, ``confusion.png`` and ``predictions.csv``, as
-            :func:`biomedcoop.train` writes them.
+            :func:`biomedcoop.train` writes them; and ``evaluation.json``, with the full paths of model and data.
         overwrite: replace an earlier result in ``out``.
         html: write ``report.html``.
         images: show images, their maps and their names in it.
@@ -104,6 +107,15 @@ def compare(
 
         with new_folder(place, overwrite=overwrite, mark="metrics.json", contents=CONTENTS) as folder:
             write_report(report, folder)
+            inputs = EvaluationInputs(
+                None if isinstance(data, Dataset) else absolute("data", os.fspath(data)),
+                None if split_file is None else absolute("split_file", os.fspath(split_file)),
+                images,
+                classifier.origin,
+            )
+            write_atomically(
+                folder / INPUTS, json.dumps(inputs.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+            )
         if html:
             with shown(progress) as tell:
                 try_page(place, images=images, classifier=classifier, data=evaluated.data, progress=tell)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import biomedcoop as bc
+from biomedcoop.evaluation import learning_curve as learning_curve_module
 from biomedcoop.evaluation.learning_curve import PARTS, LearningCurve, NoCurve, learning_curve
+from biomedcoop.evaluation.wording import number
 from biomedcoop.features.images import encode_images
 from biomedcoop.tasks.request import TrainRequest
 
@@ -40,9 +42,11 @@ def test_the_interval_covers_the_change_to_the_next_training():
 
 
 def test_no_gain_is_no_promise():
-    assert (
-        curve_of((0.6, 0.6, 0.6)).sentence()
-        == "What 8 more images of each class would change is too uncertain to tell."
+    curve = curve_of((0.6, 0.6, 0.6))
+    gain = curve.gain(8)
+    assert curve.sentence() == (
+        f"What 8 more images of each class would change is too uncertain to tell: from {number(gain.low, signed=True)} "
+        f"to {number(gain.high, signed=True)} points of balanced accuracy (95 % interval)."
     )
 
 
@@ -69,13 +73,14 @@ def parts(discs):
     backbone = bc.load_backbone("mini")
     tested = data.part("test")
     drawn = np.concatenate([np.flatnonzero((data.splits == "train") & (data.labels == k))[:8] for k in range(3)])
-    return data, drawn, encode_images(backbone, tested), tested, backbone
+    classifier = bc.fit(data, method="tip-adapter", backbone=backbone, shots=8)
+    return data, drawn, encode_images(backbone, tested), tested, classifier
 
 
 def of(parts, **options):
-    data, drawn, features, tested, backbone = parts
-    request = TrainRequest.of({"data": data, "backbone": backbone, **options})
-    return learning_curve(request, data, drawn, features, tested, backbone)
+    data, drawn, features, tested, classifier = parts
+    request = TrainRequest.of({"data": data, "backbone": classifier.backbone, **options})
+    return learning_curve(request, data, drawn, features, tested, classifier, np.ones(len(tested), dtype=np.int64))
 
 
 def test_a_curve_trains_on_quarters_halves_and_all(parts):
@@ -87,8 +92,25 @@ def test_a_curve_trains_on_quarters_halves_and_all(parts):
     assert of(parts, method="tip-adapter").values()[0].tolist() == curve.values()[0].tolist()
 
 
+def test_the_last_point_is_the_run_itself(parts, monkeypatch):
+    trained = []
+    known = learning_curve_module.fit_plan
+    monkeypatch.setattr(
+        learning_curve_module, "fit_plan", lambda plan, *v, **k: trained.append(1) or known(plan, *v, **k)
+    )
+    curve = of(parts, method="tip-adapter")
+    assert curve.ends_at_run
+    assert curve.right[-1].tolist() == [(parts[3].labels == 1).tolist()]  # the answers that were given, always class 1
+    assert len(trained) == 2, "all images are not trained on again"
+    other = of(parts, method="tip-adapter", settings={"grid": 5})
+    assert not other.ends_at_run
+    assert len(trained) == 5
+
+
 def test_the_fast_recipe_stands_in_for_a_slow_one(parts):
-    assert of(parts, method="kgcoop").recipe == "fast"
+    curve = of(parts, method="kgcoop")
+    assert curve.recipe == "fast"
+    assert not curve.ends_at_run
 
 
 @pytest.mark.parametrize(
@@ -107,5 +129,6 @@ def test_what_is_not_cheap_is_not_done(parts, options, words):
 
 def test_too_few_images_make_no_curve(parts):
     data, drawn, *rest = parts
-    with pytest.raises(NoCurve, match="has 3 training images, and a curve needs 4"):
-        of((data, np.concatenate([drawn[:3], drawn[8:]]), *rest), method="tip-adapter")
+    for left, said in ((3, "has 3 training images, and a curve needs 4"), (1, "has 1 training image, and a curve")):
+        with pytest.raises(NoCurve, match=said):
+            of((data, np.concatenate([drawn[:left], drawn[8:]]), *rest), method="tip-adapter")

@@ -16,6 +16,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.data.sampling.leakage import digest
+from biomedcoop.explain.vocabulary import NearWord
 from biomedcoop.features.images import encode_images
 from biomedcoop.methods import all_methods
 from biomedcoop.methods.selection import select_sentences, sentence_scores, z_scores
@@ -82,6 +83,15 @@ def test_near_words_are_those_of_a_plain_search(data: Dataset, tiny: Backbone) -
     np.fill_diagonal(between, np.inf)
     sample = np.linspace(0, len(rows) - 1, min(1000, len(rows))).astype(int)
     assert found.spacing == pytest.approx(np.sort(between.min(1)[sample])[(len(sample) - 1) // 2], rel=1e-3)
+
+
+def test_a_piece_of_longer_words_has_one_mark(data: Dataset, tiny: Backbone) -> None:
+    found = bc.words(fitted(data, tiny, "coop", settings={"epochs": 1}))
+    near = (NearWord("##oma", False, 0.5), NearWord("ing", False, 0.6), NearWord("cell", True, 0.7))
+    changed = dataclasses.replace(found, vectors=(dataclasses.replace(found.vectors[0], nearest=near),))
+    table = changed.tables()[0]
+    assert "oma* 0.50 · ing* 0.60 · cell 0.70" in table.rows[0]
+    assert "* a piece of longer words" in table.notes
 
 
 def test_near_sentences_shifts_and_similarities_are_those_of_a_plain_computation(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.metrics import Metrics, score
-from biomedcoop.report.figures import confusion_figure
+from biomedcoop.report.figures import confusion_figure, draw_confusion, drawn
 
 
 def metrics_of(class_names: list[str]) -> Metrics:
@@ -57,6 +60,38 @@ def test_colours_show_shares_of_the_true_class_in_rows(tmp_path):
     assert cell(0, 1) < cell(1, 1) < cell(1, 0) < cell(0, 0)
 
 
+@pytest.mark.parametrize(("paper", "letters"), [("#ffffff", "#000000"), ("#12161c", "#ffffff")])
+def test_figures_in_cells_have_contrast_on_light_and_dark_paper(paper, letters):
+    style = (files("biomedcoop.report.html") / "templates" / "style.css").read_text(encoding="utf-8")
+    assert re.search(rf"--paper: {paper};.*--letters: {letters};", style)
+    over = np.array(to_rgb(paper))
+    for right in range(101):  # a cell for each percent
+        answers = [0] * right + [1] * (100 - right) + [1] * 20
+        metrics = score(np.eye(2)[answers], [0] * 100 + [1] * 20, ["a", "b"], n_bootstrap=40)
+        figure = drawn(lambda one, metrics=metrics: draw_confusion(one, metrics), (4, 4))
+        (axes,) = figure.axes
+        axes.collections[0].update_scalarmappable()
+        for cell, text in zip(axes.collections[0].get_facecolors(), axes.texts, strict=True):
+            background = cell[3] * cell[:3] + (1 - cell[3]) * over
+            # letters without a colour of their own are black here and of the theme's colour in the page
+            own = np.array(to_rgb("white" if text.get_color() == "white" else letters))
+            opacity = 1 if text.get_alpha() is None else text.get_alpha()
+            assert contrast(opacity * own + (1 - opacity) * background, background) >= 4.5, (right, text.get_text())
+
+
+def contrast(one, other):
+    """Contrast of two colours, by WCAG 2.2."""
+
+    def luminance(colour):
+        return sum(
+            w * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+            for w, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True)
+        )
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
 def test_a_class_without_test_images_draws(tmp_path):
     confusion_figure(score(np.eye(3)[[0, 1, 2]], [0, 1, 1], ["a", "b", "c"], n_bootstrap=40), tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 5000
@@ -78,7 +113,7 @@ import sys
 import biomedcoop.report.markdown, biomedcoop.report.terminal, biomedcoop.evaluation.metrics as e
 heavy = {"matplotlib", "rich", "torch", "sklearn", "PIL"} & set(sys.modules)
 assert not heavy, heavy
-from biomedcoop.report.figures import confusion_figure
+from biomedcoop.report.figures import confusion_figure, draw_confusion, drawn
 confusion_figure(e.score([[0.6, 0.4], [0.3, 0.7]], [0, 1], ["a", "b"], n_bootstrap=40), sys.argv[1])
 assert "matplotlib.pyplot" not in sys.modules
 """

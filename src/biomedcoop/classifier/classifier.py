@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.domain import Domain, unlike_note
+from biomedcoop.classifier.origin import Origin
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.data.names import list_names
@@ -60,6 +61,7 @@ class Classifier:
         temperature: number above 0 that divides the logits; 1 leaves them unchanged.
         domain: mean features of the training images, which show whether an image is unlike them; None without training images,
             with too few of them, or after a change of classes.
+        origin: where it was read from; None for one that was not read, and for a changed copy.
 
     Example:
         >>> import biomedcoop as bc
@@ -77,6 +79,7 @@ class Classifier:
     facts: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     domain: Domain | None = None
+    origin: Origin | None = field(default=None, init=False)  # dataclasses.replace leaves it out
 
     def __repr__(self) -> str:
         known = [f"{name}={self.facts[name]!r}" for name in ("dataset", "shots", "seed") if name in self.facts]

@@ -7,11 +7,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from biomedcoop.classifier.origin import with_origin
 from biomedcoop.data.names import clean_class_name, fold
 from biomedcoop.errors import UserError, notify
 from biomedcoop.methods import all_methods, get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 from biomedcoop.tasks.build import task_without_images
+from biomedcoop.tasks.request import absolute
 from biomedcoop.tasks.sentences import sentences_read, used_per_class
 
 if TYPE_CHECKING:
@@ -50,7 +52,13 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
         )
     facts["notes"] = [*facts.get("notes", ()), *notes]
     # images of other classes may well be unlike the training images
-    return dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None)
+    changed = dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None)
+    origin = classifier.origin
+    if (
+        origin is None or origin.prompts is not None
+    ):  # of two changes of the classes, the second alone does not give the same
+        return changed
+    return with_origin(changed, dataclasses.replace(origin, prompts=absolute("prompts", os.fspath(prompts))))
 
 
 def checked_class_names(class_names: Sequence[str]) -> tuple[str, ...]:

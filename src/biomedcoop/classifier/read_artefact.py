@@ -15,6 +15,7 @@ import numpy as np
 from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import Domain
+from biomedcoop.classifier.origin import Origin, with_origin
 from biomedcoop.errors import UserError
 from biomedcoop.version import __version__
 
@@ -52,7 +53,7 @@ def load(
         (3, 3)
     """
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.backbones.registry import EARLIER_WEIGHTS, check_precision, find_backbone, usable_device
+    from biomedcoop.backbones.registry import EARLIER_WEIGHTS, check_precision, find_backbone, is_name, usable_device
     from biomedcoop.methods import get_method
     from biomedcoop.methods.settings import RENAMED_SETTINGS
 
@@ -76,6 +77,7 @@ def load(
             "--plugin, install its package, or import it in Python first"
         ) from error
     wanted = description["backbone"]
+    given = backbone if isinstance(backbone, (str, os.PathLike)) else None
     if backbone is None or isinstance(backbone, (str, os.PathLike)):
         check_precision(precision)
         usable_device(device)
@@ -109,7 +111,21 @@ def load(
         domain,
     )
     _try_out(classifier, path / TENSORS)
-    return classifier
+    named = None if given is None else os.fspath(given) if is_name(os.fspath(given)) else str(Path(given).absolute())
+    return with_origin(classifier, Origin(str(path.absolute()), description["sha256"], named))
+
+
+def load_again(origin: Origin, class_names: tuple[str, ...]) -> Classifier:
+    """The classifier of these classes that was read from an artefact.
+
+    Raises:
+        UserError: see :func:`load`; or another artefact is in its place.
+    """
+    classifier = load(origin.folder, origin.backbone)
+    assert classifier.origin is not None
+    if classifier.origin.sha256 != origin.sha256:
+        raise UserError(f"{origin.folder}: another model is here now; evaluate again")
+    return classifier if origin.prompts is None else classifier.for_classes(class_names, origin.prompts)
 
 
 def _domain(state: dict[str, Any], file: Path) -> Domain | None:

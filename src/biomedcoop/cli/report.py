@@ -26,7 +26,7 @@ def report(
         typer.Option(
             "--images/--no-images",
             metavar="",
-            help="Show images, maps and names of images, or leave them out. Default: as the run was trained.",
+            help="Show images, maps and names of images, or leave them out. Default: as in the run or evaluation.",
             show_default=False,
         ),
     ] = None,
@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """Write the HTML report of a run again: one file that needs no network. Not a medical device.
 
-    The run folder says where its images are. If they are no longer there, the report is written without them.
+    The folder says where its images are (run.json, evaluation.json). If they are gone, the report is written without them.
     """
     from biomedcoop.report.html.write import write_html
 

@@ -15,7 +15,7 @@ from biomedcoop.evaluation.comparison import Predictions
 
 RULE = (
     "An image is listed if every run gives it another class than its label, with a probability at least as high as the median of "
-    "the right answers of that class, and gives its label less than {limit:.0%} on average. A class with fewer than {few} right "
+    "the right answers of that class, and gives its label less than {limit} on average. A class with fewer than {few} right "
     "answers accuses no label. Only test images are judged: the classifier has not learned from them. A listed label may be "
     "right: these are the images to look at first."
 )

@@ -1,27 +1,30 @@
 """A learning curve from a run's own training images, and what a few more images per class would bring.
 
 The training images of each class are divided into quarters. The method is trained on each quarter, on both halves and on all of
-them, and tested on the same test images. How much each doubling of the images brings is measured there, and continued by at most
+them, and tested on the same test images. The training on all of them is the run itself, unless its recipe would take long.
+How much each doubling of the images brings is measured there, and continued by at most
 one doubling: a straight line over the logarithm of the images, which is no law, and is said to be none.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, resampled_weights
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio
-from biomedcoop.evaluation.wording import number
+from biomedcoop.evaluation.wording import count, number
 from biomedcoop.methods import get_method
 from biomedcoop.methods.recipes import RECIPES
 from biomedcoop.progress import Progress
@@ -58,6 +61,7 @@ class LearningCurve:
         class_names: C names.
         recipe: recipe of these classifiers.
         groups: [N] group of each test image, or None.
+        ends_at_run: whether the classifier of all images is that of the run, and not another one of a quicker recipe.
     """
 
     shots: tuple[float, ...]
@@ -66,6 +70,7 @@ class LearningCurve:
     class_names: tuple[str, ...]
     recipe: str
     groups: Groups | None = None
+    ends_at_run: bool = False
 
     def values(self, class_name: str | None = None) -> list[Floats]:
         """For each size, the balanced accuracy of each classifier, or the sensitivity of one class, [D]."""
@@ -126,10 +131,14 @@ class LearningCurve:
         if gain.value is None or gain.low is None or gain.high is None:
             return "What more images would bring cannot be told from these images."
         change = f"{self.more} more images of each class would change"
+        low, high = number(gain.low, signed=True), number(gain.high, signed=True)
         if gain.low <= 0 <= gain.high:
-            return f"What {change} is too uncertain to tell."
+            return (
+                f"What {change} is too uncertain to tell: from {low} to {high} points of balanced accuracy "
+                "(95 % interval)."
+            )
         by = f"{number(gain.value, signed=True)} points"
-        range_ = f"95 % interval {number(gain.low, signed=True)} to {number(gain.high, signed=True)}"
+        range_ = f"95 % interval {low} to {high}"
         return (
             f"{change} balanced accuracy by about {by} ({range_}), if each doubling brings as much as the last two did."
         )
@@ -151,7 +160,8 @@ def learning_curve(
     drawn: Draw,
     features: npt.NDArray[np.float32],
     tested: Dataset,
-    backbone: Backbone,
+    classifier: Classifier,
+    answers: npt.NDArray[np.int64],
     progress: Progress | None = None,
 ) -> LearningCurve:
     """Train on parts of the training images of a run and test each classifier; only where that is cheap.
@@ -162,13 +172,15 @@ def learning_curve(
         drawn: its training images, positions in ``data``.
         features: image features of the test images, float32 [N, E].
         tested: the test images.
+        classifier: classifier of the run's first seed.
+        answers: its answers to the test images, int64 [N].
 
     Raises:
         NoCurve: it would take long, or the images are too few.
     """
     recipe = _cheap_recipe(request, drawn, data)
     draws = {parts: _divided(data, drawn, parts) for parts in PARTS}
-    shots, right = [], []
+    shots, right, ends_at_run = [], [], False
     for parts, of_parts in draws.items():
         seeds = tuple(range(1, parts + 1))
         by_seed = dict(zip(seeds, of_parts, strict=True))
@@ -178,11 +190,21 @@ def learning_curve(
         ) -> npt.NDArray[np.int64]:
             return by_seed[seed]
 
-        plan = plan_fit(dataclasses.replace(request, recipe=recipe, shots=ALL, seeds=seeds), data, draw)
-        classifiers = fit_plan(plan, backbone, progress, stage="learning curve:")
         shots.append(len(of_parts[0]) / len(data.class_names))
-        right.append(np.stack([c.probabilities(features).argmax(axis=1) == tested.labels for c in classifiers]))
-    return LearningCurve(tuple(shots), tuple(right), tested.labels, data.class_names, recipe, tested.groups)
+        plan = plan_fit(dataclasses.replace(request, recipe=recipe, shots=ALL, seeds=seeds), data, draw)
+        ends_at_run = parts == 1 and recipe == request.recipe and _same(plan.settings, classifier)
+        if ends_at_run:
+            right.append((answers == tested.labels)[None])
+            continue
+        found = fit_plan(plan, classifier.backbone, progress, stage="learning curve:")
+        right.append(np.stack([c.probabilities(features).argmax(axis=1) == tested.labels for c in found]))
+    labels, names, groups = tested.labels, data.class_names, tested.groups
+    return LearningCurve(tuple(shots), tuple(right), labels, names, recipe, groups, ends_at_run)
+
+
+def _same(settings: Any, classifier: Classifier) -> bool:
+    """Whether settings are those of a classifier, which may have been read from JSON."""
+    return json.dumps(dataclasses.asdict(settings)) == json.dumps(dict(classifier.settings))
 
 
 def _cheap_recipe(request: FitRequest, drawn: npt.NDArray[np.int64], data: Dataset) -> str:
@@ -219,7 +241,7 @@ def _divided(data: Dataset, drawn: npt.NDArray[np.int64], parts: int) -> list[np
         own = drawn[data.labels[drawn] == k]
         if len(own) < max(PARTS):
             raise NoCurve(
-                f"class “{data.class_names[k]}” has {len(own)} training images, and a curve needs {max(PARTS)}"
+                f"class “{data.class_names[k]}” has {count(len(own), 'training image')}, and a curve needs {max(PARTS)}"
             )
         if data.groups is not None:
             own = own[np.argsort(data.groups[own], kind="stable")]

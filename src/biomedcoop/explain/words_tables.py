@@ -10,6 +10,7 @@ from biomedcoop.explain.tables import Table
 
 if TYPE_CHECKING:
     from biomedcoop.explain.neighbours import Listed
+    from biomedcoop.explain.vocabulary import NearWord
     from biomedcoop.explain.words import Words
 
 MOST_USES = 10
@@ -32,7 +33,7 @@ def _vectors(words: Words) -> Table:
     specific = words.vectors[0].class_name is not None
     rows = []
     for vector in words.vectors:
-        nearest = " · ".join(f"{word.text}{'' if word.whole else '*'} {word.distance:.2f}" for word in vector.nearest)
+        nearest = " · ".join(f"{_shown(word)} {word.distance:.2f}" for word in vector.nearest)
         owner = (str(vector.class_name),) * specific
         rows.append((*owner, str(vector.number), vector.start or "random", nearest, f"{vector.moved:.2f}"))
     columns = (*("class",) * specific, "vector", "started as", "nearest words and their distances", "moved by")
@@ -54,6 +55,11 @@ def _vectors(words: Words) -> Table:
     return Table(
         "Learned context vectors and their nearest words (Euclidean distance)", columns, tuple(rows), 1, tuple(notes)
     )
+
+
+def _shown(word: NearWord) -> str:
+    """The word; a piece of longer words with one mark, whatever the tokenizer's own is."""
+    return word.text if word.whole else f"{word.text.removeprefix('##')}*"
 
 
 def _shifts(words: Words) -> Table:

@@ -93,8 +93,8 @@ def draw_confusion(figure: Figure, metrics: Metrics, title: str = "") -> None:
     for (row, column), share in np.ndenumerate(shares):
         text = f"{mean_count(counts[row, column], metrics.n_runs)}\n{100 * share:.0f} %" if counts[row, column] else "0"
         text = "–" if np.isnan(share) else text
-        strong = {"color": "white"} if share > 0.5 else {} if counts[row, column] else {"alpha": 0.55}
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=font, **strong)
+        letters = {"color": "white"} if _needs_white(clear(share)) else {} if counts[row, column] else {"alpha": 0.6}
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=font, **letters)
     crowded = max(len(line) for name in names for line in name.splitlines()) * font / 120 > cell
     turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     middles = np.arange(c) + 0.5
@@ -109,6 +109,18 @@ def draw_confusion(figure: Figure, metrics: Metrics, title: str = "") -> None:
     axes.spines[:].set_visible(False)
     if title:
         axes.set_title(textwrap.fill(title, max(40, int(c * cell * 11))), fontsize=11, parse_math=False, pad=10)
+
+
+def _needs_white(cell: tuple[float, ...]) -> bool:
+    """Whether white letters have more contrast than black ones on a colour (red, green, blue, opacity) over white paper.
+
+    The contrast is (L + 0.05) / (l + 0.05) of the relative luminances (https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio): of black
+    and white, the better one has at least 4.5. On dark paper, where the other letters are white too, all cells are darker.
+    """
+    over_white = cell[3] * np.array(cell[:3]) + 1 - cell[3]
+    linear = np.where(over_white <= 0.04045, over_white / 12.92, ((over_white + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05
 
 
 def _cell(classes: int) -> tuple[float, float]:

@@ -43,6 +43,8 @@ def read_report(folder: str | Path) -> RunReport:
         raise UserError(
             f"{folder}: there is no such folder; give a folder that 'train --out' or 'evaluate --out' wrote"
         )
+    if (folder / "classifier.json").is_file() and (folder.absolute().parent / "metrics.json").is_file():
+        raise UserError(f"{folder} is the model of a run; give the folder above it: {folder.parent}")
     for name in OF_EVERY_REPORT:
         _check(folder, name)
     values = read_json(folder / "metrics.json")

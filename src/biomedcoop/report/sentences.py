@@ -44,7 +44,8 @@ def setup(report: RunReport) -> str:
         learned = "was trained on an unknown number of images"
     backbone = f"on the frozen backbone {report.backbone}"
     if report.trained_on is None:
-        return f"{report.method} {learned}, {backbone}, to tell {c} classes of {images} apart."
+        content = f"{shown} images" if shown else "images"
+        return f"{report.method} {learned}, {backbone}, to tell {c} classes of {content} ({data.name}) apart."
     source = "" if report.shots is None else f" of {report.trained_on}"
     which = "" if report.split == "all" else f"{report.split} "
     trained = f"{report.method} {learned}{source}, {backbone}, to tell {c} classes apart."

@@ -236,8 +236,8 @@ class FitRequest:
             raise UserError("a loaded dataset has no JSON form; make the request with its path or name")
         values = {name: getattr(self, name) for name in self.names()}
         values["backbone"] = self.backbone if isinstance(self.backbone, str) else self.backbone.name
-        values["plugins"] = tuple(_absolute("plugins", file) for file in self.plugins)
-        values |= {name: _absolute(name, values[name]) for name in PATHS if values.get(name) is not None}
+        values["plugins"] = tuple(absolute("plugins", file) for file in self.plugins)
+        values |= {name: absolute(name, values[name]) for name in PATHS if values.get(name) is not None}
         return {"format": FORMAT_VERSION, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
     @classmethod
@@ -347,7 +347,7 @@ class TrainRequest(FitRequest):
     images: bool = option(True, "Show images, their maps and their names in report.html.", options.yes_or_no, kind=bool)
 
 
-def _absolute(option: str, value: str) -> str:
+def absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
     from biomedcoop.backbones.registry import is_name
     from biomedcoop.data.readers.named import user_path

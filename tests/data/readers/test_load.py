@@ -40,7 +40,7 @@ def test_a_test_split_is_drawn_from_enough_images_only(many_images: Path) -> Non
     data = load_dataset(many_images)
     assert (data.counts("test").tolist(), data.test_drawn) == ([10, 12], True)
     assert data.notes == (
-        "no test split was given: 22 of 74 training images were drawn as test (30% of each class, seed 0)",
+        "no test split was given: 22 of 74 training images were drawn as test (30 % of each class, seed 0)",
     )
     (many_images / "cyst" / "33.png").unlink()
     data = load_dataset(many_images)

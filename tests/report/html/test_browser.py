@@ -69,16 +69,26 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
 
 
 def test_letters_of_figures_have_the_colour_of_the_theme(page: Page) -> None:
-    page.prefer("dark")
-    assert page.value("getComputedStyle(document.querySelector('svg text')).fill") == page.value(
-        "getComputedStyle(document.querySelector('figure')).color"
-    )
+    for theme, colour in (("light", "rgb(0, 0, 0)"), ("dark", "rgb(255, 255, 255)")):
+        page.prefer(theme)
+        assert page.value("getComputedStyle(document.querySelector('svg text')).fill") == colour
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.resize(width)
     assert page.value("document.documentElement.scrollWidth") <= width
+
+
+def test_a_wide_table_shows_that_it_goes_on_and_its_caption_wraps(page: Page) -> None:
+    page.resize(390)
+    wide = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+    assert page.value(f"{wide}.length") > 0
+    assert page.value(f"{wide}.every(one => getComputedStyle(one).backgroundAttachment.includes('scroll'))")
+    ends = "one.querySelector('caption > span').getBoundingClientRect().right"
+    assert page.value(f"{wide}.every(one => {ends} <= 390)")
+    page.value(f"{wide}.forEach(one => one.scrollLeft = 60)")
+    assert page.value(f"{wide}.every(one => one.querySelector('caption > span').getBoundingClientRect().left >= 0)")
 
 
 def test_it_prints_in_light_colours(page: Page) -> None:

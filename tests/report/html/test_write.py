@@ -17,6 +17,7 @@ import biomedcoop as bc
 from biomedcoop.evaluation.comparison import Comparison
 from biomedcoop.evaluation.doubtful_labels import DoubtfulLabel
 from biomedcoop.report.html import learning
+from biomedcoop.report.html.names import shown_names
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
@@ -60,6 +61,24 @@ def test_the_verdict_comes_first_and_everything_is_there(run: Path, page: str) -
     assert hashes in text
     assert "Sensitivity at a specificity of at least 90 %" in text
     assert "8 more images of each class" in text
+
+
+def test_the_learning_curve_ends_at_the_results_of_the_report(run: Path, page: str) -> None:
+    found = read_report(run).metrics.balanced_accuracy.value
+    assert found is not None
+    row = re.search(
+        r"balanced accuracy</th>\s*(.*?)</tr>", page[page.index("8 per class: the run itself.") :], re.DOTALL
+    )
+    assert row is not None
+    assert text_of(row[1]).split()[2] == f"{100 * found:.1f}"
+
+
+def test_a_curve_of_a_quicker_recipe_is_said_to_be_another_training(discs: Path, tmp_path: Path) -> None:
+    bc.train(discs, tmp_path / "run", method="kgcoop", shots=4, settings={"epochs": 1}, n_bootstrap=40, html=False)
+    request = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**request, "settings": {}}))
+    text = text_of(bc.write_html(tmp_path / "run").read_text(encoding="utf-8"))
+    assert "All columns are other trainings than the run, with recipe “fast”: 4 per class is not the result of" in text
 
 
 def test_headings_are_in_order_and_pictures_have_words(page: str) -> None:
@@ -264,6 +283,11 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, refused) -> None:
     assert "the file metrics.json is missing" in refused("report", tmp_path)
 
 
+def test_the_model_of_a_run_points_to_the_folder_above(run: Path, refused) -> None:
+    line = refused("report", run / "model")
+    assert line == f"error: {run / 'model'} is the model of a run; give the folder above it: {run}"
+
+
 def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
     data = shutil.copytree(discs, tmp_path / "scans")
     for split in ("train", "test"):
@@ -272,6 +296,57 @@ def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1
     assert "&lt;script&gt;alert(1)&lt;&amp;$x^" in page
+
+
+def test_names_from_right_to_left_stand_apart(tmp_path: Path, discs: Path) -> None:
+    data = shutil.copytree(discs, tmp_path / "scans")
+    for split in ("train", "test"):
+        (data / split / "red_stone").rename(data / split / "كيس 5 mm")
+        (data / split / "blue_cyst").rename(data / split / "גידול")
+    bc.train(data, tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'"[^"<>]*<bdi>', page), "attributes hold no markup"
+    assert "<title>" in page
+    shown = re.sub(r"<(svg|pre|title)\b.*?</\1>|<[^b/][^>]*>", "", page, flags=re.DOTALL)
+    assert "<bdi>كيس 5 mm</bdi>" in shown
+    bare = re.sub(r"<bdi>.*?</bdi>", "", shown)
+    assert not re.search("[\u0590-\u06ff]", bare)
+
+
+def test_absolute_paths_of_a_table_show_names_only(tmp_path: Path, discs: Path, cli) -> None:
+    files = sorted(discs.rglob("*.png"))
+    rows = [f"{file},{file.parent.name},{file.parent.parent.name}" for file in files]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    bc.train(tmp_path / "table.csv", tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert str(discs) not in page
+    assert str(discs.parent) not in page
+    names = re.findall(r'<span class="name">(.*?)</span>', page)
+    assert names
+    assert all(re.fullmatch(r"\w+/\d+\.png", name) for name in names), "the folder tells images of one name apart"
+    assert str(discs) in (tmp_path / "run" / "predictions.csv").read_text()
+    cli("evaluate", tmp_path / "run", "--data", tmp_path / "table.csv", "--out", tmp_path / "out", page=True)
+    assert str(discs.parent) not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        (["test/a.png", "b.png"], ("test/a.png", "b.png")),
+        (["/x/y/a.png", "/x/z/a.png", "/x/z/b.png"], ("y/a.png", "z/a.png", "b.png")),
+        (["/x/y/a.png", "a.png"], ("y/a.png", "a.png")),
+        (["../../home/a.png", "C:\\Users\\ann\\b.png"], ("a.png", "b.png")),
+        (["/a.png", "/x/a.png"], ("a.png", "x/a.png")),
+    ],
+)
+def test_names_of_images_leave_out_folders(keys: list[str], shown: tuple[str, ...]) -> None:
+    assert shown_names(keys) == shown
+
+
+def test_a_number_keeps_its_percent_sign(page: str) -> None:
+    shown = re.sub(r"<(svg|pre|style|script)\b.*?</\1>|<[^>]*>", "", page, flags=re.DOTALL)
+    assert re.search("\\d\N{NO-BREAK SPACE}%", shown)
+    assert not re.findall(r".{20}\d ?%", shown.replace("\N{NO-BREAK SPACE}", "_"))
 
 
 def test_a_page_that_cannot_be_written_loses_nothing(
@@ -294,11 +369,76 @@ def test_an_evaluation_has_a_page(run: Path, discs: Path, tmp_path: Path, cli) -
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "There is no learning curve: an evaluation does not train." in page
     assert "<img" in page
-    assert "names are left out, because an evaluation does not tell" in cli("report", out).err
-    again = (out / "report.html").read_text(encoding="utf-8")
-    assert not any(path.name in again for path in discs.rglob("*.png"))
-    assert cli("report", out, "--images").status == 0
-    assert "does not say where its images are" in (out / "report.html").read_text(encoding="utf-8")
+    assert cli("report", out).err == ""
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_an_evaluation_of_other_classes_without_images_keeps_both_choices(discs: Path, tmp_path: Path, cli) -> None:
+    bc.fit(bc.load_dataset(discs), method="zero-shot").save(tmp_path / "model")
+    (tmp_path / "images").mkdir()
+    for name in ("red_stone", "blue_cyst"):
+        shutil.copytree(discs / "test" / name, tmp_path / "images" / name)
+    words = ["evaluate", tmp_path / "model", "--data", tmp_path / "images", "--classes", "red stone,blue cyst"]
+    cli(*words, "--no-images", "--out", tmp_path / "out", page=True)
+    file = tmp_path / "out" / "report.html"
+    page = file.read_text(encoding="utf-8")
+    said = cli("report", tmp_path / "out").err
+    assert "because the evaluation was made with --no-images; '--images' shows them" in said
+    assert file.read_text(encoding="utf-8") == page
+    cli("report", tmp_path / "out", "--images")
+    assert "with a map" in file.read_text(encoding="utf-8")
+    for other in ("report.md", "metrics.json", "report.html"):
+        assert str(tmp_path) not in (tmp_path / "out" / other).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model", "There are no maps and no words, because the model cannot be loaded. "),
+        ("another model", "another model is here now; evaluate again"),
+        ("data", "There are no images, because the data cannot be read any more. "),
+        ("evaluation.json", "There are no images, maps and words: evaluation.json, which says where they are, is not"),
+    ],
+)
+def test_what_is_gone_of_an_evaluation_is_said_once(
+    run: Path, discs: Path, tmp_path: Path, cli, change: str, said: str
+) -> None:
+    model, data = shutil.copytree(run / "model", tmp_path / "model"), shutil.copytree(discs, tmp_path / "scans")
+    cli("evaluate", model, "--data", data, "--out", tmp_path / "out")
+    if change == "another model":
+        shutil.rmtree(model)
+        bc.fit(bc.load_dataset(discs), method="tip-adapter", shots=2).save(model)
+    else:
+        place = {"model": model, "data": data, "evaluation.json": tmp_path / "out" / "evaluation.json"}[change]
+        place.rename(tmp_path / "elsewhere")
+    result = cli("report", tmp_path / "out")
+    assert result.status == 0
+    assert result.err.count("There are no") == 1
+    assert said in result.err
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("<img" in page) == (change in ("model", "another model"))
+    assert text_of(page).count("There are no") == 1
+    assert str(tmp_path) not in page
+
+
+def test_an_evaluation_in_python_says_why_its_page_cannot_show_images_again(discs: Path, tmp_path: Path) -> None:
+    data = bc.load_dataset(discs)
+    bc.compare(bc.fit(data, method="tip-adapter", shots=2), data, out=tmp_path / "out", n_bootstrap=40)
+    with pytest.warns(bc.errors.Note) as notes:
+        bc.write_html(tmp_path / "out")
+    assert {str(note.message) for note in notes} == {
+        "There are no maps and no words: the classifier of the evaluation was not read from a folder.",
+        "There are no images: the evaluation was given a loaded dataset, not the path of one.",
+    }
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1, "data": 3, "split_file": null, "images": true}', "{"])
+def test_damaged_inputs_of_an_evaluation_are_refused(
+    run: Path, discs: Path, tmp_path: Path, cli, refused, content: str
+) -> None:
+    cli("evaluate", run, "--data", discs, "--out", tmp_path / "out")
+    (tmp_path / "out" / "evaluation.json").write_text(content)
+    assert "evaluation.json" in refused("report", tmp_path / "out")
 
 
 def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def with_test_split(data: Dataset, seed: int) -> Dataset:
     together = "" if groups is None else ", groups kept together"
     note = (
         f"no test split was given: {int((drawn == 'test').sum())} of {len(data.indices('train'))} training images were "
-        f"drawn as test ({TEST_FRACTION:.0%} of each class{together}, seed {seed})"
+        f"drawn as test ({100 * TEST_FRACTION:g} % of each class{together}, seed {seed})"
     )
     return replace(data, splits=splits, test_drawn=True, notes=(*data.notes, note))
 

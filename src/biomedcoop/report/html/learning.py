@@ -55,16 +55,18 @@ def find_curve(
     fields = {field.name for field in dataclasses.fields(FitRequest)}
     options = {name: value for name, value in sources.request.items() if name in fields}
     known = {"plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"}
-    tested = data.select(sources.tested[sources.tested >= 0])
+    left = sources.tested >= 0
+    tested, p = data.select(sources.tested[left]), report.comparison.predictions
+    answers = p.runs(p.method)[0][left].argmax(axis=1)
     try:
         request = FitRequest.of({**options, **known})
         features = encode_images(classifier.backbone, tested, progress=counting(progress, "encoding test images"))
-        curve = learning_curve(request, data, sources.drawn, features, tested, classifier.backbone, progress)
+        curve = learning_curve(request, data, sources.drawn, features, tested, classifier, answers, progress)
     except NoCurve as error:
         return None, f"There is no learning curve: {error}."
     except UserError:  # a file of sentences may have moved, and an image may be gone; its message may name a folder
         return None, "There is no learning curve: an image or the file of sentences of the run cannot be read any more."
-    if (sources.tested < 0).any():  # only some of the test images are left
+    if not left.all():  # only some of the test images are left
         return curve, ""
     content = _content(curve, sources)
     with contextlib.suppress(UserError):  # a folder that cannot be written does without
@@ -95,6 +97,7 @@ def _content(curve: LearningCurve, sources: Sources) -> dict[str, Any]:
         "of": _belongs_to(sources),
         "shots": curve.shots,
         "recipe": curve.recipe,
+        "ends_at_run": curve.ends_at_run,
         "right": [
             [base64.b64encode(np.packbits(one).tobytes()).decode() for one in of_size] for of_size in curve.right
         ],
@@ -110,7 +113,9 @@ def _curve(content: dict[str, Any], report: RunReport) -> LearningCurve:
 
     right = tuple(np.stack([bits(text) for text in of_size]) for of_size in content["right"])
     shots = tuple(map(float, content["shots"]))
-    return LearningCurve(shots, right, p.labels, p.class_names, str(content["recipe"]), p.groups)
+    return LearningCurve(
+        shots, right, p.labels, p.class_names, str(content["recipe"]), p.groups, bool(content["ends_at_run"])
+    )
 
 
 def _read(path: Path, report: RunReport, sources: Sources) -> LearningCurve | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +26,10 @@ from biomedcoop.report.curves import TOGETHER, draw_learning_curve, drawings
 from biomedcoop.report.figures import drawn
 from biomedcoop.report.html.gallery import confident_errors, examples
 from biomedcoop.report.html.learning import find_curve
+from biomedcoop.report.html.names import shown_names
 from biomedcoop.report.html.pictures import svg
 from biomedcoop.report.html.sources import Sources
+from biomedcoop.report.html.text import finished, isolated
 from biomedcoop.report.run import RunReport
 from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, settings_rows, setup
 from biomedcoop.report.subgroups import subgroup_cells
@@ -70,7 +73,7 @@ def render(
         progress: called with the state of the work.
     """
     comparison, data = report.comparison, report.dataset
-    p = comparison.predictions
+    p = replace(comparison.predictions, keys=shown_names(comparison.predictions.keys))
     points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
     curve, no_curve = find_curve(report, sources, folder, progress)
     errors = confident_errors(p, sources, images=images)
@@ -78,7 +81,7 @@ def render(
     missing = list(sources.missing)
     if errors and not report.text_tower:
         missing.append(f"No sentences stand beside the errors: the backbone {report.backbone} has no text tower.")
-    if not images:
+    if not images and sources.visible is not None:
         missing.append("Images, maps and names of images are left out on request (--no-images).")
     return (
         _environment()
@@ -86,6 +89,7 @@ def render(
         .render(
             report=report,
             title=report.title,
+            isolated=isolated([data.name, report.method, *p.class_names, *p.keys]),
             simulated=SIMULATED if data.simulated else "",
             verdict=_by_kind(report),
             more_images=_more_images(report, curve),
@@ -103,14 +107,15 @@ def render(
             specificity=f"{100 * specificity:g}",
             curve=curve,
             gains=None if curve is None else _gain_table(curve),
+            gains_caption="" if curve is None else _gain_caption(report, curve),
             no_curve=no_curve,
             errors=errors,
             map_words=MAP_WORDS,
             of_errors=_of_errors(p),
             alone="" if p.folds is None else ALONE,
             means=f" (means over {comparison.runs})" if report.metrics.n_runs > 1 else "",
-            doubtful=_doubtful_table(report, doubtful, images=images) if doubtful else None,
-            rule=RULE.format(limit=UNLIKELY, few=FEW_RIGHT),
+            doubtful=_doubtful_table(p, doubtful, images=images) if doubtful else None,
+            rule=RULE.format(limit=f"{100 * UNLIKELY:g} %", few=FEW_RIGHT),
             words=_words(sources, missing),
             repeat=REPEAT,
             reading=list(reading(report)),
@@ -213,8 +218,7 @@ def _point_table(points: list[OperatingPoint]) -> Table:
     return Table(["class", "sensitivity", "specificity reached", "threshold", "images of other classes"], rows)
 
 
-def _doubtful_table(report: RunReport, found: list[DoubtfulLabel], *, images: bool) -> Table:
-    p = report.comparison.predictions
+def _doubtful_table(p: Predictions, found: list[DoubtfulLabel], *, images: bool) -> Table:
     named = ["image"] if images else []
     rows = [
         [
@@ -244,6 +248,18 @@ def _gain_table(curve: LearningCurve) -> Table:
     return Table(columns, rows, notes=["–: too uncertain to tell."] if any(row[-1] == "–" for row in rows) else [])
 
 
+def _gain_caption(report: RunReport, curve: LearningCurve) -> str:
+    """What the table of a learning curve shows, and whether its last column is the run itself."""
+    seeds = report.comparison.predictions.seeds
+    run = f"the run itself{f' (seed {seeds[0]})' if len(seeds) > 1 else ''}"
+    if curve.ends_at_run:
+        return f"Percent, and what more images would change. {curve.shots[-1]:g} per class: {run}."
+    return (
+        "Percent, and what more images would change. All columns are other trainings than the run, with recipe "
+        f"“{curve.recipe}”: {curve.shots[-1]:g} per class is not the result of this report."
+    )
+
+
 def _words(sources: Sources, missing: list[str]) -> dict[str, Any] | None:
     """The tables, notes and figure on the learned text; or None, and why there are none if there could be."""
     if sources.classifier is None:
@@ -270,6 +286,7 @@ def _environment() -> Environment:
         loader=PackageLoader("biomedcoop.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=finished,
         trim_blocks=True,
         lstrip_blocks=True,
     )

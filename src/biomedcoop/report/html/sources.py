@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.classifier.read_artefact import load
+from biomedcoop.classifier.read_artefact import load, load_again
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import UserError
 from biomedcoop.explain.training_images import TrainingImages, training_images
+from biomedcoop.report.inputs import INPUTS, EvaluationInputs, read_inputs
 from biomedcoop.report.reading import read_json
-from biomedcoop.tasks.request import PATHS
+from biomedcoop.tasks.request import PATHS, REQUEST
 
 HASHED = ("model/model.safetensors", "model/classifier.json", "split.json", "few_shot.json", "metrics.json", "run.json")
 """Files of a run folder whose SHA-256 a page states; predictions and figures follow from them."""
@@ -38,6 +39,7 @@ class Sources:
         hashes: file name -> SHA-256, as hexadecimal digits.
         missing: what is left out of the page, a sentence each that names no folder of this machine -> the error behind it, or an
             empty text.
+        visible: whether the run or the evaluation was asked to show images; None where the folder does not say.
     """
 
     classifier: Classifier | None = None
@@ -48,6 +50,7 @@ class Sources:
     training: TrainingImages | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    visible: bool | None = None
 
     @property
     def public_request(self) -> dict[str, Any]:
@@ -61,39 +64,36 @@ class Sources:
 
 
 def find_sources(
-    folder: Path, keys: tuple[str, ...], classifier: Classifier | None = None, data: Dataset | None = None
+    folder: Path,
+    keys: tuple[str, ...],
+    class_names: tuple[str, ...],
+    classifier: Classifier | None = None,
+    data: Dataset | None = None,
 ) -> Sources:
     """Find what belongs to a folder of a run or an evaluation.
 
     Args:
         folder: the folder.
         keys: names of the test images.
+        class_names: names of the classes of the report.
         classifier, data: those of the run if they are loaded; else they are read from where the folder says.
     """
     missing: dict[str, str] = {}
-    request = _request(folder / "run.json")
-    if classifier is None and (folder / "model").is_dir():
-        try:
-            classifier = load(folder / "model", _backbone(request))
-        except UserError as error:
-            missing["There are no maps, no words and no learning curve, because the model cannot be loaded."] = str(
-                error
-            )
-    if data is None and request:
-        try:
-            split_file = request.get("split_file")
-            data = read_dataset(request["data"], None if split_file is None else Path(split_file))
-        except (UserError, OSError) as error:
-            missing["There are no images, because the data cannot be read any more."] = str(error)
-    elif data is None:
-        missing["There are no images: the folder of an evaluation does not say where its images are."] = ""
+    request = _request(folder / REQUEST)
+    inputs = None if request else read_inputs(folder)
+    visible = bool(request.get("images", True)) if request else None if inputs is None else inputs.images
+    if classifier is None:
+        classifier = _classifier(folder, request, inputs, class_names, missing)
     if data is None:
-        return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
+        data = _data(request, inputs, missing)
+    known: dict[str, Any] = {"request": request, "hashes": _hashes(folder), "missing": missing, "visible": visible}
+    if data is None:
+        return Sources(classifier, **known)
     place = {key: position for position, key in enumerate(data.keys)}
     gone = sum(key not in place for key in keys)
     if gone == len(keys):
         missing["There are no images, because the test images are no longer in the data."] = ""
-        return Sources(classifier, request=request, hashes=_hashes(folder), missing=missing)
+        return Sources(classifier, **known)
     if gone:
         is_left, are_left = "is no longer in the data and is", "are no longer in the data and are"
         sentence = f"{gone} of the {len(keys)} test images {is_left if gone == 1 else are_left} not shown"
@@ -108,7 +108,46 @@ def find_sources(
                 str(error)
             )
             drawn = None
-    return Sources(classifier, data, tested, drawn, request, training, _hashes(folder), missing)
+    return Sources(classifier, data, tested, drawn, training=training, **known)
+
+
+def _classifier(
+    folder: Path,
+    request: Mapping[str, Any],
+    inputs: EvaluationInputs | None,
+    class_names: tuple[str, ...],
+    missing: dict[str, str],
+) -> Classifier | None:
+    """The classifier of a folder; else None, and a sentence in ``missing`` that says why."""
+    try:
+        if request:
+            return load(folder / "model", _backbone(request))
+        if inputs is not None and inputs.model is not None:
+            return load_again(inputs.model, class_names)
+    except UserError as error:
+        left_out = "no maps, no words and no learning curve" if request else "no maps and no words"
+        missing[f"There are {left_out}, because the model cannot be loaded."] = str(error)
+        return None
+    if inputs is not None:
+        missing["There are no maps and no words: the classifier of the evaluation was not read from a folder."] = ""
+    return None
+
+
+def _data(request: Mapping[str, Any], inputs: EvaluationInputs | None, missing: dict[str, str]) -> Dataset | None:
+    """The data of a folder; else None, and a sentence in ``missing`` that says why."""
+    if not request and inputs is None:
+        missing[f"There are no images, maps and words: {INPUTS}, which says where they are, is not in the folder."] = ""
+        return None
+    source = request["data"] if inputs is None else inputs.data
+    if source is None:
+        missing["There are no images: the evaluation was given a loaded dataset, not the path of one."] = ""
+        return None
+    try:
+        split_file = request.get("split_file") if inputs is None else inputs.split_file
+        return read_dataset(source, None if split_file is None else Path(split_file), for_training=bool(request))
+    except (UserError, OSError) as error:
+        missing["There are no images, because the data cannot be read any more."] = str(error)
+        return None
 
 
 def _request(file: Path) -> Mapping[str, Any]:

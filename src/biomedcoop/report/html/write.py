@@ -35,8 +35,8 @@ def write_html(
         run: folder that ``train`` or ``evaluate`` wrote.
         out: file to write, with the ending .html or .htm; by default ``report.html`` in the folder. An earlier report is replaced.
         specificity: specificity at which the sensitivity of each class is stated, between 0 and 1.
-        images: False leaves out all images, their maps and their file names. By default they are shown, unless the run was
-            trained with ``images=False`` or the folder is that of an evaluation.
+        images: False leaves out all images, their maps and their file names. By default they are shown, unless the run or
+            the evaluation was made with ``images=False``.
         progress: see :func:`biomedcoop.fit`.
 
     Returns:
@@ -99,17 +99,15 @@ def write_page(
     from biomedcoop.report.html.sources import find_sources
 
     report = read_report(folder)
-    sources = find_sources(folder, report.comparison.predictions.keys, classifier, data)
-    shown_before = bool(sources.request) and sources.request.get("images", True)  # an evaluation leaves no request
-    visible = shown_before if images is None else images
+    keys, class_names = report.comparison.predictions.keys, report.comparison.predictions.class_names
+    sources = find_sources(folder, keys, class_names, classifier, data)
+    visible = bool(sources.visible) if images is None else images
     page = render(report, sources, folder, specificity=specificity, images=visible, progress=progress)
     write_atomically(path, page.encode())
     notes = [f"{sentence} {error}".strip() for sentence, error in sources.missing.items()]
-    if images is None and not shown_before:
-        why = (
-            "the run was trained with --no-images"
-            if sources.request
-            else "an evaluation does not tell whether to show them"
-        )
-        notes.append(f"images and their names are left out, because {why}; '--images' shows them")
+    if images is None and sources.visible is False:
+        made = "the run was trained" if sources.request else "the evaluation was made"
+        notes.append(f"images and their names are left out, because {made} with --no-images; '--images' shows them")
+    elif images is None and sources.visible is None:
+        notes.append("the names of the images are left out too; '--images' shows them")
     return notes
