@@ -229,19 +229,19 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "called"),
+    "key",
     [
-        ("vision_model.embeddings.patch_embedding.weight", None),
-        ("vision_model.embeddings.position_embedding.weight", None),
-        ("vision_model.encoder.layers.1.mlp.fc1.weight", None),
-        ("vision_model.encoder.layers.1.self_attn.v_proj.bias", None),
-        ("text_model.encoder.layers.0.self_attn.q_proj.weight", None),
-        ("text_model.embeddings.token_embedding.weight", None),
-        ("text_model.final_layer_norm.weight", None),
-        ("visual_projection.weight", None),
+        "vision_model.embeddings.patch_embedding.weight",
+        "vision_model.embeddings.position_embedding.weight",
+        "vision_model.encoder.layers.1.mlp.fc1.weight",
+        "vision_model.encoder.layers.1.self_attn.v_proj.bias",
+        "text_model.encoder.layers.0.self_attn.q_proj.weight",
+        "text_model.embeddings.token_embedding.weight",
+        "text_model.final_layer_norm.weight",
+        "visual_projection.weight",
     ],
 )
-def test_wrong_shapes_are_named(folder: Path, key: str, called: str | None) -> None:
+def test_wrong_shapes_are_named(folder: Path, key: str) -> None:
     state = load_file(folder / WEIGHTS)
     for wrong in (torch.zeros(()), state[key][None].contiguous(), torch.zeros(0)):
         save_file({**state, key: wrong}, folder / WEIGHTS)
