@@ -250,13 +250,16 @@ def test_a_benchmark_killed_at_random_points_ends_with_the_same_results(
     time.sleep(generator.uniform(1, 3))  # before the first run is finished: while it loads, plans or encodes
     early.send_signal(end)
     early.wait()
+    whole = size(tmp_path / "whole")
     for _ in range(4):
+        if size(out) > whole / 2:  # on a busy machine much is finished before a signal arrives
+            break
         before, process = size(out), start(out)
         while size(out) <= before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.4))
+        time.sleep(generator.uniform(0, 0.2))
         process.send_signal(end)
         process.wait()
-    assert 0 < size(out) < size(tmp_path / "whole"), "it was killed before its end"
+    assert 0 < size(out) < whole, "it was killed before its end"
     assert start(out).wait() == 0
     assert lines_of(out) == lines_of(tmp_path / "whole")
