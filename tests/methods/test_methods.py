@@ -17,6 +17,7 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.clip import ClipBackbone
 from biomedcoop.backbones.precision import coarsen_text
+from biomedcoop.backbones.siglip import SiglipBackbone
 from biomedcoop.classifier import Classifier, load
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Method, Task, all_methods, get_method
@@ -290,7 +291,7 @@ def test_variants_of_biomedcoop_learn(
 ) -> None:
     method = get_method("biomedcoop")
     settings = method.settings({**METHODS["biomedcoop"], **variant})
-    if "text_dropout" in variant and isinstance(backbone, ClipBackbone):
+    if "text_dropout" in variant and isinstance(backbone, (ClipBackbone, SiglipBackbone)):
         with pytest.raises(UserError, match="text_dropout=0"):
             method.fit(only(task, 0), settings, [5])
         return
