@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import inform, notes_said, print_json, progress_bar, say
-from biomedcoop.cli.options import Device, Json, Precision, Quiet, help_of
+from biomedcoop.cli.options import Device, Json, OverwriteFile, Precision, Quiet, help_of
 from biomedcoop.errors import UserError
 
 
@@ -41,9 +41,7 @@ def embed(
     ] = False,
     device: Device = "cpu",
     precision: Precision = "float32",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace an existing output file.")
-    ] = False,
+    overwrite: OverwriteFile = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

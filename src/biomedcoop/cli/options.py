@@ -62,6 +62,7 @@ Precision = Annotated[str, typer.Option("--precision", help=help_of("precision")
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace an earlier result in the output folder.")
 ]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing output file.")]
 NoHtml = Annotated[
     bool, typer.Option("--no-html", metavar="", help="Do not write report.html ('biomedcoop report' can).")
 ]

@@ -19,6 +19,7 @@ from biomedcoop.cli.options import (
     NewClasses,
     NewPrompts,
     OtherBackbone,
+    OverwriteFile,
     Plugin,
     Precision,
     Quiet,
@@ -56,9 +57,7 @@ def predict(
     plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace an existing output file.")
-    ] = False,
+    overwrite: OverwriteFile = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

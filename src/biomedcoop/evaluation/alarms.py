@@ -104,9 +104,8 @@ def answer_alarms(metrics: Metrics) -> Iterator[Finding]:
             f"Not better than chance: the AUROC is {number(auroc.value)} % (95 % interval {interval(auroc)} %), and guessing "
             "gives 50 %.",
         )
-    constant = (
-        np.count_nonzero(called) == 1
-    )  # the only answer ever given finds all of its class, and that is no success
+    # the only answer ever given finds all of its class, and that is no success
+    constant = np.count_nonzero(called) == 1
     if perfect := [words for c in metrics.classes if not constant and (words := _perfect_few(c))]:
         yield Finding(
             "perfect on few images",

@@ -70,9 +70,8 @@ def next_step(
             return f"{more}."
         return f"{more}, and check its sentences: 'biomedcoop prompts check --help' says how."
     if few := [f"“{c.name}”" for c in classes if class_units(c) < FEW]:
-        images = (
-            "test images" if comparison.predictions.folds is None else "images"
-        )  # a cross-validation has no test split
+        # a cross-validation has no test split
+        images = "test images" if comparison.predictions.folds is None else "images"
         return f"Collect more {images} of {listed(few)}."
     if not trained:
         return f"Train on a few images per class: '--method {best_known}'."
