@@ -66,10 +66,8 @@ class Answer(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body: bool) -> None:
-        hub, path = (
-            self.server,
-            re.sub("^http://[^/]+", "", self.path),
-        )  # a whole address, where this server is used as a proxy
+        hub = self.server
+        path = re.sub("^http://[^/]+", "", self.path)  # a whole address, where this server is used as a proxy
         at = re.fullmatch(rf"/{re.escape(hub.repository)}/resolve/([^/]+)/(.+)", path)
         file = at[2] if at else path.removeprefix("/store/")
         base = file.rpartition("/")[2]
