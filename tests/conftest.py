@@ -21,12 +21,19 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.cli import main
 
 PARITY = Path(__file__).parent / "parity_a"
+LATER = Path(__file__).parent / "parity_later_a"
 
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
     """Folder of golden numbers from the published implementation (see its README)."""
     return PARITY
+
+
+@pytest.fixture(scope="session")
+def later() -> Path:
+    """Folder of golden numbers from the published implementations of later methods, on the same tiny model (see its README)."""
+    return LATER
 
 
 @pytest.fixture(scope="session")

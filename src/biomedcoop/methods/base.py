@@ -80,6 +80,8 @@ class Abilities:
         needs_all_views: the method uses all views of all support images at once, so views cannot belong to epochs.
         needs_text_tower: the method encodes texts, names of classes or sentences, so the backbone must have a text tower.
         prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
+        closed_form: a formula gives the fit in milliseconds, so the method can be fitted again for each candidate label or held-out
+            image.
     """
 
     uses_images: bool
@@ -90,6 +92,7 @@ class Abilities:
     needs_all_views: bool = False
     needs_text_tower: bool = True
     prompts_per_image: bool = False
+    closed_form: bool = False
 
 
 class Method(ABC):
