@@ -1,0 +1,53 @@
+"""What a method says of each training image when it has not learned from it: fits on the other folds, all in company."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from biomedcoop.lazy import torch
+from biomedcoop.methods.base import Method, Progress, Task
+from biomedcoop.methods.validation import validations
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def held_out_logits(
+    method: Method,
+    task: Task,
+    settings: Any,
+    seeds: Sequence[int],
+    folds: Tensor,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Logits of every row of the support images, each from a fit on the images of the other folds.
+
+    The fits of equal size are the runs of one call of ``fit``, so they share its passes. A method that chooses a value takes its
+    default in them.
+
+    Args:
+        task: R runs; its validation images and its folds are not used.
+        seeds: the seed of each run.
+        folds: fold of each support image, int64 [R, N], with at least two folds in every run.
+
+    Returns:
+        Logits [R, N·V, C], for the V views of each of the N images.
+    """
+    bare = replace(task, val_features=None, val_labels=None, folds=folds)
+    parts = [(run, fold, part) for run in range(len(seeds)) for fold, part in enumerate(validations(bare, run))]
+    by_size: dict[int, list[Any]] = {}
+    for found in parts:
+        by_size.setdefault(found[2].task.labels.shape[1], []).append(found)
+    logits = torch.full((*task.labels.shape, len(task.class_names)), torch.nan, device=task.features.device)
+    of_rows = folds.repeat_interleave(task.views, 1)
+    for same in by_size.values():
+        features, labels = (
+            torch.cat([getattr(part.task, name) for *_, part in same]) for name in ("features", "labels")
+        )
+        joined = replace(bare, features=features, labels=labels, folds=None)
+        states = method.fit(joined, settings, [seeds[run] for run, *_ in same], progress)
+        for (run, fold, part), state in zip(same, states, strict=True):
+            logits[run, of_rows[run] == fold] = method.logits(state, part.features[0], task.backbone).float()
+    return logits
