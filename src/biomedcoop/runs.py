@@ -112,8 +112,7 @@ def no_text_tower_note(methods: Sequence[str], backbone: Backbone) -> str:
 
 def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
     """The plan of one method; the request's single settings apply to the reported method only."""
-    settings = request.settings if method == request.method else {}
-    return plan_fit(dataclasses.replace(request, method=method, settings=settings), data)
+    return plan_fit(request.for_method(method), data)
 
 
 def _divided(
