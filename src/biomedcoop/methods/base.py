@@ -85,6 +85,8 @@ class Abilities:
         uses_unlabelled: the method learns from images without labels too.
         closed_form: a formula gives the fit in milliseconds, so the method can be fitted again for each candidate label or held-out
             image.
+        leaves_one_out: where others choose by cross-validation, it leaves out each image or group, one at a time; a fold of
+            its task holds one image or group.
     """
 
     uses_images: bool
@@ -97,6 +99,7 @@ class Abilities:
     prompts_per_image: bool = False
     uses_unlabelled: bool = False
     closed_form: bool = False
+    leaves_one_out: bool = False
 
 
 class Method(ABC):
