@@ -26,6 +26,7 @@ from biomedcoop.methods.settings import declared
 
 # name: settings that make it quick, and sure to learn in few steps
 METHODS: dict[str, dict[str, Any]] = {
+    "biomed-dpt": {"epochs": 12, "lr": 0.02},
     "biomedcoop": {"epochs": 12, "lr": 0.02},
     "clap": {},
     "clip-adapter": {"epochs": 60, "lr": 0.5},
@@ -260,7 +261,8 @@ def test_new_classes(method: Method, backbone: Backbone, trained: Trained) -> No
     classifier = Classifier(tuple(NAMES), method.name, state, backbone, settings, {"notes": []})
     if not method.abilities.retargets:
         with pytest.raises(
-            UserError, match=f"method {method.name.replace('+', '.')} cannot take new classes.* can: biomedcoop, "
+            UserError,
+            match=f"method {method.name.replace('+', '.')} cannot take new classes.* can: biomed-dpt, biomedcoop, ",
         ):
             classifier.for_classes(["stone", "polyp"])
         return
@@ -346,6 +348,10 @@ def test_settings_are_checked_and_explained(method: Method) -> None:
 
 PUBLISHED = {
     # method: settings of recipe "paper" for busi, and of "paper-novel" (busi has weights of its own for few-shot only)
+    "biomed-dpt": (
+        {"sentence_weight": 12.5, "kl_weight": 0.25, "context_words": "a ultrasound photo of a", "lr": 0.0025},
+        {"context_words": "a photo of a", "epochs": 100},
+    ),
     "biomedcoop": (
         {"sccm_weight": 0.75, "kdsp_weight": 0.75, "epochs": 100, "lr": 0.0025},
         {"sccm_weight": 1.0, "epochs": 50},

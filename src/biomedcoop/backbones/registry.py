@@ -25,6 +25,9 @@ EARLIER_WEIGHTS = {"05723fd37558d6ba528b28e5da82028b": "0.1"}
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
+ZEROED_PATCHES = "+zeroed-patches"
+"""End of a name or folder that asks for the constant tokens of Biomed-DPT; see :mod:`biomedcoop.backbones.zeroed_patches`."""
+
 AUTO = "auto"
 """Device that stands for the best one of this machine."""
 
@@ -34,6 +37,7 @@ def locate(name: str) -> Path | None:
 
     Weights converted to safetensors stand in place of those that the hub has; see :mod:`biomedcoop.backbones.convert`.
     """
+    name = name.removesuffix(ZEROED_PATCHES)
     if name.startswith(open_clip_names.PREFIX):
         folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
         return folder if folder.is_dir() else None
@@ -63,6 +67,7 @@ def by_hand(missing: Iterable[HubFiles], folder: Path) -> str:
 
 def _or_by_hand(name: str) -> str:
     """What a user can do in place of a download; empty for a model of open_clip, which is exported and not only copied."""
+    name = name.removesuffix(ZEROED_PATCHES)
     if name not in BACKBONES:
         return ""
     folder = weights_root() / name
@@ -85,7 +90,7 @@ def load_backbone(
 
     Args:
         name_or_path: "mini", another name of :data:`BACKBONES`, "open_clip:<model>/<pretrained>", or the folder of a model
-            (docs/backbones.md).
+            (docs/backbones.md). "+zeroed-patches" behind it overwrites four tokens of a ViT, as the code of Biomed-DPT does.
         device: a torch device, e.g. "cpu" or "cuda", or "auto" (:func:`automatic_device`).
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
@@ -107,13 +112,17 @@ def load_backbone(
 
     from biomedcoop.backbones.families import load_folder
     from biomedcoop.backbones.precision import set_precision
+    from biomedcoop.backbones.zeroed_patches import zero_patches
     from biomedcoop.threads import torch_threads
 
     check_precision(precision)
     target = usable_device(device)
-    own_name, text_dtype = name if is_name(name) else folder.resolve().name, dtype or torch.float32
+    own_name = name.removesuffix(ZEROED_PATCHES) if is_name(name) else folder.resolve().name
+    text_dtype = dtype or torch.float32
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
         backbone = load_folder(folder, own_name, target, text_dtype)
+    if name.endswith(ZEROED_PATCHES):
+        zero_patches(backbone)
     set_precision(backbone, precision)
     return backbone
 
@@ -129,7 +138,7 @@ def has_text_tower(backbone: Backbone | str | os.PathLike[str]) -> bool:
     if not isinstance(backbone, (str, os.PathLike)):
         return backbone.has_text_tower
     name = os.fspath(backbone)
-    folder = locate(name) if is_name(name) else Path(name)
+    folder = locate(name) if is_name(name) else Path(name.removesuffix(ZEROED_PATCHES))
     try:
         return folder is None or family(folder) not in IMAGE_ONLY
     except UserError:
@@ -152,6 +161,7 @@ def is_name(text: str) -> bool:
     Raises:
         UserError: a name of open_clip that lacks the model or the weights.
     """
+    text = text.removesuffix(ZEROED_PATCHES)
     if text.startswith(open_clip_names.PREFIX):
         open_clip_names.parts(text)
         return True
@@ -164,7 +174,7 @@ def check_backbone(name: str) -> None:
     Raises:
         UserError: the message offers near names.
     """
-    if not is_name(name) and not Path(name).is_dir():
+    if not is_name(name) and not Path(name.removesuffix(ZEROED_PATCHES)).is_dir():
         raise UserError(f"no backbone '{name}': neither a known name nor a folder; {nearest(name, BACKBONES)}")
 
 
@@ -176,7 +186,7 @@ def find_backbone(name: str) -> Path:
     """
     check_backbone(name)
     if not is_name(name):
-        return Path(name)
+        return Path(name.removesuffix(ZEROED_PATCHES))
     if (folder := locate(name)) is None:
         raise UserError(
             f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "

@@ -196,11 +196,12 @@ def _vectors(classifier: Classifier, settings: Any, top: int) -> tuple[tuple[Con
 def _template(settings: Any) -> str:
     """The text that a class embedding is compared with: the method's template, the start of its context, or zero-shot's."""
     from biomedcoop.methods import get_method
+    from biomedcoop.methods.context import endings
 
     if hasattr(settings, "template"):
         return str(settings.template)
     if getattr(settings, "context_init", None) == "words":
-        return f"{settings.context_words} {{}}."
+        return endings([f"{settings.context_words} {{}}"], settings)[0]
     return str(get_method("zero-shot").settings({}).template)
 
 

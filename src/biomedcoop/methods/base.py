@@ -156,13 +156,21 @@ class Method(ABC):
         """
         raise NotImplementedError  # `register` refuses a method that says it retargets and does not define this
 
-    def settings(self, single: Mapping[str, Any], recipe: str = "paper", dataset: str | None = None) -> Any:
+    def settings(
+        self,
+        single: Mapping[str, Any],
+        recipe: str = "paper",
+        dataset: str | None = None,
+        modality: str | None = None,
+        organ: str | None = None,
+    ) -> Any:
         """Resolve the settings: the recipe overrides the defaults, and single settings override the recipe.
 
         Args:
             single: single settings of the user, as values of the right type or strings.
             recipe: a key of :data:`biomedcoop.methods.recipes.RECIPES`.
             dataset: name of the benchmark dataset in the catalogue, or None.
+            modality, organ: content of the images, for a method whose words speak of it; None where it is not known.
 
         Raises:
             UserError: an unknown recipe or setting, or a value that cannot be used.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Progress, State, Task, register
+from biomedcoop.methods.calib_prompt import label_loss
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.selection import select_sentences, sentence_scores
 from biomedcoop.methods.settings import setting
-from biomedcoop.methods.training import Losses, batch_of, cross_entropy, schedule_of
+from biomedcoop.methods.training import Losses, batch_of, schedule_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class BiomedCoOp(ContextMethod):
             log_q = (scale * f @ selected.transpose(1, 2)).log_softmax(-1)
             # divided by B·C, as published, where the Kullback-Leibler divergence of a batch would be divided by B
             kdsp = (log_q.exp() * (log_q - log_p)).mean((1, 2))
-            terms = [cross_entropy(log_p, y), settings.sccm_weight * sccm, settings.kdsp_weight * kdsp]
+            terms = [label_loss(log_p, y, t, settings), settings.sccm_weight * sccm, settings.kdsp_weight * kdsp]
             return torch.stack(terms, dim=1)
 
         return losses

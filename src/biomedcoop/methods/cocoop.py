@@ -17,6 +17,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import notify
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.calib_prompt import label_loss
 from biomedcoop.methods.context import (
     TEXTS_PER_PASS,
     ClassPrompts,
@@ -30,7 +31,6 @@ from biomedcoop.methods.settings import setting
 from biomedcoop.methods.training import (
     Losses,
     batch_of,
-    cross_entropy,
     drawn_as_linear,
     reporter,
     schedule_of,
@@ -167,7 +167,7 @@ def cocoop_losses(
         t = F.normalize(prompts.encode(per_image.flatten(0, 1), drop), dim=-1)  # [R·B, C, E]
         t = t.view(*index.shape, *t.shape[1:])
         log_p = (scale * (t @ f[..., None])[..., 0]).log_softmax(-1)  # [R, B, C]
-        return cross_entropy(log_p, y)[:, None]
+        return label_loss(log_p, y, t, settings)[:, None]
 
     return losses
 

@@ -36,7 +36,9 @@ RANDOM_STD = 0.02
 class ContextSettings:
     """Settings of every method that learns a context: the prompt around the class name, and SGD with a cosine over the epochs."""
 
-    n_context: int = setting(4, "number M of learned vectors", least=1)
+    n_context: int = setting(
+        4, "number M of learned vectors; 0 for one vector for each token of context_words", least=0
+    )
     context_init: str = setting(
         "words",
         "initial vectors: words (token embeddings of context_words) or random (normal with standard deviation 0.02)",
@@ -49,6 +51,9 @@ class ContextSettings:
         "end",
         "place of the class name: after the context, in its middle or before it",
         choices=("end", "middle", "front"),
+    )
+    class_suffix: str = setting(
+        "", "words between the class name and the full stop, e.g. in the brain; they are not learned"
     )
     class_specific: bool = setting(False, "separate context for each class; new classes are then impossible")
     text_dropout: float = setting(
@@ -64,16 +69,26 @@ class ContextSettings:
     weight_decay: float = setting(5e-4, "weight decay of SGD", least=0, most=1)
     warmup_epochs: int = setting(1, "number of first epochs with a learning rate of 1e-5", least=0)
     max_norm: float = setting(0.0, "maximum norm of the gradient; 0 for no limit", least=0)
+    label_smoothing: float = setting(
+        0.0, "a, share of the label that the other classes get (CalibPrompt: 0.1); 0 for plain labels", least=0, below=1
+    )
+    smac_weight: float = setting(
+        0.0, "weight of CalibPrompt's SMAC, which keeps mean confidences near class frequencies (published: 1)", least=0
+    )
+    separation_weight: float = setting(
+        0.0, "weight of CalibPrompt's angular separation of the class embeddings (published: 3)", least=0
+    )
 
 
 class ClassPrompts:
     """Token embeddings of "<context> <class name>." for C classes, with a slot for each of the M learned vectors.
 
     With the name at the end, a prompt is [CLS] · M vectors · name tokens · "." · [SEP]; SigLIP has neither [CLS] nor ".". With the
-    name in the middle, half of the vectors follow the name; with the name in front, all of them. Rows are padded to the longest of
-    the C prompts.
+    name in the middle, half of the vectors follow the name; with the name in front, all of them. The words of ``class_suffix``
+    belong to the name. Rows are padded to the longest of the C prompts.
 
     Attributes:
+        n_context: number M of learned vectors.
         fixed: embeddings of the tokens that are not learned, zero elsewhere [C, L, D].
         slots: one at the position of learned vector m, zero elsewhere [C, L, M].
         mask: True for tokens, False for padding, bool [C, L].
@@ -84,9 +99,10 @@ class ClassPrompts:
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ContextSettings) -> None:
         self.backbone, self.settings = backbone, settings
-        m = settings.n_context
-        rows = [token_ids(backbone, f"{name}.") for name in class_names]
-        tokens = backbone.token_counts([f"{name}." for name in class_names])
+        self.n_context = m = context_size(backbone, settings)
+        named = endings(class_names, settings)
+        rows = [token_ids(backbone, text) for text in named]
+        tokens = backbone.token_counts(named)
         length = m + max(tokens)
         if length > backbone.context_length:
             name = class_names[tokens.index(max(tokens))]
@@ -117,15 +133,15 @@ class ClassPrompts:
     def initial_context(self, seeds: Sequence[int]) -> Tensor:
         """Initial context vectors of each run: [R, M, D], class-specific [R, C, M, D]."""
         settings, backbone = self.settings, self.backbone
-        shape = (len(self.fixed),) * settings.class_specific + (settings.n_context, backbone.token_dim)
+        shape = (len(self.fixed),) * settings.class_specific + (self.n_context, backbone.token_dim)
         random = [RANDOM_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         context = torch.stack(random).to(backbone.device, backbone.learning_dtype)
         if settings.context_init == "words":
             words = word_ids(backbone, settings.context_words)
-            if not 1 <= len(words) <= settings.n_context:
+            if not 1 <= len(words) <= self.n_context:
                 raise UserError(
                     f"context_words {settings.context_words[:60]!r} have {len(words)} tokens, n_context is "
-                    f"{settings.n_context}; change one of them, or set context_init=random"
+                    f"{self.n_context}; change one of them, or set context_init=random"
                 )
             with torch.no_grad():
                 ids = torch.tensor([words], device=backbone.device)
@@ -170,6 +186,24 @@ def encode_prompts(
         for part in torch.split(context, per_pass)
     ]
     return torch.cat(parts).view(x, c, -1)
+
+
+def context_size(backbone: Backbone, settings: ContextSettings) -> int:
+    """Number M of learned vectors.
+
+    Raises:
+        UserError: ``n_context`` is 0 and there are no context words.
+    """
+    size = settings.n_context or len(word_ids(backbone, settings.context_words))
+    if not size:
+        raise UserError("n_context is 0 and context_words have no token; give words or a number")
+    return size
+
+
+def endings(class_names: Sequence[str], settings: ContextSettings) -> list[str]:
+    """The part of each prompt that is not learned: class name, suffix and full stop."""
+    suffix = f" {settings.class_suffix}" if settings.class_suffix else ""
+    return [f"{name}{suffix}." for name in class_names]
 
 
 def token_ids(backbone: Backbone, text: str) -> list[int]:
@@ -268,8 +302,9 @@ class ContextMethod(Method):
 
 def text_macs(task: Task, settings: ContextSettings) -> int:
     """Multiply-adds of one forward and backward pass of all prompts through the text tower."""
-    longest = max(task.backbone.token_counts([f"{name}." for name in task.class_names]))
-    tokens = len(task.class_names) * min(settings.n_context + longest, task.backbone.context_length)
+    longest = max(task.backbone.token_counts(endings(task.class_names, settings)))
+    size = context_size(task.backbone, settings)
+    tokens = len(task.class_names) * min(size + longest, task.backbone.context_length)
     return 2 * tokens * task.backbone.text_macs_per_token
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.calib_prompt import label_loss
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
-from biomedcoop.methods.training import Losses, batch_of, cross_entropy
+from biomedcoop.methods.training import Losses, batch_of
 
 
 @register
@@ -26,6 +27,7 @@ class CoOp(ContextMethod):
 
         def losses(index: torch.Tensor) -> torch.Tensor:
             f, y = batch(index)  # [R, B, E], [R, B]
-            return cross_entropy((scale * f @ embeddings().transpose(1, 2)).log_softmax(-1), y)[:, None]
+            t = embeddings()  # [R, C, E]
+            return label_loss((scale * f @ t.transpose(1, 2)).log_softmax(-1), y, t, settings)[:, None]
 
         return losses

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.calib_prompt import label_loss
 from biomedcoop.methods.class_embeddings import template_embeddings
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.settings import class_template, setting
-from biomedcoop.methods.training import Losses, batch_of, cross_entropy
+from biomedcoop.methods.training import Losses, batch_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class KgCoOp(ContextMethod):
         def losses(index: Tensor) -> Tensor:
             f, y = batch(index)  # [R, B, E], [R, B]
             t = embeddings()  # [R, C, E]
-            ce = cross_entropy((scale * f @ t.transpose(1, 2)).log_softmax(-1), y)
+            ce = label_loss((scale * f @ t.transpose(1, 2)).log_softmax(-1), y, t, settings)
             away = 1 - (t * template).sum(-1).mean(1)
             return torch.stack([ce, settings.weight * away], dim=1)
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Abilities, Task, register
+from biomedcoop.methods.calib_prompt import label_loss
 from biomedcoop.methods.class_embeddings import template_embeddings
 from biomedcoop.methods.context import ContextMethod, ContextSettings, Embeddings
 from biomedcoop.methods.settings import class_template, setting
-from biomedcoop.methods.training import Gradients, Losses, batch_of, cross_entropy
+from biomedcoop.methods.training import Gradients, Losses, batch_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,10 +56,11 @@ class ProGrad(ContextMethod):
 
         def losses(index: Tensor) -> Tensor:
             f, y = batch(index)  # [R, B, E], [R, B]
-            logits = scale * f @ embeddings().transpose(1, 2)  # [R, B, C]
+            t = embeddings()  # [R, C, E]
+            logits = scale * f @ t.transpose(1, 2)  # [R, B, C]
             teacher = (scale * f @ template.T / heat).softmax(-1)
             general = -(teacher * (logits / heat).log_softmax(-1)).sum(-1).mean(1) * heat**2
-            return torch.stack([cross_entropy(logits.log_softmax(-1), y), general], dim=1)
+            return torch.stack([label_loss(logits.log_softmax(-1), y, t, settings), general], dim=1)
 
         return losses
 

@@ -6,7 +6,8 @@
 - "paper-novel": published for base-to-novel generalisation.
 
 A setting that a recipe does not name has the method's default, which is the published value. The values of "paper" and
-"paper-novel" come from the published configuration files (BiomedCoOp, CVPR 2025). ``docs/results/recipes.md`` and
+"paper-novel" come from the published configuration files (BiomedCoOp, CVPR 2025), those of Biomed-DPT from its code, as far as its
+weights for single datasets are known. ``docs/results/recipes.md`` and
 ``docs/results/fast.md`` explain the choice of the others.
 """
 
@@ -32,6 +33,10 @@ def _biomedcoop(sccm_weight: float, kdsp_weight: float, threshold: float) -> Map
     return {"sccm_weight": sccm_weight, "kdsp_weight": kdsp_weight, "threshold": threshold}
 
 
+def _biomed_dpt(modality: str, **more: Any) -> Mapping[str, Any]:
+    return {"context_words": f"a {modality} photo of a", **more}
+
+
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "general": {
         "biomedcoop": {ANY: {"sccm_weight": 5.0, "kdsp_weight": 0.25}},
@@ -43,6 +48,16 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "ss-text": {ANY: {"image_weight": 2.0}},
     },
     "fast": {
+        "biomed-dpt": {
+            ANY: {
+                "epochs": 9,
+                "warmup_epochs": 0,
+                "batch_size": 6,
+                "lr": 0.4,
+                "momentum": 0.8,
+                "max_norm": 0.5,
+            }
+        },
         "biomedcoop": {
             ANY: {
                 "sccm_weight": 5.0,
@@ -64,6 +79,19 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         },
     },
     "paper": {
+        "biomed-dpt": {
+            "btmri": _biomed_dpt("MR", class_suffix="in the brain"),
+            "busi": _biomed_dpt("ultrasound"),
+            "chmnist": _biomed_dpt("histopathological"),
+            "covid": _biomed_dpt("chest X-ray", class_suffix="affected by COVID-19 in the lung"),
+            "ctkidney": _biomed_dpt("CT"),
+            "dermamnist": _biomed_dpt("dermatoscopy", sentence_weight=25.0, kl_weight=20.0),
+            "kneexray": _biomed_dpt("frontal X-ray"),
+            "kvasir": _biomed_dpt("endoscopic"),
+            "lungcolon": _biomed_dpt("histopathological"),
+            "octmnist": _biomed_dpt("OCT"),
+            "retina": {"context_words": "a photo of a", "class_suffix": "presented in image"},
+        },
         "biomedcoop": {
             "btmri": _biomedcoop(0.5, 0.25, 1.5),
             "busi": _biomedcoop(0.75, 0.75, 1.5),

@@ -194,9 +194,9 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         )
     entry = find(data.name, data.class_names)
     benchmark = entry.name if entry else None
-    settings = method.settings(request.settings, request.recipe, benchmark)
-    views, per_epoch = _views(method, settings, request.views)
     modality, organ = modality_and_organ(data, request.modality, request.organ)
+    settings = method.settings(request.settings, request.recipe, benchmark, modality, organ)
+    views, per_epoch = _views(method, settings, request.views)
     sentences = find_sentences(data, request.prompts, modality, organ) if method.abilities.uses_sentences else None
     notes = []
     if sentences is not None and sentences.chosen:

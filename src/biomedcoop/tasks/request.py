@@ -371,13 +371,19 @@ class TrainRequest(FitRequest):
 
 def absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
-    from biomedcoop.backbones.registry import is_name
+    from biomedcoop.backbones.registry import ZEROED_PATCHES, is_name
     from biomedcoop.data.readers.named import user_path
     from biomedcoop.prompts.sources import split_name
 
     names = {"data": value.startswith("simulated:"), "backbone": option == "backbone" and is_name(value)}
     names["prompts"] = value.partition(":")[0] in ("auto", "library", "templates")
-    path, member = split_name(value) if option == "prompts" else (user_path(value), None)
+    end = ""
+    if option == "prompts":
+        path, member = split_name(value)
+        end = f":{member}" if member else ""
+    else:
+        end = ZEROED_PATCHES if option == "backbone" and value.endswith(ZEROED_PATCHES) else ""
+        path = user_path(value.removesuffix(end) if end else value)
     if names.get(option) or not path.exists():
         return value
-    return str(path.absolute()) + (f":{member}" if member else "")
+    return str(path.absolute()) + end
