@@ -120,7 +120,7 @@ class Convolution(nn.Conv2d):
         dtype = self.weight.dtype
         rounded = x.to(dtype, memory_format=torch.channels_last)
         if x.device.type == "cpu" and not has_bfloat16():
-            # products of rounded numbers are exact in float32, at twenty times the speed of PyTorch's loops for bfloat16
+            # products of rounded numbers are exact in float32, several times as fast as PyTorch's loops for bfloat16
             out: Tensor = self._conv_forward(rounded.to(x.dtype), self.weight.to(x.dtype), None).to(dtype)
         else:
             out = super().forward(rounded)
