@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from backbones.folders import WEIGHTS, edit_json, refusal
 from backbones.tiny_lite import EMBED, GOLDEN, SIZE, pixels, trunk, write_lite
-from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones import efficientnet_lite, load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.efficientnet_lite import Convolution, EfficientNetLite, read_config
 from biomedcoop.errors import UserError
@@ -131,14 +132,48 @@ def test_what_it_has_not(tiny_lite: Backbone) -> None:
         tiny_lite.attention_maps(pixels())
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_it_computes_in_float32_alone(precision: str, lite: Path) -> None:
+def test_bfloat16_holds_for_pointwise_convolutions_alone(lite: Path, tiny_lite: Backbone) -> None:
+    coarse = load_backbone(lite, precision="bfloat16")
+    coarsened = {name for name, weight in coarse.towers.named_parameters() if weight.dtype == torch.bfloat16}
+    pointwise = {name for name, weight in coarse.towers.named_parameters() if weight.shape[2:] == (1, 1)}
+    assert coarsened == pointwise != set()
+    features = coarse.encode_image(pixels())
+    exact = tiny_lite.encode_image(pixels())
+    assert features.dtype == torch.float32
+    assert not torch.equal(features, exact)
+    assert F.cosine_similarity(features, exact).min() > 0.99
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_pointwise_convolution_in_bfloat16(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs, weights and outputs are rounded, sums are not: within one step of bfloat16 (2^-8), with and without its units."""
+    monkeypatch.setattr(efficientnet_lite, "has_bfloat16", lambda: fast)
+    generator = torch.Generator().manual_seed(0)
+    x, layer = torch.randn(2, 24, 5, 5, generator=generator), Convolution(24, 8).requires_grad_(False)
+    layer.to(torch.bfloat16)
+    rounded, weight = x.bfloat16().double(), layer.weight.double()
+    expected = torch.einsum("bihw,oi->bohw", rounded, weight[:, :, 0, 0])
+    found = layer(x)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, found.bfloat16().float())
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=2**-8)
+
+
+def test_gradients_pass_through_bfloat16(lite: Path) -> None:
+    coarse = load_backbone(lite, precision="bfloat16")
+    features, kept = coarse.image_activations(pixels(), "blocks.3")
+    features.sum().backward()  # type: ignore[no-untyped-call]
+    assert kept.dtype == torch.float32
+    assert kept.grad is not None
+    assert kept.grad.abs().sum() > 0
+
+
+def test_int8_is_refused(lite: Path) -> None:
     with pytest.raises(
-        UserError, match=f"lite: precision {precision} would change its image features too much; choose float32"
+        UserError, match="lite: precision int8 would change its image features too much; choose float32 or bfloat16"
     ) as caught:
-        load_backbone(lite, precision=precision)
+        load_backbone(lite, precision="int8")
     assert "\n" not in str(caught.value)
-    assert load_backbone(lite, precision="auto").precision == "float32"
 
 
 # -- what a folder may say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from backbones.tiny_clip import write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain, set_precision
-from biomedcoop.errors import UserError
+from biomedcoop.errors import Note, UserError
 from biomedcoop.features.passes import encode_crops
 from biomedcoop.features.spaces import image_space
 
@@ -93,6 +94,17 @@ def test_another_process_on_this_machine_chooses_the_same(tiny: Backbone, monkey
     precision_module._gains.clear()
     monkeypatch.setattr("platform.node", lambda: "another machine")
     assert bfloat16_gain(tiny) == 99.0
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_processor_without_bfloat16_is_told(fast: bool, parity: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_module, "has_bfloat16", lambda: fast)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_backbone(parity / "model", precision="bfloat16")
+    notes = [str(one.message) for one in caught if issubclass(one.category, Note)]
+    assert len(notes) == (not fast)
+    assert fast or "bfloat16 is slower than float32 here" in notes[0]
 
 
 @pytest.mark.parametrize("precision", ["float16", "fp32", "int4", "", "AUTO"])

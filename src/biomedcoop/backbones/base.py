@@ -53,7 +53,7 @@ class Backbone(ABC):
         device: where the towers run.
         dtype: precision of the text tower, and of the gradients that pass through it.
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
-        float32_only: the image tower loses accuracy in other precisions, which are refused.
+        precisions: those that keep the features of the image tower; others are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
         tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
         map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``.
@@ -76,7 +76,7 @@ class Backbone(ABC):
     device: torch.device
     dtype: torch.dtype
     precision: str = "float32"
-    float32_only: bool = False
+    precisions: tuple[str, ...] = ("float32", "bfloat16", "int8")
     images_per_pass: int = 16
     tower_kind: str
     map_layer: str

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biomedcoop.backbones.bfloat16 import has_bfloat16
 from biomedcoop.backbones.clip_resnet import BatchNorm
 
 STAGES = ((1, 3, 1), (2, 3, 2), (2, 5, 2), (3, 3, 2), (3, 5, 1), (4, 5, 2), (1, 3, 1))
@@ -94,6 +95,8 @@ def read_config(name: str, image_size: int, shape: Callable[[str, int], torch.Si
 class Convolution(nn.Conv2d):
     """A convolution without bias that gives ceil(size / stride) positions along each side.
 
+    With weights in bfloat16 (:mod:`biomedcoop.backbones.precision`), maps of float32 are rounded on their way in; sums are float32.
+
     Attributes:
         odd_last: what a stride leaves of the padding goes behind the last row and column (TensorFlow), not before the first.
     """
@@ -104,12 +107,24 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dtype != x.dtype:
+            return self.coarse(x)
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1 or not self.odd_last:
             return super().forward(x)
         missing = [max(0, (math.ceil(n / stride) - 1) * stride + kernel - n) for n in (x.shape[3], x.shape[2])]
         x = F.pad(x, [side for total in missing for side in (total // 2, total - total // 2)])
         return F.conv2d(x, self.weight, stride=stride, groups=self.groups)
+
+    def coarse(self, x: Tensor) -> Tensor:
+        dtype = self.weight.dtype
+        rounded = x.to(dtype, memory_format=torch.channels_last)
+        if x.device.type == "cpu" and not has_bfloat16():
+            # products of rounded numbers are exact in float32, several times as fast as PyTorch's loops for bfloat16
+            out: Tensor = self._conv_forward(rounded.to(x.dtype), self.weight.to(x.dtype), None).to(dtype)
+        else:
+            out = super().forward(rounded)
+        return out.to(x.dtype)
 
 
 class Norm(BatchNorm):

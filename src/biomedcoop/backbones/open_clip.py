@@ -108,8 +108,8 @@ class OpenClipBackbone(Backbone):
         if isinstance(towers.visual.trunk, EfficientNetLite):
             # before its ReLU6: behind it, the map of a confident answer is often empty
             self.tower_kind, self.map_layer = "efficientnet-lite", "conv_head"
-            # many narrow layers add up the rounding of bfloat16; few maps at a time stay in a core's cache
-            self.float32_only, self.images_per_pass = True, 4
+            # it has hardly a dense layer to quantise; few maps at a time stay in a core's cache
+            self.precisions, self.images_per_pass = ("float32", "bfloat16"), 4
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.text.transformer.embeddings.word_embeddings(ids)  # type: ignore[no-any-return]

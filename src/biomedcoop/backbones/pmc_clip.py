@@ -76,7 +76,7 @@ class PmcClipBackbone(Backbone):
         self.image_tower = towers.visual
         self.tower_kind, self.map_layer = "resnet", "layer4"
         # convolutions gain no speed on a CPU, and many layers add up the rounding; see precision.py
-        self.float32_only = True
+        self.precisions = ("float32",)
         self.image_size = towers.visual.config.image_size
         self.mean, self.std = MEAN, STD
         self.context_length = tokenizer.context_length

@@ -4,11 +4,12 @@ Weights and activations between layers have that precision; LayerNorm and softma
 text tower stays in float32, because its backward pass is no faster in bfloat16. Learned tensors are float32 everywhere. "int8"
 quantises the image tower's dense layers: weights have one scale for each output, activations one scale for each image.
 
-An EfficientNet-Lite computes in float32 alone: its many narrow layers add up the rounding of bfloat16 (least cosine to float32 of
-40 medical images 0.994, 0.971 and 0.980 for lite0, 1 and 2, where a ViT has 0.9999), and it has hardly a dense layer.
+Of an EfficientNet-Lite, bfloat16 holds for the 1 × 1 convolutions alone, which are nine tenths of its multiply-adds. A depthwise
+convolution sums nine or 25 products, too few for rounding errors to cancel: with all weights and maps in bfloat16, features of
+``mini`` turn by up to 10 degrees (66 medical images). int8 is refused, since the tower has one dense layer.
 
-So does PMC-CLIP's ResNet-50, whose published weights have not been measured. With random ones, 24 medical images had least
-cosines of 0.86 to 0.994 in bfloat16 and of 0.84 to 0.993 in int8, at the speed of float32.
+PMC-CLIP's ResNet-50 computes in float32 alone. Its published weights have not been measured. With random ones, 24 medical images
+had least cosines of 0.86 to 0.994 in bfloat16 and of 0.84 to 0.993 in int8, at the speed of float32.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ import torch
 from torch import nn
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.errors import UserError
+from biomedcoop.backbones.bfloat16 import has_bfloat16
+from biomedcoop.backbones.efficientnet_lite import Convolution
+from biomedcoop.backbones.prepack import prepack_image_tower
+from biomedcoop.errors import UserError, notify
 from biomedcoop.output import cache_root, write_atomically
 from biomedcoop.threads import torch_threads
 
@@ -45,21 +49,29 @@ def set_precision(backbone: Backbone, precision: str) -> None:
             where it is :data:`WORTH` times as fast.
 
     Raises:
-        UserError: int8 on another device than a CPU or with a torch that lacks it; another precision than float32 where the
-            backbone has ``float32_only``; or the towers are already converted.
+        UserError: int8 on another device than a CPU or with a torch that lacks it; a precision that is not one of the
+            backbone's ``precisions``; or the towers are already converted.
     """
     if backbone.precision != "float32":
         raise UserError(f"{backbone.name} is already in {backbone.precision}; load it again for precision {precision}")
     if precision == "auto":
         precision = automatic(backbone)
-    if precision != "float32" and backbone.float32_only:
+    if precision not in backbone.precisions:
         raise UserError(
-            f"{backbone.name}: precision {precision} would change its image features too much; choose float32"
+            f"{backbone.name}: precision {precision} would change its image features too much; choose "
+            f"{' or '.join(backbone.precisions)}"
         )
     if precision == "int8":
         backbone.image_tower = quantized(backbone)
-    else:
-        backbone.image_tower.to(getattr(torch, precision))
+    elif precision == "bfloat16":
+        coarsen_images(backbone.image_tower)
+        if backbone.device.type == "cpu" and not has_bfloat16():
+            notify(
+                [
+                    f"{backbone.name}: bfloat16 is slower than float32 here, because PyTorch has no fast bfloat16 for this "
+                    "processor; precision auto chooses the faster one"
+                ]
+            )
     backbone.precision = precision
     if precision == "bfloat16" and backbone.device.type == "cuda":
         coarsen_text(backbone)
@@ -79,6 +91,15 @@ def quantized(backbone: Backbone) -> nn.Module:
     return tower
 
 
+def coarsen_images(tower: nn.Module) -> None:
+    """Convert an image tower to bfloat16; of an EfficientNet-Lite its 1 × 1 convolutions."""
+    parts: list[nn.Module] = [
+        layer for layer in tower.modules() if isinstance(layer, Convolution) and layer.kernel_size == (1, 1)
+    ]
+    for part in parts or [tower]:
+        part.to(torch.bfloat16)
+
+
 def coarsen_text(backbone: Backbone) -> None:
     """Convert the text tower to bfloat16 too (mixed precision: learned tensors stay float32)."""
     for name, parameter in backbone.towers.named_parameters():
@@ -89,7 +110,7 @@ def coarsen_text(backbone: Backbone) -> None:
 
 def automatic(backbone: Backbone) -> str:
     """The precision that "auto" chooses for this backbone on this machine."""
-    return "bfloat16" if not backbone.float32_only and bfloat16_gain(backbone) >= WORTH else "float32"
+    return "bfloat16" if "bfloat16" in backbone.precisions and bfloat16_gain(backbone) >= WORTH else "float32"
 
 
 def bfloat16_gain(backbone: Backbone) -> float:
@@ -122,11 +143,17 @@ def _kept_gain(backbone: Backbone) -> float:
 
 
 def _measured_gain(backbone: Backbone) -> float:
-    """Measured in turn, the best of several passes each."""
+    """Measured in turn, the best of several passes each, with weights prepacked as for encoding."""
     size = backbone.image_size
     pixels = backbone.normalize(np.zeros((_PROBE_IMAGES, size, size, 3), dtype=np.uint8))
-    exact, coarse = backbone.image_tower, copy.deepcopy(backbone.image_tower).to(torch.bfloat16)
-    works = [(exact, pixels), (coarse, pixels.to(torch.bfloat16))]
+    works = []
+    for coarse in (False, True):
+        own = copy.copy(backbone)
+        own.image_tower = copy.deepcopy(backbone.image_tower)  # prepacked weights suit passes of one size
+        if coarse:
+            coarsen_images(own.image_tower)
+        dtype = next(own.image_tower.parameters()).dtype
+        works.append((prepack_image_tower(own).image_tower, pixels.to(dtype)))
     # processor time of one thread on a CPU: other work on the machine must not decide
     clock = time.thread_time if backbone.device.type == "cpu" else time.perf_counter
     best = [float("inf")] * len(works)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.bfloat16 import has_bfloat16
 from biomedcoop.backbones.efficientnet_lite import EfficientNetLite
 from biomedcoop.backbones.prepack_convolutions import PrepackedEfficientNetLite, can_prepack_convolutions
 from biomedcoop.backbones.vit import is_watched
@@ -85,12 +86,7 @@ def can_prepack(layer: nn.Module) -> bool:
         has_library = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         return has_library and hasattr(torch.ops.mkl, "_mkl_reorder_linear_weight")
     if layer.weight.dtype == torch.bfloat16:
-        has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return (
-            has_library
-            and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
+        return has_bfloat16() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     return False
 
 

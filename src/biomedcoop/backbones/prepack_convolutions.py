@@ -22,10 +22,8 @@ MIRRORED = (2, 3)
 
 def can_prepack_convolutions(trunk: EfficientNetLite) -> bool:
     """Whether it is a float32 model on a CPU, and this build of torch has the operators for its weights."""
-    weight = trunk.conv_stem.weight
     return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
+        all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in trunk.parameters())
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
     )
