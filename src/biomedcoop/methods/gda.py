@@ -7,7 +7,8 @@ width of a row. The scatter has at most N directions, so the N × N system is so
 α is chosen from :data:`ALPHAS`, on validation images or in a cross-validation.
 
 With one view of one image per class, S and τ are 0. As published, P is then 0, and the predictions are those of the text.
-``floor`` is a lower bound of τ, with which the nearest class mean speaks instead.
+``floor`` is a lower bound of τ, with which the nearest class mean speaks instead; recipe general has 1, measured better with few
+images on validation images.
 
 A class without an image has no mean. It takes the mean of the other classes' weights and biases, so that its text decides.
 
@@ -173,8 +174,8 @@ def pseudo_inverse_times(a: Tensor, x: Tensor) -> Tensor:
     squares = values.square()
     kept = squares > a.shape[-1] * torch.finfo(torch.float32).eps * squares[:, :1]
     inverse = torch.where(kept, 1 / squares, 0.0)
-    projected = x.cpu().double() @ vectors.transpose(1, 2) * inverse[:, None]
-    return (projected @ vectors).to(x.device, x.dtype)
+    found: Tensor = (x.cpu().double() @ vectors.transpose(1, 2) * inverse[:, None]) @ vectors
+    return found.to(x.device, x.dtype)
 
 
 def chosen_alphas(task: Task, text: Tensor, settings: GDASettings) -> Tensor:

@@ -76,7 +76,7 @@ class TIMO(Method):
         match = matches(task, sentences)
         text = guided(sentences, match, gamma)
         states: list[State] = [{} for _ in seeds]
-        for count in beta.unique().tolist():
+        for count in sorted(set(beta.tolist())):
             same = (beta == count).nonzero()[:, 0]
             weight, bias = joint_discriminant(rows_of(task, same), match[same], sentences, count)
             for run, w, b in zip(same.tolist(), weight.cpu(), bias.cpu(), strict=True):

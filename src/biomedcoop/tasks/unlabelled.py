@@ -70,5 +70,5 @@ def without_copies(unlabelled: Unlabelled, data: Dataset, used: Draw) -> Unlabel
             f"all {n} unlabelled images are copies of training or test images; give --unlabelled other images"
         )
     note = f"{len(copied)} of {n} unlabelled images are copies of training or test images and are left out."
-    images, names = ([values[i] for i in left] for values in (unlabelled.images, unlabelled.names))
-    return Unlabelled(images, names, (*unlabelled.notes, note))
+    kept, names = [unlabelled.images[i] for i in left], [unlabelled.names[i] for i in left]
+    return Unlabelled(kept, names, (*unlabelled.notes, note))
