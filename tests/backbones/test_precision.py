@@ -14,6 +14,7 @@ import biomedcoop.backbones.precision as precision_module
 from backbones.tiny_clip import write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.bfloat16 import has_bfloat16
 from biomedcoop.backbones.precision import WORTH, automatic, bfloat16_gain, set_precision
 from biomedcoop.errors import Note, UserError
 from biomedcoop.features.passes import encode_crops
@@ -81,7 +82,7 @@ def test_int8_has_no_gradients(parity: Path) -> None:
 def test_auto_takes_what_is_worth_it_and_stays_with_it(parity: Path, tiny: Backbone) -> None:
     gain = bfloat16_gain(tiny)
     assert gain > 0
-    expected = "bfloat16" if gain >= WORTH else "float32"
+    expected = "bfloat16" if has_bfloat16() and gain >= WORTH else "float32"
     assert {automatic(tiny), load_backbone(parity / "model", precision="auto").precision} == {expected}
     assert bfloat16_gain(tiny) == gain
 
@@ -94,6 +95,13 @@ def test_another_process_on_this_machine_chooses_the_same(tiny: Backbone, monkey
     precision_module._gains.clear()
     monkeypatch.setattr("platform.node", lambda: "another machine")
     assert bfloat16_gain(tiny) == 99.0
+
+
+def test_auto_measures_nothing_without_bfloat16(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_module, "bfloat16_gain", lambda _: 99.0)
+    for fast, expected in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr(precision_module, "has_bfloat16", lambda fast=fast: fast)
+        assert automatic(tiny) == expected
 
 
 @pytest.mark.parametrize("fast", [False, True])

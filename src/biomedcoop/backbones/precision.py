@@ -1,7 +1,8 @@
 """Precision of the frozen towers: float32, bfloat16 where the processor has units for it, or int8 on other CPUs.
 
 Weights and activations between layers have that precision; LayerNorm and softmax sum in float32, as torch does. On a CPU the
-text tower stays in float32, because its backward pass is no faster in bfloat16. Learned tensors are float32 everywhere. "int8"
+text tower stays in float32: training through it was slower in bfloat16, whose weights are not prepacked for the way back. Learned
+tensors are float32 everywhere. "int8"
 quantises the image tower's dense layers: weights have one scale for each output, activations one scale for each image.
 
 Of an EfficientNet-Lite, bfloat16 holds for the 1 × 1 convolutions alone, which are nine tenths of its multiply-adds. A depthwise
@@ -109,8 +110,12 @@ def coarsen_text(backbone: Backbone) -> None:
 
 
 def automatic(backbone: Backbone) -> str:
-    """The precision that "auto" chooses for this backbone on this machine."""
-    return "bfloat16" if "bfloat16" in backbone.precisions and bfloat16_gain(backbone) >= WORTH else "float32"
+    """The precision that "auto" chooses for this backbone on this machine.
+
+    Nothing is measured on a processor without bfloat16, where it is slower by far.
+    """
+    possible = "bfloat16" in backbone.precisions and (backbone.device.type != "cpu" or has_bfloat16())
+    return "bfloat16" if possible and bfloat16_gain(backbone) >= WORTH else "float32"
 
 
 def bfloat16_gain(backbone: Backbone) -> float:
@@ -157,8 +162,10 @@ def _measured_gain(backbone: Backbone) -> float:
     # processor time of one thread on a CPU: other work on the machine must not decide
     clock = time.thread_time if backbone.device.type == "cpu" else time.perf_counter
     best = [float("inf")] * len(works)
-    end = clock() + _PROBE_SECONDS
     with torch_threads(1), torch.inference_mode():
+        for tower, x in works:
+            tower(x)[0, 0].item()  # prepacks
+        end = clock() + _PROBE_SECONDS
         for _ in range(_PROBE_ROUNDS):
             for i, (tower, x) in enumerate(works):
                 start = clock()
