@@ -160,7 +160,7 @@ def suggest_figure(tables: Mapping[str, Table], path: Path) -> None:
 
 def calibration_figure(tables: Mapping[str, Table], path: Path) -> None:
     """Expected calibration error of each method and its losses."""
-    groups = {f"{group}, ECE": f"{group} datasets" for group in ("seen", "unseen")}
+    groups = {name: name.replace(", ECE", " datasets") for name in tables["losses"].columns if name.endswith(", ECE")}
     dots_figure(tables["losses"], 2, groups, "expected calibration error, %", path)
 
 
