@@ -126,13 +126,53 @@ def lesion_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panels, (8.5, 0.35 * len(places) + 1.0), path)
 
 
+def dots_figure(table: Table, labels: int, columns: Mapping[str, str], axis_label: str, path: Path) -> None:
+    """The last number of some columns, a mark each, for every row of a table.
+
+    Args:
+        labels: number of first columns that name a row.
+        columns: names of the columns and of their marks.
+    """
+    names = [", ".join(str(cell).strip("`") for cell in row[:labels]) for row in table.rows]
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        marks = zip(columns.items(), "osDx", (BLUE, "#D55E00", "#009E73", GREY), strict=False)
+        for (column, label), mark, colour in marks:
+            where = list(table.columns).index(column)
+            values = [numbers(row[where])[-1] for row in table.rows]
+            axis.plot(values, range(len(names)), mark, color=colour, label=label, markersize=6, ls="")
+        axis.axvline(0, color=GREY, lw=0.8)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_xlabel(axis_label)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panel, (8.0, 0.3 * len(names) + 1.0), path)
+
+
+def suggest_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Points of each rule above a random choice, on validation images."""
+    groups = {f"{group}, accuracy": f"{group} datasets" for group in ("seen", "unseen")}
+    dots_figure(tables["suggest rules"], 2, groups, "accuracy above a random choice, points", path)
+
+
+def calibration_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Expected calibration error of each method and its losses."""
+    groups = {name: name.replace(", ECE", " datasets") for name in tables["losses"].columns if name.endswith(", ECE")}
+    dots_figure(tables["losses"], 2, groups, "expected calibration error, %", path)
+
+
 FIGURES = {
+    "calibration": calibration_figure,
     "choice": difference_figure,
     "fast": difference_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,
     "recipes": difference_figure,
     "saliency": lesion_figure,
+    "suggest": suggest_figure,
     "unlike": unlike_figure,
     "views": difference_figure,
 }

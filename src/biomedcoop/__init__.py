@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from biomedcoop.api import compare, evaluate, fit, fit_runs, run_benchmark, train
     from biomedcoop.backbones import load_backbone
     from biomedcoop.classifier import Classifier, import_published, load
+    from biomedcoop.classifier.suggest import suggest
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
@@ -49,6 +50,7 @@ _WHERE = {
     "load_dataset": "biomedcoop.data.readers.load",
     "run_benchmark": "biomedcoop.api",
     "saliency": "biomedcoop.explain.saliency",
+    "suggest": "biomedcoop.classifier.suggest",
     "train": "biomedcoop.api",
     "words": "biomedcoop.explain.words",
     "write_html": "biomedcoop.report.html.write",
@@ -73,6 +75,7 @@ __all__ = [
     "load_dataset",
     "run_benchmark",
     "saliency",
+    "suggest",
     "train",
     "words",
     "write_html",

@@ -12,7 +12,8 @@ import torch
 import biomedcoop as bc
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.registry import ZEROED_PATCHES, has_text_tower
+from biomedcoop.backbones.catalogue import ZEROED_PATCHES
+from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.errors import UserError
 from biomedcoop.tasks.request import absolute
 

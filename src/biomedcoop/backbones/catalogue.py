@@ -88,6 +88,9 @@ CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "p
 VIT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """Files of a ViT in the layout of transformers."""
 
+ZEROED_PATCHES = "+zeroed-patches"
+"""End of a name or folder that asks for the constant tokens of Biomed-DPT; see :mod:`biomedcoop.backbones.zeroed_patches`."""
+
 BACKBONES: Mapping[str, Entry] = {
     "mini": Entry(
         "EfficientNet-Lite0 + MiniLM, trained on for this package with 15,500 images; runs offline, no substitute for BiomedCLIP",

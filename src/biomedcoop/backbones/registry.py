@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones import open_clip_names
-from biomedcoop.backbones.catalogue import BACKBONES, HubFiles, converted_name, local_name
+from biomedcoop.backbones.catalogue import BACKBONES, ZEROED_PATCHES, HubFiles, converted_name, local_name
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.output import cache_root
 
@@ -24,9 +24,6 @@ EARLIER_WEIGHTS = {"05723fd37558d6ba528b28e5da82028b": "0.1"}
 """Fingerprint of weights that this package once shipped -> the version that shipped them."""
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
-
-ZEROED_PATCHES = "+zeroed-patches"
-"""End of a name or folder that asks for the constant tokens of Biomed-DPT; see :mod:`biomedcoop.backbones.zeroed_patches`."""
 
 AUTO = "auto"
 """Device that stands for the best one of this machine."""

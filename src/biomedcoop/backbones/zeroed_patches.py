@@ -12,7 +12,7 @@ import hashlib
 from torch import Tensor
 
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.backbones.registry import ZEROED_PATCHES
+from biomedcoop.backbones.catalogue import ZEROED_PATCHES
 from biomedcoop.backbones.vit import Block, VisionTransformer
 from biomedcoop.errors import UserError
 

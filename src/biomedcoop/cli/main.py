@@ -24,6 +24,7 @@ from biomedcoop.cli import (
     predict,
     prompts,
     report,
+    suggest,
     train,
     words,
 )
@@ -44,6 +45,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
+app.command("suggest")(suggest.suggest)
 app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
 app.command("words")(words.words)

@@ -23,7 +23,19 @@ ZERO_SHOT = "zero-shot"
 UNEVEN = 3
 """Ratio of the largest to the smallest class above which balanced accuracy comes first."""
 
+Measure = Literal["accuracy", "balanced_accuracy"]
 Relation = Literal["better", "worse", "unclear", "same", "unknown"]
+
+
+def unevenness(metrics: Metrics) -> float:
+    """Test images of the largest class divided by those of the smallest; classes without test images do not count."""
+    support = [c.support for c in metrics.classes if c.support]
+    return max(support) / min(support)
+
+
+def first_measure(metrics: Metrics) -> Measure:
+    """The measure that comes first: balanced accuracy if the classes differ by more than :data:`UNEVEN` to one."""
+    return "balanced_accuracy" if unevenness(metrics) > UNEVEN else "accuracy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +175,12 @@ class Comparison:
     @property
     def unevenness(self) -> float:
         """Test images of the largest class divided by those of the smallest; classes without test images do not count."""
-        support = [c.support for c in self.metrics.classes if c.support]
-        return max(support) / min(support)
+        return unevenness(self.metrics)
 
     @property
-    def measure(self) -> Literal["accuracy", "balanced_accuracy"]:
-        """The measure that comes first: balanced accuracy if the classes differ by more than :data:`UNEVEN` to one."""
-        return "balanced_accuracy" if self.unevenness > UNEVEN else "accuracy"
+    def measure(self) -> Measure:
+        """The measure that comes first; see :func:`first_measure`."""
+        return first_measure(self.metrics)
 
     def value(self, name: str) -> Estimate:
         """The first measure of a row."""

@@ -67,7 +67,7 @@ def _spread(report: RunReport) -> list[str]:
         over = f"each with its own division into {tested.predictions.folds} folds"
     else:
         over = f"each with its own draw of images; the model of seed {report.seed} was saved"
-    return [f"Mean ± standard deviation over {tested.runs}, {over}:", _escaped(spread_cells(tested.by_run))]
+    return [f"Mean ± standard deviation over {tested.runs}, {over}:", _escaped(spread_cells(tested))]
 
 
 def _by_subgroup(report: RunReport) -> Iterator[str]:

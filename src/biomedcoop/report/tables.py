@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.comparison import Comparison, first_measure
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
 from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
 
 
 def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
-    """One row per method, one column per metric except those named in ``without``."""
-    columns = [name for name in next(iter(rows.values())).estimates if name not in without]
+    """One row per method, one column per metric except those named in ``without``; the measure of the verdict stands first."""
+    metrics = next(iter(rows.values()))
+    columns = _ordered(metrics.estimates, first_measure(metrics), without)
     cells = [[name, *(percent(getattr(m, column)) for column in columns)] for name, m in rows.items()]
     return Table(["method", *(TITLES[column] for column in columns)], cells)
 
 
-def spread_cells(by_run: Mapping[str, Sequence[Mapping[str, float | None]]], without: Collection[str] = ()) -> Table:
+def spread_cells(comparison: Comparison, without: Collection[str] = ()) -> Table:
     """One row per method, one column per metric except those in ``without``: mean ± standard deviation over the runs."""
     from statistics import mean, stdev
 
@@ -25,9 +26,14 @@ def spread_cells(by_run: Mapping[str, Sequence[Mapping[str, float | None]]], wit
         defined = [value for run in found if (value := run[column]) is not None]
         return f"{number(mean(defined))} ± {number(stdev(defined))}" if len(defined) > 1 else "–"
 
-    columns = [name for name in next(iter(by_run.values()))[0] if name not in without]
+    by_run = comparison.by_run
+    columns = _ordered(next(iter(by_run.values()))[0], comparison.measure, without)
     cells = [[name, *(cell(found, column) for column in columns)] for name, found in by_run.items()]
     return Table(["method", *(TITLES[column] for column in columns)], cells)
+
+
+def _ordered(names: Collection[str], first: str, without: Collection[str]) -> list[str]:
+    return [first, *(name for name in names if name != first and name not in without)]
 
 
 WORDS = {"better": "worse", "worse": "better", "same": "the same", "unclear": "no clear difference", "unknown": "–"}

@@ -24,7 +24,7 @@ def comparison_table(rows: Mapping[str, Metrics], title: str = "") -> Table:
 
 def spread_table(comparison: Comparison, title: str = "") -> Table:
     """One row per method with several runs: mean ± standard deviation, in percent."""
-    return _table(spread_cells(comparison.by_run, _left_out(comparison.metrics)), title, caption="in %")
+    return _table(spread_cells(comparison, _left_out(comparison.metrics)), title, caption="in %")
 
 
 def ranked_table(comparison: Comparison, title: str = "") -> Table:

@@ -19,7 +19,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation
-from biomedcoop.tasks.options import MAX_VIEWS
+from biomedcoop.tasks.options import ALL, MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 DrawImages = Callable[[Dataset, "int | None", int], Draw]
 """Draws the training images of a run: (dataset, shots, seed) -> positions in the dataset."""
+
+UNEVEN = 3
+"""Ratio of the largest to the smallest class of the training images above which a note tells of it."""
 
 DEFAULT_SHOTS = 16
 """Training images per class if the request names no number and every class has as many."""
@@ -235,10 +238,15 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
     """Training images per class, and a note if the request names no number."""
     if not method.abilities.uses_images:
         return None, []
+    counts = data.counts("train")
+    smallest, largest = int(counts.argmin()), int(counts.argmax())
+    if request.shots == ALL and counts[largest] > UNEVEN * counts[smallest]:
+        return ALL, [
+            f"all training images are used: {counts[largest]} of class {data.class_names[largest]!r}, "
+            f"{counts[smallest]} of class {data.class_names[smallest]!r}; classifiers of such images favour large classes"
+        ]
     if request.shots is not None:
         return request.shots, []
-    counts = data.counts("train")
-    smallest = int(counts.argmin())
     count, kept = int(counts[smallest]), kept_for_validation(request, data)
     shots = max(1, min(DEFAULT_SHOTS, count - kept))
     if shots == DEFAULT_SHOTS:

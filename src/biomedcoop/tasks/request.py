@@ -371,7 +371,8 @@ class TrainRequest(FitRequest):
 
 def absolute(option: str, value: str) -> str:
     """The value of an option with an absolute path; a name, or the path of nothing, stays as it is."""
-    from biomedcoop.backbones.registry import ZEROED_PATCHES, is_name
+    from biomedcoop.backbones.catalogue import ZEROED_PATCHES
+    from biomedcoop.backbones.registry import is_name
     from biomedcoop.data.readers.named import user_path
     from biomedcoop.prompts.sources import split_name
 

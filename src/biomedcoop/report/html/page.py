@@ -183,7 +183,7 @@ def _result_tables(report: RunReport) -> dict[str, Table]:
     if len(comparison.others) > 1:
         found["ranked"] = ranked_cells(comparison)
     if comparison.by_run:
-        found["spread"] = spread_cells(comparison.by_run)
+        found["spread"] = spread_cells(comparison)
     if comparison.subgroups is not None:
         cells = subgroup_cells(comparison.subgroups)
         found["subgroups"] = Table(cells.columns, cells.rows, cells.align, list(comparison.subgroups.notes()))

@@ -49,6 +49,9 @@ _GROUP_WORDS = (  # from the most certain to the least
         *("slide", "slide_id", "specimen_id", "biopsy_id", "video_id", "sequence_id", "eye_id", "nodule_id"),
     ),
 )
+GROUP_NAMES = ("group", *(word for words in _GROUP_WORDS for word in words))
+"""Names of a column that holds the group of each image, such as its patient, from the most certain to the least."""
+
 _POSSIBLE_GROUP_WORDS = (
     *("case", "study", "series", "exam", "animal", "mouse", "specimen", "video", "sequence", "family_id", "eid", "rid"),
     *("accession", "accession_number", "scan_id", "hadm_id", "encounter_id", "visit_id", "admission_id"),

@@ -1,0 +1,63 @@
+"""``biomedcoop suggest``: which unlabelled images to label next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biomedcoop.cli.console import inform, notes_said, print_json, progress_bar
+from biomedcoop.cli.options import Device, Json, OtherBackbone, OverwriteFile, Plugin, Precision, Quiet
+
+
+def suggest(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", help="Run folder of 'train', or saved classifier.", show_default=False)
+    ],
+    number: Annotated[int, typer.Option("--images", help="Number of images to suggest.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,
+    backbone: OtherBackbone = None,
+    plugin: Plugin = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    overwrite: OverwriteFile = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Suggest which unlabelled images to label next, the most useful first. Without --out, print CSV, or JSON with --json.
+
+    Suggested are undecided images that are unlike each other. On eleven datasets, labelling them was not better than labelling
+    random images beyond chance (docs/results/suggest.md).
+
+    Images that trained the model are left out. Of a table with a column 'group' or 'patient_id', no two suggested images are of one
+    group.
+
+    Not a medical device.
+    """
+    import sys
+
+    from biomedcoop.classifier import load
+    from biomedcoop.classifier.suggest import COLUMNS, TEXTS
+    from biomedcoop.classifier.suggest import suggest as choose
+    from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
+
+    if out is not None:
+        check_table_file(out, overwrite, "suggestions")
+    classifier = load(model, backbone, device=device, precision=precision)
+    with progress_bar() as progress:
+        found = choose(classifier, images, number, progress=progress)
+    rows = [one.to_dict() for one in found]
+    if out is None:
+        if json:
+            write_json(rows, sys.stdout)
+        else:
+            write_csv(rows, COLUMNS, sys.stdout)
+        return
+    write_table(rows, COLUMNS, out, TEXTS)
+    if json:
+        print_json({"out": str(out), "n_images": len(rows), "notes": notes_said()})
+    inform(f"{len(rows)} image{'s' * (len(rows) != 1)} to label in {out}")
