@@ -83,7 +83,12 @@ class Plan:
         """All notes, including those on sentences that are too long for the backbone."""
         if self.sentences is None:
             return list(self.notes)
-        return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
+        used = used_per_class(self.sentences, self.settings)
+        return [
+            *self.notes,
+            *self.sentences.notes,
+            *length_notes(self.data.class_names, self.sentences, backbone, used),
+        ]
 
     def all_notes(self, backbone: Backbone) -> list[str]:
         """All notes, and how the classifiers are made: what a training run says before the work."""
