@@ -156,11 +156,11 @@ def test_other_methods_are_known_by_their_keys(
 def test_a_context_for_each_class(tiny: Backbone, images: dict[str, np.ndarray], tmp_path: Path) -> None:
     """CoOp with CSC: each class comes out as from its own context alone."""
     draw = torch.Generator().manual_seed(0)
-    contexts = 0.1 * torch.randn(3, 5, tiny.token_dim, generator=draw)
+    contexts = 0.1 * torch.randn(3, 4, tiny.token_dim, generator=draw)
     file = bare(tmp_path / "own" / "model.pth.tar-50", tiny, contexts, NAMES[:3])
     classifier = bc.import_published(file, NAMES[:3], backbone=tiny, method="coop")
     assert classifier.settings["class_specific"] is True
-    assert classifier.settings["n_context"] == 5
+    assert classifier.settings["n_context"] == 4
     shared = [
         bc.import_published(
             bare(tmp_path / str(number) / "model.pth.tar-50", tiny, context, NAMES[:3]),
