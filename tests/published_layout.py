@@ -33,7 +33,7 @@ class PromptLearner(nn.Module):
         self.ctx = nn.Parameter(context.clone())
         self.ids = padded
         self.register_buffer("token_prefix", embedding[:, :1])
-        self.register_buffer("token_suffix", embedding[:, 1 + len(context) :])
+        self.register_buffer("token_suffix", embedding[:, 1 + context.shape[-2] :])
 
 
 class TextEncoder(nn.Module):

@@ -12,17 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import biomedcoop as bc
-from backbones.tiny_transformers_clip import position_ids, preprocessing
-from benchmarks.speed.full_size import CLIP_TOKENS, clip_config, write_clip_tokenizer
+from backbones.full_clip import PARAMETERS, write_full_clip
+from benchmarks.speed.full_size import CLIP_TOKENS
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.clip import ClipBackbone
 
 pytestmark = pytest.mark.slow
 
-PARAMETERS = {16: 149_620_737, 32: 151_277_313}  # as OpenAI's repository counts them
 TEXTS = ["a photo of a blue cyst.", "", "!", "a benign tumor of the kidney, with no mass", "word7 " * 60]
 
 
@@ -53,24 +51,11 @@ def features_of_transformers(folder: Path, model: Any) -> Twin:
 
 @pytest.fixture(scope="module", params=[16, 32])
 def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
-    """ViT-B/16 as the hub holds it, ``.bin`` with ``position_ids``, and ViT-B/32 as safetensors; gone afterwards."""
-    from transformers import CLIPConfig, CLIPModel
-
+    """ViT-B/16 and ViT-B/32 as the hub holds them; gone afterwards."""
     patch = request.param
-    torch.manual_seed(0)
-    model = CLIPModel(CLIPConfig(**clip_config(patch))).eval()
-    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[patch]
-    state = {key: value for key, value in model.state_dict().items() if not key.endswith("position_ids")}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / f"clip-vit-b-{patch}"
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(clip_config(patch)))
-        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing(224)))
-        write_clip_tokenizer(folder)
-        if patch == 16:
-            torch.save(state | position_ids(), folder / "pytorch_model.bin")
-        else:
-            save_file(state, folder / "model.safetensors")
+        model = write_full_clip(folder, patch)
         yield features_of_transformers(folder, model)
 
 

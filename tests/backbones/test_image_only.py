@@ -15,10 +15,12 @@ from backbones.tiny_image_only import forward, write_dinov2, write_timm, write_v
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.errors import UserError
+from biomedcoop.explain.channels import spatial
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "dinov2": write_dinov2,
     "dinov2, positions of its input": lambda folder: write_dinov2(folder, stored=28),
+    "dinov2 with registers": lambda folder: write_dinov2(folder, registers=4),
     "vit": write_vit,
     "vit without pooler": lambda folder: write_vit(folder, pooler=False),
     "vit with a classifier": lambda folder: write_vit(folder, pooler=False, head=True),
@@ -68,6 +70,7 @@ def test_pickled_weights_and_half_precision_load_too(tmp_path: Path) -> None:
     torch.save(state, folder / "pytorch_model.bin")
     again = load_backbone(folder)
     assert again.fingerprint == first.fingerprint
+    (folder / "pytorch_model.bin").unlink()  # it stays mapped
     torch.save({key: value.half() for key, value in state.items()}, folder / "pytorch_model.bin")
     coarse = load_backbone(folder)
     assert coarse.fingerprint != first.fingerprint
@@ -94,6 +97,16 @@ def test_maps_have_the_features_of_a_plain_pass(tmp_path: Path) -> None:
     features, maps = backbone.attention_maps(pixels)
     torch.testing.assert_close(features, plain, atol=1e-5, rtol=0)
     torch.testing.assert_close(maps[-1].sum(-1), torch.ones(2, 3, 17), atol=1e-5, rtol=0)
+
+
+def test_maps_leave_registers_out(tmp_path: Path) -> None:
+    backbone = load_backbone(write_dinov2(tmp_path / "model", registers=4))
+    assert backbone.registers == 4
+    pixels = torch.randn(2, 3, 28, 28)
+    _, tokens = backbone.image_activations(pixels, backbone.map_layer)
+    assert tokens.shape == (2, 1 + 4 + 16, 48)
+    places = spatial(tokens, backbone, backbone.map_layer)
+    assert torch.equal(places.flatten(2).transpose(1, 2), tokens.detach()[:, 5:])
 
 
 def test_texts_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -145,7 +158,11 @@ def test_a_faulty_configuration_is_refused(line: str, tmp_path: Path) -> None:
 
 
 TIMM_FAULTS = {
-    "architecture 'resnet50' is not supported": {"architecture": "resnet50"},
+    "architecture 'convnext_tiny.fb_in22k' is not supported, only a plain ViT such as 'vit_base_patch16_224' or ResNet such": {
+        "architecture": "convnext_tiny.fb_in22k"
+    },
+    "architecture 'efficientnet_b0' is not supported": {"architecture": "efficientnet_b0"},
+    "architecture 'resnet50d.ra2_in1k' is not supported": {"architecture": "resnet50d.ra2_in1k"},
     "architecture 'vit_base_patch16_rpn_224' is not": {"architecture": "vit_base_patch16_rpn_224"},
     "global_pool 'avg' is not supported": {"global_pool": "avg"},
     "model_args has 'act_layer'": {"model_args": {"act_layer": "relu"}},
@@ -175,7 +192,7 @@ def test_faulty_tensors_are_refused_by_name(tmp_path: Path) -> None:
     save_file({**state, "layernorm.weight": torch.full((48,), torch.nan)}, file)
     assert "not finite" in refusal(folder)
     save_file({**state, "layernorm.weight": torch.zeros(47)}, file)
-    assert "norm.weight' has shape [47], expected [48]" in refusal(folder)
+    assert "'layernorm.weight' has shape [47], expected [48]" in refusal(folder)
     save_file({**state, "embeddings.position_embeddings": torch.zeros(1, 20, 48)}, file)
     assert "20 positions" in refusal(folder)
     file.unlink()

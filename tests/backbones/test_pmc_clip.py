@@ -25,7 +25,7 @@ from backbones.tiny_pmc_clip import (
     image_state,
     projection,
     text_state,
-    write_bert_files,
+    write_full_pmc_clip,
     write_pmc_clip,
 )
 from biomedcoop.backbones import BACKBONES, load_backbone
@@ -288,12 +288,7 @@ def test_the_catalogue_names_every_file(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Layout, names and shapes as published, 591 MB; gone afterwards."""
-    folder = tmp_path_factory.mktemp("full") / "pmc-clip"
-    folder.mkdir()
-    torch.save(image_state(64, 224, 768, images=4), folder / IMAGE)
-    torch.save(text_state(FULL) | {"embeddings.position_ids": torch.arange(512)[None]}, folder / TEXT)
-    torch.save(projection(768, 768), folder / PROJECTION)
-    write_bert_files(folder, FULL)
+    folder = write_full_pmc_clip(tmp_path_factory.mktemp("full") / "pmc-clip")
     yield folder
     shutil.rmtree(folder)
 

@@ -44,6 +44,16 @@ def test_a_folder_is_named_by_its_last_part(parity: Path, tmp_path: Path, monkey
     assert load_backbone(".").name == "ours"
 
 
+def test_a_folder_with_the_name_of_a_backbone_is_offered(
+    parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "biomedclip").symlink_to(parity / "model")
+    with pytest.raises(UserError, match=r"not on this machine; .*, or give the folder here as \./biomedclip$"):
+        load_backbone("biomedclip")
+    assert load_backbone("./biomedclip").embed_dim == 48
+
+
 def test_a_file_is_no_backbone(parity: Path) -> None:
     with pytest.raises(UserError, match="neither a known name nor a folder"):
         load_backbone(parity / "classes.json")

@@ -26,6 +26,7 @@ from biomedcoop.features.spaces import image_space
 from biomedcoop.features.stream import stream_features
 from features.scans import dataset
 
+LAYER = "text_model.encoder.layers.1"
 TEXTS = ["a photo of a cyst.", "Normal X-ray", "", "a scan of the benign tumor, grade 2", "stone " * 90]
 
 
@@ -181,7 +182,7 @@ def state_of(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) 
         (
             "config.json",
             lambda c: c["text_config"].update(num_hidden_layers=2),
-            "has unexpected 'transformer.resblocks.2",
+            "has unexpected 'text_model.encoder.layers.2.",
         ),
         (
             "config.json",
@@ -194,7 +195,13 @@ def state_of(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) 
         (
             "tokenizer_config.json",
             lambda c: c.update(tokenizer_class="GemmaTokenizer"),
-            "tokenizer_class 'GemmaTokenizer'",
+            "is a SigLIP 2, whose tokenizer (Gemma's) and preprocessing are not supported; take a SigLIP, such as google/siglip",
+        ),
+        ("config.json", lambda c: c.update(model_type="siglip2"), "is a SigLIP 2, whose tokenizer (Gemma's)"),
+        (
+            "tokenizer_config.json",
+            lambda c: c.update(tokenizer_class="LlamaTokenizer"),
+            "tokenizer_class 'LlamaTokenizer' is not supported, only 'SiglipTokenizer'",
         ),
         (
             "tokenizer_config.json",
@@ -214,13 +221,25 @@ def test_other_settings_are_refused(file: str, change: Callable[[dict], object],
         (lambda s: s.pop("logit_bias"), "lacks 'logit_bias'"),
         (
             lambda s: s.pop("vision_model.encoder.layers.1.self_attn.k_proj.weight"),
-            "'visual.transformer.resblocks.1.attn.",
+            "lacks 'vision_model.encoder.layers.1.self_attn.k_proj.weight'",
         ),
         (
             lambda s: s["vision_model.head.probe"].fill_(float("nan")),
-            "'visual.head.probe' holds values that are not finite",
+            "'vision_model.head.probe' holds values that are not finite",
         ),
         (lambda s: s.update(more=torch.zeros(1)), "has unexpected 'more'"),
+        (
+            lambda s: s.update({f"{LAYER}.self_attn.v_proj.bias": torch.zeros(8)}),
+            f"'{LAYER}.self_attn.v_proj.bias' is torch.float32 of shape [8], '{LAYER}.self_attn.q_proj.bias'",
+        ),
+        (
+            lambda s: s[f"{LAYER}.self_attn.v_proj.bias"].fill_(float("inf")),
+            f"'{LAYER}.self_attn.{{q,k,v}}_proj.bias' holds values that are not finite",
+        ),
+        (
+            lambda s: s.update({f"{LAYER}.layer_norm1.weight": torch.zeros(8)}),
+            f"'{LAYER}.layer_norm1.weight' has shape [8], expected [48]",
+        ),
     ],
 )
 def test_other_tensors_are_refused(change: Callable[[dict], object], reason: str, spoilt: Path) -> None:

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backbones.folders import edit_json, refusal
-from backbones.tiny_clip import CONTEXT, EMBED, GOLDEN, TEXT_WIDTH, TEXTS, pixels, vocabulary
+from backbones.tiny_clip import CONTEXT, EMBED, GOLDEN, TEXT_WIDTH, TEXTS, pixels, vit_state, vocabulary
 from backbones.tiny_transformers_clip import BIN, CONFIG, PREPROCESSING, WEIGHTS, position_ids, write_transformers
 from biomedcoop.backbones import BACKBONES, load_backbone, locate
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.convert import convert
 
 
 @pytest.fixture
@@ -278,9 +279,25 @@ def test_values_that_are_not_finite_are_named(folder: Path) -> None:
         assert f"'{name}' holds values that are not finite" in refusal(folder)
 
 
-def test_pubmedclip_beside_another_model_is_not_ignored(folder: Path) -> None:
-    (folder / "PubMedCLIP_ViT32.pth").write_bytes(b"")
-    assert "move PubMedCLIP_ViT32.pth and a copy of the tokenizer files into a folder of their own" in refusal(folder)
+def test_the_original_pubmedclip_replaces_the_weights_beside_it(folder: Path) -> None:
+    """As its authors' code lays it over ViT-B/32."""
+    before = load_backbone(folder)
+    state = {key: 1.1 * value for key, value in vit_state().items()}
+    torch.save({"state_dict": {key: value.half() for key, value in state.items()}}, folder / "PubMedCLIP_ViT32.pth")
+    laid_over = load_backbone(folder)
+    assert laid_over.fingerprint != before.fingerprint
+    expected = state["token_embedding.weight"].half().float()
+    torch.testing.assert_close(laid_over.embed_tokens(torch.arange(len(expected))), expected)
+    (folder / WEIGHTS).unlink()
+    assert load_backbone(folder).fingerprint == laid_over.fingerprint
+
+    convert(folder, remove_old=True)
+    assert not (folder / "PubMedCLIP_ViT32.pth").exists()
+    assert load_backbone(folder).fingerprint == laid_over.fingerprint
+    save_file(
+        {**state, "visual.proj": state["visual.proj"][:, :7].contiguous()}, folder / "PubMedCLIP_ViT32.safetensors"
+    )
+    assert "'visual.proj' has shape [64, 7], expected [64, 48]" in refusal(folder)
 
 
 def test_the_vocabulary_of_another_model_is_refused(folder: Path) -> None:

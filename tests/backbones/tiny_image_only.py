@@ -1,4 +1,5 @@
-"""ViTs without a text tower with random weights, written as folders of transformers (DINOv2, ViT) and timm; tiny, or of any size.
+"""ViTs and ResNets without a text tower with random weights, written as folders of transformers (DINOv2, ViT) and timm; tiny, or of
+any size.
 
 ``forward`` computes their features straight from the tensors and names of the folder, without the package's models.
 """
@@ -18,7 +19,15 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def write_dinov2(
-    folder: Path, *, width: int = 48, layers: int = 2, heads: int = 3, patch: int = 7, stored: int = 70, size: int = 28
+    folder: Path,
+    *,
+    width: int = 48,
+    layers: int = 2,
+    heads: int = 3,
+    patch: int = 7,
+    stored: int = 70,
+    size: int = 28,
+    registers: int = 0,
 ) -> Path:
     """A DINOv2 of transformers with positions for ``stored`` px and inputs of ``size`` px."""
     draw = normal(1)
@@ -33,7 +42,16 @@ def write_dinov2(
         state |= norm(draw, f"{block}norm1", width) | norm(draw, f"{block}norm2", width)
         state |= linear(draw, f"{block}mlp.fc1", 4 * width, width) | linear(draw, f"{block}mlp.fc2", width, 4 * width)
         state |= {f"{block}layer_scale{k}.lambda1": draw(width, std=0.1, mean=0.5) for k in (1, 2)}
-    config = {"model_type": "dinov2", "architectures": ["Dinov2Model"], "image_size": stored, "patch_size": patch}
+    if registers:
+        state["embeddings.register_tokens"] = draw(1, registers, width, std=0.3)
+    kind = "dinov2_with_registers" if registers else "dinov2"
+    config = {
+        "model_type": kind,
+        "num_register_tokens": registers,
+        "architectures": ["Dinov2Model"],
+        "image_size": stored,
+        "patch_size": patch,
+    }
     config |= {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "mlp_ratio": 4}
     config |= {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True, "use_swiglu_ffn": False}
     crop = {"crop_size": {"height": size, "width": size}, "do_center_crop": True, "size": {"shortest_edge": size + 4}}
@@ -81,6 +99,87 @@ def write_timm(folder: Path, *, layer_scale: bool = True) -> Path:
     return folder
 
 
+def resnet_state(
+    blocks: tuple[int, ...] = (1, 2, 1, 1), width: int = 8, wide: int = 1, bottleneck: bool = True, size: int = 64
+) -> State:
+    """A ResNet by the names of timm and torchvision, with a classifier; ``wide`` widens the inside of its bottlenecks."""
+    draw = normal(4)
+    state: State = {}
+
+    def convolution(name: str, outputs: int, inputs: int, kernel: int, after: str) -> None:
+        state[f"{name}.weight"] = draw(outputs, inputs, kernel, kernel, std=(2 / (inputs * kernel**2)) ** 0.5)
+        state.update(norm(draw, after, outputs))
+        state[f"{after}.running_mean"], state[f"{after}.running_var"] = torch.zeros(outputs), torch.ones(outputs)
+        state[f"{after}.num_batches_tracked"] = torch.tensor(7)
+
+    convolution("conv1", width, 3, 7, "bn1")
+    inputs = width
+    for stage, count in enumerate(blocks):
+        planes = width * 2**stage
+        inner, outer = (wide * planes, 4 * planes) if bottleneck else (planes, planes)
+        for n in range(count):
+            block = f"layer{stage + 1}.{n}"
+            shapes = [(inner, inputs, 1), (inner, inner, 3), (outer, inner, 1)]
+            shapes = shapes if bottleneck else [(inner, inputs, 3), (outer, inner, 3)]
+            for number, (outputs, ins, kernel) in enumerate(shapes, 1):
+                convolution(f"{block}.conv{number}", outputs, ins, kernel, f"{block}.bn{number}")
+            if n == 0 and (stage > 0 or inputs != outer):
+                convolution(f"{block}.downsample.0", outer, inputs, 1, f"{block}.downsample.1")
+            inputs = outer
+    # statistics of images of many colours; with arbitrary ones every image would come out nearly the same
+    resnet(state, draw(8, 3, size, size, std=0.7) + draw(8, 3, 1, 1, std=1.0), train=True)
+    return state | linear(draw, "fc", 5, inputs)
+
+
+def resnet(state: State, x: torch.Tensor, train: bool = False) -> torch.Tensor:
+    """Features of a ResNet written down a second time: normalised pixels [B, 3, S, S] -> [B, W].
+
+    Args:
+        train: first put the statistics of ``x`` into ``state``.
+    """
+
+    def normed(x: torch.Tensor, name: str) -> torch.Tensor:
+        if train:
+            state[f"{name}.running_mean"], state[f"{name}.running_var"] = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        mean, var, weight, bias = (
+            state[f"{name}.{kind}"][:, None, None] for kind in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+    x = normed(F.conv2d(x, state["conv1.weight"], stride=2, padding=3), "bn1").relu()
+    x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+    stage = 1
+    while f"layer{stage}.0.conv1.weight" in state:
+        block, n = f"layer{stage}.0", 0
+        while f"{block}.conv1.weight" in state:
+            stride, shortcut, y = (2 if stage > 1 and n == 0 else 1), x, x
+            kernels = [state[f"{block}.conv{k}.weight"] for k in (1, 2, 3) if f"{block}.conv{k}.weight" in state]
+            strided = next(k for k, kernel in enumerate(kernels) if kernel.shape[-1] == 3)
+            for k, kernel in enumerate(kernels):
+                y = F.conv2d(y, kernel, stride=stride if k == strided else 1, padding=kernel.shape[-1] // 2)
+                y = normed(y, f"{block}.bn{k + 1}")
+                y = y.relu() if k + 1 < len(kernels) else y
+            if f"{block}.downsample.0.weight" in state:
+                shortcut = F.conv2d(x, state[f"{block}.downsample.0.weight"], stride=stride)
+                shortcut = normed(shortcut, f"{block}.downsample.1")
+            x, n = (y + shortcut).relu(), n + 1
+            block = f"layer{stage}.{n}"
+        stage += 1
+    return x.flatten(2).mean(2)
+
+
+def write_resnet(folder: Path, state: State, architecture: str = "resnet50.a1_in1k", size: int = 64) -> Path:
+    """A ResNet of timm; ``config.json`` as on the hub."""
+    made_for = {"input_size": [3, size, size], "mean": MEAN, "std": STD, "interpolation": "bicubic", "crop_pct": 0.95}
+    config = {"architecture": architecture, "num_classes": 5, "num_features": len(state["fc.weight"][0])}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(
+        json.dumps({**config, "global_pool": "avg", "pretrained_cfg": {**made_for, "classifier": "fc"}})
+    )
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
 def embeddings(draw, prefix: str, width: int, patch: int, side: int) -> State:  # type: ignore[no-untyped-def]
     kernel = draw(width, 3, patch, patch, std=2 * (3 * patch**2) ** -0.5)
     return {
@@ -121,10 +220,12 @@ def forward(folder: Path, pixels: torch.Tensor) -> torch.Tensor:
     grid, side = positions[1:], x.shape[-1]
     if len(grid) != side**2:
         n = round(len(grid) ** 0.5)
-        grid = F.interpolate(grid.T.reshape(1, -1, n, n), size=(side, side), mode="bicubic")[0].flatten(1).T
+        square, smooth = grid.T.reshape(1, -1, n, n), "embeddings.register_tokens" in state
+        grid = F.interpolate(square, size=(side, side), mode="bicubic", antialias=smooth)[0].flatten(1).T
     x = x.flatten(2).transpose(1, 2) + grid
     first = (state[f"{start}cls_token"][0] + positions[:1]).expand(len(x), 1, -1)
-    x = torch.cat([first, x], 1)
+    registers = state.get("embeddings.register_tokens", torch.zeros(1, 0, x.shape[-1])).expand(len(x), -1, -1)
+    x = torch.cat([first, registers, x], 1)
 
     def part(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         return state[f"{name}.weight"], state[f"{name}.bias"]

@@ -125,3 +125,13 @@ def write_pmc_clip(folder: Path) -> Path:
     torch.save(projection(), folder / PROJECTION)
     write_bert_files(folder, TINY)
     return folder
+
+
+def write_full_pmc_clip(folder: Path) -> Path:
+    """One of the published sizes, 591 MB, with the old ``position_ids``."""
+    folder.mkdir(parents=True)
+    torch.save(image_state(64, 224, 768, images=4), folder / IMAGE)
+    torch.save(text_state(FULL) | {"embeddings.position_ids": torch.arange(512)[None]}, folder / TEXT)
+    torch.save(projection(768, 768), folder / PROJECTION)
+    write_bert_files(folder, FULL)
+    return folder

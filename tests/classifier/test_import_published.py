@@ -153,6 +153,32 @@ def test_other_methods_are_known_by_their_keys(
     torch.testing.assert_close(logits_of(classifier, images), numbers["test_logits"], atol=2e-5, rtol=1e-5)
 
 
+def test_a_context_for_each_class(tiny: Backbone, images: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """CoOp with CSC: each class comes out as from its own context alone."""
+    draw = torch.Generator().manual_seed(0)
+    contexts = 0.1 * torch.randn(3, 4, tiny.token_dim, generator=draw)
+    file = bare(tmp_path / "own" / "model.pth.tar-50", tiny, contexts, NAMES[:3])
+    classifier = bc.import_published(file, NAMES[:3], backbone=tiny, method="coop")
+    assert classifier.settings["class_specific"] is True
+    assert classifier.settings["n_context"] == 4
+    shared = [
+        bc.import_published(
+            bare(tmp_path / str(number) / "model.pth.tar-50", tiny, context, NAMES[:3]),
+            NAMES[:3],
+            backbone=tiny,
+            method="coop",
+        )
+        for number, context in enumerate(contexts)
+    ]
+    expected = torch.stack([logits_of(one, images)[:, number] for number, one in enumerate(shared)], dim=1)
+    torch.testing.assert_close(logits_of(classifier, images), expected, atol=1e-5, rtol=1e-5)
+    classifier.save(tmp_path / "model")
+    assert torch.equal(logits_of(bc.load(tmp_path / "model", tiny), images), logits_of(classifier, images))
+    with pytest.raises(UserError, match="separate context for each class"):
+        classifier.for_classes(["cyst", "stone", "normal"])
+    assert "was trained on 3 classes" in refusal(file, NAMES, backbone=tiny, method="coop")
+
+
 def test_coop_and_prograd_look_alike(parity: Path, tiny: Backbone, tmp_path: Path) -> None:
     context = fixture(parity, "coop")["ctx_after_step"][-1]
     file = bare(tmp_path / "model.pth.tar-50", tiny, context)
@@ -262,7 +288,8 @@ def tensors_of(published: Path) -> dict[str, torch.Tensor]:
         (lambda state: {"state_dict": {"weight": torch.ones(2)}}, "has no learned context"),
         (lambda state: {"model": state}, "has no 'state_dict' of tensors"),
         (lambda state: [1, 2], "has no 'state_dict' of tensors"),
-        (lambda state: {"state_dict": {"ctx": torch.ones(4, 4, 64)}}, "has a context for each class"),
+        (lambda state: {"state_dict": {"ctx": torch.ones(5, 4, 64)}}, "has contexts for 5 classes, not 4; name its classes"),
+        (lambda state: {"state_dict": {"ctx": torch.ones(2, 4, 4, 64)}}, "'ctx' has the shape [2, 4, 4, 64]"),
         (lambda state: {"state_dict": dict.fromkeys(["ctx", "token_prefix", "token_suffix"], torch.ones(4, 64))}, "do not fit"),
         (lambda state: {"state_dict": {"ctx": torch.ones(4, 64, dtype=torch.int64)}}, "'ctx' holds values"),
     ],

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import sentences_for
 from biomedcoop.prompts.library import library, template_sets
+from biomedcoop.prompts.sentences import length_notes
 
 LIBRARY = library()
 TEMPLATES = template_sets()
@@ -409,3 +411,15 @@ def test_a_source_that_is_none(tmp_path: Path) -> None:
         sentences_for(["cyst"], None, tmp_path / "none.json")
     with pytest.raises(UserError, match="prompts libary: cannot be read"):  # a slip of the pen names no file
         sentences_for(["cyst"], None, "libary")
+
+
+def test_only_sentences_that_are_used_are_counted_as_cut(tiny: Backbone, tmp_path: Path) -> None:
+    words = tmp_path / "words.json"
+    texts = {"cyst": ["Dark round.", "Smooth edge.", "grey . " * 40], "stone": ["Bright.", "With a shadow.", "Small."]}
+    words.write_text(json.dumps(texts))
+    chosen = sentences_for(list(texts), None, str(words))
+    assert length_notes(list(texts), chosen, tiny, used=2) == []
+    (note,) = length_notes(list(texts), chosen, tiny, used=3)
+    assert note.startswith(
+        "1 of the 6 sentences have more tokens than the 64 that model reads and are cut (cyst: 'grey"
+    )

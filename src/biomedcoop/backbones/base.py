@@ -56,6 +56,7 @@ class Backbone(ABC):
         precisions: those that keep the features of the image tower; others are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
         tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
+        registers: number of the image tower's tokens that, like a class token, have no place in the image.
         map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``.
         tokenizer: of the text tower.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
@@ -78,6 +79,7 @@ class Backbone(ABC):
     precision: str = "float32"
     precisions: tuple[str, ...] = ("float32", "bfloat16", "int8")
     images_per_pass: int = 16
+    registers: int = 0
     tower_kind: str
     map_layer: str
     tokenizer: Tokenizer

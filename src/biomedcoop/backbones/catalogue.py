@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from biomedcoop.hub import endpoint
 
@@ -81,6 +81,21 @@ PMC_CLIP_WEIGHTS = ("image_encoder(resnet50)", "text_encoder", "text_projection_
 
 WEIGHTS_ENDINGS = (".safetensors", ".pth")
 """Endings that each of them may have; the first that is there counts."""
+
+BESIDE_CONFIGURATION = ("model.safetensors", "open_clip_model.safetensors")
+"""Names of weights that belong beside a configuration."""
+
+
+def lone_weights(folder: Path, pattern: str = "*") -> Path | None:
+    """The only file of weights in a directory, ``.pth`` or what ``convert`` has made of it; None if there is none, or several.
+
+    Args:
+        pattern: how the name begins; names that belong beside a configuration do not count.
+    """
+    found = {path.stem: path for end in reversed(WEIGHTS_ENDINGS) for path in sorted(folder.glob(pattern + end))}
+    found = {stem: path for stem, path in found.items() if path.name not in BESIDE_CONFIGURATION}
+    return next(iter(found.values())) if len(found) == 1 else None
+
 
 CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "preprocessor_config.json")
 """Files of a CLIP in the layout of transformers."""

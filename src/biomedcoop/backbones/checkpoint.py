@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import takewhile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -94,6 +95,44 @@ def shape_of(
     if len(shape) != dimensions or 0 in shape:
         raise UserError(f"{folder}: '{name}' has shape {list(shape)}, expected {dimensions} dimensions above 0")
     return shape
+
+
+def joined(state: Mapping[str, Tensor], names: Sequence[str], folder: Path) -> Tensor:
+    """The tensors of these names in one, along the first dimension: queries, keys and values that a file holds apart.
+
+    Raises:
+        UserError: they differ in shape or type.
+    """
+    first = state[names[0]]
+    if len(names) == 1:
+        return first
+    for name in names:
+        shape_of(state, name, 2 if name.endswith("weight") else 1, folder)
+        if (state[name].shape, state[name].dtype) != (first.shape, first.dtype):
+            raise UserError(
+                f"{folder}: '{name}' is {state[name].dtype} of shape {list(state[name].shape)}, "
+                f"'{names[0]}' {first.dtype} of shape {list(first.shape)}; download the weights again"
+            )
+    return torch.cat([state[name] for name in names])
+
+
+def common_name(names: Sequence[str]) -> str:
+    """One name for several tensors.
+
+    Example:
+        >>> common_name(["attn.q_proj.bias", "attn.k_proj.bias", "attn.v_proj.bias"])
+        'attn.{q,k,v}_proj.bias'
+    """
+    if len(names) == 1:
+        return names[0]
+
+    def shared(texts: Sequence[str]) -> int:
+        """Number of letters with which all texts begin."""
+        return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False)))
+
+    start, end = shared(names), len(names[0]) - shared([name[::-1] for name in names])
+    own = ",".join(name[start : len(name) - len(names[0]) + end] for name in names)
+    return f"{names[0][:start]}{{{own}}}{names[0][end:]}"
 
 
 def depth(state: Mapping[str, Tensor], prefix: str) -> int:

@@ -5,14 +5,16 @@ A new family is one entry of ``LOADERS`` and one rule of :func:`family`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS
+from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS, lone_weights
 from biomedcoop.backbones.configuration import read_object
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
+from biomedcoop.backbones.siglip_config import SIGLIP2
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,13 +29,20 @@ LOADERS: Mapping[str, str] = {
     "clip-openai": "biomedcoop.backbones.openai_clip:load_openai_clip",
     "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
     "siglip": "biomedcoop.backbones.siglip:load_siglip",
+    "resnet": "biomedcoop.backbones.image_only_resnet:load_resnet",
     "vit-timm": "biomedcoop.backbones.image_only:load_image_only",
     "vit-transformers": "biomedcoop.backbones.image_only:load_image_only",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
-IMAGE_ONLY = ("vit-timm", "vit-transformers")
+IMAGE_ONLY = ("resnet", "vit-timm", "vit-transformers")
 """The families without a text tower."""
+
+RESNET = re.compile(r"(?:resnet(?:18|34|50|101|152)|wide_resnet(?:50|101)_2)(?:\..*)?")
+"""timm's names of the ResNets that can be loaded, with or without a tag of the weights."""
+
+RESNET_FILE = re.compile(r"(?:wide_)?resnet\d+")
+"""How torchvision's names of a ResNet's file begin, such as ``resnet50-0676ba61.pth``."""
 
 HUB_CONFIG = "config.json"
 """The configuration of a model in the layout of transformers or timm."""
@@ -42,6 +51,7 @@ MODEL_TYPES: Mapping[str, str] = {
     "clip": "clip-transformers",
     "siglip": "siglip",
     "dinov2": "vit-transformers",
+    "dinov2_with_registers": "vit-transformers",
     "vit": "vit-transformers",
 }
 """``model_type`` in transformers' ``config.json`` -> family."""
@@ -59,11 +69,11 @@ def family(folder: Path) -> str:
         return "pmc-clip"
     if (folder / HUB_CONFIG).exists():
         return hub_family(folder)
-    if len([*folder.glob("*.pth")]) == 1:
-        return "clip-openai"
+    if (weights := lone_weights(folder)) is not None:
+        return "resnet" if RESNET_FILE.match(weights.name) else "clip-openai"
     raise UserError(
         f"{folder} is not a backbone: it has no {CONFIG} or {HUB_CONFIG}; "
-        "give a folder in the layout of open_clip, transformers or timm, or one with a single .pth of OpenAI's CLIP"
+        "give a folder in the layout of open_clip, transformers or timm, or one with a single .pth of OpenAI's CLIP or of a ResNet"
     )
 
 
@@ -75,8 +85,10 @@ def hub_family(folder: Path) -> str:
     """
     config = read_object(folder / HUB_CONFIG)
     model_type = config.get("model_type")
-    if model_type is None and isinstance(config.get("architecture"), str):
-        return "vit-timm"
+    if model_type is None and isinstance(architecture := config.get("architecture"), str):
+        return "resnet" if RESNET.fullmatch(architecture) else "vit-timm"
+    if model_type == "siglip2":
+        raise UserError(f"{folder}: {SIGLIP2}")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
         raise UserError(

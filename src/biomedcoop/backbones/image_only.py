@@ -18,12 +18,21 @@ from torch.nn import functional as F
 
 from biomedcoop.backbones.activations import activations_of, attention_of
 from biomedcoop.backbones.base import Backbone, Drop, VocabularyToken
-from biomedcoop.backbones.checkpoint import check_names, check_tensors, fill, fingerprint, read_weights, shape_of
-from biomedcoop.backbones.image_only_config import CONFIG, ImageDescription, read_image_description
+from biomedcoop.backbones.checkpoint import (
+    check_names,
+    check_tensors,
+    common_name,
+    fill,
+    fingerprint,
+    joined,
+    read_weights,
+    shape_of,
+)
+from biomedcoop.backbones.image_only_config import CONFIG, ImageDescription, Preparation, read_image_description
 from biomedcoop.backbones.vit import VisionTransformer, ViTConfig
 from biomedcoop.errors import UserError
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS: Sequence[str] = ("model.safetensors", "pytorch_model.bin")
 
 LOGIT_SCALE = 100.0
 """Factor of cosine similarities where no text tower has learned one: the largest that CLIP allows."""
@@ -34,14 +43,17 @@ UNUSED = ("pooler.", "classifier.", "head.", "embeddings.mask_token", "mask_toke
 OUTSIDE = {
     "cls_token": "embeddings.cls_token",
     "pos_embed": "embeddings.position_embeddings",
+    "reg_token": "embeddings.register_tokens",
     "patch_embed.proj": "embeddings.patch_embeddings.projection",
     "norm": "layernorm",
 }
 """timm's name of a tensor outside the blocks, or of its layer -> that of transformers."""
 
 ATTENTION = {"attn.qkv": "attention.attention.{query,key,value}", "attn.proj": "attention.output.dense"}
+DINOV2 = {**ATTENTION, "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
 INSIDE: Mapping[str, Mapping[str, str]] = {
-    "dinov2": {**ATTENTION, "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"},
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2,
     "vit": {
         **ATTENTION,
         **{"norm1": "layernorm_before", "norm2": "layernorm_after"},
@@ -54,30 +66,32 @@ INSIDE: Mapping[str, Mapping[str, str]] = {
 class Towers(nn.Module):
     """The image tower under the prefix that all backbones give it."""
 
-    def __init__(self, config: ViTConfig, *, layer_scale: bool, norm_eps: float) -> None:
+    def __init__(self, config: ViTConfig, *, layer_scale: bool, norm_eps: float, registers: int) -> None:
         super().__init__()
-        self.visual = VisionTransformer(config, layer_scale=layer_scale, norm_eps=norm_eps)
+        self.visual = VisionTransformer(config, layer_scale=layer_scale, norm_eps=norm_eps, registers=registers)
 
 
 class ImageBackbone(Backbone):
-    """A loaded ViT without a text tower. Use :func:`load_image_only`.
+    """An image tower without a text tower.
 
-    Image layers are named as in timm, for instance ``blocks.11.norm1`` (tokens [B, T, W], class token first).
+    Args:
+        name: its name.
+        towers: a module with the image tower as ``visual``.
+        prepared: input side and normalisation.
+        digest: its fingerprint.
+        dtype: precision of a text tower, if there were one.
     """
 
-    towers: Towers
     has_text_tower = False
-    tower_kind = "vit"
     logit_scale = LOGIT_SCALE
     context_length = token_dim = 0
 
-    def __init__(self, name: str, towers: Towers, described: ImageDescription, digest: str, dtype: torch.dtype) -> None:
+    def __init__(self, name: str, towers: nn.Module, prepared: Preparation, digest: str, dtype: torch.dtype) -> None:
+        assert isinstance(towers.visual, nn.Module)
         self.name, self.fingerprint = name, digest
         self.towers, self.image_tower = towers, towers.visual
-        self.device, self.dtype = towers.visual.cls_token.device, dtype
-        self.map_layer = f"blocks.{len(towers.visual.blocks) - 1}.norm1"
-        self.image_size, self.mean, self.std = described.image_size, described.mean, described.std
-        self.embed_dim = towers.visual.config.width
+        self.device, self.dtype = next(towers.parameters()).device, dtype
+        self.image_size, self.mean, self.std = prepared.image_size, prepared.mean, prepared.std
 
     def _refuse(self) -> NoReturn:
         raise UserError(f"{self.name} has no text tower; choose a backbone with one, such as biomedclip")
@@ -98,7 +112,23 @@ class ImageBackbone(Backbone):
         self._refuse()
 
     def image_activations(self, pixels: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        return activations_of(self, pixels, self.towers.visual, layer)
+        return activations_of(self, pixels, self.image_tower, layer)
+
+
+class ViTBackbone(ImageBackbone):
+    """A loaded ViT without a text tower. Use :func:`load_image_only`.
+
+    Image layers are named as in timm, for instance ``blocks.11.norm1`` (tokens [B, T, W], class token first).
+    """
+
+    towers: Towers
+    tower_kind = "vit"
+
+    def __init__(self, name: str, towers: Towers, described: ImageDescription, digest: str, dtype: torch.dtype) -> None:
+        super().__init__(name, towers, described, digest, dtype)
+        self.map_layer = f"blocks.{len(towers.visual.blocks) - 1}.norm1"
+        self.registers = 0 if towers.visual.reg_token is None else towers.visual.reg_token.shape[1]
+        self.embed_dim = towers.visual.config.width
 
     def attention_maps(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
         tower = self.towers.visual
@@ -108,7 +138,7 @@ class ImageBackbone(Backbone):
 
 def load_image_only(
     folder: Path, *, name: str | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> ImageBackbone:
+) -> ViTBackbone:
     """Load a ViT in the layout of transformers (DINOv2, ViT) or of timm.
 
     Args:
@@ -135,20 +165,23 @@ def load_image_only(
         described, lambda key, dimensions: shape_of(stored, names_of(key)[0], dimensions, folder), folder
     )
     layer_scale = names_of("blocks.0.ls1.gamma")[0] in stored
+    (register_tokens,) = names_of("reg_token")
+    with_registers = described.layout == "dinov2_with_registers"
+    registers = shape_of(stored, register_tokens, 3, folder)[1] if with_registers else 0
     with torch.device("meta"):
-        towers = Towers(config, layer_scale=layer_scale, norm_eps=described.norm_eps)
+        towers = Towers(config, layer_scale=layer_scale, norm_eps=described.norm_eps, registers=registers)
     shapes = {key: value.shape for key, value in towers.state_dict().items()}
     files = {key: names_of(key.removeprefix("visual.")) for key in shapes}
     check_names(stored.keys(), {file for names in files.values() for file in names}, folder)
-    state = {key: torch.cat([stored[file] for file in names]) for key, names in files.items()}
+    state = {key: joined(stored, names, folder) for key, names in files.items()}
     facts = [dataclasses.asdict(config), {"layer_scale": layer_scale}, dataclasses.asdict(described)]
     digest = fingerprint(facts, state, "")
     positions = "visual.pos_embed"
     if state[positions].shape != shapes[positions]:
-        state[positions] = resized(state[positions], config.image_size // config.patch_size)
-    check_tensors(state, shapes, folder)
+        state[positions] = resized(state[positions], config.image_size // config.patch_size, antialias=with_registers)
+    check_tensors(state, shapes, folder, {key: common_name(names) for key, names in files.items()})
     fill(towers, state, device, dtype)
-    return ImageBackbone(name or folder.name, towers, described, digest, dtype)
+    return ViTBackbone(name or folder.name, towers, described, digest, dtype)
 
 
 def file_names(key: str, layout: str) -> list[str]:
@@ -195,13 +228,13 @@ def read_sizes(described: ImageDescription, shape: Callable[[str, int], torch.Si
     return ViTConfig(size, patch, width, described.layers, described.heads, mlp_width)
 
 
-def resized(positions: Tensor, side: int) -> Tensor:
+def resized(positions: Tensor, side: int, antialias: bool) -> Tensor:
     """Position embeddings [1, 1 + n², W] for ``side`` x ``side`` patches, by bicubic interpolation as transformers does it.
 
-    DINOv2 is published with positions for 518 px and used at 224 px.
+    DINOv2 is published with positions for 518 px and used at 224 px. Only with registers is it ``antialias``.
     """
     first, patches = positions[:, :1].float(), positions[:, 1:].float()
     n = round(patches.shape[1] ** 0.5)
     grid = patches.view(1, n, n, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False, antialias=antialias)
     return torch.cat([first, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

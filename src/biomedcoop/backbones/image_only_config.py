@@ -1,4 +1,4 @@
-"""The configuration of a ViT without a text tower, in the layout of transformers or of timm, read and checked.
+"""The configuration of a tower without a text tower, in the layout of transformers or of timm, read and checked.
 
 Sizes are read off the tensors of the checkpoint. The configuration is asked for what tensors cannot tell (heads, depth, input size,
 normalisation), and a value that asks for another design is refused.
@@ -50,33 +50,49 @@ TIMM_ARGUMENTS = {
 }
 """Arguments of a timm model that are read here, or that the tensors tell."""
 
+TIMM_RESNET_SUPPORTED: Supported = {
+    "config": {"global_pool": ("avg",)},
+    "model_args": {"global_pool": ("avg",), "in_chans": (3,)},
+    "pretrained_cfg": {},
+}
+"""The same for a ResNet."""
+
 TIMM_NAME = re.compile(r"vit_(?P<size>tiny|small|base|large|huge)_patch\d+_(?:\d+|dinov2)(?:\..*)?")
 
 SIZES = {"tiny": (12, 3), "small": (12, 6), "base": (12, 12), "large": (24, 16), "huge": (32, 16)}
 """Blocks and heads of timm's models, by the size in their name."""
 
-NORM_EPS = {"dinov2": 1e-6, "vit": 1e-12, "timm": 1e-6}
+NORM_EPS = {"dinov2": 1e-6, "dinov2_with_registers": 1e-6, "vit": 1e-12, "timm": 1e-6}
 
 
 @dataclass(frozen=True)
-class ImageDescription:
+class Preparation:
+    """How pixels become the input of a tower.
+
+    Attributes:
+        image_size: side of the input, px.
+        mean, std: per-channel normalisation of pixels in [0, 1].
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageDescription(Preparation):
     """The configuration of a ViT.
 
     Attributes:
         layout: "dinov2", "vit" or "timm", which names the tensors.
         layers, heads: blocks, and heads of each.
         norm_eps: what each LayerNorm adds to the variance.
-        image_size: side of the input, px.
-        mean, std: per-channel normalisation of pixels in [0, 1].
     """
 
     layout: str
     layers: int
     heads: int
     norm_eps: float
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 def read_image_description(folder: Path) -> ImageDescription:
@@ -127,18 +143,44 @@ def _of_timm(config: Mapping[str, Any]) -> ImageDescription:
     check_supported(TIMM_SUPPORTED, (config, arguments, made_for))
     known = TIMM_NAME.fullmatch(name)
     if known is None:
-        raise ValueError(f"architecture '{name}' is not supported, only a plain ViT such as 'vit_base_patch16_224'")
+        raise ValueError(
+            f"architecture '{name}' is not supported, only a plain ViT such as 'vit_base_patch16_224' or ResNet such as 'resnet50'"
+        )
     if unknown := sorted(arguments.keys() - TIMM_ARGUMENTS):
         raise ValueError(f"model_args has '{unknown[0]}', which is not supported")
     layers, heads = SIZES[known["size"]]
-    input_size = made_for.get("input_size")
-    if not isinstance(input_size, list) or len(input_size) != 3 or input_size[0] != 3 or len(set(input_size[1:])) != 1:
-        raise ValueError(f"input_size is {input_size!r}, must be [3, side, side]")
+    prepared = _timm_preparation(made_for)
     return ImageDescription(
         layout="timm",
         layers=at_least(arguments.get("depth", layers), "depth"),
         heads=at_least(arguments.get("num_heads", heads), "num_heads"),
         norm_eps=NORM_EPS["timm"],
+        image_size=prepared.image_size,
+        mean=prepared.mean,
+        std=prepared.std,
+    )
+
+
+def read_resnet_preparation(folder: Path) -> Preparation:
+    """How the pixels of a ResNet of timm are prepared, from ``config.json``.
+
+    Raises:
+        UserError: the file is missing or not JSON, values make no sense, or they ask for another design.
+    """
+    config = read_object(folder / CONFIG)
+    with usable(folder):
+        arguments, made_for = section(config, "model_args"), section(config, "pretrained_cfg") or config
+        check_supported(TIMM_RESNET_SUPPORTED, (config, arguments, made_for))
+        if unknown := sorted(arguments.keys() - {"num_classes", *TIMM_RESNET_SUPPORTED["model_args"]}):
+            raise ValueError(f"model_args has '{unknown[0]}', which is not supported")
+        return _timm_preparation(made_for)
+
+
+def _timm_preparation(made_for: Mapping[str, Any]) -> Preparation:
+    input_size = made_for.get("input_size")
+    if not isinstance(input_size, list) or len(input_size) != 3 or input_size[0] != 3 or len(set(input_size[1:])) != 1:
+        raise ValueError(f"input_size is {input_size!r}, must be [3, side, side]")
+    return Preparation(
         image_size=at_least(input_size[1], "input_size"),
         mean=_channels(made_for, "mean", CONFIG),
         std=_channels(made_for, "std", CONFIG, above=0),

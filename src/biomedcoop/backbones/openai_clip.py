@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from biomedcoop.backbones.catalogue import lone_weights
 from biomedcoop.backbones.checkpoint import depth, read_weights, shape_of
 from biomedcoop.backbones.clip import ClipBackbone, build_clip
 from biomedcoop.backbones.configuration import MEAN, STD
@@ -35,7 +36,8 @@ def load_openai_clip(
     Raises:
         UserError: the weights hold more than tensors, or tensors are missing, unexpected, misshapen or not finite.
     """
-    (path,) = folder.glob("*.pth")
+    path = lone_weights(folder)
+    assert path is not None, "the family was found by it"
     state = read_weights(folder, (path.name,))
     return build_clip(folder, describe(state, path), state, name, device, dtype)
 

@@ -185,9 +185,10 @@ def find_backbone(name: str) -> Path:
     if not is_name(name):
         return Path(name.removesuffix(ZEROED_PATCHES))
     if (folder := locate(name)) is None:
+        here = f", or give the folder here as .{os.sep}{name}" if Path(name).is_dir() else ""
         raise UserError(
             f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "
-            f"internet{_or_by_hand(name)}"
+            f"internet{_or_by_hand(name)}{here}"
         )
     return folder
 

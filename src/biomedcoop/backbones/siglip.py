@@ -7,7 +7,7 @@ used as a CLIP's is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,16 @@ from torch import Tensor
 
 from biomedcoop.backbones.activations import activations_of, attention_of
 from biomedcoop.backbones.base import Backbone, Drop
-from biomedcoop.backbones.checkpoint import check_tensors, fill, fingerprint, read_weights, shape_of
+from biomedcoop.backbones.checkpoint import (
+    check_names,
+    check_tensors,
+    common_name,
+    fill,
+    fingerprint,
+    joined,
+    read_weights,
+    shape_of,
+)
 from biomedcoop.backbones.clip_towers import TextConfig, ViTConfig
 from biomedcoop.backbones.clip_transformer import TransformerConfig
 from biomedcoop.backbones.sentencepiece import SentencePieceTokenizer
@@ -27,21 +36,21 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of the weights in transformers layout; the first that is there counts."""
 
 NAMES = {
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-    "text_model.encoder.layers.": "transformer.resblocks.",
-    "text_model.final_layer_norm.": "ln_final.",
-    "text_model.head.": "head.",
-    "vision_model.embeddings.patch_embedding.": "visual.conv1.",
-    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    "vision_model.encoder.layers.": "visual.transformer.resblocks.",
-    "vision_model.post_layernorm.": "visual.ln_post.",
-    "vision_model.head.": "visual.head.",
+    "token_embedding.": "text_model.embeddings.token_embedding.",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "transformer.resblocks.": "text_model.encoder.layers.",
+    "ln_final.": "text_model.final_layer_norm.",
+    "head.": "text_model.head.",
+    "visual.conv1.": "vision_model.embeddings.patch_embedding.",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.transformer.resblocks.": "vision_model.encoder.layers.",
+    "visual.ln_post.": "vision_model.post_layernorm.",
+    "visual.head.": "vision_model.head.",
 }
-"""Beginnings of transformers' names -> beginnings of ours."""
+"""Beginnings of the towers' names -> beginnings of those of transformers."""
 
-PARTS = {".layer_norm1.": ".ln_1.", ".layer_norm2.": ".ln_2.", ".self_attn.": ".attn."}
-PARTS |= {".mlp.fc1.": ".mlp.c_fc.", ".mlp.fc2.": ".mlp.c_proj."}
+PARTS = {".ln_1.": ".layer_norm1.", ".ln_2.": ".layer_norm2.", ".attn.": ".self_attn."}
+PARTS |= {".mlp.c_fc.": ".mlp.fc1.", ".mlp.c_proj.": ".mlp.fc2."}
 """The same for what stands inside of a name."""
 
 
@@ -114,13 +123,19 @@ def load_siglip(
             disagrees with them.
     """
     described = read_siglip_description(folder)
-    state = our_names(read_weights(folder, WEIGHTS))
-    image, text = configurations(described, state, folder)
+    stored = read_weights(folder, WEIGHTS)
+    image, text = configurations(
+        described, lambda key, dimensions: shape_of(stored, file_names(key)[0], dimensions, folder), folder
+    )
     tokenizer = SentencePieceTokenizer.from_directory(folder, text.positions)
     tokenizer.check_fits(text.vocab_size, folder)
     with torch.device("meta"):
         towers = Towers(image, text, tokenizer.trained_pad_id)
-    check_tensors(state, {k: v.shape for k, v in towers.state_dict().items()}, folder)
+    shapes = {key: value.shape for key, value in towers.state_dict().items()}
+    files = {key: file_names(key) for key in shapes}
+    check_names(stored.keys(), {file for names in files.values() for file in names}, folder)
+    state = {key: joined(stored, names, folder) for key, names in files.items()}
+    check_tensors(state, shapes, folder, {key: common_name(names) for key, names in files.items()})
     facts = [
         dataclasses.asdict(image),
         dataclasses.asdict(text),
@@ -131,31 +146,24 @@ def load_siglip(
     return SiglipBackbone(name or folder.name, towers, tokenizer, described, digest)
 
 
-def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names of the towers, with the projections of queries, keys and values in one; unknown names are kept."""
-    renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
-        start = next((start for start in NAMES if key.startswith(start)), "")
-        key = NAMES.get(start, "") + key.removeprefix(start)
-        for part, ours in PARTS.items():
-            key = key.replace(part, ours)
-        renamed[key] = value
-    for key in [key for key in renamed if ".attn.q_proj." in key]:
-        names = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
-        parts = [renamed[name] for name in names if name in renamed]
-        # a missing or misshapen projection stays apart, so that it is refused by its name
-        if len(parts) == 3 and len({(part.shape, part.dtype) for part in parts}) == 1:
-            renamed[key.replace(".q_proj.", ".in_proj_")] = torch.cat([renamed.pop(name) for name in names])
-    return renamed
+def file_names(key: str) -> list[str]:
+    """What a checkpoint calls a tensor of the towers: one name, or three for queries, keys and values."""
+    start = next((start for start in NAMES if key.startswith(start)), "")
+    name = NAMES.get(start, "") + key.removeprefix(start)
+    for ours, theirs in PARTS.items():
+        name = name.replace(ours, theirs)
+    head, joint, kind = name.partition(".self_attn.in_proj_")
+    return [f"{head}.self_attn.{part}_proj.{kind}" for part in "qkv"] if joint else [name]
 
 
 def configurations(
-    described: SiglipDescription, state: Mapping[str, Tensor], folder: Path
+    described: SiglipDescription, shape: Callable[[str, int], torch.Size], folder: Path
 ) -> tuple[ViTConfig, TextConfig]:
-    """The sizes of both towers, from the tensors, after checking what the configuration says about them."""
+    """The sizes of both towers, from the tensors, after checking what the configuration says about them.
 
-    def shape(key: str, dimensions: int) -> torch.Size:
-        return shape_of(state, key, dimensions, folder)
+    Args:
+        shape: gives the shape of a tensor by its name and number of dimensions.
+    """
 
     def blocks(prefix: str, width: int, tower: TowerDescription) -> TransformerConfig:
         if width % tower.heads:

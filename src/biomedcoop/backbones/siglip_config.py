@@ -23,7 +23,13 @@ from biomedcoop.backbones.configuration import (
 )
 from biomedcoop.errors import UserError
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "tokenizer_config.json"
+
+SIGLIP2 = (
+    "is a SigLIP 2, whose tokenizer (Gemma's) and preprocessing are not supported; take a SigLIP, such as "
+    "google/siglip-base-patch16-224 or medsiglip"
+)
+"""What is said of a SigLIP 2, of fixed or of flexible input size."""
 
 _TOWER = {"hidden_act": ("gelu_pytorch_tanh",)}
 SUPPORTED: Supported = {
@@ -73,6 +79,7 @@ def read_siglip_description(folder: Path) -> SiglipDescription:
         UserError: missing, not JSON, values that make no sense, or a design that would need other code.
     """
     config = read_object(folder / CONFIG)
+    check_first_generation(folder)
     if not (folder / PREPROCESSOR).is_file():
         raise UserError(
             f"{folder}: it has no {PREPROCESSOR}, which tells the pixels' scale; copy that of the model into it"
@@ -94,6 +101,17 @@ def read_siglip_description(folder: Path) -> SiglipDescription:
             mean=triple(preprocess, "image_mean", half),
             std=triple(preprocess, "image_std", half, above=0),
         )
+
+
+def check_first_generation(folder: Path) -> None:
+    """Refuse a SigLIP 2 of fixed input size: its ``config.json`` is that of a SigLIP, its tokenizer is Gemma's.
+
+    Raises:
+        UserError: it is one.
+    """
+    settings = folder / TOKENIZER
+    if settings.is_file() and "Gemma" in str(read_object(settings).get("tokenizer_class")):
+        raise UserError(f"{folder}: {SIGLIP2}")
 
 
 def _tower(stated: Mapping[str, Any], sizes: tuple[str, ...]) -> TowerDescription:

@@ -14,13 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from biomedcoop.backbones.checkpoint import check_names, read_weights, shape_of
+from biomedcoop.backbones.catalogue import lone_weights
+from biomedcoop.backbones.checkpoint import check_names, joined, read_weights, shape_of
 from biomedcoop.backbones.clip import ClipBackbone, build_clip
 from biomedcoop.backbones.tokenizer import CLIP_ENDS
 from biomedcoop.backbones.transformers_clip_config import CONFIG, read_transformers_clip
 from biomedcoop.errors import UserError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+PUBMEDCLIP = "PubMedCLIP*"
+"""Beginning of the name of the original PubMedCLIP. In a folder of ViT-B/32 it replaces the weights, as in its authors' code."""
 
 QKV = "{q,k,v}"
 """Stands in a name for three tensors: queries, keys and values, which OpenAI's checkpoints hold in one."""
@@ -66,16 +70,14 @@ def load_transformers_clip(
         UserError: a file is missing or unreadable, the model differs from OpenAI's design, tensors are missing, unexpected,
             misshapen or not finite, or the configuration disagrees with them.
     """
-    for stray in folder.glob("PubMedCLIP*.pth"):
-        raise UserError(
-            f"{folder}: {CONFIG} and {stray.name} describe two models; move {stray.name} and a copy of the tokenizer files into a "
-            "folder of their own"
-        )
     described, end = read_transformers_clip(folder)
     assert isinstance(described.image_layers, int)
     names = tensor_names(described.image_layers, described.text_layers)
-    described = dataclasses.replace(described, names={**described.names, **names})
-    state = openai_tensors(read_weights(folder, WEIGHTS), names, folder)
+    if (laid_over := lone_weights(folder, PUBMEDCLIP)) is not None:
+        state = read_weights(folder, (laid_over.name,))  # by OpenAI's names
+    else:
+        described = dataclasses.replace(described, names={**described.names, **names})
+        state = openai_tensors(read_weights(folder, WEIGHTS), names, folder)
     backbone = build_clip(folder, described, state, name, device, dtype)
     own_end = backbone.tokenizer.rust.token_to_id(CLIP_ENDS[1])
     # OpenAI's own configurations say 2, for which transformers takes the token of the highest number, as OpenAI does
@@ -109,19 +111,9 @@ def openai_tensors(state: Mapping[str, Tensor], names: Mapping[str, str], folder
     check_names(state.keys(), {theirs for group in parts.values() for theirs in group}, folder)
 
     def tensor(ours: str, group: list[str]) -> Tensor:
-        first = state[group[0]]
         if ours in TRANSPOSED:
             shape_of(state, group[0], 2, folder)
-            return first.T.contiguous()
-        if len(group) == 1:
-            return first
-        for theirs in group:
-            shape_of(state, theirs, 2 if theirs.endswith("weight") else 1, folder)
-            if (state[theirs].shape, state[theirs].dtype) != (first.shape, first.dtype):
-                raise UserError(
-                    f"{folder}: '{theirs}' is {state[theirs].dtype} of shape {list(state[theirs].shape)}, "
-                    f"'{group[0]}' {first.dtype} of shape {list(first.shape)}; download the weights again"
-                )
-        return torch.cat([state[theirs] for theirs in group])
+            return state[group[0]].T.contiguous()
+        return joined(state, group, folder)
 
     return {ours: tensor(ours, group) for ours, group in parts.items()}

@@ -131,23 +131,30 @@ class VisionTransformer(nn.Module):
     Args:
         layer_scale: what attention and MLP add has a learned factor for each channel.
         norm_eps: what each LayerNorm adds to the variance.
+        registers: tokens without a place behind the class token (Darcet et al. 2024, arXiv 2309.16588).
     """
 
-    def __init__(self, config: ViTConfig, *, layer_scale: bool = False, norm_eps: float = 1e-6) -> None:
+    def __init__(
+        self, config: ViTConfig, *, layer_scale: bool = False, norm_eps: float = 1e-6, registers: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         tokens = (config.image_size // config.patch_size) ** 2 + 1
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, config.width))
+        self.reg_token = nn.Parameter(torch.zeros(1, registers, config.width)) if registers else None
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config, layer_scale, norm_eps) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=norm_eps)
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Tokens before the first block: [B, T, W], CLS first."""
+        """Tokens before the first block: [B, T, W], CLS first, then registers."""
         patches = self.patch_embed(pixels)
         cls = self.cls_token.expand(len(patches), -1, -1)
-        return torch.cat([cls, patches], dim=1) + self.pos_embed
+        tokens = torch.cat([cls, patches], dim=1) + self.pos_embed
+        if self.reg_token is None:
+            return tokens
+        return torch.cat([tokens[:, :1], self.reg_token.expand(len(tokens), -1, -1), tokens[:, 1:]], dim=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embed(pixels)

@@ -27,6 +27,7 @@ from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.sampling.few_shot import base_novel_classes
 from biomedcoop.errors import UserError, notify
 from biomedcoop.methods import get_method
+from biomedcoop.methods.context import ClassPrompts, state_from
 from biomedcoop.tasks.build import task_without_images
 
 if TYPE_CHECKING:
@@ -96,13 +97,24 @@ def import_published(
             *([f"Read as {name}: files of coop and prograd are alike; --method names another one."] if unsure else []),
             *([note] if (note := tower_note(checkpoint, loaded)) else []),
         ]
-    kind, count = get_method(name), len(learned["context"])
+    kind, context = get_method(name), learned["context"]
+    count, own = context.shape[-2], context.dim() == 3
+    if own and len(context) != len(names):
+        raise UserError(
+            f"{found.path}: has contexts for {len(context)} classes, not {len(names)}; name its classes with --classes"
+        )
     recipe = "paper-novel" if origin.base else "paper"
     known: dict[str, Any] = {"n_context": count, "context_init": "words" if count == WORDS else "random"}
+    if own:
+        known["class_specific"] = True
     if checkpoint.epochs is not None:
         known["epochs"] = checkpoint.epochs
     settings = kind.settings(known, recipe, entry.name if entry else None)
-    state = kind.retarget(learned, task_without_images(loaded, names), settings)
+    task = task_without_images(loaded, names)
+    # no class is new, so each can have a context of its own
+    state = (
+        state_from(ClassPrompts(loaded, names, settings), context) if own else kind.retarget(learned, task, settings)
+    )
     notify(notes)
     notes.append(
         "Imported from a checkpoint of the published code. It does not hold its training settings, so those shown are the "

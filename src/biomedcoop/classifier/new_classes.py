@@ -42,7 +42,7 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
         count, sentences = used_per_class(chosen, settings), chosen.by_class
         facts |= {"sentences": chosen.origin, "sentences_per_class": count}
         facts["sentences_by_class"] = sentences_read(names, chosen, settings)
-        notes += [*chosen.notes, *length_notes(names, chosen, backbone)]
+        notes += [*chosen.notes, *length_notes(names, chosen, backbone, count)]
         notify([sentences_line(chosen.origin, count), *notes] if chosen.chosen else notes)
     task = task_without_images(backbone, names, sentences)
     state = method.retarget(classifier.state, task, settings)

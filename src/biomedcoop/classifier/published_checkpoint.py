@@ -94,14 +94,18 @@ class PublishedCheckpoint:
     def learned(self, method: str, backbone: Backbone) -> State:
         """The learned tensors under the names of the method's state, float32.
 
+        The context is [M, D], or [C, M, D] where each class has its own (CSC).
+
         Raises:
             UserError: a tensor has another shape than the backbone needs, or holds values that are not finite.
         """
         d, e = backbone.token_dim, backbone.embed_dim
         context = self.learner["ctx"]
-        if len(context.shape) == 3:
-            raise UserError(f"{self.path}: has a context for each class (CSC); only a shared context can be imported")
-        if len(context.shape) != 2 or context.shape[0] < 1 or context.shape[1] != d:
+        if len(context.shape) == 3 and method == "cocoop":
+            raise UserError(
+                f"{self.path}: has a context for each class (CSC), which CoCoOp does not know; get the file again"
+            )
+        if len(context.shape) not in (2, 3) or 0 in context.shape or context.shape[-1] != d:
             raise UserError(
                 f"{self.path}: 'ctx' has the shape {list(context.shape)}, {backbone.name} takes vectors of {d}; name the backbone "
                 "that it was trained on with --backbone"

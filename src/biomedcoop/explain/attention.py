@@ -81,5 +81,6 @@ def _is_block(attention: Tensor) -> bool:
 
 def _of_features(relevance: Tensor) -> Tensor:
     """Relevance for the class token or the pooled one, the first row of [B, T or 1, T] -> that of each patch, [B, h, w]."""
+    # the patches stand last, and class token and registers are too few for one more row
     side = math.isqrt(relevance.shape[2])
     return relevance[:, 0, -side * side :].view(-1, side, side)

@@ -102,7 +102,7 @@ def class_scores(classifier: Classifier, features: Tensor, classes: Tensor) -> T
 
 
 def spatial(output: Tensor, backbone: Backbone, layer: str) -> Tensor:
-    """The output of a layer as a map float32 [B, C, h, w]; tokens [B, T, C] lose a class token.
+    """The output of a layer as a map float32 [B, C, h, w]; tokens [B, T, C] lose class token and registers.
 
     Raises:
         UserError: the output has no places.
@@ -112,7 +112,7 @@ def spatial(output: Tensor, backbone: Backbone, layer: str) -> Tensor:
         return output
     if output.dim() == 3:
         tokens = output.shape[1]
-        for places in (tokens - 1, tokens):
+        for places in (tokens - 1 - backbone.registers, tokens):
             side = math.isqrt(places)
             if side * side == places > 1:
                 return output[:, tokens - places :].transpose(1, 2).reshape(len(output), -1, side, side)

@@ -294,10 +294,14 @@ class ContextMethod(Method):
         )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:
-        prompts = prompts_for_new_classes(self.name, task, settings)
-        with torch.no_grad():
-            embeddings = prompts.encode(state["context"][None].to(task.backbone.device))[0]
-        return text_state(task.backbone, embeddings, context=state["context"])
+        return state_from(prompts_for_new_classes(self.name, task, settings), state["context"])
+
+
+def state_from(prompts: ClassPrompts, context: Tensor) -> State:
+    """The state of these classes with one learned context: [M, D], class-specific [C, M, D]."""
+    with torch.no_grad():
+        embeddings = prompts.encode(context[None].to(prompts.backbone.device))[0]
+    return text_state(prompts.backbone, embeddings, context=context)
 
 
 def text_macs(task: Task, settings: ContextSettings) -> int:

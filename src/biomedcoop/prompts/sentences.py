@@ -110,9 +110,9 @@ def sentences_line(origin: str, count: int) -> str:
     return f"Sentences: {origin}, {count} for each class."
 
 
-def length_notes(class_names: Sequence[str], sentences: Sentences, backbone: TextReader) -> list[str]:
-    """Notes on sentences that are longer than a backbone reads."""
-    by_class = dict(zip(class_names, sentences.by_class, strict=True))
+def length_notes(class_names: Sequence[str], sentences: Sentences, backbone: TextReader, used: int) -> list[str]:
+    """Notes on sentences that are longer than a backbone reads, among the first ``used`` of each class."""
+    by_class = {name: texts[:used] for name, texts in zip(class_names, sentences.by_class, strict=True)}
     counts = {name: backbone.token_counts(list(texts)) for name, texts in by_class.items()}
     cut = too_long(by_class, counts, backbone.context_length)
     if not cut:

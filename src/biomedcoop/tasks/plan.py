@@ -101,7 +101,12 @@ class Plan:
         notes = [*self.notes, *(self.unlabelled.notes if self.unlabelled else ())]
         if self.sentences is None:
             return notes
-        return [*notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
+        used = used_per_class(self.sentences, self.settings)
+        return [
+            *notes,
+            *self.sentences.notes,
+            *length_notes(self.data.class_names, self.sentences, backbone, used),
+        ]
 
     def all_notes(self, backbone: Backbone) -> list[str]:
         """All notes, and how the classifiers are made: what a training run says before the work."""
