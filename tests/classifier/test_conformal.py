@@ -7,17 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import biomedcoop as bc
 from biomedcoop.classifier.conformal import (
-    SCORES,
-    check_alpha,
     class_thresholds,
-    images_needed,
     position,
     random_numbers,
     set_scores,
     threshold,
 )
+from biomedcoop.tasks.options import SCORES
+from biomedcoop.tasks.plan import images_needed
 
 ALPHAS = (0.1, 0.05, 0.3, 0.5)
 CASES = ("n64", "n16", "n19", "n9", "n8", "adapt_split", "adapt_same")
@@ -98,17 +96,6 @@ def test_random_numbers_follow_from_the_image_alone_and_are_uniform() -> None:
     assert ((u >= 0) & (u < 1)).all()
     counts = np.histogram(u, bins=10, range=(0, 1))[0]
     assert abs(counts - 400).max() < 90  # 4.7 deviations of a count
-
-
-@pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, "0.1", None, True, float("nan")])
-def test_alpha_lies_between_0_and_1(alpha: object) -> None:
-    with pytest.raises(bc.UserError, match=r"must be between 0 and 1, both excluded, e\.g\. alpha=0\.1"):
-        check_alpha(alpha)
-
-
-def test_an_unknown_score_is_refused() -> None:
-    with pytest.raises(bc.UserError, match=r"no score 'rap'; did you mean 'raps'|no score 'rap'.*raps"):
-        set_scores(np.ones((1, 2)) / 2, "rap")
 
 
 @pytest.mark.parametrize(("text", "score"), [("mean_raw", s) for s in SCORES] + [("template_unit", "lac")])

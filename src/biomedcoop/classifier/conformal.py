@@ -1,7 +1,8 @@
 """Prediction sets from calibration images: scores, thresholds and sets, as functions of arrays.
 
-A set holds every class whose score is not above the threshold. If the calibration images and the new image are exchangeable, it holds
-the true class with a probability of at least 1 − α (Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World").
+A set holds every class whose score is not above the threshold. If the calibration images and the new image are exchangeable, the
+true class is in the set with a probability of at least 1 − α (Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random
+World").
 
 Scores of class y, for probabilities p, the mass B of the classes above y, its rank r from 1 and u uniform in [0, 1):
     LAC   1 − p_y                               Sadinle, Lei and Wasserman 2019, arXiv 1609.00451
@@ -18,39 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.errors import UserError, nearest
+from biomedcoop.tasks import options
 
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Members = npt.NDArray[np.bool_]
 
-SCORES = ("lac", "aps", "raps")
 PENALTY, FREE_RANKS = 0.001, 1
 """λ and k of RAPS."""
 
 _ROUNDING = 1e-9  # (9 + 1) · (1 − 0.1) is 9, also in floating point
-
-
-def check_score(name: str) -> str:
-    """The name of a score if there is such a score.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in SCORES:
-        raise UserError(f"no score '{name}'; {nearest(name, SCORES)}")
-    return name
-
-
-def check_alpha(alpha: object) -> float:
-    """The share of sets that may miss the true class.
-
-    Raises:
-        UserError: it is no number between 0 and 1, both excluded.
-    """
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
-        raise UserError(f"alpha={alpha!r} must be between 0 and 1, both excluded, e.g. alpha=0.1")
-    return float(alpha)
 
 
 def set_scores(
@@ -67,36 +45,29 @@ def set_scores(
     Returns:
         Scores [N, C].
 
+    Raises:
+        UserError: there is no such score.
+
     Example:
         >>> p = np.array([[0.6, 0.3, 0.1]])
         >>> set_scores(p, "lac").round(3).tolist(), set_scores(p, "aps", np.array([0.5])).round(3).tolist()
         ([[0.4, 0.7, 0.9]], [[0.3, 0.75, 0.95]])
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    if check_score(score) == "lac":
+    if options.score("score", score) == "lac":
         return np.asarray(1 - p)
     assert u is not None, "aps and raps are randomised"
     order = np.argsort(-p, axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable")  # from 0
     falling = np.take_along_axis(p, order, axis=1)
     above = np.take_along_axis(np.cumsum(falling, axis=1) - falling, rank, axis=1)
-    found = above + np.reshape(u, (len(p), -1)) * p
+    found = above + (u if u.ndim == 2 else u[:, None]) * p
     return np.asarray(found if score == "aps" else found + penalty * np.maximum(0, rank + 1 - free))
 
 
 def position(n: int, alpha: float) -> int:
     """The rank k = ⌈(n + 1)(1 − α)⌉ of the threshold among n sorted calibration scores; there is none if k > n."""
     return math.ceil((n + 1) * (1 - alpha) - _ROUNDING)
-
-
-def images_needed(alpha: float) -> int:
-    """Smallest number of calibration images for which sets can be smaller than all classes.
-
-    Example:
-        >>> images_needed(0.1), images_needed(0.05)
-        (9, 19)
-    """
-    return math.ceil((1 - alpha) / alpha - _ROUNDING)
 
 
 def threshold(scores: Floats, alpha: float) -> Doubles:
