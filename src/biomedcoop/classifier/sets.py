@@ -1,7 +1,7 @@
 """Prediction sets of a classifier: what its fit keeps for them, and the set of each new image.
 
-Split conformal prediction: the classifier has not learned from the calibration images, and the artefact keeps their scores. What was
-chosen on the training images, such as the temperature, was fixed before these were looked at.
+Split conformal prediction: the classifier has not learned from the calibration images, and the artefact keeps their scores.
+What was chosen on the training images, such as the temperature, was fixed before these were looked at.
 
 Full conformal prediction, for methods with a closed form (Vovk et al. 2005; with foundation models "FCA", Silva-Rodríguez et al.
 2025, arXiv 2506.06076): the artefact keeps the features of the training images. For each new image and each candidate class, the
