@@ -92,7 +92,7 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
             views=task.views,
             per_epoch=task.per_epoch,
         )
-        folds = torch.from_numpy(np.stack([found[run][0] for run in able])).to(task.features.device)
+        folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
         seeds = [request.seeds[run] for run in able]
         logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.abilities.chooses))
         for place, run in enumerate(able):
