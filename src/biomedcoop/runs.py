@@ -87,7 +87,7 @@ def train_run(
     compared = [name for name in request.compare if can_run(get_method(name), request.backbone)]
     plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *compared))}
     if any(map(len, plans[request.method].calibration)) and not plans[request.method].refits:
-        plans[OF_ALL] = plan_fit(dataclasses.replace(saved, alpha=None), data)
+        plans[OF_ALL] = plan_fit(dataclasses.replace(saved.for_method(request.method), alpha=None), data)
     backbone = load_for(request.backbone, request.device, request.precision)
     if left_out := [name for name in request.compare if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]
@@ -119,8 +119,8 @@ def no_text_tower_note(methods: Sequence[str], backbone: Backbone) -> str:
 
 def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
     """The plan of one method; the request's single settings and its prediction sets are those of the reported method only."""
-    own: dict[str, Any] = {} if method == request.method else {"settings": {}, "alpha": None}
-    return plan_fit(dataclasses.replace(request, method=method, **own), data)
+    own = request.for_method(method)
+    return plan_fit(own if method == request.method else dataclasses.replace(own, alpha=None), data)
 
 
 def _divided(

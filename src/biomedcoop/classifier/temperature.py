@@ -7,6 +7,7 @@ C classes: each class counts as if it had one image more, so that N answers with
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,15 +84,7 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
     temperatures, sentences = [1.0] * runs, [words for _, words in found]
     able = [run for run, (folds, _) in enumerate(found) if folds is not None]
     if able:
-        part = Task(
-            task.backbone,
-            task.class_names,
-            task.features[able],
-            task.labels[able],
-            task.sentence_features,
-            views=task.views,
-            per_epoch=task.per_epoch,
-        )
+        part = replace(task, features=task.features[able], labels=task.labels[able])
         folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
         seeds = [request.seeds[run] for run in able]
         logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.abilities.chooses))

@@ -39,6 +39,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "coop": {ANY: {"lr": 0.01}},
         "kgcoop": {ANY: {"weight": 1.0, "lr": 0.01}},
         "prograd": {ANY: {"temperature": 1.0, "lr": 0.01}},
+        "ss-text": {ANY: {"image_weight": 2.0}},
     },
     "fast": {
         "biomedcoop": {

@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 REQUEST = "run.json"
 """The file of a run folder that holds its request."""
 
-PATHS = ("data", "backbone", "prompts", "split_file")
+PATHS = ("data", "backbone", "prompts", "split_file", "unlabelled")
 """Options that may hold a path."""
 
 Request = TypeVar("Request", bound="FitRequest")
@@ -51,6 +51,7 @@ class FitOptions(TypedDict, total=False):
     alpha: float | None
     score: str
     by_class: bool
+    unlabelled: str | os.PathLike[str] | None
     device: torch.device | str
     precision: str
 
@@ -91,6 +92,8 @@ class FitRequest:
             for base-to-novel generalisation).
         views: crops of each training image: 1 is its centre crop; a larger number is that many random crops, one of which is
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
+        unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
+            columns of labels are not read.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
         calibrate: fit a temperature on held-out answers about the training images: "yes", "no", or "auto", which does it where a
             fit takes no step through the text tower and the recipe is not a published one.
@@ -172,6 +175,12 @@ class FitRequest:
         "each epoch, as published). Each crop is encoded.",
         options.views,
     )
+    unlabelled: str | None = option(
+        None,
+        "Folder or table of images without labels, for a method that learns from them too (ss-text-u). Names of folders are not "
+        "read as labels. Copies of training and test images are left out.",
+        options.path,
+    )
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
     )
@@ -230,6 +239,19 @@ class FitRequest:
     def names(cls) -> list[str]:
         """Name of every option."""
         return [field.name for field in dataclasses.fields(cls)]
+
+    def for_method(self: Request, method: str) -> Request:
+        """The request for one of its methods: single settings belong to its own, unlabelled images to those that use them."""
+        from biomedcoop.methods import get_method
+
+        def uses(name: str) -> bool:
+            return get_method(name).abilities.uses_unlabelled
+
+        settings = self.settings if method == self.method else {}
+        # with no method that uses them, the plan of its own refuses them
+        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compare", ()))))
+        unlabelled = self.unlabelled if wanted else None
+        return dataclasses.replace(self, method=method, settings=settings, unlabelled=unlabelled)
 
     @classmethod
     def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
