@@ -60,17 +60,18 @@ def coverage(
         labels: [N].
     """
     generator = np.random.default_rng(seed)
+    scores = set_scores(probabilities, score, generator.random(len(labels)))
+    true = scores[np.arange(len(labels)), labels]
     covered, sizes, whole, clipped = [], [], [], []
     for _ in range(splits):
-        order = generator.permutation(len(labels))[: n + TESTED]
-        scores = set_scores(probabilities[order], score, generator.random(len(order)))
-        own = scores[np.arange(len(order)), labels[order]]
-        limit = threshold(own[:n], ALPHA)
-        members = scores[n:] <= limit
-        covered.append((own[n:] <= limit).mean())
+        drawn = generator.choice(len(labels), min(n + TESTED, len(labels)), replace=False)
+        own, new = true[drawn[:n]], true[drawn[n:]]
+        limit = threshold(own, ALPHA)
+        members = scores[drawn[n:]] <= limit
+        covered.append((new <= limit).mean())
         sizes.append(members.sum(axis=1).mean())
         whole.append(members.all(axis=1).mean())
-        clipped.append((own[n:] <= np.sort(own[:n])[min(n, position(n, ALPHA)) - 1]).mean())
+        clipped.append((new <= np.sort(own)[min(n, position(n, ALPHA)) - 1]).mean())
     error = float(np.std(covered, ddof=1) / np.sqrt(splits))
     return Found(float(np.mean(covered)), error, float(np.mean(sizes)), float(np.mean(whole)), float(np.mean(clipped)))
 
