@@ -18,6 +18,7 @@ from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.answers import Answers
 from biomedcoop.evaluation.bootstrap import check_bootstrap
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
@@ -85,7 +86,8 @@ def compare(
         notify(read.notes)
     with shown(progress) as tell:
         encoded = encode_for(classifier, evaluated, tell)
-    probabilities = {classifier.method: classifier.probabilities(encoded.features)}
+    answers = Answers.of(classifier, encoded.features)
+    probabilities = {classifier.method: answers.probabilities}
     zero_shot, notes = _zero_shot(classifier)
     if zero_shot is not None:
         probabilities[ZERO_SHOT] = zero_shot.probabilities(encoded.features)
@@ -97,6 +99,10 @@ def compare(
         evaluated.data.groups,
         subgroups=evaluated.data.subgroups,
         unlike=encoded.unlike,
+        temperatures=(answers.temperature,),
+        uncalibrated=answers.uncalibrated[None],
+        alpha=None if classifier.sets is None else classifier.sets.alpha,
+        members=None if answers.members is None else answers.members[None],
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
     name = read.name if isinstance(data, Dataset) else Path(os.path.abspath(data)).name  # noqa: PTH100 - "." has no name

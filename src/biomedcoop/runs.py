@@ -28,6 +28,7 @@ from biomedcoop.data.sampling.folds import Divisions, divide
 from biomedcoop.data.sampling.leakage import Leak, contradicting, leaks
 from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
+from biomedcoop.evaluation.answers import Answers
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
 from biomedcoop.methods import can_run, get_method
@@ -42,6 +43,10 @@ RUN_CONTENTS = (
     *("model", "metrics.json", "report.html", "report.md", "confusion.png", "predictions.csv"),
     *("split.json", "few_shot.json", "learning_curve.json", REQUEST),
 )
+
+
+OF_ALL = "trained on all images"
+"""The reported method without prediction sets, where images are set aside for them; its difference is their cost."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ def train_run(
     saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
     compared = [name for name in request.compare if can_run(get_method(name), request.backbone)]
     plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *compared))}
+    if any(map(len, plans[request.method].calibration)) and not plans[request.method].refits:
+        plans[OF_ALL] = plan_fit(dataclasses.replace(saved.for_method(request.method), alpha=None), data)
     backbone = load_for(request.backbone, request.device, request.precision)
     if left_out := [name for name in request.compare if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]
@@ -111,8 +118,9 @@ def no_text_tower_note(methods: Sequence[str], backbone: Backbone) -> str:
 
 
 def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
-    """The plan of one method; the request's single settings apply to the reported method only."""
-    return plan_fit(request.for_method(method), data)
+    """The plan of one method; the request's single settings and its prediction sets are those of the reported method only."""
+    own = request.for_method(method)
+    return plan_fit(own if method == request.method else dataclasses.replace(own, alpha=None), data)
 
 
 def _divided(
@@ -174,7 +182,7 @@ def _tested(
         tally.add(key, facts)
     notify(tally.notes())
 
-    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    found: dict[str, list[Answers]] = {}
     trained = None
     for name, plan in plans.items():
         if divisions is None or trained is None or not plan.method.abilities.uses_images:
@@ -183,14 +191,16 @@ def _tested(
             answering = (
                 classifiers if plan.method.abilities.uses_images else classifiers[:1]
             )  # else all seeds are equal
-            found[name] = [classifier.probabilities(features) for classifier in answering]
+            found[name] = [Answers.of(classifier, features) for classifier in answering]
         if divisions is not None and plan.method.abilities.uses_images:
             found[name] = cross_validate(fold_plans[name], part, divisions, features, backbone, progress)
     assert trained is not None
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
     unlike = None if known is None else known.unlike(features)
-    runs = {name: np.stack(probabilities) for name, probabilities in found.items()}
+    runs = {name: np.stack([one.probabilities for one in answers]) for name, answers in found.items()}
+    of_all, own = runs.pop(OF_ALL, None), found[request.method]
+    members = [one.members for one in own if one.members is not None]
     predictions = Predictions(
         part.keys,
         part.labels,
@@ -201,6 +211,11 @@ def _tested(
         unlike=unlike,
         seeds=(request.seeds if divisions is None else divisions.seeds)[: len(runs[request.method])],
         folds=None if divisions is None else divisions.number,
+        temperatures=tuple(one.temperature for one in own),
+        uncalibrated=np.stack([one.uncalibrated for one in own]),
+        alpha=request.alpha,
+        members=np.stack(members) if members else None,
+        of_all=of_all,
     )
     return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))
 

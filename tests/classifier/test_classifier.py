@@ -56,7 +56,7 @@ def test_batches(clf: bc.Classifier, test_images: list[Path]) -> None:
     assert clf.predict_proba(arrays[..., 0]).shape == (4, 3)
     assert clf.predict_proba(arrays[0, ..., 0]).shape == (1, 3)
     assert clf.predict([]) == []
-    assert [row.tolist() for _, row, _ in clf.predict_stream(iter(test_images[:4]))] == expected.tolist()  # type: ignore[union-attr]
+    assert [row.tolist() for _, row, *_ in clf.predict_stream(iter(test_images[:4]))] == expected.tolist()  # type: ignore[union-attr]
 
 
 def test_what_is_no_image_is_named(clf: bc.Classifier, image: Path) -> None:

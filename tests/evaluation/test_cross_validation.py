@@ -73,7 +73,8 @@ def test_no_image_is_tested_by_a_classifier_that_has_seen_it(
     monkeypatch.setattr(cross_validation, "fit_plan", spy)
     request = FitRequest(data, method="clip-adapter", settings={"epochs": 1}, backbone=tiny, shots=8)
     features = np.random.default_rng(1).normal(size=(len(data), tiny.embed_dim)).astype(np.float32)
-    found = cross_validate(plan_folds(request, data, divisions), data, divisions, features, tiny)
+    answers = cross_validate(plan_folds(request, data, divisions), data, divisions, features, tiny)
+    found = [one.probabilities for one in answers]
     assert len(found) == 3
     assert len(seen) == 15
     for trained_on, (_, _, tested) in zip(seen, divisions, strict=True):

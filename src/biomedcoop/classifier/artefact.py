@@ -57,7 +57,8 @@ def write_into(classifier: Classifier, folder: Path) -> None:
 
     domain = {} if classifier.domain is None else classifier.domain.tensors()
     # copies, because tensors of a plug-in may share memory, which the format refuses
-    copies = {key: value.detach().clone().contiguous() for key, value in {**classifier.state, **domain}.items()}
+    sets = {} if classifier.sets is None else classifier.sets.tensors()
+    copies = {key: value.detach().clone().contiguous() for key, value in {**classifier.state, **domain, **sets}.items()}
     tensors = to_bytes(copies)
     backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
@@ -77,6 +78,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
         **({} if classifier.temperature == 1 else {"temperature": classifier.temperature}),
         "facts": dict(classifier.facts),
         "domain": classifier.domain is not None,
+        **({} if classifier.sets is None else {"sets": classifier.sets.description()}),
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
     }
     description["sha256"] = checksum(description)

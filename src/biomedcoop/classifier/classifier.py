@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from biomedcoop.classifier.domain import Domain, unlike_note
 from biomedcoop.classifier.origin import Origin
+from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource, as_sources
 from biomedcoop.data.names import list_names
 from biomedcoop.display import shown
-from biomedcoop.errors import ImageError, notify
+from biomedcoop.errors import ImageError, UserError, notify
 from biomedcoop.notebook import fragment
 from biomedcoop.progress import ProgressOption
 from biomedcoop.threads import torch_threads
@@ -39,11 +40,14 @@ class Answer(NamedTuple):
         probabilities: probabilities float32 [C], or the error that says why the image cannot be used.
         unlike_training: True if the image is unlike the training images; None for an image that cannot be used, and for a
             classifier that cannot tell.
+        members: whether each class is in the prediction set, bool [C]; None for an image that cannot be used, and for a classifier
+            without sets.
     """
 
     source: ImageSource
     probabilities: Floats | ImageError
     unlike_training: bool | None
+    members: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +65,7 @@ class Classifier:
         temperature: number above 0 that divides the logits; 1 leaves them unchanged.
         domain: mean features of the training images, which show whether an image is unlike them; None without training images,
             with too few of them, or after a change of classes.
+        sets: what its prediction sets need; None for a classifier without them, and after a change of classes.
         origin: where it was read from; None for one that was not read, and for a changed copy.
 
     Example:
@@ -79,6 +84,7 @@ class Classifier:
     facts: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     domain: Domain | None = None
+    sets: PredictionSets | None = None
     origin: Origin | None = field(default=None, init=False)  # dataclasses.replace leaves it out
 
     def __repr__(self) -> str:
@@ -142,7 +148,7 @@ class Classifier:
 
         Yields:
             An :class:`Answer` for each image: the image, its probabilities [C] or the :class:`ImageError` that says why it cannot
-            be used, and whether it is unlike the training images.
+            be used, whether it is unlike the training images, and which classes are in its prediction set.
 
         Raises:
             UserError: an element is not an image.
@@ -151,7 +157,7 @@ class Classifier:
             >>> import biomedcoop as bc
             >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
             >>> classifier = bc.fit(data, method="zero-shot")
-            >>> for image, answer, unlike in classifier.predict_stream([data.images[0], b"no image"]):
+            >>> for image, answer, unlike, _ in classifier.predict_stream([data.images[0], b"no image"]):
             ...     print("skipped" if isinstance(answer, bc.ImageError) else answer.shape, unlike)
             (3,) None
             skipped None
@@ -164,15 +170,17 @@ class Classifier:
         found = 0
         for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
             features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
-            rows = iter(self._answers(features, size) if features else ())
+            answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)
+            rows = iter(answers)
+            sets = iter(self.members(np.stack(features), answers) if self.sets is not None and features else ())
             unlike = self.domain.unlike(np.stack(features)).tolist() if self.domain is not None and features else []
             found += sum(unlike)
             marks = iter(unlike)
             for source, feature in batch:
                 if isinstance(feature, ImageError):
-                    yield Answer(source, feature, None)
+                    yield Answer(source, feature, None, None)
                 else:
-                    yield Answer(source, next(rows), next(marks, None))
+                    yield Answer(source, next(rows), next(marks, None), next(sets, None))
         note = unlike_note(found, tally.images, self.facts)
         notify([*tally.notes(), *([note] if note else [])])
 
@@ -223,6 +231,58 @@ class Classifier:
                 rows.append(answer.probabilities)
                 tell("predicting", len(rows), total)
         return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), dtype=np.float32)
+
+    def members(self, features: Floats, probabilities: Floats | None = None) -> npt.NDArray[np.bool_]:
+        """Whether each class is in the prediction set of each image, bool [N, C], from raw image features [N, E].
+
+        Args:
+            features: raw features.
+            probabilities: their :meth:`probabilities`, if they are known.
+
+        Raises:
+            UserError: the classifier was fitted without ``alpha``.
+        """
+        if self.sets is None:
+            raise UserError("this classifier has no prediction sets; fit it with alpha, e.g. alpha=0.1")
+        return self.sets.members(
+            self, features, self.probabilities(features) if probabilities is None else probabilities
+        )
+
+    def predict_sets(self, images: Any, *, progress: ProgressOption = None) -> list[tuple[str, ...]]:
+        """Predict a set of classes for each image, which misses the true class in at most a share ``alpha`` of images.
+
+        Abstain where a set has not exactly one class. The promise holds for images that are exchangeable with the calibration
+        images: of the same source, and in the same class mix unless the sets are by class. Arguments are those of
+        :meth:`predict_proba`.
+
+        Returns:
+            The class names of each set, in the order of ``class_names``.
+
+        Raises:
+            UserError: the classifier was fitted without ``alpha``.
+            ImageError: an image cannot be read.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=8&val=0&test=1")
+            >>> classifier = bc.fit(data, method="tip-adapter", shots=8, alpha=0.3)
+            >>> sets = classifier.predict_sets(list(data.part("test").images))
+            >>> len(sets), all(set(one) <= set(classifier.class_names) for one in sets)
+            (3, True)
+        """
+        self.members(np.zeros((0, self.backbone.embed_dim), dtype=np.float32))  # before the images are encoded
+        found = []
+        total = len(images) if isinstance(images, (list, tuple)) else 0
+        with shown(progress) as tell:
+            for answer in self.predict_stream(images):
+                if isinstance(answer.probabilities, ImageError):
+                    raise answer.probabilities
+                assert answer.members is not None
+                found.append(
+                    tuple(name for name, inside in zip(self.class_names, answer.members, strict=True) if inside)
+                )
+                tell("predicting", len(found), total)
+        return found
 
     def predict(self, images: Any, *, progress: ProgressOption = None) -> list[str]:
         """Predict the class name of each image; the first class wins a tie. Arguments are those of :meth:`predict_proba`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import Domain
+from biomedcoop.classifier.sets import PredictionSets
+from biomedcoop.classifier.temperature import held_out_temperatures
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import notify
@@ -37,6 +40,9 @@ def fit_plan(
         UserError: the method is that of a plug-in, and its code fails.
     """
     data, method, request = plan.data, plan.method, plan.request
+    if len({len(draw) for draw in plan.draws}) > 1:  # whole groups were set aside for prediction sets
+        runs = (plan.run(number) for number in range(len(request.seeds)))
+        return [one for run in runs for one in fit_plan(run, backbone, progress, say=say, stage=stage)]
     tally = Tally()
     task = build_task(plan, backbone, count=counting(progress, "encoding training images"), tally=tally)
     if say:
@@ -46,16 +52,20 @@ def fit_plan(
     threads = method.threads(task, plan.settings)
     with torch_threads(threads), torch.enable_grad():
         states = method.fit(task, plan.settings, request.seeds, training)
-    _check_states(method, states, len(request.seeds))
+        _check_states(method, states, len(request.seeds))
+        temperatures, calibrated = held_out_temperatures(plan, task)
+    if say and request.calibrate == "yes":
+        notify(dict.fromkeys(words for words, t in zip(calibrated, temperatures, strict=True) if t == 1 and words))
     settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
     classifiers = []
     for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
         draw, choice = plan.draws[run], plan.choices[run]
-        support = data.select(np.concatenate([draw, choice.val_draw]))
+        support = data.select(np.concatenate([draw, choice.val_draw, plan.calibration[run]]))
         facts = {
             **plan.facts,
             "seed": seed,
             "chosen": choice.how,
+            "calibrated": calibrated[run],
             "device": str(backbone.device),
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
@@ -66,10 +76,26 @@ def fit_plan(
             "training_images": sorted({digest(image) for image in support.images}),
         }
         domain = _domain(plan, task, run)
-        classifiers.append(Classifier(data.class_names, method.name, state, backbone, settings, facts, domain=domain))
+        one = Classifier(data.class_names, method.name, state, backbone, settings, facts, temperatures[run], domain)
+        classifiers.append(one if request.alpha is None else replace(one, sets=_sets(plan, task, one, run)))
         if not is_own(type(method)):
             _check_logits(method, classifiers[-1])
     return classifiers
+
+
+def _sets(plan: Plan, task: Task, classifier: Classifier, run: int) -> PredictionSets:
+    """What the prediction sets of one run need, from its calibration images."""
+    from biomedcoop.features.images import encode_images
+
+    request, images = plan.request, plan.data.select(plan.calibration[run])
+    assert request.alpha is not None
+    features = encode_images(task.backbone, images)
+    kind = request.alpha, request.score, request.by_class
+    if not plan.refits:
+        return PredictionSets.split(classifier, features, images.labels, *kind)
+    sentences = None if task.sentence_features is None else task.sentence_features.cpu().numpy()
+    seed = request.seeds[run]
+    return PredictionSets(*kind, images.labels, features=features, sentences=sentences, seed=seed)
 
 
 def _check_states(method: Method, states: object, runs: int) -> None:

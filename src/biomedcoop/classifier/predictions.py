@@ -6,12 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.readers.unlabelled import ListedImage
 from biomedcoop.data.tables.writing import Row, check_table_file, write_table
 from biomedcoop.errors import ImageError, UserError
 
 UNLIKE = "unlike_training"
+SET, SET_SIZE, ABSTAIN = "set", "set_size", "abstain"
+SEPARATOR = " | "
+"""Between the class names of a set."""
 
 
 def predict_rows(
@@ -41,7 +47,7 @@ def predict_rows(
             waiting.append(listed)
             yield listed.file
 
-    for done, (_, probabilities, unlike) in enumerate(classifier.predict_stream(files()), start=1):
+    for done, (_, probabilities, unlike, members) in enumerate(classifier.predict_stream(files()), start=1):
         listed = waiting.popleft()
         if progress is not None:
             progress(done)
@@ -51,6 +57,7 @@ def predict_rows(
             row["prediction"] = classifier.class_names[int(probabilities.argmax())]
             row |= {f"p_{n}": round(float(p), 6) for n, p in zip(classifier.class_names, probabilities, strict=True)}
             row |= {} if unlike is None else {UNLIKE: int(unlike)}
+            row |= {} if members is None else set_cells(classifier.class_names, members)
         elif skip_bad:
             row["error"] = probabilities.reason
         else:
@@ -78,7 +85,7 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
     """
     check_predictions_file(out, overwrite)
     numbers = columns.index("prediction") + 1 if "prediction" in columns else len(columns)
-    texts = [*columns[:numbers], *(name for name in columns[numbers:] if name == "error")]
+    texts = [*columns[:numbers], *(name for name in columns[numbers:] if name in ("error", SET))]
     return write_table(rows, columns, out, texts)
 
 
@@ -86,7 +93,16 @@ def columns_of(classifier: Classifier, keep: Sequence[str] = (), skip_bad: bool 
     """Column names of the rows of :func:`predict_rows`.
 
     They are ``path``, those of ``keep``, ``prediction``, ``error`` (with ``skip_bad``), ``p_<class name>`` for every class, and
-    ``unlike_training`` (1 for an image unlike the training images, else 0) if the classifier can tell.
+    ``unlike_training`` (1 for an image unlike the training images, else 0) if the classifier can tell. A classifier with prediction
+    sets adds ``set`` (class names with " | " between them), ``set_size`` and ``abstain`` (1 unless the set has one class).
     """
     error, unlike = ["error"] if skip_bad else [], [] if classifier.domain is None else [UNLIKE]
-    return ["path", *keep, "prediction", *error, *(f"p_{name}" for name in classifier.class_names), *unlike]
+    sets = [] if classifier.sets is None else [SET, SET_SIZE, ABSTAIN]
+    return ["path", *keep, "prediction", *error, *(f"p_{name}" for name in classifier.class_names), *unlike, *sets]
+
+
+def set_cells(class_names: Sequence[str], members: npt.NDArray[np.bool_]) -> Row:
+    """The columns of a prediction set, from which classes are in it, bool [C]."""
+    size = int(members.sum())
+    inside = (name for name, member in zip(class_names, members, strict=True) if member)
+    return {SET: SEPARATOR.join(inside), SET_SIZE: size, ABSTAIN: int(size != 1)}

@@ -16,7 +16,9 @@ from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, T
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import Domain
 from biomedcoop.classifier.origin import Origin, with_origin
+from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.errors import UserError
+from biomedcoop.tasks import options
 from biomedcoop.version import __version__
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def load(
     description = _description(path)
     state = _tensors(path, description)
     domain = _domain(state, path / TENSORS)
+    sets = _sets(state, description, path / TENSORS)
     try:
         get_method(description["method"])
     except UserError as error:
@@ -109,6 +112,7 @@ def load(
         description["facts"],
         float(description.get("temperature", 1.0)),
         domain,
+        sets,
     )
     _try_out(classifier, path / TENSORS)
     named = None if given is None else os.fspath(given) if is_name(os.fspath(given)) else str(Path(given).absolute())
@@ -135,6 +139,17 @@ def _domain(state: dict[str, Any], file: Path) -> Domain | None:
         raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
 
 
+def _sets(state: dict[str, Any], description: dict[str, Any], file: Path) -> PredictionSets | None:
+    try:
+        sets = PredictionSets.take_from(state, description.get("sets"))
+        if sets is not None:
+            options.score("score", sets.score)
+            options.alpha("alpha", sets.alpha)
+        return sets
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{file}: damaged (its prediction sets: {error}); {AGAIN}") from error
+
+
 def _try_out(classifier: Classifier, file: Path) -> None:
     """Refuse tensors that do not give a probability for each class; one test prediction shows this for every method."""
     c, e = len(classifier.class_names), classifier.backbone.embed_dim
@@ -143,11 +158,13 @@ def _try_out(classifier: Classifier, file: Path) -> None:
         shape = classifier.probabilities(ones).shape
         if classifier.domain is not None:
             classifier.domain.unlike(ones)
+        if classifier.sets is not None:
+            classifier.members(ones)
     except KeyError as error:
         raise UserError(f"{file}: damaged ({error} is missing); {AGAIN}") from error
     except UserError:  # in the code of a plug-in
         raise
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise UserError(f"{file}: damaged (tensors that do not fit together); {AGAIN}") from error
     if shape != (1, c):
         raise UserError(f"{file}: damaged (its tensors are for {shape[-1]} classes, {DESCRIPTION} names {c}); {AGAIN}")

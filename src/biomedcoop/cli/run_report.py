@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 def print_run_report(report: RunReport) -> None:
     """Print the results of a training or an evaluation on stdout."""
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table, subgroup_table
+    from biomedcoop.report.terminal import (
+        calibration_table,
+        class_table,
+        comparison_table,
+        coverage_table,
+        ranked_table,
+        spread_table,
+        subgroup_table,
+    )
 
     print_verdict(report.verdict)
     simulated = " (simulated images)" if report.dataset.simulated else ""
@@ -25,6 +33,10 @@ def print_run_report(report: RunReport) -> None:
     if report.comparison.by_run:
         print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))
+    if report.comparison.calibration is not None:
+        print_table(calibration_table(report.comparison.calibration, f"{report.method}, calibration"))
+    if report.comparison.coverage is not None:
+        print_table(coverage_table(report.comparison.coverage, f"{report.method}, prediction sets"))
     if report.comparison.subgroups is not None:
         print_table(subgroup_table(report.comparison.subgroups, f"{report.method}, by subgroup"))
 

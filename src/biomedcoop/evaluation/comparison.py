@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.evaluation.bootstrap import FEW, Estimate, Groups, paired_difference
+from biomedcoop.evaluation.calibration import Calibration
+from biomedcoop.evaluation.coverage import Coverage
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score, values_of
 from biomedcoop.evaluation.subgroups import Subgroups, by_subgroup
 from biomedcoop.evaluation.wording import count
@@ -52,6 +54,11 @@ class Predictions:
         unlike: whether each image is unlike the training images of the reported method, bool [N]; None if that is unknown.
         seeds: seed of each run of the reported method; empty if they are not known.
         folds: number of folds if each run is a cross-validation, else None.
+        temperatures: temperature of each run of the reported method; empty if they are not known.
+        uncalibrated: its probabilities with a temperature of 1, float32 [R, N, C]; None if they are not known.
+        alpha: share of its prediction sets that may miss the true class; None for no sets.
+        members: whether each class is in the set, bool [R, N, C]; None for no sets.
+        of_all: probabilities of the method trained also on the images that were set aside for the sets, [R, N, C], or None.
     """
 
     keys: tuple[str, ...]
@@ -63,6 +70,11 @@ class Predictions:
     unlike: npt.NDArray[np.bool_] | None = None
     seeds: tuple[int, ...] = ()
     folds: int | None = None
+    temperatures: tuple[float, ...] = ()
+    uncalibrated: npt.NDArray[np.float32] | None = None
+    alpha: float | None = None
+    members: npt.NDArray[np.bool_] | None = None
+    of_all: npt.NDArray[np.float32] | None = None
 
     def runs(self, method: str) -> npt.NDArray[np.float32]:
         """The probabilities of a method, float32 [R, N, C]."""
@@ -100,6 +112,8 @@ class Comparison:
         differences: row name -> difference of the reported method to that row.
         subgroups: results of the reported method by subgroup, or None without columns for them.
         by_run: the metrics of each run, without intervals, of the methods that have several runs.
+        calibration: calibration of the reported method before and after its temperature, or None for a temperature of 1.
+        coverage: coverage of its prediction sets, or None without sets.
 
     Example:
         >>> import numpy as np
@@ -114,6 +128,8 @@ class Comparison:
     differences: Mapping[str, Difference]
     subgroups: Subgroups | None = None
     by_run: Mapping[str, Sequence[Mapping[str, float | None]]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    coverage: Coverage | None = None
 
     @classmethod
     def of(cls, predictions: Predictions, *, n_bootstrap: int = 1000, seed: int = 0) -> Comparison:
@@ -149,7 +165,22 @@ class Comparison:
             for name in predictions.probabilities
             if len(every[name]) > 1
         }
-        return cls(predictions, rows, differences, subgroups, by_run)
+        resampling: dict[str, Any] = {"groups": groups, "n_bootstrap": n_bootstrap, "seed": seed}
+        calibration = coverage = None
+        if predictions.uncalibrated is not None and any(t != 1 for t in predictions.temperatures):
+            calibration = Calibration.of(
+                predictions.uncalibrated, every[own], y, predictions.temperatures, **resampling
+            )
+        if predictions.members is not None and predictions.alpha is not None:
+            whole, cost = None, None
+            if predictions.of_all is not None:
+                right_of_all = (predictions.of_all.argmax(axis=2) == y).mean(axis=0)
+                whole = score(predictions.of_all, y, names, **resampling).accuracy
+                cost = paired_difference(right[own], right_of_all, **resampling)
+            coverage = Coverage.of(
+                predictions.members, y, names, predictions.alpha, accuracy_of_all=whole, cost=cost, **resampling
+            )
+        return cls(predictions, rows, differences, subgroups, by_run, calibration, coverage)
 
     @property
     def method(self) -> str:

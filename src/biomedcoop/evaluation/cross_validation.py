@@ -11,6 +11,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.folds import Divisions
+from biomedcoop.evaluation.answers import Answers, put_together
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.choice import kept_for_validation
 from biomedcoop.tasks.options import ALL
@@ -43,8 +44,8 @@ def cross_validate(
     features: npt.NDArray[np.float32],
     backbone: Backbone,
     progress: Progress | None = None,
-) -> list[npt.NDArray[np.float32]]:
-    """Probabilities of all images of a dataset from classifiers that were trained on the other folds.
+) -> list[Answers]:
+    """Answers about all images of a dataset from classifiers that were trained on the other folds.
 
     Args:
         plans: the plans of one method, from :func:`plan_folds`.
@@ -52,16 +53,18 @@ def cross_validate(
         features: image features float32 [N, E].
 
     Returns:
-        Probabilities float32 [N, C] for each division.
+        Answers about N images for each division.
     """
     stage = "cross-validating"
     classifiers = [
         classifier for joined in _joined(plans) for classifier in fit_plan(joined, backbone, progress, stage=stage)
     ]
-    found = [np.zeros((len(data), len(data.class_names)), dtype=np.float32) for _ in divisions.folds]
+    parts: list[list[Answers]] = [[] for _ in divisions.folds]
+    places: list[list[npt.NDArray[np.bool_]]] = [[] for _ in divisions.folds]
     for classifier, (position, _, tested) in zip(classifiers, divisions, strict=True):
-        found[position][tested] = classifier.probabilities(features[tested])
-    return found
+        parts[position].append(Answers.of(classifier, features[tested]))
+        places[position].append(tested)
+    return [put_together(*one) for one in zip(parts, places, strict=True)]
 
 
 def shots_outside(request: FitRequest, data: Dataset, divisions: Divisions) -> int | str:
@@ -86,5 +89,6 @@ def _joined(plans: list[Plan]) -> list[Plan]:
             ),
             draws=[draw for plan in plans for draw in plan.draws],
             choices=[choice for plan in plans for choice in plan.choices],
+            calibration=[draw for plan in plans for draw in plan.calibration],
         )
     ]

@@ -191,7 +191,9 @@ def learning_curve(
             return by_seed[seed]
 
         shots.append(len(of_parts[0]) / len(data.class_names))
-        plan = plan_fit(dataclasses.replace(request, recipe=recipe, shots=ALL, seeds=seeds), data, draw)
+        # neither a temperature nor sets change an answer
+        part = dataclasses.replace(request, recipe=recipe, shots=ALL, seeds=seeds, calibrate="no", alpha=None)
+        plan = plan_fit(part, data, draw)
         ends_at_run = parts == 1 and recipe == request.recipe and _same(plan.settings, classifier)
         if ends_at_run:
             right.append((answers == tested.labels)[None])

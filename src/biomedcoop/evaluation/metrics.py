@@ -320,7 +320,7 @@ def _weighted(
         rank: [C] the grade of each class, or None if the classes are no grades.
     """
     c = p.shape[1]
-    answer, top = p.argmax(axis=1), p.max(axis=1)
+    answer = p.argmax(axis=1)
     total = weights.sum(axis=0)  # [b]
     confusion = sum_by(weights, y * c + answer, c * c).reshape(c, c, -1)  # [C, C, b]
     hits = confusion[np.arange(c), np.arange(c)]  # [C, b]
@@ -328,8 +328,6 @@ def _weighted(
     rates = ratio(confusion, support[:, None])
     f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
     auroc = np.stack([_auroc(p[:, k], y == k, weights) for k in range(c)])  # [C, b]
-    bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
     kappa = {} if rank is None else {"quadratic_kappa": _quadratic_kappa(confusion, rank)}
     return {
         **kappa,
@@ -337,12 +335,21 @@ def _weighted(
         "balanced_accuracy": mean_of_defined(rates[np.arange(c), np.arange(c)]),
         "macro_f1": mean_of_defined(f1),
         "auroc": mean_of_defined(auroc),
-        "calibration_error": abs(gaps).sum(axis=0) / total,
+        "calibration_error": calibration_error(p, y, weights),
         "specificity": ratio(total - support - called + hits, total - support),
         "precision": ratio(hits, called),
         "class_auroc": auroc,
         "confusion_rates": rates,
     }
+
+
+def calibration_error(p: Floats, y: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """The expected calibration error [b] of probabilities [N, C] for weights [N, b]."""
+    answer, top = p.argmax(axis=1), p.max(axis=1)
+    bins = np.clip(np.ceil(top * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = sum_by(weights * ((answer == y) - top)[:, None], bins, CALIBRATION_BINS)  # [bins, b]
+    error: Floats = abs(gaps).sum(axis=0) / weights.sum(axis=0)
+    return error
 
 
 def _quadratic_kappa(confusion: Floats, rank: npt.NDArray[np.int64]) -> Floats:

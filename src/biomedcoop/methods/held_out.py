@@ -21,16 +21,19 @@ def held_out_logits(
     seeds: Sequence[int],
     folds: Tensor,
     progress: Progress | None = None,
+    *,
+    choose: bool = False,
 ) -> Tensor:
     """Logits of every row of the support images, each from a fit on the images of the other folds.
 
-    The fits of equal size are the runs of one call of ``fit``, so they share its passes. A method that chooses a value takes its
-    default in them.
+    The fits of equal size are the runs of one call of ``fit``, so they share its passes.
 
     Args:
         task: R runs; its validation images and its folds are not used.
         seeds: the seed of each run.
         folds: fold of each support image, int64 [R, N], with at least two folds in every run.
+        choose: a method that chooses a value chooses it in each fit, on the folds that are left, so that no answer decides about
+            itself; by default it takes its default value.
 
     Returns:
         Logits [R, N·V, C], for the V views of each of the N images.
@@ -46,8 +49,15 @@ def held_out_logits(
         features, labels = (
             torch.cat([getattr(part.task, name) for *_, part in same]) for name in ("features", "labels")
         )
-        joined = replace(bare, features=features, labels=labels, folds=None)
+        inner = torch.stack([_without(folds[run], fold) for run, fold, _ in same]) if choose else None
+        joined = replace(bare, features=features, labels=labels, folds=inner)
         states = method.fit(joined, settings, [seeds[run] for run, *_ in same], progress)
         for (run, fold, part), state in zip(same, states, strict=True):
             logits[run, of_rows[run] == fold] = method.logits(state, part.features[0], task.backbone).float()
     return logits
+
+
+def _without(folds: Tensor, fold: int) -> Tensor:
+    """Folds of the images outside a fold, numbered from 0."""
+    rest = folds[folds != fold]
+    return rest - (rest > fold).long()

@@ -17,7 +17,7 @@ from biomedcoop.drawing import drawing
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.comparison import Comparison
-from biomedcoop.evaluation.curves import OperatingPoint, precision_recall_curve, reliability, roc_curve
+from biomedcoop.evaluation.curves import OperatingPoint, Reliability, precision_recall_curve, reliability, roc_curve
 from biomedcoop.evaluation.learning_curve import LearningCurve
 from biomedcoop.evaluation.metrics import TITLES, ClassMetrics
 from biomedcoop.report.figures import confusion_size, draw_confusion, drawn
@@ -44,13 +44,16 @@ Drawing = tuple[Callable[["Figure"], None], tuple[float, float]]
 def drawings(comparison: Comparison, points: Sequence[OperatingPoint] = ()) -> dict[str, Drawing]:
     """The figures of a comparison by name; ``points`` are shown in the ROC curves."""
     metrics, classes = comparison.metrics, len(comparison.metrics.classes)
-    return {
+    found: dict[str, Drawing] = {
         "intervals": (partial(draw_intervals, comparison=comparison), (6.2, 0.9 + 0.5 * len(comparison.rows))),
         "confusion": (partial(draw_confusion, metrics=metrics), confusion_size(metrics)),
         "reliability": (partial(draw_reliability, comparison=comparison), (4.6, 4.6)),
         "roc": (partial(draw_roc, comparison=comparison, points=points), curves_size(classes)),
         "precision-recall": (partial(draw_precision_recall, comparison=comparison), curves_size(classes)),
     }
+    if comparison.calibration is not None:
+        found["reliability-before"] = partial(draw_diagram, diagram=comparison.calibration.before), (4.6, 4.6)
+    return found
 
 
 def figure_of(comparison: Comparison, name: str) -> Figure:
@@ -113,7 +116,11 @@ def draw_precision_recall(figure: Figure, comparison: Comparison) -> None:
 def draw_reliability(figure: Figure, comparison: Comparison) -> None:
     """Share of correct answers by their probability with Wilson's interval, and below it how many answers each bin has."""
     p = comparison.predictions
-    diagram = reliability(p.runs(p.method), p.labels)
+    draw_diagram(figure, reliability(p.runs(p.method), p.labels))
+
+
+def draw_diagram(figure: Figure, diagram: Reliability) -> None:
+    """A reliability diagram, and below it how many answers each bin has."""
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 100], [0, 100], color=GUIDE, linewidth=0.8, linestyle=":")
     for x, estimate in zip(100 * diagram.confidence, diagram.right, strict=True):

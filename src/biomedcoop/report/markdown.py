@@ -10,6 +10,7 @@ from biomedcoop.report.sentences import CONFUSION, NUMBERS, REPEAT, SIMULATED, r
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 
 def render(report: RunReport) -> str:
@@ -29,6 +30,7 @@ def render(report: RunReport) -> str:
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({CONFUSION})",
+        *_trust(report),
         *_by_subgroup(report),
         "## How to read the numbers",
         _bullets(map(escape, (*reading(report), *report.dataset.notes, *report.dataset.image_notes))),
@@ -70,6 +72,16 @@ def _spread(report: RunReport) -> list[str]:
     return [f"Mean ± standard deviation over {tested.runs}, {over}:", _escaped(spread_cells(tested))]
 
 
+def _trust(report: RunReport) -> Iterator[str]:
+    """Calibration before and after the temperature, and prediction sets."""
+    if (calibration := report.comparison.calibration) is not None:
+        yield f"## Calibration ({escape(report.method)})"
+        yield _escaped(calibration_cells(calibration))
+    if (coverage := report.comparison.coverage) is not None:
+        yield f"## Prediction sets ({escape(report.method)})"
+        yield _escaped(coverage_cells(coverage))
+
+
 def _by_subgroup(report: RunReport) -> Iterator[str]:
     if (found := report.comparison.subgroups) is not None:
         yield f"## By subgroup ({escape(report.method)})"
@@ -79,7 +91,7 @@ def _by_subgroup(report: RunReport) -> Iterator[str]:
 
 def _escaped(table: Table) -> str:
     cells = [[escape(str(cell)) for cell in row] for row in (table.columns, *table.rows)]
-    return Table(cells[0], cells[1:], table.align).markdown()
+    return Table(cells[0], cells[1:], table.align, [escape(note) for note in table.notes]).markdown()
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.calibration import Calibration
 from biomedcoop.evaluation.comparison import Comparison, Difference, Predictions
+from biomedcoop.evaluation.coverage import Coverage
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.subgroups import Subgroups
 from biomedcoop.evaluation.wording import count
@@ -131,6 +133,8 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         differences,
         None if subgroups is None else Subgroups.from_dict(subgroups),
         values.get("by_seed", {}),
+        None if (calibration := values.get("calibration")) is None else Calibration.from_dict(calibration),
+        None if (coverage := values.get("prediction_sets")) is None else Coverage.from_dict(coverage),
     )
     return RunReport(
         title=values.get("title", f"{values['method']} on {values['dataset']}"),

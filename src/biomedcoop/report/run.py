@@ -199,5 +199,7 @@ class RunReport:
             "report_notes": list(self.notes),
             "command": self.command,
             "unlike_training": self.unlike_training,
+            "calibration": None if self.comparison.calibration is None else self.comparison.calibration.to_dict(),
+            "prediction_sets": None if self.comparison.coverage is None else self.comparison.coverage.to_dict(),
             "subgroups": None if self.comparison.subgroups is None else self.comparison.subgroups.to_dict(),
         }

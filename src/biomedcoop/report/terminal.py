@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from biomedcoop.evaluation.calibration import Calibration
 from biomedcoop.evaluation.comparison import Comparison
+from biomedcoop.evaluation.coverage import Coverage
 from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.subgroups import Subgroups
 from biomedcoop.report import table as cells
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +43,17 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
 def subgroup_table(subgroups: Subgroups, title: str = "") -> Table:
     """One row per subgroup: accuracy, and the difference to the other images of the same classes."""
     return _table(subgroup_cells(subgroups, short=True), title)
+
+
+def calibration_table(found: Calibration, title: str = "") -> Table:
+    """Temperature, calibration error and Brier score, before and after."""
+    return _table(calibration_cells(found), title, caption="with 95 % intervals")
+
+
+def coverage_table(found: Coverage, title: str = "") -> Table:
+    """Coverage and size of the prediction sets, over all and by class."""
+    cells_of_sets = coverage_cells(found)
+    return _table(cells_of_sets, title, caption=" ".join(cells_of_sets.notes))
 
 
 def _left_out(metrics: Metrics) -> tuple[str, ...]:

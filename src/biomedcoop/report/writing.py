@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from biomedcoop.classifier.predictions import set_cells
 from biomedcoop.data.tables.writing import Row, write_table
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import resampling_units
@@ -58,13 +59,15 @@ def _rows(predictions: Predictions) -> Iterator[Row]:
     names = predictions.class_names
     units = None if predictions.groups is None else resampling_units(len(predictions.labels), predictions.groups)
     seeds = predictions.seeds if len(predictions.seeds) > 1 else (None,)
-    for seed, probabilities in zip(seeds, predictions.runs(predictions.method), strict=True):
+    for run, (seed, probabilities) in enumerate(zip(seeds, predictions.runs(predictions.method), strict=True)):
         for number, (key, label, p) in enumerate(zip(predictions.keys, predictions.labels, probabilities, strict=True)):
             row: Row = {} if seed is None else {"seed": seed}
             row |= {"path": key, "truth": names[label], "prediction": names[int(p.argmax())]}
             row |= {f"p_{name}": round(float(value), 6) for name, value in zip(names, p, strict=True)}
             if predictions.unlike is not None:
                 row["unlike_training"] = int(predictions.unlike[number])
+            if predictions.members is not None:
+                row |= set_cells(names, predictions.members[run, number])
             if units is not None:
                 row["group"] = int(units[number])
             yield row

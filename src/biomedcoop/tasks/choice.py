@@ -66,25 +66,36 @@ def kept_for_validation(request: FitRequest, data: Dataset) -> int:
 
 def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:
     able = method.abilities
-    # an image that is drawn twice, and the images of a group, stay in one fold
-    names = [str(i) if data.groups is None or not data.groups[i] else f"group {data.groups[i]}" for i in draw.tolist()]
-    sets = np.unique(names, return_inverse=True)[1]
-    if able.leaves_one_out and any(len(np.unique(sets[data.labels[draw] == label])) > 1 for label in data.labels[draw]):
-        how = f"{method.name} chooses {able.chooses} by leaving out each of the {len(draw)} training images."
-        return Choice(_nothing(), sets, how)
-    try:
-        if len(np.unique(data.labels[draw])) < 2:
-            raise UserError("a realistic draw may hold one class only")
-        folds = draw_folds(data.labels[draw], sets, FOLDS, seed)
-    except UserError:
-        reason = (
-            why_undivided(data.select(draw), sets) or "the groups or classes of the training images cannot be divided"
-        )
+    if able.leaves_one_out:
+        sets, labels = sets_of(data, draw), data.labels[draw]
+        if any(len(np.unique(sets[labels == label])) > 1 for label in labels):
+            how = f"{method.name} chooses {able.chooses} by leaving out each of the {len(draw)} training images."
+            return Choice(_nothing(), sets, how)
+    folds, reason = folds_of(data, draw, seed)
+    if folds is None:
         how = f"{method.name} takes {able.otherwise} and chooses nothing by cross-validation: {reason}."
         return Choice(_nothing(), np.zeros_like(draw), how, how)
     number = folds.max() + 1
     how = f"{method.name} chooses {able.chooses} by {number}-fold cross-validation within the {len(draw)} training images."
     return Choice(_nothing(), folds, how)
+
+
+def folds_of(data: Dataset, draw: Draw, seed: int) -> tuple[Draw | None, str]:
+    """Fold of each of the drawn training images; or None, and why they cannot be divided."""
+    sets = sets_of(data, draw)
+    try:
+        if len(np.unique(data.labels[draw])) < 2:
+            raise UserError("a realistic draw may hold one class only")
+        return draw_folds(data.labels[draw], sets, FOLDS, seed), ""
+    except UserError:
+        undivided = why_undivided(data.select(draw), sets)
+        return None, undivided or "the groups or classes of the training images cannot be divided"
+
+
+def sets_of(data: Dataset, draw: Draw) -> Draw:
+    """The set of each drawn image: an image that is drawn twice, and the images of a group, are of one set."""
+    names = [str(i) if data.groups is None or not data.groups[i] else f"group {data.groups[i]}" for i in draw.tolist()]
+    return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 
 def _on_images(request: FitRequest, data: Dataset, method: Method, shots: int | None, draw: Draw, seed: int) -> Choice:

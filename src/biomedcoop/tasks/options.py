@@ -12,13 +12,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from numbers import Integral
 from typing import Any
 
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 
 ALL = "all"
 """The number of shots that takes all training images, however many each class has."""
 
 MAX_VIEWS = 10_000
 """Maximum number of random crops of one training image."""
+
+SCORES = ("lac", "aps", "raps")
+"""Scores of prediction sets; see :mod:`biomedcoop.classifier.conformal`."""
+
+CALIBRATE = ("auto", "yes", "no")
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -97,6 +102,31 @@ def yes_or_no(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise UserError(f"{name}={value!r} must be True or False")
     return value
+
+
+def alpha(name: str, value: Any) -> float | None:
+    """The share of prediction sets that may miss the true class."""
+    if value is None:
+        return None
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < 1:
+        raise UserError(f"{name}={value!r} must be a number between 0 and 1, both excluded, e.g. {name}=0.1")
+    return number
+
+
+def score(name: str, value: Any) -> str:
+    if text("lac")(name, value) not in SCORES:
+        raise UserError(f"no score '{value}' of prediction sets; {nearest(value, SCORES)}")
+    return str(value)
+
+
+def calibrate(name: str, value: Any) -> str:
+    if value not in CALIBRATE:
+        raise UserError(f"{name}={value!r} must be one of {', '.join(CALIBRATE)}")
+    return str(value)
 
 
 def seeds(_: str, value: Any) -> tuple[int, ...]:

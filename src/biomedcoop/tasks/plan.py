@@ -5,6 +5,7 @@ Planning reads no image and loads no backbone, so that a faulty request fails be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,11 +15,12 @@ import numpy as np
 
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.sampling.calibration import one_of_each_set, set_aside
 from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, select_classes
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
-from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation
+from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation, sets_of
 from biomedcoop.tasks.options import ALL, MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
@@ -52,6 +54,8 @@ class Plan:
         shots: training images per class, "all", or None for a method that learns from no image.
         draws: training images of each run.
         choices: what each run chooses values on.
+        calibration: images of each run that calibrate its prediction sets; empty for no sets.
+        refits: True if these are training images too, so that the sets need a fit for each candidate class.
         published: True if the settings are those published for this dataset.
         views: number of views of each training image.
         per_epoch: True if view e is for epoch e.
@@ -70,6 +74,8 @@ class Plan:
     shots: int | str | None
     draws: list[Draw]
     choices: list[Choice]
+    calibration: list[Draw]
+    refits: bool
     published: bool
     views: int
     per_epoch: bool
@@ -83,8 +89,14 @@ class Plan:
 
     @property
     def drawn(self) -> Draw:
-        """Positions of all training and validation images, sorted, each once."""
-        return np.unique(np.concatenate([*self.draws, *self.val_draws]))
+        """Positions of all training, validation and calibration images, sorted, each once."""
+        return np.unique(np.concatenate([*self.draws, *self.val_draws, *self.calibration]))
+
+    def run(self, number: int) -> Plan:
+        """The plan of one of its runs."""
+        request = replace(self.request, seeds=self.request.seeds[number : number + 1])
+        parts = {name: getattr(self, name)[number : number + 1] for name in ("draws", "choices", "calibration")}
+        return replace(self, request=request, **parts)
 
     @cached_property
     def unlabelled(self) -> Unlabelled | None:
@@ -133,7 +145,8 @@ class Plan:
         if words is not None:
             words = replace(words, by_class=tuple(words.by_class[label] for label in labels))
         data, draws = select_classes(self.data, labels), [part(draw) for draw in self.draws]
-        return replace(self, data=data, sentences=words, draws=draws, choices=choices)
+        calibration = [part(draw) for draw in self.calibration]
+        return replace(self, data=data, sentences=words, draws=draws, choices=choices, calibration=calibration)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -163,8 +176,7 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if facts["sentences"]:
         lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
-    if facts["chosen"]:
-        lines.append(facts["chosen"])
+    lines += [facts[key] for key in ("chosen", "calibrated") if facts.get(key)]
     if facts["published_settings"]:
         lines.append(f"Settings: the values published for {facts['benchmark_dataset']}.")
     if (views := facts["views"]) != 1:
@@ -217,6 +229,9 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         draw_one(data, number, seed) if method.abilities.uses_images else np.zeros(0, dtype=np.int64)
         for seed in request.seeds
     ]
+    refits = request.alpha is not None and _refits(request, method, draws)
+    draws, calibration = _for_sets(request, data, draws, refits)
+    notes += _sets_notes(request, data, method, draws, calibration, refits)
     choices = choices_of(request, data, method, number, draws, validation=draw is None)
     notes += dict.fromkeys(choice.note for choice in choices if choice.note)
     return Plan(
@@ -231,12 +246,83 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         shots=shots,
         draws=draws,
         choices=choices,
+        calibration=calibration,
+        refits=refits,
         published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
         listed=unlabelled_of(method, request.unlabelled),
         notes=tuple(notes),
     )
+
+
+MOST_REFITTED = 1000
+"""Number of training images up to which a fit for each candidate class is quick enough for a prediction."""
+
+
+def _refits(request: FitRequest, method: Method, draws: Sequence[Draw]) -> bool:
+    """Whether the training images themselves can calibrate the sets: a closed form, and one view of each image as of a new one."""
+    able = method.abilities
+    alike = able.closed_form and not able.uses_unlabelled and request.views == 1
+    return alike and max(map(len, draws)) <= MOST_REFITTED
+
+
+def _for_sets(request: FitRequest, data: Dataset, draws: Sequence[Draw], refits: bool) -> tuple[list[Draw], list[Draw]]:
+    """The images that each run learns from, and those that calibrate its prediction sets."""
+    if request.alpha is None:
+        return list(draws), [np.zeros(0, dtype=np.int64) for _ in draws]
+    if refits:
+        return list(draws), [draw[one_of_each_set(sets_of(data, draw))] for draw in draws]
+    needed, by_class = images_needed(request.alpha), request.by_class
+    parts = [
+        set_aside(data.labels[draw], sets_of(data, draw), needed, seed, by_class)
+        for draw, seed in zip(draws, request.seeds, strict=True)
+    ]
+    return [draw[kept] for draw, (kept, _) in zip(draws, parts, strict=True)], [
+        draw[calibration] for draw, (_, calibration) in zip(draws, parts, strict=True)
+    ]
+
+
+def images_needed(alpha: float) -> int:
+    """Smallest number n of calibration images for which a set can leave a class out: ⌈(n + 1)(1 − α)⌉ ≤ n.
+
+    Example:
+        >>> images_needed(0.1), images_needed(0.05)
+        (9, 19)
+    """
+    return math.ceil((1 - alpha) / alpha - 1e-9)  # (1 − 0.1) / 0.1 is 9, also in floating point
+
+
+def _sets_notes(
+    request: FitRequest, data: Dataset, method: Method, draws: Sequence[Draw], calibration: Sequence[Draw], refits: bool
+) -> list[str]:
+    """What the prediction sets cost and promise, or why they are all classes."""
+    if request.alpha is None:
+        return []
+    needed, alpha = images_needed(request.alpha), f"{request.alpha:g}"
+    n, learned = min(map(len, calibration)), min(map(len, draws))
+    counts = [np.bincount(data.labels[draw], minlength=len(data.class_names)) for draw in calibration]
+    fewest = int(np.min(counts))
+    unit = " of each class" if request.by_class else ""
+    if (fewest if request.by_class else n) < needed:
+        found = f"there {'is' if fewest == 1 else 'are'} {fewest} of “{data.class_names[int(np.min(counts, axis=0).argmin())]}”"
+        if not request.by_class:
+            found = f"{n} of the {learned} training images can be used" if n else "too few can be set aside"
+        always = "this class is in every set" if request.by_class and n else "every set is all classes"
+        return [
+            f"Prediction sets with alpha {alpha} need {needed} calibration images{unit}, and {found}: {always}; give more images "
+            f"or a larger alpha"
+        ]
+    mix = "" if request.by_class else ", drawn in the class mix of the calibration images"
+    if refits:
+        return [
+            f"Prediction sets: the {n} training images calibrate them, with a fit for each candidate class; at most {alpha} of the "
+            f"sets miss the true class of new images{mix}"
+        ]
+    return [
+        f"Prediction sets: {n} of the {n + learned} training images are set aside to calibrate them, and {method.name} learns from "
+        f"the other {learned}; at most {alpha} of the sets miss the true class of new images{mix}"
+    ]
 
 
 def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | str | None, list[str]]:

@@ -47,6 +47,10 @@ class FitOptions(TypedDict, total=False):
     organ: str | None
     repeat_shots: bool
     views: int | str
+    calibrate: str
+    alpha: float | None
+    score: str
+    by_class: bool
     unlabelled: str | os.PathLike[str] | None
     device: torch.device | str
     precision: str
@@ -91,6 +95,12 @@ class FitRequest:
         unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
             columns of labels are not read.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
+        calibrate: fit a temperature on held-out answers about the training images: "yes", "no", or "auto", which does it where a
+            fit takes no step through the text tower and the recipe is not a published one.
+        alpha: share of prediction sets that may miss the true class; None for no sets. A method without closed form gives up a
+            third to a half of its training images for them.
+        score: score of the sets, see :mod:`biomedcoop.classifier.conformal`.
+        by_class: keep the promise of the sets in each class, and not only over all classes; needs more images.
         device: device of a backbone that is given by name; "auto" is resolved when the backbone is loaded.
         precision: precision of that backbone's image tower; see :func:`biomedcoop.load_backbone`.
 
@@ -173,6 +183,26 @@ class FitRequest:
     )
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
+    )
+    calibrate: str = option(
+        "auto",
+        "Divide the logits by a temperature that is fitted on held-out answers about the training images: yes, no, or auto (where "
+        "this costs no step through the text encoder, and not with a published recipe).",
+        options.calibrate,
+    )
+    alpha: float | None = option(
+        None,
+        "Predict sets of classes that miss the true class in at most this share of images, e.g. 0.1. Most methods set a third to a "
+        "half of the training images aside for it; methods with a closed form use all of them twice.",
+        options.alpha,
+    )
+    score: str = option(
+        "lac",
+        "Score of the sets: lac (the smallest sets), aps or raps (randomised; sizes follow the difficulty of the image).",
+        options.score,
+    )
+    by_class: bool = option(
+        False, "Keep the promise of the sets in each class; needs more images.", options.yes_or_no, kind=bool
     )
     device: str = option(
         "cpu",

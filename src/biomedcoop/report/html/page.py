@@ -35,6 +35,7 @@ from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, set
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
 from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 MAP_WORDS = (
     "the same image with a map (Grad-CAM) of where the score of the answer comes from. "
@@ -184,6 +185,10 @@ def _result_tables(report: RunReport) -> dict[str, Table]:
         found["ranked"] = ranked_cells(comparison)
     if comparison.by_run:
         found["spread"] = spread_cells(comparison)
+    if comparison.calibration is not None:
+        found["calibration"] = calibration_cells(comparison.calibration)
+    if comparison.coverage is not None:
+        found["sets"] = coverage_cells(comparison.coverage)
     if comparison.subgroups is not None:
         cells = subgroup_cells(comparison.subgroups)
         found["subgroups"] = Table(cells.columns, cells.rows, cells.align, list(comparison.subgroups.notes()))
@@ -199,6 +204,7 @@ def _figures(report: RunReport, points: list[OperatingPoint], curve: LearningCur
         "intervals": f"{TITLES[comparison.measure]} in percent: {values}.",
         "confusion": f"Confusion matrix; found in percent: {shares}.",
         "reliability": f"Reliability diagram; calibration error in percent: {percent(metrics.calibration_error)}.",
+        "reliability-before": "Reliability diagram before the temperature.",
         "roc": f"ROC curves; area in percent: {areas}.",
         "precision-recall": "Precision-recall curves, one class against the rest.",
     }

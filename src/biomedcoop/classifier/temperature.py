@@ -1,0 +1,110 @@
+"""Temperature: one number that divides the logits, so that probabilities agree with the share of right answers.
+
+Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. The number comes from held-out answers about the training
+images, so it needs no other images. The targets are those of Platt (1999, "Probabilistic outputs for support vector machines") for
+C classes: each class counts as if it had one image more, so that N answers without an error do not claim certainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biomedcoop.lazy import torch
+from biomedcoop.methods import Task
+from biomedcoop.methods.held_out import held_out_logits
+from biomedcoop.methods.recipes import PUBLISHED
+from biomedcoop.tasks.choice import folds_of, sets_of
+from biomedcoop.tasks.plan import Plan
+
+LARGEST = 1000.0
+"""Largest temperature; the smallest is its inverse."""
+
+MOST_LEFT_OUT = 256
+"""Number of training images up to which each is left out alone."""
+
+_HALVINGS = 40
+
+
+def fit_temperature(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]) -> float:
+    """The temperature with the least cross-entropy on held-out answers, rounded to four digits.
+
+    Args:
+        logits: logits [N, C] of images that took no part in the fit.
+        labels: int64 [N].
+
+    Returns:
+        A number between 0.001 and 1000; above 1 it lowers the largest probability.
+
+    Example:
+        >>> logits = np.array([[4.0, 0.0]] * 3 + [[0.0, 4.0]] * 3)
+        >>> fit_temperature(logits, np.array([0, 0, 1, 1, 1, 0])), fit_temperature(logits, np.array([0, 0, 0, 1, 1, 1]))
+        (7.837, 2.056)
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    n, c = z.shape
+    targets = (np.eye(c)[labels] * n + 1) / (n + c)
+    wanted = (targets * z).sum()
+
+    def rising(sharpness: float) -> bool:
+        """Whether the cross-entropy, which is convex in 1/T, rises there."""
+        powers = np.exp(sharpness * (z - z.max(axis=1, keepdims=True)))
+        return bool((powers / powers.sum(axis=1, keepdims=True) * z).sum() > wanted)
+
+    low, high = -np.log(LARGEST), np.log(LARGEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(float(np.exp(middle))) else (middle, high)
+    return float(f"{np.exp(-low):.4g}")  # rounded: the last bits of logits can depend on the number of cores
+
+
+def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str]]:
+    """The temperature of each run, and how it was found in a sentence; 1 where the request or the images give none.
+
+    With ``calibrate="auto"`` it is fitted where a fit takes no step through the text tower, unless the settings are a published
+    recipe's, whose probabilities are then the published method's too. A method that chooses a value chooses it again in each fold.
+    """
+    method, request, runs = plan.method, plan.request, len(plan.request.seeds)
+    wanted = request.calibrate == "yes" or (
+        request.calibrate == "auto"
+        and method.step_macs(task, plan.settings) == 0
+        and request.recipe not in PUBLISHED
+        and method.abilities.uses_images
+    )
+    if not wanted:
+        return [1.0] * runs, [""] * runs
+    if not method.abilities.uses_images:
+        return [1.0] * runs, [
+            f"{method.name} learns from no image, so there are none to calibrate its probabilities on."
+        ] * runs
+    found = [_folds(plan, run) for run in range(runs)]
+    temperatures, sentences = [1.0] * runs, [words for _, words in found]
+    able = [run for run, (folds, _) in enumerate(found) if folds is not None]
+    if able:
+        part = replace(task, features=task.features[able], labels=task.labels[able])
+        folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
+        seeds = [request.seeds[run] for run in able]
+        logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.abilities.chooses))
+        for place, run in enumerate(able):
+            temperatures[run] = fit_temperature(logits[place].detach().cpu().numpy(), part.labels[place].cpu().numpy())
+            sentences[run] = sentences[run].format(f"{temperatures[run]:g}")
+    return temperatures, sentences
+
+
+def _folds(plan: Plan, run: int) -> tuple[npt.NDArray[np.int64] | None, str]:
+    """Fold of each training image of a run and a sentence about them; or None, and why there are none."""
+    able, draw = plan.method.abilities, plan.draws[run]
+    folds, reason = folds_of(plan.data, draw, plan.request.seeds[run])
+    if folds is None:
+        return None, f"The probabilities are not calibrated: {reason}."
+    if able.closed_form and not able.chooses and len(draw) <= MOST_LEFT_OUT:
+        folds, how = sets_of(plan.data, draw), "each left out in turn"
+    else:
+        how = f"left out in {folds.max() + 1} folds"
+    return (
+        folds,
+        f"Logits are divided by a temperature of {{}}, fitted on answers about the {len(draw)} training images, {how}.",
+    )
