@@ -164,9 +164,35 @@ def calibration_figure(tables: Mapping[str, Table], path: Path) -> None:
     dots_figure(tables["losses"], 2, groups, "expected calibration error, %", path)
 
 
+def coverage_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Coverage by number of calibration images: theory, each score, and the clipped rank."""
+    table = tables["scores"]
+    column = {name: list(table.columns).index(name) for name in ("theory, %", "coverage, %", "clipped, %")}
+
+    def panel(figure: Any) -> None:
+        axes = figure.subplots()
+        for marker, score in zip("os^", dict.fromkeys(row[0] for row in table.rows), strict=True):
+            rows = [row for row in table.rows if row[0] == score]
+            places = range(len(rows))
+            axes.plot(
+                places, [float(row[column["coverage, %"]]) for row in rows], marker, color=BLUE, alpha=0.6, label=score
+            )
+        axes.plot(
+            places, [float(row[column["theory, %"]]) for row in rows], "_", color="black", markersize=22, label="theory"
+        )
+        axes.plot(places, [float(row[column["clipped, %"]]) for row in rows], "x", color=GREY, label="clipped")
+        axes.axhline(90, color=GREY, lw=0.8, ls=":")
+        axes.set_xticks(places, [str(row[1]) for row in rows])
+        axes.set(xlabel="calibration images", ylabel="coverage, %")
+        axes.legend(frameon=False, fontsize=8)
+
+    write_figure(panel, (5.2, 3.2), path)
+
+
 FIGURES = {
     "calibration": calibration_figure,
     "choice": difference_figure,
+    "coverage": coverage_figure,
     "fast": difference_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,
