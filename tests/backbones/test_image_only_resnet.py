@@ -55,7 +55,9 @@ def test_full_size(name: str, sizes: dict[str, Any], parameters: int, tmp_path: 
     assert sum(parameter.numel() for parameter in backbone.towers.parameters()) == parameters
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(backbone.encode_image(pixels), resnet(state, pixels), atol=1e-4, rtol=0)
+        ours, theirs = backbone.encode_image(pixels), resnet(state, pixels)
+    # the shortcuts of random blocks add up to values far above 1, and float32 rounds in proportion
+    assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
 
 
 def test_a_file_of_torchvision_has_the_features_of_timm(tmp_path: Path) -> None:
