@@ -35,7 +35,7 @@ LOSSES = {
 }
 """CalibPrompt: the values that its code has for BiomedCLIP."""
 SHOTS = 16
-DATASETS = {"seen": ("pneumoniamnist",)}
+DATASETS = {"seen": ("pneumoniamnist",), "unseen": ("busi",)}
 NAMES = [name for names in DATASETS.values() for name in names]
 
 Found = dict[tuple[str, str, str], tuple[float, float]]
