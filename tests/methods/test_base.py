@@ -16,9 +16,9 @@ def test_methods_by_name() -> None:
     assert {"biomedcoop", "zero-shot", "zero-shot-ensemble"} <= set(all_methods())
     assert list(all_methods()) == sorted(all_methods())
     assert all(get_method(name).name == name for name in all_methods())
-    with pytest.raises(UserError, match=r"no method 'biomedcop'; did you mean biomedcoop\?"):
+    with pytest.raises(UserError, match=r"no method 'biomedcop'; did you mean biomedcoop or biomed-dpt\?"):
         get_method("biomedcop")
-    with pytest.raises(UserError, match="no method 'xyz'; known: biomedcoop, "):
+    with pytest.raises(UserError, match="no method 'xyz'; known: biomed-dpt, biomedcoop, "):
         get_method("xyz")
 
 
