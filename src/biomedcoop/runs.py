@@ -30,6 +30,7 @@ from biomedcoop.data.sampling.split import write_split
 from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
+from biomedcoop.evaluation.evaluate import own_features
 from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
@@ -82,6 +83,8 @@ def train_run(
     compared = [name for name in request.compare if can_run(get_method(name), request.backbone)]
     plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *compared))}
     backbone = load_for(request.backbone, request.device, request.precision)
+    for plan in plans.values():
+        plan.method.check_backbone(backbone)
     if left_out := [name for name in request.compare if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]
         plans[request.method] = dataclasses.replace(own, notes=(*own.notes, note))
@@ -184,13 +187,13 @@ def _tested(
             answering = (
                 classifiers if plan.method.abilities.uses_images else classifiers[:1]
             )  # else all seeds are equal
-            found[name] = [classifier.probabilities(features) for classifier in answering]
+            found[name] = [c.probabilities(own_features(c, part, features, progress)) for c in answering]
         if divisions is not None and plan.method.abilities.uses_images:
             found[name] = cross_validate(fold_plans[name], part, divisions, features, backbone, progress)
     assert trained is not None
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
-    unlike = None if known is None else known.unlike(features)
+    unlike = None if known is None else known.unlike(own_features(trained, part, features, progress))
     runs = {name: np.stack(probabilities) for name, probabilities in found.items()}
     predictions = Predictions(
         part.keys,
@@ -215,7 +218,7 @@ def _report(
     tally: Tally,
 ) -> RunReport:
     method, trained = request.method, tested.trained
-    backbone = trained.backbone
+    backbone = trained.backbone.original
     others = [note for plan in plans.values() for note in plan.notes]
     public = dataclasses.replace(
         request,

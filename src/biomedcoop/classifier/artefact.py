@@ -59,7 +59,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     # copies, because tensors of a plug-in may share memory, which the format refuses
     copies = {key: value.detach().clone().contiguous() for key, value in {**classifier.state, **domain}.items()}
     tensors = to_bytes(copies)
-    backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
+    backbone, plugin = classifier.backbone.original, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "biomedcoop_version": __version__,

@@ -11,6 +11,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.folds import Divisions
+from biomedcoop.evaluation.evaluate import own_features
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.choice import kept_for_validation
 from biomedcoop.tasks.options import ALL
@@ -49,7 +50,7 @@ def cross_validate(
     Args:
         plans: the plans of one method, from :func:`plan_folds`.
         data: the images; each is tested once in each division.
-        features: image features float32 [N, E].
+        features: image features of the frozen backbone, float32 [N, E].
 
     Returns:
         Probabilities float32 [N, C] for each division.
@@ -60,7 +61,8 @@ def cross_validate(
     ]
     found = [np.zeros((len(data), len(data.class_names)), dtype=np.float32) for _ in divisions.folds]
     for classifier, (position, _, tested) in zip(classifiers, divisions, strict=True):
-        found[position][tested] = classifier.probabilities(features[tested])
+        own = own_features(classifier, data.select(np.flatnonzero(tested)), features[tested], progress)
+        found[position][tested] = classifier.probabilities(own)
     return found
 
 

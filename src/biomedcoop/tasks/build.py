@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,10 +32,12 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
 
     Raises:
         ImageError: an image cannot be read.
+        UserError: the method cannot use the backbone.
     """
     from biomedcoop.features.images import encode_images, encode_views
 
     data, method, views = plan.data, plan.method, plan.views
+    method.check_backbone(backbone)
 
     def encoded(draws: Sequence[Draw], views: int) -> tuple[Tensor, Tensor, list[Draw]]:
         """Features [n, V, E] and labels [n] of the n distinct drawn images, and each draw as rows of these features."""
@@ -51,7 +54,12 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     validation = of_runs(*encoded(plan.val_draws, 1)) if len(plan.val_draws[0]) else (None, None)
     words = None if plan.sentences is None else plan.sentences.by_class
     folds = [choice.folds for choice in plan.choices]
-    return _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
+    task = _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
+    if not method.abilities.changes_towers:
+        return task
+    from biomedcoop.features.pixels import SupportPixels
+
+    return replace(task, pixels=SupportPixels(backbone, data, plan.draws, method.crops))
 
 
 def task_from_features(
