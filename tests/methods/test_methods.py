@@ -28,6 +28,7 @@ from biomedcoop.methods.settings import declared
 METHODS: dict[str, dict[str, Any]] = {
     "biomedcoop": {"epochs": 12, "lr": 0.02},
     "clip-adapter": {"epochs": 60, "lr": 0.5},
+    "clip-svd": {"epochs": 6, "lr": 0.02, "batch_size": 8},
     "cocoop": {"epochs": 3, "lr": 0.02, "batch_size": 4},
     "coop": {"epochs": 40, "lr": 0.02},
     "fine-tune": {"epochs": 4, "lr": 0.002, "mix": 1.0},
@@ -368,6 +369,7 @@ PUBLISHED = {
         {"sccm_weight": 1.0, "epochs": 50},
     ),
     "clip-adapter": ({"epochs": 20, "lr": 0.01, "batch_size": 32, "ratio": 0.5}, {}),
+    "clip-svd": ({"epochs": 100, "batch_size": 32}, {}),
     "cocoop": ({"epochs": 10, "lr": 0.001, "batch_size": 1}, {"epochs": 10}),
     "coop": ({"epochs": 100, "lr": 0.002, "batch_size": 32}, {"epochs": 50}),
     "kgcoop": ({"weight": 10.0, "lr": 0.002, "batch_size": 128, "epochs": 100}, {"weight": 8.0, "epochs": 50}),

@@ -53,6 +53,7 @@ def put(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
         place, _, own = name.rpartition(".")
         module = backbone.towers.get_submodule(place)
         tensor = tensor.to(backbone.device)
+        module.__dict__.pop(own, None)
         if tensor.is_leaf:
             module._parameters[own] = nn.Parameter(tensor, requires_grad=False) if not tensor.requires_grad else tensor  # type: ignore[assignment]
         else:

@@ -191,7 +191,8 @@ def train(
     step, warm = finished * len(sizes), max(1, WARM_UP * clock.in_run)
     for epoch in range(finished, settings.epochs):
         generator = torch.Generator().manual_seed(random.Random(f"{seed}, {epoch}").getrandbits(63))
-        for rows in torch.split(torch.randperm(len(labels), generator=generator), sizes):
+        order = torch.randperm(len(labels), generator=generator)
+        for rows in order.split(sizes):  # type: ignore[no-untyped-call]
             shared = learner.shared()
             leaves = [tensor.detach().requires_grad_() for tensor in shared]
             total = torch.zeros((), device=backbone.device)
@@ -201,11 +202,12 @@ def train(
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
             if shared:
-                torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
+                torch.autograd.backward(list(shared), [gradient_of(leaf) for leaf in leaves])
             share = 0.5 * (1 + math.cos(math.pi * step / clock.in_run)) * min(1, (step + 1) / warm)
             for optimizer, (own, rate) in zip(optimizers, learner.groups, strict=True):
-                gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
-                optimizer.step(gradients, torch.tensor(rate * share, device=backbone.device))
+                optimizer.step(
+                    [gradient_of(parameter) for parameter in own], torch.tensor(rate * share, device=backbone.device)
+                )
             for parameter in parameters:
                 parameter.grad = None
             clock.tell(step, total)
@@ -216,6 +218,11 @@ def train(
         raise UserError(
             f"training diverged (values are not finite); lower the learning rate, e.g. --set lr={settings.lr / 10:g}"
         )
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    """The gradient that has been added up in a leaf; zeros if nothing depends on it."""
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
