@@ -50,32 +50,32 @@ ROWS = {
 
 
 def compute(dataset: str, shots: int, row: Row, backbone: Backbone) -> dict[str, float]:
-    """Accuracy on the test images with its interval, in percent, and seconds of the fit."""
+    """Accuracy on the test images with its interval, in percent."""
     data = bc.load_dataset(dataset)
-    begin = time.monotonic()
     (classifier,) = bc.fit_runs(
         data, row.method, backbone, shots, [SEED], recipe=row.recipe, settings=dict(row.settings), progress=False
     )
-    seconds = time.monotonic() - begin
     accuracy = bc.evaluate(classifier, data, "test", progress=False).accuracy
     assert accuracy.low is not None
     assert accuracy.high is not None
     percent = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
-    return {**{name: 100 * float(value) for name, value in percent.items()}, "seconds": seconds}
-
-
-def shown(cell: Mapping[str, float] | None) -> str:
-    return "–" if cell is None else f"{cell['accuracy']:.1f} ({cell['low']:.0f}–{cell['high']:.0f})"
+    return {name: 100 * float(value) for name, value in percent.items()}
 
 
 def tables(found: Mapping[tuple[str, int, str], Mapping[str, float]]) -> dict[str, Table]:
-    """Accuracy by dataset and images per class."""
-    names = {name: group for group, own in GROUPS.items() for name in own}
-    columns = ["method", *(f"{dataset} ({names[dataset]}), {shots}" for dataset in DATASETS for shots in SHOTS)]
+    """Accuracy by dataset, images per class and method."""
+    group = {name: group for group, names in GROUPS.items() for name in names}
+
+    def cell(dataset: str, shots: int, row: str) -> str:
+        one = found.get((dataset, shots, row))
+        return "–" if one is None else f"{one['accuracy']:.1f} ({one['low']:.0f}–{one['high']:.0f})"
+
     rows = [
-        [row, *(shown(found.get((dataset, shots, row))) for dataset in DATASETS for shots in SHOTS)] for row in ROWS
+        [group[dataset], dataset, shots, *(cell(dataset, shots, row) for row in ROWS)]
+        for dataset in DATASETS
+        for shots in SHOTS
     ]
-    return {"accuracy": Table(columns, rows)}
+    return {"accuracy": Table(["group", "dataset", "images per class", *ROWS], rows)}
 
 
 def main() -> None:
@@ -95,10 +95,10 @@ def main() -> None:
                     write_atomically(file, json.dumps(compute(dataset, shots, row, backbone)).encode())
                 if file.exists():
                     found[dataset, shots, name] = json.loads(file.read_text())
-                    print(dataset, shots, name, shown(found[dataset, shots, name]), file=sys.stderr, flush=True)
+                    print(dataset, shots, name, found[dataset, shots, name], file=sys.stderr, flush=True)
     made = tables(found)
-    for table in made.values():
-        print(table.markdown())
+    for title, table in made.items():
+        print(f"### {title}\n\n{table.markdown()}\n")
     if args.page:
         publish("fine-tune", made)
 

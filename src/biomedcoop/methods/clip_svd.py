@@ -82,7 +82,7 @@ def matrices(backbone: Backbone) -> list[str]:
 def parts_of_matrix(name: str, weight: Tensor) -> Tensor:
     """A weight as its matrices [P, m, n], float32: three of a fused one, else one."""
     parts = 3 if any(word in name for word in FUSED) else 1
-    return weight.detach().float().flatten(1).unflatten(0, (parts, -1))
+    return weight.detach().float().reshape(parts, weight.shape[0] // parts, -1)
 
 
 class Decomposed:
@@ -94,7 +94,7 @@ class Decomposed:
 
     def with_sigma(self, sigma: Tensor) -> Tensor:
         """The weight with singular values ``sigma`` [P, K], differentiable; with its own values it is W to the last bit."""
-        change = (self.u * (sigma - self.sigma)[:, None]) @ self.v
+        change: Tensor = (self.u * (sigma - self.sigma)[:, None]) @ self.v
         return self.weight + change.view_as(self.weight).to(self.weight.dtype)
 
 
