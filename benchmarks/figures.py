@@ -189,11 +189,34 @@ def coverage_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panel, (5.2, 3.2), path)
 
 
+def fine_tune_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Accuracy of each method on each dataset and number of images per class, from the table "accuracy"."""
+    table = tables["accuracy"]
+    places = [f"{dataset} ({group}), {shots}" for group, dataset, shots, *_ in table.rows]
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        for column, mark, colour in zip(range(3, 7), "os^x", (BLUE, "#D55E00", "#009E73", GREY), strict=True):
+            found = [(numbers(row[column])[0], place) for place, row in enumerate(table.rows) if numbers(row[column])]
+            label = str(table.columns[column])
+            axis.plot(
+                [x for x, _ in found], [y for _, y in found], mark, color=colour, label=label, markersize=7, ls=""
+            )
+        axis.set_yticks(range(len(places)), places)
+        axis.set_ylim(len(places) - 0.5, -0.5)
+        axis.set_xlabel("accuracy, %")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panel, (8.0, 2.6), path)
+
+
 FIGURES = {
     "calibration": calibration_figure,
     "choice": difference_figure,
     "coverage": coverage_figure,
     "fast": difference_figure,
+    "fine-tune": fine_tune_figure,
     "first": accuracy_figure,
     "prompts": difference_figure,
     "recipes": difference_figure,

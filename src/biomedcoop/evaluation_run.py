@@ -25,7 +25,7 @@ from biomedcoop.evaluation.evaluate import Encoded, check_classifier, encode_for
 from biomedcoop.evaluation.images import EvaluatedImages, images_to_evaluate, learned_from
 from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
-from biomedcoop.progress import ProgressOption
+from biomedcoop.progress import ProgressOption, counting
 from biomedcoop.report.inputs import INPUTS, EvaluationInputs
 from biomedcoop.report.run import DatasetSummary, RunReport
 from biomedcoop.runs import check_place, computed_on, no_text_tower_note, summarise, try_page, versions
@@ -75,6 +75,8 @@ def compare(
         >>> list(report.rows), report.split
         (['tip-adapter', 'zero-shot', 'majority class'], 'test')
     """
+    from biomedcoop.features.images import encode_images
+
     check_classifier(classifier)
     check_bootstrap(n_bootstrap)
     place = None if out is None else user_path(out)
@@ -90,7 +92,13 @@ def compare(
     probabilities = {classifier.method: answers.probabilities}
     zero_shot, notes = _zero_shot(classifier)
     if zero_shot is not None:
-        probabilities[ZERO_SHOT] = zero_shot.probabilities(encoded.features)
+        features = encoded.features
+        if zero_shot.backbone is not classifier.backbone:
+            with shown(progress) as tell:
+                features = encode_images(
+                    zero_shot.backbone, evaluated.data, progress=counting(tell, "encoding test images")
+                )
+        probabilities[ZERO_SHOT] = zero_shot.probabilities(features)
     predictions = Predictions(
         evaluated.data.keys,
         evaluated.labels,
@@ -153,17 +161,17 @@ def _zero_shot(classifier: Classifier) -> tuple[Classifier | None, list[str]]:
     """Zero-shot for the same classes, with the classifier's template if it has one; else None, and a note if it is impossible."""
     if classifier.method == ZERO_SHOT:
         return None, []
-    method = get_method(ZERO_SHOT)
-    if not can_run(method, classifier.backbone):
-        return None, [no_text_tower_note([ZERO_SHOT], classifier.backbone)]
+    method, backbone = get_method(ZERO_SHOT), classifier.backbone.original
+    if not can_run(method, backbone):
+        return None, [no_text_tower_note([ZERO_SHOT], backbone)]
     own = classifier.settings.get("template")
     settings = method.settings({} if own is None else {"template": own})
     try:
-        task = task_without_images(classifier.backbone, classifier.class_names)
+        task = task_without_images(backbone, classifier.class_names)
         (state,) = method.fit(task, settings, [0])
     except UserError as error:  # a class name that is too long for the text tower
         return None, [f"There is no comparison with zero-shot: {error}."]
-    return Classifier(classifier.class_names, ZERO_SHOT, state, classifier.backbone), []
+    return Classifier(classifier.class_names, ZERO_SHOT, state, backbone), []
 
 
 def _report(
@@ -174,7 +182,7 @@ def _report(
     notes: tuple[str, ...],
     command: str,
 ) -> RunReport:
-    facts, backbone = classifier.facts, classifier.backbone
+    facts, backbone = classifier.facts, classifier.backbone.original
     return RunReport(
         title=f"{classifier.method} on {evaluated.data.name}",
         dataset=_summary(classifier, evaluated, encoded),

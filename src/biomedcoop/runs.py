@@ -31,6 +31,7 @@ from biomedcoop.errors import UserError, notify
 from biomedcoop.evaluation.answers import Answers
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds, shots_outside
+from biomedcoop.evaluation.evaluate import own_features
 from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
@@ -89,6 +90,8 @@ def train_run(
     if any(map(len, plans[request.method].calibration)) and not plans[request.method].refits:
         plans[OF_ALL] = plan_fit(dataclasses.replace(saved.for_method(request.method), alpha=None), data)
     backbone = load_for(request.backbone, request.device, request.precision)
+    for plan in plans.values():
+        plan.method.check_backbone(backbone)
     if left_out := [name for name in request.compare if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]
         plans[request.method] = dataclasses.replace(own, notes=(*own.notes, note))
@@ -191,13 +194,13 @@ def _tested(
             answering = (
                 classifiers if plan.method.abilities.uses_images else classifiers[:1]
             )  # else all seeds are equal
-            found[name] = [Answers.of(classifier, features) for classifier in answering]
+            found[name] = [Answers.of(c, own_features(c, part, features, progress)) for c in answering]
         if divisions is not None and plan.method.abilities.uses_images:
             found[name] = cross_validate(fold_plans[name], part, divisions, features, backbone, progress)
     assert trained is not None
     # a cross-validation tests the training images themselves
     known = None if divisions is not None else trained.domain
-    unlike = None if known is None else known.unlike(features)
+    unlike = None if known is None else known.unlike(own_features(trained, part, features, progress))
     runs = {name: np.stack([one.probabilities for one in answers]) for name, answers in found.items()}
     of_all, own = runs.pop(OF_ALL, None), found[request.method]
     members = [one.members for one in own if one.members is not None]
@@ -229,7 +232,7 @@ def _report(
     tally: Tally,
 ) -> RunReport:
     method, trained = request.method, tested.trained
-    backbone = trained.backbone
+    backbone = trained.backbone.original
     others = [note for plan in plans.values() for note in plan.notes]
     public = dataclasses.replace(
         request,

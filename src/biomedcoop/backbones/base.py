@@ -61,6 +61,7 @@ class Backbone(ABC):
         tokenizer: of the text tower.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".
+        frozen: the backbone that this one was made from by training; None for one that nothing has changed.
     """
 
     name: str
@@ -85,11 +86,17 @@ class Backbone(ABC):
     tokenizer: Tokenizer
     image_tower: nn.Module
     towers: nn.Module
+    frozen: Backbone | None = None
 
     def __repr__(self) -> str:
         facts = [f"{self.image_size} px", f"embed_dim={self.embed_dim}", f"device='{self.device}'"]
         facts += [f"precision={self.precision!r}", f"fingerprint={self.fingerprint[:8]!r}"]
         return f"{type(self).__name__}({self.name!r}, {', '.join(facts)})"
+
+    @property
+    def original(self) -> Backbone:
+        """The backbone as it was loaded, before a training changed its towers."""
+        return self if self.frozen is None else self.frozen
 
     @property
     def text_macs_per_token(self) -> int:

@@ -124,9 +124,9 @@ def _lines(work: Work, group: Group) -> list[dict[str, Any]]:
     states = method.fit(task, plan.settings, group.seeds)
     values = []
     for state, draw in zip(states, plan.draws, strict=True):
-        run = Trained(method, plan.settings, state, backbone, plan.data.class_names)
+        run = Trained(method, plan.settings, state, method.adapted(state, backbone), plan.data.class_names)
         scores, untested = _scores(work, run, tested)
-        parameters = None if method.learned is None else sum(state[name].numel() for name in method.learned)
+        parameters = method.n_learned(state)
         values.append({"tests": scores, "parameters": parameters, **without})
         if group.kind == "realistic" and group.shots:
             there = set(plan.data.labels[draw].tolist())
@@ -151,6 +151,8 @@ def _scores(
                 raise Unable(str(error)) from error
             untested[test.key] = str(error)
             continue
+        if run.backbone.frozen is not None:
+            features = _own_test_features(work, test, run.backbone)
         with torch.inference_mode():
             # on the CPU, where the tensors of a state are, as a classifier does; a method that needs a GPU moves them itself
             logits = run.method.logits(state, features, run.backbone)[:, columns]
@@ -177,7 +179,7 @@ def _answering(work: Work, run: Trained, test: TestSet) -> tuple[State, list[int
     if method.abilities.uses_sentences and not method.abilities.uses_images:
         by_class = sentences_of(work.protocol, test.data).by_class
         words = [by_class[label] for label in test.classes]
-    task = task_without_images(run.backbone, names, words)
+    task = task_without_images(run.backbone.original, names, words)
     return method.retarget(run.state, task, run.settings), list(range(len(names)))
 
 
@@ -205,6 +207,15 @@ def _test_features(work: Work, test: TestSet, backbone: str) -> Tensor:
     precision = work.precision.get(backbone, "float32")
     features, row = _all_test_features(source.place, source.trained, backbone, work.device, precision)
     return features[row[test.positions]]
+
+
+def _own_test_features(work: Work, test: TestSet, backbone: Backbone) -> Tensor:
+    """Raw features [N, E] of a test set from towers that a run has trained."""
+    from biomedcoop.features.images import encode_images
+
+    source = work.sources[test.dataset]
+    assert source.place is not None
+    return torch.from_numpy(encode_images(backbone, read_source(source.place, source.trained).select(test.positions)))
 
 
 @lru_cache(maxsize=4)

@@ -60,7 +60,7 @@ def write_into(classifier: Classifier, folder: Path) -> None:
     sets = {} if classifier.sets is None else classifier.sets.tensors()
     copies = {key: value.detach().clone().contiguous() for key, value in {**classifier.state, **domain, **sets}.items()}
     tensors = to_bytes(copies)
-    backbone, plugin = classifier.backbone, plugin_of(get_method(classifier.method))
+    backbone, plugin = classifier.backbone.original, plugin_of(get_method(classifier.method))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "biomedcoop_version": __version__,

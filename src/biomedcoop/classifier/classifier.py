@@ -58,7 +58,8 @@ class Classifier:
         class_names: C names; column c of the probabilities belongs to ``class_names[c]``.
         method: name of the adaptation method.
         state: tensors of the method; for text-based methods the class embeddings [C, E], so that prediction needs no text tower.
-        backbone: frozen model that the tensors belong to.
+        backbone: model whose features ``logits`` takes: the frozen one that the tensors belong to, or, after a method that trains
+            the towers, its changed copy (``backbone.original`` is the frozen one).
         settings: settings of the method, JSON values.
         facts: origin of the classifier, JSON values: dataset, shots, seed, notes, digests of the training images, metrics, and in
             ``depths`` the bit depths guessed for training images above 8 bits.

@@ -37,7 +37,7 @@ def fit_plan(
 
     Raises:
         ImageError: a training image cannot be read.
-        UserError: the method is that of a plug-in, and its code fails.
+        UserError: the method cannot use the backbone, or it is that of a plug-in, and its code fails.
     """
     data, method, request = plan.data, plan.method, plan.request
     if len({len(draw) for draw in plan.draws}) > 1:  # whole groups were set aside for prediction sets
@@ -60,6 +60,7 @@ def fit_plan(
     classifiers = []
     for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
         draw, choice = plan.draws[run], plan.choices[run]
+        own = method.adapted(state, backbone)
         support = data.select(np.concatenate([draw, choice.val_draw, plan.calibration[run]]))
         facts = {
             **plan.facts,
@@ -70,13 +71,14 @@ def fit_plan(
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
             "threads": threads,
+            **({"changes_towers": True} if own is not backbone else {}),
             "runs_together": len(request.seeds),
             "notes": notes,
             # a later evaluation compares these half hashes to find its images among the training images
             "training_images": sorted({digest(image) for image in support.images}),
         }
-        domain = _domain(plan, task, run)
-        one = Classifier(data.class_names, method.name, state, backbone, settings, facts, temperatures[run], domain)
+        domain = _domain(plan, task, run, own)
+        one = Classifier(data.class_names, method.name, state, own, settings, facts, temperatures[run], domain)
         classifiers.append(one if request.alpha is None else replace(one, sets=_sets(plan, task, one, run)))
         if not is_own(type(method)):
             _check_logits(method, classifiers[-1])
@@ -89,7 +91,7 @@ def _sets(plan: Plan, task: Task, classifier: Classifier, run: int) -> Predictio
 
     request, images = plan.request, plan.data.select(plan.calibration[run])
     assert request.alpha is not None
-    features = encode_images(task.backbone, images)
+    features = encode_images(classifier.backbone, images)
     kind = request.alpha, request.score, request.by_class
     if not plan.refits:
         return PredictionSets.split(classifier, features, images.labels, *kind)
@@ -123,15 +125,15 @@ def _check_logits(method: Method, classifier: Classifier) -> None:
         )
 
 
-def _domain(plan: Plan, task: Task, run: int) -> Domain | None:
-    """The domain of the training images of one run, by their centre crops; each image counts once."""
+def _domain(plan: Plan, task: Task, run: int, backbone: Backbone) -> Domain | None:
+    """The domain of the training images of one run, by their centre crops' features of ``backbone``; each image counts once."""
     from biomedcoop.features.images import encode_images
 
     draw, first = np.unique(plan.draws[run], return_index=True)
     labels = plan.data.labels[draw]
-    if plan.views == 1:
+    if plan.views == 1 and backbone is task.backbone:
         return Domain.of(task.features[run].cpu().numpy()[first], labels)
-    return Domain.of(encode_images(task.backbone, plan.data.select(draw)), labels)
+    return Domain.of(encode_images(backbone, plan.data.select(draw)), labels)
 
 
 def load_for(backbone: Any, device: str = "cpu", precision: str = "float32") -> Backbone:

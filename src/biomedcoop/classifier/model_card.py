@@ -19,6 +19,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     images = number.get(shots, f"{shots} per class")
     seed = facts.get("seed")
     size, crop = (description["preprocessing"][key] for key in ("image_size", "crop"))
+    kept = "not included; what training changed in it is" if facts.get("changes_towers") else "frozen, not included"
     resized = f"short edge resized to {size} px (bicubic), centre crop"
     if crop == "none":
         resized = f"squashed to {size} × {size} px (bicubic)"
@@ -33,7 +34,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     lines += [
         f"- Classes: {names}",
         f"- Method: {description['method']}" + (f", from the plug-in {plugin} (not included)" if plugin else ""),
-        f"- Backbone (frozen, not included): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
+        f"- Backbone ({kept}): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
         f"- Training images: {images}" + ("" if seed is None else f"; seed {seed}"),
         *(
             [f"- Imported from: {imported['file']}, SHA-256 {imported['sha256']}"]

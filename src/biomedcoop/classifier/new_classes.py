@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str | os.PathLike[str]) -> Classifier:
     """See :meth:`Classifier.for_classes`."""
     names = checked_class_names(class_names)
-    method, backbone = get_method(classifier.method), classifier.backbone
+    method, backbone = get_method(classifier.method), classifier.backbone.original
     if not method.abilities.retargets:
         able = ", ".join(name for name, other in all_methods().items() if other.abilities.retargets)
         raise UserError(

@@ -103,6 +103,12 @@ def load(
             f"{path} was trained on the backbone '{wanted['name']}' {wanted['fingerprint'][:8]}, not on "
             f"'{backbone.name}' {backbone.fingerprint[:8]}; name the right backbone with --backbone, or train again"
         )
+    try:
+        backbone = get_method(description["method"]).adapted(state, backbone)
+    except KeyError as error:
+        raise UserError(f"{path / TENSORS}: damaged ({error} is missing or unknown); {AGAIN}") from error
+    except ValueError as error:
+        raise UserError(f"{path / TENSORS}: damaged ({error}); {AGAIN}") from error
     classifier = Classifier(
         tuple(description["class_names"]),
         description["method"],

@@ -64,13 +64,14 @@ def fit_temperature(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[n
 def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str]]:
     """The temperature of each run, and how it was found in a sentence; 1 where the request or the images give none.
 
-    With ``calibrate="auto"`` it is fitted where a fit takes no step through the text tower, unless the settings are a published
+    With ``calibrate="auto"`` it is fitted where a fit takes no step through a tower, unless the settings are a published
     recipe's, whose probabilities are then the published method's too. A method that chooses a value chooses it again in each fold.
     """
     method, request, runs = plan.method, plan.request, len(plan.request.seeds)
     wanted = request.calibrate == "yes" or (
         request.calibrate == "auto"
         and method.step_macs(task, plan.settings) == 0
+        and not method.abilities.changes_towers
         and request.recipe not in PUBLISHED
         and method.abilities.uses_images
     )
@@ -79,6 +80,10 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
     if not method.abilities.uses_images:
         return [1.0] * runs, [
             f"{method.name} learns from no image, so there are none to calibrate its probabilities on."
+        ] * runs
+    if method.abilities.changes_towers:
+        return [1.0] * runs, [
+            f"The probabilities are not calibrated: {method.name} would train its towers anew for each fold."
         ] * runs
     found = [_folds(plan, run) for run in range(runs)]
     temperatures, sentences = [1.0] * runs, [words for _, words in found]

@@ -12,6 +12,7 @@ from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.folds import Divisions
 from biomedcoop.evaluation.answers import Answers, put_together
+from biomedcoop.evaluation.evaluate import own_features
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.choice import kept_for_validation
 from biomedcoop.tasks.options import ALL
@@ -50,7 +51,7 @@ def cross_validate(
     Args:
         plans: the plans of one method, from :func:`plan_folds`.
         data: the images; each is tested once in each division.
-        features: image features float32 [N, E].
+        features: image features of the frozen backbone, float32 [N, E].
 
     Returns:
         Answers about N images for each division.
@@ -62,7 +63,8 @@ def cross_validate(
     parts: list[list[Answers]] = [[] for _ in divisions.folds]
     places: list[list[npt.NDArray[np.bool_]]] = [[] for _ in divisions.folds]
     for classifier, (position, _, tested) in zip(classifiers, divisions, strict=True):
-        parts[position].append(Answers.of(classifier, features[tested]))
+        own = own_features(classifier, data.select(np.flatnonzero(tested)), features[tested], progress)
+        parts[position].append(Answers.of(classifier, own))
         places[position].append(tested)
     return [put_together(*one) for one in zip(parts, places, strict=True)]
 

@@ -38,6 +38,19 @@ def predict_dataset(
         return classifier.probabilities(encode_images(classifier.backbone, data, progress=count, tally=tally))
 
 
+def own_features(
+    classifier: Classifier, data: Dataset, features: npt.NDArray[np.float32], progress: Progress | None = None
+) -> npt.NDArray[np.float32]:
+    """Features [N, E] of images for a classifier: ``features`` of the frozen backbone, unless it has towers of its own."""
+    from biomedcoop.features.images import encode_images
+
+    if classifier.backbone.frozen is None:
+        return features
+    return encode_images(
+        classifier.backbone, data, progress=counting(progress, f"encoding images with {classifier.method}")
+    )
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Features of evaluated images.

@@ -216,6 +216,10 @@ def _cheap_recipe(request: FitRequest, drawn: npt.NDArray[np.int64], data: Datas
         raise NoCurve("the run trains on random crops, so that a learning curve would take long")
     if not method.abilities.uses_images:
         raise NoCurve(f"{request.method} learns from no image")
+    if method.abilities.changes_towers:
+        raise NoCurve(
+            f"each training of {request.method} runs the image tower, so that a learning curve would take long"
+        )
     if not _through_text(request):
         return request.recipe
     recipe = "fast" if request.method in RECIPES["fast"] and not request.settings else request.recipe

@@ -136,6 +136,6 @@ def retrained(
         one = dataclasses.replace(request.for_method(name), seeds=request.seeds[:1])
         if name != classifier.method:
             plans[name] = plan_fit(one, data)
-    notify(dict.fromkeys(note for plan in plans.values() for note in plan.all_notes(classifier.backbone)))
-    trained = {name: fit_plan(plan, classifier.backbone, progress)[0] for name, plan in plans.items()}
+    notify(dict.fromkeys(note for plan in plans.values() for note in plan.all_notes(classifier.backbone.original)))
+    trained = {name: fit_plan(plan, classifier.backbone.original, progress)[0] for name, plan in plans.items()}
     return {name: trained.get(name, classifier) for name in dict.fromkeys(methods)}

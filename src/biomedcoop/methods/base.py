@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
+from biomedcoop.errors import UserError
 from biomedcoop.lazy import F
 from biomedcoop.methods.plugin_code import guarded, is_own
 from biomedcoop.methods.recipes import check_recipe, recipe_settings
@@ -24,13 +25,19 @@ from biomedcoop.methods.settings import declared, make_settings
 from biomedcoop.threads import threads_for, torch_cores
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 State = dict[str, "Tensor"]
 """Tensors of a fitted method, by name; they include all inputs of ``logits`` except the features."""
 
 Progress = Callable[[int, int, str], None]
 """Callback with (steps done, steps in total, a short description)."""
+
+Pixels = Callable[[int, "Tensor", "Generator | None"], "Tensor"]
+"""Normalised pixels [B, 3, S, S] of support images, on the backbone's device: (run, rows int64 [B], generator) -> pixels.
+
+They are centre crops, or with a generator a random crop of each, drawn by the method's ``crops``.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Task:
         folds: fold of each support image, int64 [R, N], for a method that chooses by cross-validation; a run whose folds are all 0
             has none. None unless the method chooses by it.
         unlabelled: raw features of images without labels, [M, E], the same for all runs; None unless the method uses them.
+        pixels: the support images on demand; None unless the method changes the towers.
     """
 
     backbone: Backbone
@@ -62,6 +70,7 @@ class Task:
     per_epoch: bool = False
     folds: Tensor | None = None
     unlabelled: Tensor | None = None
+    pixels: Pixels | None = None
 
     @property
     def n_images(self) -> int:
@@ -87,6 +96,8 @@ class Abilities:
             image.
         leaves_one_out: where others choose by cross-validation, it leaves out each image or group, one at a time; a fold of
             its task holds one image or group.
+        changes_towers: the method trains tensors of the image tower, so it reads pixels, a fit takes minutes to hours, and its
+            classifiers encode images with towers of their own.
     """
 
     uses_images: bool
@@ -100,6 +111,7 @@ class Abilities:
     uses_unlabelled: bool = False
     closed_form: bool = False
     leaves_one_out: bool = False
+    changes_towers: bool = False
 
 
 class Method(ABC):
@@ -113,7 +125,7 @@ class Method(ABC):
             values.
         abilities: see :class:`Abilities`.
         parameters: short description of the trained parameters and their number.
-        learned: names of the trained tensors in a state; None where nobody has said.
+        learned: names of the trained tensors in a state; one that ends with a dot begins such names; None where nobody has said.
         crops: random crops for its views, as published.
     """
 
@@ -147,6 +159,33 @@ class Method(ABC):
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         """Compute logits [N, C] from raw image features [N, E]; by default s · f · tᵀ with unit-norm f and class embeddings t."""
         return state["logit_scale"] * F.normalize(features, dim=-1) @ state["class_embeddings"].T
+
+    def n_learned(self, state: State) -> int | None:
+        """Number of values that the method has trained; None where nobody has said."""
+        if self.learned is None:
+            return None
+        begins = tuple(name for name in self.learned if name.endswith("."))
+        return sum(value.numel() for name, value in state.items() if name in self.learned or name.startswith(begins))
+
+    def adapted(self, state: State, backbone: Backbone) -> Backbone:
+        """The backbone whose features ``logits`` takes: ``backbone`` itself, unless the method changes the towers.
+
+        Raises:
+            KeyError, ValueError: a tensor of the state is missing or does not fit the backbone.
+        """
+        return backbone
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Refuse a loaded backbone that the method cannot use.
+
+        Raises:
+            UserError: the message says which one to use.
+        """
+        if self.abilities.changes_towers and backbone.precision != "float32":
+            raise UserError(
+                f"{self.name} trains the image tower in float32, but {backbone.name} was loaded with precision "
+                f"{backbone.precision}; use precision float32"
+            )
 
     def retarget(self, state: State, task: Task, settings: Any) -> State:
         """The state for the classes of ``task``; a method with this ability needs no image of them.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from biomedcoop.errors import UserError
 from biomedcoop.lazy import torch
 from biomedcoop.methods.base import Method, Progress, Task
 from biomedcoop.methods.validation import validations
@@ -37,7 +38,14 @@ def held_out_logits(
 
     Returns:
         Logits [R, N·V, C], for the V views of each of the N images.
+
+    Raises:
+        UserError: the method changes the towers, so each fit would train them.
     """
+    if method.abilities.changes_towers:
+        raise UserError(
+            f"{method.name} trains the image tower, so fits without some of the images would take as long as all of it"
+        )
     bare = replace(task, val_features=None, val_labels=None, folds=folds)
     parts = [(run, fold, part) for run in range(len(seeds)) for fold, part in enumerate(validations(bare, run))]
     by_size: dict[int, list[Any]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from biomedcoop.evaluation.comparison import MAJORITY
 from biomedcoop.evaluation.wording import count
+from biomedcoop.methods import all_methods
 from biomedcoop.report.run import RunReport
 
 CONFUSION = "confusion.png"
@@ -42,7 +43,9 @@ def setup(report: RunReport) -> str:
         learned = f"was trained on {count(report.shots, 'image')} per class ({report.shots * c} in total)"
     elif report.shots is not None:
         learned = "was trained on an unknown number of images"
-    backbone = f"on the frozen backbone {report.backbone}"
+    method = all_methods().get(report.method)
+    changes = method is not None and method.abilities.changes_towers
+    backbone = f"through the backbone {report.backbone}" if changes else f"on the frozen backbone {report.backbone}"
     if report.trained_on is None:
         content = f"{shown} images" if shown else "images"
         return f"{report.method} {learned}, {backbone}, to tell {c} classes of {content} ({data.name}) apart."

@@ -32,10 +32,12 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
 
     Raises:
         ImageError: an image cannot be read.
+        UserError: the method cannot use the backbone.
     """
     from biomedcoop.features.images import encode_images, encode_readable, encode_views
 
     data, method, views = plan.data, plan.method, plan.views
+    method.check_backbone(backbone)
 
     def encoded(draws: Sequence[Draw], views: int) -> tuple[Tensor, Tensor, list[Draw]]:
         """Features [n, V, E] and labels [n] of the n distinct drawn images, and each draw as rows of these features."""
@@ -53,11 +55,15 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     words = None if plan.sentences is None else plan.sentences.by_class
     folds = [choice.folds for choice in plan.choices]
     task = _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
-    if plan.unlabelled is None:
-        return task
-    images = list(zip(plan.unlabelled.images, plan.unlabelled.names, strict=True))
-    unlabelled = encode_readable(backbone, images, skip_bad=False, progress=count, tally=tally)[0]
-    return replace(task, unlabelled=torch.from_numpy(unlabelled).to(backbone.device))
+    if plan.unlabelled is not None:
+        images = list(zip(plan.unlabelled.images, plan.unlabelled.names, strict=True))
+        unlabelled = encode_readable(backbone, images, skip_bad=False, progress=count, tally=tally)[0]
+        task = replace(task, unlabelled=torch.from_numpy(unlabelled).to(backbone.device))
+    if method.abilities.changes_towers:
+        from biomedcoop.features.pixels import SupportPixels
+
+        task = replace(task, pixels=SupportPixels(backbone, data, plan.draws, method.crops))
+    return task
 
 
 def task_from_features(

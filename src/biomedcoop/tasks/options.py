@@ -235,6 +235,10 @@ def backbone(_: str, value: Any) -> Any:
     from biomedcoop.backbones.registry import check_backbone
 
     if isinstance(value, Backbone):
+        if value.frozen is not None:
+            raise UserError(
+                f"the towers of this {value.name} were changed by training; give the frozen one, backbone.original"
+            )
         return value
     if not isinstance(value, (str, os.PathLike)):
         raise UserError(f"backbone={value!r} must be a name, a folder or a backbone from load_backbone")

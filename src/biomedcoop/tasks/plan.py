@@ -353,6 +353,10 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
 def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
     """Number of views of each training image, and whether each view belongs to an epoch."""
     uses_images = method.abilities.uses_images
+    if method.abilities.changes_towers and views != 1:
+        raise UserError(
+            f"{method.name} cuts a new random crop of each image at every step, so --views does not apply; leave it out"
+        )
     if isinstance(views, int):
         return (views if uses_images else 1), False
     if not uses_images:

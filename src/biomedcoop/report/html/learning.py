@@ -54,7 +54,13 @@ def find_curve(
 
     fields = {field.name for field in dataclasses.fields(FitRequest)}
     options = {name: value for name, value in sources.request.items() if name in fields}
-    known = {"plugins": [], "data": data, "backbone": classifier.backbone, "device": "cpu", "precision": "float32"}
+    known = {
+        "plugins": [],
+        "data": data,
+        "backbone": classifier.backbone.original,
+        "device": "cpu",
+        "precision": "float32",
+    }
     left = sources.tested >= 0
     tested, p = data.select(sources.tested[left]), report.comparison.predictions
     answers = p.runs(p.method)[0][left].argmax(axis=1)
