@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
@@ -12,6 +13,13 @@ from biomedcoop.methods.base import State
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_KEPT: WeakKeyDictionary[Backbone, dict[tuple[str, ...], Tensor]] = WeakKeyDictionary()
+"""Raw features of the last class texts of each backbone in use: folds, candidate labels and methods ask for the same ones."""
+
+_MOST = 32
+"""Number of class lists that are kept for a backbone."""
 
 
 def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str, unit: bool = True) -> Tensor:
@@ -27,9 +35,14 @@ def template_embeddings(backbone: Backbone, class_names: Sequence[str], template
                 f"class {name[:60]!r} in its template makes {tokens} tokens, {backbone.name} reads "
                 f"{backbone.context_length}; shorten the name"
             )
-    with torch.no_grad():
-        features = backbone.encode_text(texts).to(backbone.learning_dtype)
-        return F.normalize(features, dim=-1) if unit else features
+    kept = _KEPT.setdefault(backbone, {})
+    if tuple(texts) not in kept:
+        if len(kept) == _MOST:
+            del kept[next(iter(kept))]
+        with torch.no_grad():
+            kept[tuple(texts)] = backbone.encode_text(texts)
+    features = kept[tuple(texts)].to(backbone.learning_dtype, copy=True)
+    return F.normalize(features, dim=-1) if unit else features
 
 
 def text_state(backbone: Backbone, class_embeddings: Tensor, **more: Tensor) -> State:
