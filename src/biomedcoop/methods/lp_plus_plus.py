@@ -86,10 +86,11 @@ class LPPlusPlus(Method):
     ) -> list[State]:
         t = template_embeddings(task.backbone, task.class_names, settings.template)
         chosen = torch.stack([chosen_epochs(task, run, t, settings, seed) for run, seed in enumerate(seeds)])
-        f, on_step = F.normalize(task.features, dim=-1), reporter(progress, settings.epochs)
+        epochs = int(chosen.max())  # later ones would not be used
+        f, on_step = F.normalize(task.features, dim=-1), reporter(progress, epochs)
         head = initial_head(f, task.labels, t, seeds)
         trainer, best = Trainer(head, f, task.labels, t, settings.momentum), head.copy()
-        for epoch in range(settings.epochs):
+        for epoch in range(epochs):
             loss = trainer.step()
             best = head.where(chosen == epoch + 1, best)
             if on_step is not None:

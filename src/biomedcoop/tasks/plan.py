@@ -167,6 +167,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         UserError: an unknown method, setting or recipe; a backbone without the towers that the method needs; too few images or
             classes; or sentences that cannot be used.
     """
+    from biomedcoop.backbones.registry import has_text_tower
     from biomedcoop.methods import check_towers, get_method
     from biomedcoop.methods.recipes import published_for
 
@@ -182,7 +183,8 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
     settings = method.settings(request.settings, request.recipe, benchmark)
     views, per_epoch = _views(method, settings, request.views)
     modality, organ = modality_and_organ(data, request.modality, request.organ)
-    sentences = find_sentences(data, request.prompts, modality, organ) if method.abilities.uses_sentences else None
+    reads = method.abilities.uses_sentences and has_text_tower(request.backbone)
+    sentences = find_sentences(data, request.prompts, modality, organ) if reads else None
     notes = []
     if sentences is not None and sentences.chosen:
         notes.append(sentences_line(sentences.origin, used_per_class(sentences, settings)))
