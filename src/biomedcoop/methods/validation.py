@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,3 +55,32 @@ def stacked(parts: Sequence[Validation]) -> list[Validation]:
         task = replace(same[0].task, features=features, labels=labels)
         found.append(Validation(task, torch.cat([p.features for p in same]), torch.cat([p.labels for p in same])))
     return found
+
+
+def right_by_run(task: Task, right: Callable[[Validation, Tensor], Tensor]) -> Tensor | None:
+    """Right answers of each of G candidate values, added up over the fits of each run, for a method that fits many runs at once.
+
+    Args:
+        right: called with R' fits of equal size and int64 [R'], the run that each belongs to; returns right answers [R', G].
+
+    Returns:
+        int64 [R, G], 0 for a run with nothing to choose on; None if no run has anything.
+    """
+    by_size: dict[tuple[int, int], list[tuple[int, Validation]]] = {}
+    for run in range(len(task.labels)):
+        for part in validations(task, run):
+            by_size.setdefault((part.task.labels.shape[1], part.labels.shape[1]), []).append((run, part))
+    total: Tensor | None = None
+    for same in by_size.values():
+        (joined,) = stacked([part for _, part in same])
+        runs = torch.tensor([run for run, _ in same])
+        found = right(joined, runs.to(task.labels.device)).cpu()
+        if total is None:
+            total = found.new_zeros(len(task.labels), found.shape[1])
+        total.index_add_(0, runs, found)
+    return total
+
+
+def first_best(right: Tensor, rank: Tensor) -> Tensor:
+    """The candidate with the most right answers [R, G] of each run, int64 [R]; in a tie the one with the lowest ``rank`` [G]."""
+    return torch.where(right == right.amax(1, keepdim=True), rank, torch.inf).argmin(1)
