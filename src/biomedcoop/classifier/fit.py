@@ -56,6 +56,7 @@ def fit_plan(
             **plan.facts,
             "seed": seed,
             "chosen": choice.how,
+            "tried": method.tried(state),
             "device": str(backbone.device),
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 def print_run_report(report: RunReport) -> None:
     """Print the results of a training or an evaluation on stdout."""
-    from biomedcoop.report.terminal import class_table, comparison_table, ranked_table, spread_table, subgroup_table
+    from biomedcoop.report.terminal import (
+        class_table,
+        comparison_table,
+        ranked_table,
+        spread_table,
+        subgroup_table,
+        tried_table,
+    )
 
     print_verdict(report.verdict)
     simulated = " (simulated images)" if report.dataset.simulated else ""
@@ -24,6 +31,8 @@ def print_run_report(report: RunReport) -> None:
         print_table(ranked_table(report.comparison, "the same methods, the best first"))
     if report.comparison.by_run:
         print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
+    if report.tried:
+        print_table(tried_table(report.tried, f"what {report.method} tried"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     if report.comparison.subgroups is not None:
         print_table(subgroup_table(report.comparison.subgroups, f"{report.method}, by subgroup"))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -85,6 +86,11 @@ class Tried(NamedTuple):
     log_loss: float | None = None
     log_loss_error: float | None = None
 
+    @property
+    def tensor(self) -> Tensor:
+        """All that is known but the name, float32 [2] or [6]."""
+        return torch.tensor([value for value in self[1:] if value is not None], dtype=torch.float32)
+
 
 @register
 class Auto(Method):
@@ -122,44 +128,39 @@ class Auto(Method):
     ) -> list[State]:
         names, _ = candidates(task, settings)
         bare = replace(task, val_features=None, val_labels=None, folds=None)
-        prior = prior_of(names, task.n_images / len(task.class_names))
         judged = [run for run in range(len(seeds)) if task.val_labels is not None or has_folds(task, run)]
+        begin, steps = time.monotonic(), 2 * len(names)
+
+        def report(done: int, words: str) -> None:
+            if progress is not None:
+                progress(done, steps, words)
+
         held: dict[str, Tensor] = {}
-        if judged:
-            some, own_seeds = runs_of(task, judged), [seeds[run] for run in judged]
-            for number, name in enumerate(names):
-                if progress is not None:
-                    progress(number, len(names), f"judging {name}")
-                held[name] = judging_logits(get_method(name), some, settings_of(name), own_seeds)
-        labels = task.labels if task.val_labels is None else task.val_labels
-        tried = [
-            choose(
-                {name: held[name][judged.index(run)] for name in names} if run in judged else {},
-                labels[run],
-                prior,
-                settings,
-                1 if task.val_labels is not None else task.views,
-            )
-            for run in range(len(seeds))
-        ]
-        states: list[State] = [
-            {
-                f"tried.{one.method}": torch.tensor([x for x in one[1:] if x is not None], dtype=torch.float32)
-                for one in own
-            }
-            for own in tried
-        ]
+        for number, name in enumerate(names if judged else ()):
+            report(number, f"judging {name}")
+            own_seeds = [seeds[run] for run in judged]
+            held[name] = judging_logits(get_method(name), runs_of(task, judged), settings_of(name), own_seeds)
+        chosen_after = time.monotonic() - begin
+        prior = prior_of(names, task.n_images / len(task.class_names))
+        labels, views = (task.labels, task.views) if task.val_labels is None else (task.val_labels, 1)
+        tried: list[list[Tried]] = []
+        for run, truth in enumerate(labels):
+            own = {name: held[name][judged.index(run)] for name in names} if run in judged else {}
+            tried.append(choose(own, truth, prior, settings, views))
+        states: list[State] = [{f"tried.{one.method}": one.tensor for one in own} for own in tried]
         for number, name in enumerate(names):
-            chosen = [run for run, own in enumerate(tried) if own[number].weight]
-            if chosen:
-                if progress is not None:
-                    progress(number, len(names), f"training {name}")
-                fitted = get_method(name).fit(runs_of(bare, chosen), settings_of(name), [seeds[run] for run in chosen])
-                for run, state in zip(chosen, fitted, strict=True):
+            report(len(names) + number, f"training {name}")
+            runs = [run for run, own in enumerate(tried) if own[number].weight]
+            if runs:
+                fitted = get_method(name).fit(runs_of(bare, runs), settings_of(name), [seeds[run] for run in runs])
+                for run, state in zip(runs, fitted, strict=True):
                     states[run] |= {f"{name}.{key}": value for key, value in state.items()}
-        if progress is not None:
-            progress(len(names), len(names), "done")
+        share = chosen_after / max(time.monotonic() - begin, 1e-9)
+        report(steps, f"{100 * share:.0f} % of the time for the choice")
         return states
+
+    def tried(self, state: State) -> list[dict[str, Any]]:
+        return [one._asdict() for one in sorted(tried_in(state), key=lambda one: (-one.weight, one.method))]
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         parts = []

@@ -141,6 +141,10 @@ class Method(ABC):
         """Compute logits [N, C] from raw image features [N, E]; by default s · f · tᵀ with unit-norm f and class embeddings t."""
         return state["logit_scale"] * F.normalize(features, dim=-1) @ state["class_embeddings"].T
 
+    def tried(self, state: State) -> list[dict[str, Any]]:
+        """What the fit of a state tried, JSON values for the report; empty for a method that does not choose among methods."""
+        return []
+
     def retarget(self, state: State, task: Task, settings: Any) -> State:
         """The state for the classes of ``task``; a method with this ability needs no image of them.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUP = "biomedcoop.methods"
 """Group of the entry points."""
 
-CALLS = ("settings", "step_macs", "threads", "fit", "logits", "retarget")
+CALLS = ("settings", "step_macs", "threads", "fit", "logits", "tried", "retarget")
 """Parts of a method that this package calls."""
 
 

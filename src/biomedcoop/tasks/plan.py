@@ -142,6 +142,8 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
         lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
     if facts["chosen"]:
         lines.append(facts["chosen"])
+    if tried := facts.get("tried"):
+        lines.append(mixture_line(tried))
     if facts["published_settings"]:
         lines.append(f"Settings: the values published for {facts['benchmark_dataset']}.")
     if (views := facts["views"]) != 1:
@@ -154,6 +156,14 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     if facts["precision"] != "float32":
         lines.append(f"Image features: computed in {facts['precision']}.")
     return lines
+
+
+def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the methods that were tried and their shares, the largest first; see :meth:`Method.tried`."""
+    chosen = [f"{one['method']} {100 * one['weight']:.0f} %" for one in tried if one["weight"]]
+    out = [one["method"] for one in tried if not one["weight"]]
+    less = f"; left out, with less than 2 %: {', '.join(out)}" if out else ""
+    return f"The answer is a mixture of {', '.join(chosen)}{less}."
 
 
 def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
