@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "coop": {"epochs": 40, "lr": 0.02},
     "gda": {},
     "kgcoop": {"epochs": 60, "lr": 0.02},
+    "krr": {"form": "ridge"},
     "linear-probe": {},
     "lp++": {},
     "prograd": {"epochs": 60, "lr": 0.02},
@@ -350,6 +351,7 @@ PUBLISHED = {
     "cocoop": ({"epochs": 10, "lr": 0.001, "batch_size": 1}, {"epochs": 10}),
     "coop": ({"epochs": 100, "lr": 0.002, "batch_size": 32}, {"epochs": 50}),
     "kgcoop": ({"weight": 10.0, "lr": 0.002, "batch_size": 128, "epochs": 100}, {"weight": 8.0, "epochs": 50}),
+    "krr": ({"form": "proker", "gamma": 0.1}, {"form": "proker"}),
     "linear-probe": ({"bisections": 8, "max_iter": 1000}, {}),
     "lp++": ({"epochs": 300, "momentum": 0.9}, {}),
     "prograd": (

@@ -82,7 +82,8 @@ def show_method(
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
         print(f"chooses: {able.chooses}")
-        print(f"    by {FOLDS}-fold cross-validation within the training images")
+        folds = f"{FOLDS}-fold cross-validation within the training images"
+        print(f"    by {'leaving out each training image' if able.leaves_one_out else folds}")
         print(f"    where that is not possible: {able.otherwise}")
         print(f"    with recipes {' and '.join(PUBLISHED)}: on validation images")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}

@@ -82,6 +82,8 @@ class Abilities:
         prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
         closed_form: a formula gives the fit in milliseconds, so the method can be fitted again for each candidate label or held-out
             image.
+        leaves_one_out: where others choose by cross-validation, it leaves out each image or group, one at a time; a fold of
+            its task holds one image or group.
     """
 
     uses_images: bool
@@ -93,6 +95,7 @@ class Abilities:
     needs_text_tower: bool = True
     prompts_per_image: bool = False
     closed_form: bool = False
+    leaves_one_out: bool = False
 
 
 class Method(ABC):

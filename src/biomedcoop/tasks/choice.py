@@ -23,7 +23,8 @@ class Choice(NamedTuple):
 
     Attributes:
         val_draw: validation images; empty if there are folds.
-        folds: fold of each training image; all 0 if there are validation images or no two folds.
+        folds: fold of each training image; all 0 if there are validation images or no two folds. For a method that leaves out
+            one image or group at a time, each has a fold of its own.
         how: a sentence for the report; empty for a method that chooses nothing.
         note: the same sentence if it must be known before the work.
     """
@@ -68,6 +69,9 @@ def _by_folds(request: FitRequest, data: Dataset, method: Method, shots: int | N
     # an image that is drawn twice, and the images of a group, stay in one fold
     names = [str(i) if data.groups is None or not data.groups[i] else f"group {data.groups[i]}" for i in draw.tolist()]
     sets = np.unique(names, return_inverse=True)[1]
+    if able.leaves_one_out and any(len(np.unique(sets[data.labels[draw] == label])) > 1 for label in data.labels[draw]):
+        how = f"{method.name} chooses {able.chooses} by leaving out each of the {len(draw)} training images."
+        return Choice(_nothing(), sets, how)
     try:
         if len(np.unique(data.labels[draw])) < 2:
             raise UserError("a realistic draw may hold one class only")
