@@ -81,7 +81,8 @@ def _read(path: Path) -> Outputs:
 def _outputs(name: str, dataset: str, shots: int, backbone: str) -> dict[str, Any]:
     data, features = encoded(dataset, backbone)
     published, method = name == LP, get_method("lp++" if name == LP else name)
-    request = FitRequest(data, "lp++" if published else "auto", shots, SEEDS, recipe="paper" if published else "fast")
+    chosen_by, recipe = ("lp++", "paper") if published else ("auto", "fast")
+    request = FitRequest(data, method=chosen_by, shots=shots, seeds=SEEDS, recipe=recipe)
     plan = plan_fit(request, data)
     words = unused_sentences(data) if method.abilities.uses_sentences else None
     val = plan.val_draws if published else None
@@ -265,12 +266,13 @@ def difference_rows(val: Results, test: Results, folder: Path) -> Table:
 
 def write_prior(folder: Path, backbone: str) -> None:
     """The prior of the package, from the validation splits of all datasets."""
-    lines = []
+    found: dict[str, dict[int, list[float]]] = {}
     for shots in SHOTS:
         known = prior(shots, "", folder, backbone)
         total = sum(weight for weight, _ in known.values())
-        own = {m: [round(w / total, 4), round(t, 4)] for m, (w, t) in known.items()}
-        lines.append(f' "{shots}": {json.dumps(own)}')
+        for m, (weight, temperature) in known.items():
+            found.setdefault(m, {})[shots] = [round(weight / total, 4), round(temperature, 4)]
+    lines = [f" {json.dumps(m)}: {json.dumps(own)}" for m, own in found.items()]
     write_atomically(PRIOR, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 

@@ -22,6 +22,7 @@ from biomedcoop.methods.auto import (
     settings_of,
     tried_in,
 )
+from biomedcoop.tasks.plan import mixture_line
 
 METHODS = "zero-shot,linear-probe,tip-adapter"
 RUNS, SHOTS, CLASSES = 2, 4, 3
@@ -146,6 +147,12 @@ def test_the_budget_leaves_out_what_is_dear(tiny: Backbone) -> None:
     assert candidates(task, every) == (["zero-shot", "biomedcoop", "linear-probe"], [])
     small = replace(every, budget=cost("biomedcoop", task) / 2)
     assert candidates(task, small) == (["zero-shot", "linear-probe"], ["biomedcoop"])
+    method = get_method("auto")
+    tried = method.tried(method.fit(task, small, [1, 2])[0])
+    assert [one["method"] for one in tried if not one["temperature"]] == ["biomedcoop"]
+    assert mixture_line(tried).endswith(
+        "not tried, because they take longer than the setting budget allows: biomedcoop."
+    )
 
 
 def test_faulty_candidates_are_refused() -> None:

@@ -72,7 +72,7 @@ class Tried(NamedTuple):
 
     Attributes:
         method: its name.
-        temperature: number that divides the candidate's logits.
+        temperature: number that divides the candidate's logits; 0 for one that was not tried, because of the budget.
         weight: share in the mixture, 0 if it is left out.
         accuracy, log_loss: of held-out images; None if no image could be held out.
         accuracy_error, log_loss_error: their standard errors.
@@ -126,7 +126,7 @@ class Auto(Method):
     def fit(
         self, task: Task, settings: AutoSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
-        names, _ = candidates(task, settings)
+        names, dear = candidates(task, settings)
         bare = replace(task, val_features=None, val_labels=None, folds=None)
         judged = [run for run in range(len(seeds)) if task.val_labels is not None or has_folds(task, run)]
         begin, steps = time.monotonic(), 2 * len(names)
@@ -146,7 +146,7 @@ class Auto(Method):
         tried: list[list[Tried]] = []
         for run, truth in enumerate(labels):
             own = {name: held[name][judged.index(run)] for name in names} if run in judged else {}
-            tried.append(choose(own, truth, prior, settings, views))
+            tried.append([*choose(own, truth, prior, settings, views), *(Tried(name, 0.0, 0.0) for name in dear)])
         states: list[State] = [{f"tried.{one.method}": one.tensor for one in own} for own in tried]
         for number, name in enumerate(names):
             report(len(names) + number, f"training {name}")
@@ -241,10 +241,10 @@ def judging_logits(method: Method, task: Task, settings: Any, seeds: Sequence[in
 
 
 @cache
-def priors() -> dict[int, dict[str, tuple[float, float]]]:
-    """By images per class: each candidate's prior weight and temperature; ``benchmarks/studies/auto.py`` writes the file."""
+def priors() -> dict[str, dict[int, tuple[float, float]]]:
+    """Prior weight and temperature of each candidate by images per class; ``benchmarks/studies/auto.py`` writes the file."""
     content = json.loads(files("biomedcoop.methods").joinpath("auto.json").read_text("utf-8"))
-    return {int(shots): {name: (w, t) for name, (w, t) in own.items()} for shots, own in content.items()}
+    return {name: {int(shots): (w, t) for shots, (w, t) in own.items()} for name, own in content.items()}
 
 
 def prior_of(names: Sequence[str], shots: float) -> dict[str, tuple[float, float]]:
@@ -252,12 +252,13 @@ def prior_of(names: Sequence[str], shots: float) -> dict[str, tuple[float, float
 
     A candidate that was not measured has the mean weight of the others and temperature 1.
     """
-    measured = priors()
-    known = measured[min(measured, key=lambda k: abs(math.log(k / max(shots, 1))))]
-    own = [known[name][0] for name in names if name in known]
-    unknown = sum(own) / len(own) if sum(own) else 1.0
-    found = {name: known.get(name, (unknown, 1.0)) for name in names}
-    total = sum(weight for weight, _ in found.values()) or 1.0
+    known: dict[str, tuple[float, float]] = {}
+    for name in names:
+        if own := priors().get(name):
+            known[name] = own[min(own, key=lambda k: abs(math.log(k / max(shots, 1))))]
+    mean = sum(weight for weight, _ in known.values()) / len(known) if known else 1.0
+    found = {name: known.get(name, (mean, 1.0)) for name in names}
+    total = sum(weight for weight, _ in found.values())
     return {name: (weight / total, temperature) for name, (weight, temperature) in found.items()}
 
 

@@ -161,9 +161,12 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
 def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on the methods that were tried and their shares, the largest first; see :meth:`Method.tried`."""
     chosen = [f"{one['method']} {100 * one['weight']:.0f} %" for one in tried if one["weight"]]
-    out = [one["method"] for one in tried if not one["weight"]]
-    less = f"; left out, with less than 2 %: {', '.join(out)}" if out else ""
-    return f"The answer is a mixture of {', '.join(chosen)}{less}."
+    parts = [f"The answer is a mixture of {', '.join(chosen)}"]
+    if out := [one["method"] for one in tried if not one["weight"] and one["temperature"]]:
+        parts.append(f"left out, with less than 2 %: {', '.join(out)}")
+    if dear := [one["method"] for one in tried if not one["temperature"]]:
+        parts.append(f"not tried, because they take longer than the setting budget allows: {', '.join(dear)}")
+    return f"{'; '.join(parts)}."
 
 
 def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
