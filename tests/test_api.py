@@ -285,11 +285,12 @@ def test_default_shots_are_16_or_what_the_smallest_class_has(data: bc.Dataset, t
 
 
 @pytest.mark.parametrize("method", [m.name for m in all_methods().values() if m.abilities.uses_images])
-def test_all_shots_take_every_training_image(data: bc.Dataset, tiny: Backbone, method: str) -> None:
-    part = uneven(data, 5)
+def test_all_shots_take_every_training_image(data: bc.Dataset, discs: Path, tiny: Backbone, method: str) -> None:
+    part = uneven(data, 5)  # so that the folder has images that are not in it
+    unlabelled = discs / "train" if get_method(method).abilities.uses_unlabelled else None
     known = get_method(method).settings({})
     settings = {"epochs": 1} if hasattr(known, "epochs") else {}
-    classifier = bc.fit(part, method=method, backbone=tiny, shots="all", settings=settings)
+    classifier = bc.fit(part, method=method, backbone=tiny, shots="all", settings=settings, unlabelled=unlabelled)
     assert classifier.facts["shots"] == "all"
     assert len(classifier.facts["training_images"]) == part.counts("train").sum()
     assert np.isfinite(predict_dataset(classifier, part.part("test"))).all()

@@ -77,6 +77,8 @@ def whole_grid(dataset: str, backbone: str) -> dict[str, Any]:
     test = features[data.indices("test")]
     seconds: dict[str, dict[str, float]] = {}
     for name, method in all_methods().items():
+        if method.abilities.uses_unlabelled:
+            continue
         settings = settings_of(name, data)
         seconds[name] = {}
         for shots in SHOTS if method.abilities.uses_images else (0,):

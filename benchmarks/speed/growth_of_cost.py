@@ -112,7 +112,8 @@ def main() -> None:
         if asked.full_size:
             write_bin(Path(place))
         backbone = load_backbone(place if asked.full_size else "mini")
-    names = [name for name in all_methods() if name not in LEFT_OUT]
+    methods = all_methods().items()
+    names = [name for name, own in methods if name not in LEFT_OUT and not own.abilities.uses_unlabelled]
     known = [entry for entry in entries() if entry.counts]
     busi = [entry for entry in known if entry.name == "busi"]
     with torch_threads(1):

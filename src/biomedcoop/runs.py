@@ -80,7 +80,7 @@ def train_run(
     check_place(place, data, str(request.data), request.split_file)
     saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
     compared = [name for name in request.compared if can_run(get_method(name), request.backbone)]
-    plans = {name: plan_fit(saved.beside(name), data) for name in dict.fromkeys((request.method, *compared))}
+    plans = {name: plan_fit(saved.for_method(name), data) for name in dict.fromkeys((request.method, *compared))}
     backbone = load_for(request.backbone, request.device, request.precision)
     if left_out := [name for name in request.compared if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]

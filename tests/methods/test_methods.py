@@ -40,6 +40,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "simpleshot": {},
     "ss-text": {},
     "ss-text+": {},
+    "ss-text-u": {},
     "timo": {},
     "tip-adapter": {"grid": 40},
     "tip-adapter-f": {"grid": 40},
@@ -83,7 +84,8 @@ def make_task(backbone: Backbone, shots: int, val: int) -> Task:
     texts = [[f"a scan of a {name}", f"{name} in the middle", f"a photo of a {name}", f"a {name}"] for name in NAMES]
     with torch.no_grad():
         sentences = torch.stack([backbone.encode_text(own) for own in texts])
-    return Task(backbone, NAMES, *part(shots, 10), sentences, *part(val, 50))
+    more = torch.cat([images_of(c, 12, backbone, 70) for c in range(3)])
+    return Task(backbone, NAMES, *part(shots, 10), sentences, *part(val, 50), unlabelled=more)
 
 
 def only(task: Task, run: int) -> Task:

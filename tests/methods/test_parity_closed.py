@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
-from biomedcoop.methods import Task, gda, get_method, timo
+from biomedcoop.methods import Task, gda, get_method, ss_text_u, timo
 from biomedcoop.methods.ss_text import SSText
 from biomedcoop.methods.tip_adapter import cache_of
 
@@ -225,7 +225,46 @@ def test_timo(support: str, search: bool, stored: dict[str, Tensor], later: Path
         close(method.logits(state, stored["test"], tiny), gold[f"{key}/test_logits"], 2.6e-4)
 
 
-@pytest.mark.parametrize("name", ["gda", "simpleshot", "ss-text", "ss-text+", "timo"])
+@pytest.mark.parametrize("text", ["mean_raw", "template_unit"])
+@pytest.mark.parametrize("support", SUPPORTS)
+def test_ss_text_u(support: str, text: str, stored: dict[str, Tensor], later: Path, tiny: Backbone) -> None:
+    """The assignment in every round, the prototypes and the logits; a large scale stays finite."""
+    gold = np.load(later / "ss_text_u.npz")
+    scale, words = float(gold["logit_scale"]), torch.from_numpy(gold[f"{text}/text"])
+    task = support_task(stored, gold[f"{support}/support_index"], tiny, runs=3)
+    f, one_hot = cache_of(task)
+    key = f"{text}/{support}"
+    marginal = ss_text_u.shares(one_hot.mean(1))
+    close(marginal[2], gold[f"{key}/marginal"], 1e-6)
+    for scores, codes in zip(gold[f"{key}/scores_unlabelled"], gold[f"{key}/codes"], strict=True):
+        close(ss_text_u.assigned(torch.from_numpy(scores)[None], marginal[:1], 10)[0], codes, 8e-6)
+    unlabelled = torch.from_numpy(gold["unlabelled_features"]).expand(3, -1, -1)
+    found = ss_text_u.prototypes(f, one_hot, unlabelled, words, scale, scale, ss_text_u.SSTextUSettings())
+    for w in found:
+        close(w, gold[f"{key}/prototypes"], 1.1e-5)
+        close(scale * stored["test"] @ F.normalize(w, dim=-1).T, gold[f"{key}/test_logits"], 3e-5)
+    none = ss_text_u.prototypes(f, one_hot, unlabelled, words, scale, scale, ss_text_u.SSTextUSettings(iterations=0))
+    close(none[0], gold[f"{key}/prototypes_0iter"], 1.1e-5)
+    assert ss_text_u.assigned(torch.tensor([[[900.0, 0], [0, 900]]]), torch.tensor([[0.5, 0.5]]), 10).isfinite().all()
+
+
+def test_ss_text_u_draws_by_the_seed(stored: dict[str, Tensor], tiny: Backbone) -> None:
+    """At most so many images per class as the setting says; each run has its own, alone as in company."""
+    task = replace(support_task(stored, np.arange(0, 64, 4), tiny, runs=3), unlabelled=stored["test"])
+    method = get_method("ss-text-u")
+    few = method.settings({"unlabelled_per_class": 3})
+    assert ss_text_u.drawn(40, 12, 5).unique().tolist() == ss_text_u.drawn(40, 12, 5).tolist()
+    assert len(ss_text_u.drawn(40, 12, 5)) == 12
+    one, two, three = (state["class_embeddings"] for state in method.fit(task, few, [1, 2, 2]))
+    alone = replace(task, features=task.features[:1], labels=task.labels[:1])
+    close(method.fit(alone, few, [1])[0]["class_embeddings"], one, 1e-6)
+    close(two, three, 1e-5)  # other order of the same labelled images
+    assert (one - two).abs().max() > 1e-3
+    every = method.fit(task, method.settings({}), [1, 2, 3])
+    close(every[0]["class_embeddings"], every[1]["class_embeddings"], 1e-5)
+
+
+@pytest.mark.parametrize("name", ["gda", "simpleshot", "ss-text", "ss-text+", "ss-text-u", "timo"])
 def test_a_class_without_an_image(name: str, stored: dict[str, Tensor], later: Path, tiny: Backbone) -> None:
     """It has finite logits; where there are words it can be the answer, and the others are told apart as ever."""
     index = np.load(later / "ss_text.npz")["missing/support_index"]
@@ -234,6 +273,7 @@ def test_a_class_without_an_image(name: str, stored: dict[str, Tensor], later: P
     task = replace(
         support_task(stored, index, tiny),
         sentence_features=sentences,
+        unlabelled=stored["val"],
         val_features=None,
         val_labels=None,
         folds=folds[None],

@@ -28,7 +28,7 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_method_matrix() -> None:
-    assert [name for name in all_methods() if name not in NEEDING] == ["linear-probe"]
+    assert [name for name in all_methods() if name not in NEEDING] == ["linear-probe", "simpleshot"]
 
 
 @pytest.mark.parametrize("method", NEEDING)

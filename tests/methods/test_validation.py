@@ -37,11 +37,13 @@ def task(tiny: Backbone) -> Task:
     centres = torch.randn(3, tiny.embed_dim, generator=generator)
     features = centres[labels] + 1.5 * torch.randn(RUNS, 20, tiny.embed_dim, generator=generator)
     folds = [draw_folds(labels[r].numpy(), np.arange(20), 5, r) for r in range(RUNS)]
-    return Task(tiny, ["cyst", "stone", "tumor"], features, labels, folds=torch.from_numpy(np.stack(folds)))
+    sentences = torch.randn(3, 4, tiny.embed_dim, generator=generator)
+    names = ["cyst", "stone", "tumor"]
+    return Task(tiny, names, features, labels, sentences, folds=torch.from_numpy(np.stack(folds)))
 
 
 def fitted(method: Method, task: Task, seeds: list[int]) -> list[dict[str, torch.Tensor]]:
-    return method.fit(task, method.settings(QUICK[method.name]), seeds)
+    return method.fit(task, method.settings(QUICK.get(method.name, {})), seeds)
 
 
 def run_of(task: Task, run: int) -> Task:

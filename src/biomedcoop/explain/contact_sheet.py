@@ -133,8 +133,7 @@ def retrained(
         )
     plans = {}
     for name in dict.fromkeys(methods):
-        settings = request.settings if name == request.method else {}
-        one = dataclasses.replace(request, method=name, settings=settings, seeds=request.seeds[:1])
+        one = dataclasses.replace(request.for_method(name), seeds=request.seeds[:1])
         if name != classifier.method:
             plans[name] = plan_fit(one, data)
     notify(dict.fromkeys(note for plan in plans.values() for note in plan.all_notes(classifier.backbone)))

@@ -48,6 +48,7 @@ class Task:
         per_epoch: True if view e is for epoch e; else a view is drawn at each step.
         folds: fold of each support image, int64 [R, N], for a method that chooses by cross-validation; a run whose folds are all 0
             has none. None unless the method chooses by it.
+        unlabelled: raw features of images without labels, [M, E], the same for all runs; None unless the method uses them.
     """
 
     backbone: Backbone
@@ -60,6 +61,7 @@ class Task:
     views: int = 1
     per_epoch: bool = False
     folds: Tensor | None = None
+    unlabelled: Tensor | None = None
 
     @property
     def n_images(self) -> int:
@@ -80,6 +82,7 @@ class Abilities:
         needs_all_views: the method uses all views of all support images at once, so views cannot belong to epochs.
         needs_text_tower: the method encodes texts, names of classes or sentences, so the backbone must have a text tower.
         prompts_per_image: the method makes prompts for each image, so the text tower runs in every prediction.
+        uses_unlabelled: the method learns from images without labels too.
         closed_form: a formula gives the fit in milliseconds, so the method can be fitted again for each candidate label or held-out
             image.
         leaves_one_out: where others choose by cross-validation, it leaves out each image or group, one at a time; a fold of
@@ -94,6 +97,7 @@ class Abilities:
     needs_all_views: bool = False
     needs_text_tower: bool = True
     prompts_per_image: bool = False
+    uses_unlabelled: bool = False
     closed_form: bool = False
     leaves_one_out: bool = False
 

@@ -40,6 +40,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "kgcoop": {ANY: {"weight": 1.0, "lr": 0.01}},
         "krr": {ANY: {"form": "ridge"}},
         "prograd": {ANY: {"temperature": 1.0, "lr": 0.01}},
+        "ss-text": {ANY: {"image_weight": 2.0}},
     },
     "fast": {
         "biomedcoop": {

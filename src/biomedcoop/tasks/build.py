@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +33,7 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     Raises:
         ImageError: an image cannot be read.
     """
-    from biomedcoop.features.images import encode_images, encode_views
+    from biomedcoop.features.images import encode_images, encode_readable, encode_views
 
     data, method, views = plan.data, plan.method, plan.views
 
@@ -51,7 +52,12 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     validation = of_runs(*encoded(plan.val_draws, 1)) if len(plan.val_draws[0]) else (None, None)
     words = None if plan.sentences is None else plan.sentences.by_class
     folds = [choice.folds for choice in plan.choices]
-    return _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
+    task = _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
+    if plan.unlabelled is None:
+        return task
+    images = list(zip(plan.unlabelled.images, plan.unlabelled.names, strict=True))
+    unlabelled = encode_readable(backbone, images, skip_bad=False, progress=count, tally=tally)[0]
+    return replace(task, unlabelled=torch.from_numpy(unlabelled).to(backbone.device))
 
 
 def task_from_features(

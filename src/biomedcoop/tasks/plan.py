@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation
 from biomedcoop.tasks.options import MAX_VIEWS
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
+from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
 
 if TYPE_CHECKING:
     from biomedcoop.backbones.base import Backbone
@@ -50,6 +52,7 @@ class Plan:
         published: True if the settings are those published for this dataset.
         views: number of views of each training image.
         per_epoch: True if view e is for epoch e.
+        listed: the unlabelled images that the request names; None for a method that uses none.
         notes: notes to issue before the work starts.
     """
 
@@ -67,6 +70,7 @@ class Plan:
     published: bool
     views: int
     per_epoch: bool
+    listed: Unlabelled | None
     notes: tuple[str, ...]
 
     @property
@@ -79,11 +83,22 @@ class Plan:
         """Positions of all training and validation images, sorted, each once."""
         return np.unique(np.concatenate([*self.draws, *self.val_draws]))
 
+    @cached_property
+    def unlabelled(self) -> Unlabelled | None:
+        """The unlabelled images without copies of training and test images, whose bytes are read.
+
+        Raises:
+            UserError: no image is left.
+            ImageError: an image cannot be read.
+        """
+        return None if self.listed is None else without_copies(self.listed, self.data, self.drawn)
+
     def notes_with(self, backbone: Backbone) -> list[str]:
-        """All notes, including those on sentences that are too long for the backbone."""
+        """All notes, including those on unlabelled images and on sentences that are too long for the backbone."""
+        notes = [*self.notes, *(self.unlabelled.notes if self.unlabelled else ())]
         if self.sentences is None:
-            return list(self.notes)
-        return [*self.notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
+            return notes
+        return [*notes, *self.sentences.notes, *length_notes(self.data.class_names, self.sentences, backbone)]
 
     def all_notes(self, backbone: Backbone) -> list[str]:
         """All notes, and how the classifiers are made: what a training run says before the work."""
@@ -226,6 +241,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
+        listed=unlabelled_of(method, request.unlabelled),
         notes=tuple(notes),
     )
 

@@ -33,7 +33,7 @@ REQUEST = "run.json"
 AUTO, GENERAL, FAST = "auto", "general", "fast"
 """The method that chooses by itself, the default recipe, and the recipe of its candidates."""
 
-PATHS = ("data", "backbone", "prompts", "split_file")
+PATHS = ("data", "backbone", "prompts", "split_file", "unlabelled")
 """Options that may hold a path."""
 
 Request = TypeVar("Request", bound="FitRequest")
@@ -50,6 +50,7 @@ class FitOptions(TypedDict, total=False):
     organ: str | None
     repeat_shots: bool
     views: int | str
+    unlabelled: str | os.PathLike[str] | None
     device: torch.device | str
     precision: str
 
@@ -90,6 +91,8 @@ class FitRequest:
             for base-to-novel generalisation).
         views: crops of each training image: 1 is its centre crop; a larger number is that many random crops, one of which is
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
+        unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
+            columns of labels are not read.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
         device: device of a backbone that is given by name; "auto" is resolved when the backbone is loaded.
         precision: precision of that backbone's image tower; see :func:`biomedcoop.load_backbone`.
@@ -170,6 +173,12 @@ class FitRequest:
         "each epoch, as published). Each crop is encoded.",
         options.views,
     )
+    unlabelled: str | None = option(
+        None,
+        "Folder or table of images without labels, for a method that learns from them too (ss-text-u). Names of folders are not "
+        "read as labels. Copies of training and test images are left out.",
+        options.path,
+    )
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
     )
@@ -208,6 +217,24 @@ class FitRequest:
     def names(cls) -> list[str]:
         """Name of every option."""
         return [field.name for field in dataclasses.fields(cls)]
+
+    def for_method(self: Request, method: str) -> Request:
+        """The request for one of its methods: single settings belong to its own, unlabelled images to those that use them.
+
+        A method beside auto has the recipe of auto's candidates.
+        """
+        from biomedcoop.methods import get_method
+
+        def uses(name: str) -> bool:
+            return get_method(name).abilities.uses_unlabelled
+
+        settings = self.settings if method == self.method else {}
+        # with no method that uses them, the plan of its own refuses them
+        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compared", ()))))
+        unlabelled = self.unlabelled if wanted else None
+        beside_auto = self.method == AUTO != method and self.recipe == GENERAL
+        recipe = FAST if beside_auto else self.recipe
+        return dataclasses.replace(self, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled)
 
     @classmethod
     def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
@@ -365,16 +392,6 @@ class TrainRequest(FitRequest):
         if self.compare is not None:
             return self.compare
         return ("zero-shot", "biomedcoop") if self.method == AUTO else ("zero-shot",)
-
-    def beside(self, method: str) -> FitRequest:
-        """The request for a method beside the reported one; beside auto it has the recipe of auto's candidates.
-
-        The single settings belong to the reported method only.
-        """
-        if method == self.method:
-            return self
-        recipe = FAST if self.method == AUTO and self.recipe == GENERAL else self.recipe
-        return dataclasses.replace(self, method=method, recipe=recipe, settings={})
 
 
 def absolute(option: str, value: str) -> str:
