@@ -28,6 +28,7 @@ from biomedcoop.methods.settings import declared
 METHODS: dict[str, dict[str, Any]] = {
     "auto": {"methods": "zero-shot,linear-probe,tip-adapter,clip-adapter"},
     "biomedcoop": {"epochs": 12, "lr": 0.02},
+    "clap": {},
     "clip-adapter": {"epochs": 60, "lr": 0.5},
     "cocoop": {"epochs": 3, "lr": 0.02, "batch_size": 4},
     "coop": {"epochs": 40, "lr": 0.02},
@@ -46,6 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "tip-adapter-f": {"grid": 40},
     "zero-shot": {},
     "zero-shot-ensemble": {},
+    "zs-lp": {},
 }
 # a method sees no more of an image tower than its features, and of a text tower what test_class_embeddings checks for each kind
 SLOW_KINDS = ("tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip")
@@ -349,6 +351,7 @@ PUBLISHED = {
         {"sccm_weight": 0.75, "kdsp_weight": 0.75, "epochs": 100, "lr": 0.0025},
         {"sccm_weight": 1.0, "epochs": 50},
     ),
+    "clap": ({"epochs": 300, "lr": 0.1, "warmup_epochs": 1, "variant": "class"}, {}),
     "clip-adapter": ({"epochs": 20, "lr": 0.01, "batch_size": 32, "ratio": 0.5}, {}),
     "cocoop": ({"epochs": 10, "lr": 0.001, "batch_size": 1}, {"epochs": 10}),
     "coop": ({"epochs": 100, "lr": 0.002, "batch_size": 32}, {"epochs": 50}),
@@ -364,6 +367,7 @@ PUBLISHED = {
     "tip-adapter-f": ({"trials": 10, "beta": 1.0, "epochs": 20, "lr": 0.001, "batch_size": 256}, {}),
     "zero-shot": ({"template": "a photo of a {}."}, {}),
     "zero-shot-ensemble": ({"n_sentences": 50}, {}),
+    "zs-lp": ({"epochs": 300, "lr": 0.1, "momentum": 0.9, "warmup_epochs": 1}, {}),
 }
 
 

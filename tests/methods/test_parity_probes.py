@@ -19,17 +19,20 @@ from torch.nn import functional as F
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Task, get_method, krr
+from biomedcoop.methods.clap import HeldProbe
+from biomedcoop.methods.zs_lp import ZSLP
 
 Arrays = Mapping[str, Any]
 NAMES = ["glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain"]
 
 
 class World(NamedTuple):
-    """Raw features and labels of the fixture, by split, and the tiny model."""
+    """Raw features and labels of the fixture, by split, the tiny model, and its embeddings of each class in double precision."""
 
     features: dict[str, Tensor]
     labels: dict[str, Tensor]
     backbone: Backbone
+    texts: dict[str, Tensor]
 
     def task(self, index: Any, runs: int = 1) -> Task:
         """Training images at ``index`` for R runs: the first has them in the fixture's order, every other one backwards."""
@@ -46,7 +49,16 @@ def world(parity: Path, images: dict[str, np.ndarray], tiny: Backbone) -> World:
     splits = ("train", "val", "test")
     with np.load(parity / "encoders.npz") as encoders:
         features = {split: torch.from_numpy(encoders[f"{split}_image_features_raw"]) for split in splits}
-    return World(features, {split: torch.from_numpy(images[f"{split}_labels"]).long() for split in splits}, tiny)
+        sentences, template = (
+            torch.from_numpy(encoders[f"{kind}_text_features_raw"]).double() for kind in ("prompt", "template")
+        )
+    texts = {
+        "template_raw": template,
+        "template_unit": F.normalize(template, dim=-1),
+        "mean_raw": sentences.mean(1),
+    }
+    labels = {split: torch.from_numpy(images[f"{split}_labels"]).long() for split in splits}
+    return World(features, labels, tiny, texts)
 
 
 def close(found: Tensor, gold: Any, tolerance: float) -> None:
@@ -118,7 +130,7 @@ def test_leaving_out_equals_a_fit_on_the_others(form: str, block: int, world: Wo
     settings, values = get_method("krr").settings({"form": form}), krr.Values(2.0, 0.2, 1.0 if form != "ridge" else 0.5)
     block_of = torch.randperm(22, generator=torch.Generator().manual_seed(2)) // block
     found = krr.Regression(f, labels, words, settings).left_out_errors(values, krr.equal_blocks(block_of))
-    for number in block_of.unique():
+    for number in set(block_of.tolist()):
         out = block_of == number
         scores = krr.Regression(f[~out], labels[~out], words, settings).scores(f[out], values)
         torch.testing.assert_close(found[out], (F.one_hot(labels[out], 4) - scores).square().sum(1))
@@ -153,7 +165,7 @@ def test_copies_views_and_groups_are_left_out_together(world: World) -> None:
     twice = replace(plain, features=plain.features.repeat(1, 2, 1), labels=plain.labels.repeat(1, 2))
     copies = krr.blocks_of(twice, 0)
     assert copies[:12].equal(copies[12:])
-    assert len(copies.unique()) == 12
+    assert len(set(copies.tolist())) == 12
     views = replace(plain, features=plain.features.repeat_interleave(2, 1), labels=plain.labels.repeat_interleave(2, 1))
     by_views = method.fit(replace(views, views=2), settings, [1])[0]
     by_copies = method.fit(twice, settings, [1])[0]
@@ -188,3 +200,76 @@ def test_too_many_images_are_refused(world: World) -> None:
     task = Task(world.backbone, NAMES, torch.zeros(1, rows, 48), torch.zeros(1, rows, dtype=torch.int64))
     with pytest.raises(UserError, match="krr takes at most 10000 training images or views, not 10001; lower --shots"):
         method.fit(task, method.settings({}, "general"), [1])
+
+
+# -- probes that start as zero-shot
+
+PUBLISHED = [
+    (text, support) for text in ("template_raw", "mean_raw", "template_unit") for support in ("k16", "k1", "imbalanced")
+]
+MEDICAL = [
+    (text, support) for text in ("mean_raw", "template_unit") for support in ("k16", "k1", "imbalanced", "missing")
+]
+VARIANTS = ("balanced", "corrected", "constant", "adaptative")
+CASES = [
+    *(("zs_lp", "zs-lp", {}, f"{text}/{support}") for text, support in PUBLISHED),
+    *(("clap", "clap", {}, f"{text}/{support}") for text, support in PUBLISHED),
+    *(
+        ("clap", "clap", {"variant": variant}, f"template_raw/{support}/l2-{variant}")
+        for variant in VARIANTS
+        for support in ("k16", "imbalanced")
+    ),
+    *(("zs_lp_medical", "zs-lp", {"warmup_epochs": 0}, f"{text}/{support}") for text, support in MEDICAL),
+    *(
+        ("clap_medical", "clap", {"warmup_epochs": 0, "variant": "constant"}, f"{text}/{support}")
+        for text, support in MEDICAL
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "given", "place"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * case[3].startswith("template_unit")) for case in CASES],
+    ids=str,
+)
+def test_probes(file: str, name: str, given: dict[str, Any], place: str, world: World, later: Path) -> None:
+    """Twenty steps in single precision, in company; all 300 in double precision, where rounding is not amplified."""
+    gold, method = np.load(later / f"{file}.npz"), get_method(name)
+    assert isinstance(method, ZSLP)
+    settings, (words, support) = method.settings(given), place.split("/")[:2]
+    text, scale = torch.from_numpy(gold[f"{words}/text"]), float(gold["logit_scale"])
+    task = world.task(gold[f"{support}/support_index"], 2)
+    f = F.normalize(task.features.double(), dim=-1)
+
+    probe = method.probe(f.float(), task.labels, text, scale, settings)
+    if f"{place}/lambda" in gold and "variant" not in given:
+        assert isinstance(probe, HeldProbe)
+        close(probe.penalties[0], gold[f"{place}/lambda"], 3e-6)
+
+    def compare(epoch: int, losses: Tensor) -> None:
+        for run in range(2):
+            close(losses[run], gold[f"{place}/losses"][epoch], 1.5e-5)
+            close(probe.weight[run], gold[f"{place}/prototypes_after_step"][epoch], 1.7e-5)
+        if epoch == 19:
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        probe.train(settings, compare)
+
+    exact = method.probe(f, task.labels, world.texts[words], scale, settings)
+    kept: list[float] = []
+    penalties: list[Tensor] = []
+
+    def keep(epoch: int, losses: Tensor) -> None:
+        kept.append(float(losses[0]))
+        if isinstance(exact, HeldProbe):
+            penalties.append(exact.penalties[0])
+
+    exact.train(settings, keep)
+    np.testing.assert_allclose(kept, gold[f"{place}/losses_all_float64"], atol=1e-9, rtol=0)
+    for weight in exact.weight:
+        close(weight, gold[f"{place}/prototypes_float64"], 1e-9)
+        logits = scale * world.unit("test") @ F.normalize(weight, dim=-1).T
+        close(logits, gold[f"{place}/test_logits_float64"], 1e-9)
+    if f"{place}/lambda_per_epoch" in gold:  # of each epoch; the last update serves no epoch
+        np.testing.assert_allclose(torch.stack(penalties[:-1]), gold[f"{place}/lambda_per_epoch"][1:], atol=7e-5)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str) -> Tensor:
-    """Unit-norm text features [C, E] of a template filled with the class names, without gradient.
+def template_embeddings(backbone: Backbone, class_names: Sequence[str], template: str, unit: bool = True) -> Tensor:
+    """Text features [C, E] of a template filled with the class names, of unit norm unless ``unit`` is False, without gradient.
 
     Raises:
         UserError: a text is longer than the backbone's context; two truncated names might be the same.
@@ -28,7 +28,8 @@ def template_embeddings(backbone: Backbone, class_names: Sequence[str], template
                 f"{backbone.context_length}; shorten the name"
             )
     with torch.no_grad():
-        return F.normalize(backbone.encode_text(texts).to(backbone.learning_dtype), dim=-1)
+        features = backbone.encode_text(texts).to(backbone.learning_dtype)
+        return F.normalize(features, dim=-1) if unit else features
 
 
 def text_state(backbone: Backbone, class_embeddings: Tensor, **more: Tensor) -> State:
