@@ -54,6 +54,10 @@ SEEDS = (1, 2, 3, 4, 5)
 LP = "lp++ with validation images"
 """LP++ as published, which chooses its epochs on validation images that auto does not have."""
 
+MEASURED = {"biomedcoop": (1,)}
+"""Images per class at which a candidate was measured, if not at all of them: more would take hours. At others, its prior is that of
+the nearest, and it takes no part here."""
+
 PRIOR = ROOT / "src" / "biomedcoop" / "methods" / "auto.json"
 SETTINGS: AutoSettings = get_method("auto").settings({})
 Outputs = Mapping[str, Any]
@@ -114,29 +118,45 @@ def log_p(output: Outputs, part: str, temperature: float) -> Tensor:
     return (logits / temperature).log_softmax(-1).gather(2, labels[:, :, None]).flatten()
 
 
+def candidates(shots: int) -> list[str]:
+    return [name for name in CANDIDATES if shots in MEASURED.get(name, SHOTS)]
+
+
 @cache
 def prior(shots: int, without: str, folder: Path, backbone: str) -> Prior:
     """Weight and temperature of each candidate from the validation splits of all datasets but one; both groups count the same."""
+    path = folder / f"prior-{shots}-{without}.json"
+    if path.is_file():
+        return {name: (weight, t) for name, (weight, t) in json.loads(path.read_text("utf-8")).items()}
+    methods = candidates(shots)
     groups = [[name for name in names if name != without] for names in GROUPS.values()]
-    every = {d: {m: outputs(m, d, shots, folder, backbone) for m in CANDIDATES} for names in groups for d in names}
     temperatures = {
-        m: math.exp(np.mean([np.mean([math.log(_best(every[d][m])) for d in names]) for names in groups]))
-        for m in CANDIDATES
+        m: math.exp(
+            np.mean([np.mean([math.log(_best(m, d, shots, folder, backbone)) for d in names]) for names in groups])
+        )
+        for m in methods
     }
-    weights = torch.zeros(len(CANDIDATES), dtype=torch.float64)
+    weights = torch.zeros(len(methods), dtype=torch.float64)
     for names in groups:
-        tables = [torch.stack([log_p(every[d][m], "val", temperatures[m]) for m in CANDIDATES]) for d in names]
-        own = torch.full_like(weights, 1 / len(CANDIDATES))
-        for _ in range(200):  # the mixture with the highest likelihood, each dataset with the same weight
+        tables = [
+            torch.stack([log_p(outputs(m, d, shots, folder, backbone), "val", temperatures[m]) for m in methods])
+            for d in names
+        ]
+        own = torch.full_like(weights, 1 / len(methods))
+        for _ in range(60):  # the mixture with the highest likelihood, each dataset with the same weight
             own = torch.stack([(table + own.log()[:, None]).softmax(0).mean(1) for table in tables]).mean(0)
         weights += own / len(groups)
-    return {m: (max(float(w), 1e-3), temperatures[m]) for m, w in zip(CANDIDATES, weights, strict=True)}
+    found = {m: (max(float(w), 1e-3), temperatures[m]) for m, w in zip(methods, weights, strict=True)}
+    write_atomically(path, json.dumps(found).encode())
+    return found
 
 
-def _best(output: Outputs) -> float:
+@cache
+def _best(name: str, dataset: str, shots: int, folder: Path, backbone: str) -> float:
+    """The temperature with the smallest log-loss on the validation split."""
+    output = outputs(name, dataset, shots, folder, backbone)
     logits, labels = torch.from_numpy(output["val"]).flatten(0, 1), torch.from_numpy(output["val_labels"])
-    truth = labels.repeat(len(output["val"]))[:, None]
-    return fitted_temperature(logits, truth, 1.0, 1e6, 1)
+    return fitted_temperature(logits, labels.repeat(len(output["val"]))[:, None], 1.0, 1e6, 1)
 
 
 Rule = Callable[[list[Tried], Tensor, Tensor], Tensor]
@@ -162,6 +182,9 @@ def _greedy(tried: list[Tried], log_p: Tensor, prior: Tensor) -> Tensor:
     return weights / 20
 
 
+SINGLE = [name for name in CANDIDATES if name not in MEASURED]
+"""Candidates that were measured at all numbers of images per class."""
+
 RULES: dict[str, Rule] = {
     "auto": lambda tried, log_p, prior: mixture_weights(log_p, prior, SETTINGS.prior, 1),
     "prior of 2 images": lambda tried, log_p, prior: mixture_weights(log_p, prior, 2.0, 1),
@@ -183,28 +206,28 @@ def compute(dataset: str, key: Any, backbone: str) -> Answers:
     if name not in RULES:
         output = outputs(name, dataset, shots, folder, backbone)
         return (output[split].argmax(-1) == output[f"{split}_labels"]).astype(int).tolist()
-    known = prior(shots, dataset, folder, backbone)
-    parts = {m: outputs(m, dataset, shots, folder, backbone) for m in CANDIDATES}
+    known, methods = prior(shots, dataset, folder, backbone), candidates(shots)
+    parts = {m: outputs(m, dataset, shots, folder, backbone) for m in methods}
+    total = sum(weight for weight, _ in known.values())
+    beforehand = torch.tensor([known[m][0] / total for m in methods]).double()
     right: Answers = []
     for seed in range(len(SEEDS)):
-        labels = torch.from_numpy(parts[CANDIDATES[0]]["labels"][seed])
+        labels = torch.from_numpy(parts[methods[0]]["labels"][seed])
         held = {m: torch.from_numpy(part["held"][seed]) for m, part in parts.items()} if shots > 1 else {}
         tried = choose(held, labels, known, SETTINGS)
-        total = sum(weight for weight, _ in known.values())
-        weights = torch.tensor([known[m][0] / total for m in CANDIDATES]).double()
+        weights = [one.weight for one in tried]
         if held:
-            table = torch.stack(
-                [
-                    (held[one.method].double() / one.temperature).log_softmax(-1).gather(1, labels[:, None])[:, 0]
-                    for one in tried
-                ]
-            )
-            weights = RULES[name](tried, table, weights)
-        p = sum(
+            of_right = [
+                (held[one.method].double() / one.temperature).log_softmax(-1).gather(1, labels[:, None])[:, 0]
+                for one in tried
+            ]
+            weights = pruned(RULES[name](tried, torch.stack(of_right), beforehand))
+        mixed = [
             w * torch.from_numpy(parts[one.method][split][seed] / one.temperature).softmax(-1)
-            for one, w in zip(tried, pruned(weights), strict=True)
-        )
-        right.append((p.argmax(-1).numpy() == parts[CANDIDATES[0]][f"{split}_labels"]).astype(int).tolist())  # type: ignore[union-attr]
+            for one, w in zip(tried, weights, strict=True)
+        ]
+        answers = torch.stack(mixed).sum(0).argmax(-1).numpy()
+        right.append((answers == parts[methods[0]][f"{split}_labels"]).astype(int).tolist())
     return right
 
 
@@ -249,7 +272,7 @@ def mean_rows(results: Results, rows: Sequence[str], split: str, folder: Path) -
 
 def best_on(results: Results, group: str, split: str, folder: Path) -> str:
     """The one candidate with the best mean over all numbers of images per class."""
-    return max(CANDIDATES, key=lambda row: results.mean(results.complete[group], keys(row, split, folder)).value)
+    return max(SINGLE, key=lambda row: results.mean(results.complete[group], keys(row, split, folder)).value)
 
 
 def difference_rows(val: Results, test: Results, folder: Path) -> Table:
@@ -268,7 +291,7 @@ def write_prior(folder: Path, backbone: str) -> None:
     """The prior of the package, from the validation splits of all datasets."""
     found: dict[str, dict[int, list[float]]] = {}
     for shots in SHOTS:
-        known = prior(shots, "", folder, backbone)
+        known = prior(shots, "none", folder, backbone)
         total = sum(weight for weight, _ in known.values())
         for m, (weight, temperature) in known.items():
             found.setdefault(m, {})[shots] = [round(weight / total, 4), round(temperature, 4)]
@@ -280,11 +303,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args = arguments(parser)
     folder = args.work / loaded(args.backbone).fingerprint[:12] / "logits"
-    rows = [*RULES, *CANDIDATES]
-    single = [cell for cell in cells(args.datasets, [*CANDIDATES, LP], "val", folder)]
-    run(compute, single, args, "val")  # before the rules, whose prior needs the candidates of all datasets
+    rows, tested = [*RULES, *SINGLE], ["auto", *SINGLE, LP]
+    # before the rules, whose prior needs the candidates of all datasets
+    run(compute, cells(args.datasets, [*SINGLE, LP], "val", folder), args, "val")
+    for name, shots in ((name, k) for name, every in MEASURED.items() for k in every):
+        for dataset in args.datasets:
+            outputs(name, dataset, shots, folder, args.backbone)
     val = run(compute, cells(args.datasets, rows, "val", folder), args, "val")
-    tested = ["auto", *CANDIDATES, LP]
     test = run(compute, cells(args.datasets, tested, "test", folder), args)
     tables = {
         "validation": mean_rows(val, rows, "val", folder),

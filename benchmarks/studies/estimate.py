@@ -38,7 +38,7 @@ from biomedcoop.report.table import Table
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest
 
-SHOTS = (4, 8, 16)
+SHOTS = (4, 16)
 SEEDS = (1, 2, 3)
 METHODS = [name for name in CANDIDATES if name != "biomedcoop"]
 """Candidates here: without the one that takes hours in a study."""

@@ -19,6 +19,7 @@ from biomedcoop.methods.auto import (
     member,
     mixture_weights,
     prior_of,
+    pruned,
     settings_of,
     tried_in,
 )
@@ -86,12 +87,13 @@ def test_the_better_candidate_gets_the_weight(tiny: Backbone) -> None:
     assert weights["linear-probe"] + weights["tip-adapter"] > 0.5
 
 
-def test_one_image_of_each_class_takes_the_prior(tiny: Backbone) -> None:
+def test_one_image_of_each_class_takes_what_was_best_elsewhere(tiny: Backbone) -> None:
     state = get_method("auto").fit(task_of(tiny, shots=1), settings(), [1, 2])[0]
     prior = prior_of(METHODS.split(","), 1)
-    for one in tried_in(state):
-        assert one.accuracy is None
-        assert (one.weight, one.temperature) == pytest.approx(prior[one.method], abs=0.05)
+    (chosen,) = (one for one in tried_in(state) if one.weight)
+    assert chosen.accuracy is None
+    assert prior[chosen.method][0] == max(weight for weight, _ in prior.values())
+    assert chosen.temperature == pytest.approx(prior[chosen.method][1])
 
 
 def test_runs_with_and_without_folds_together(tiny: Backbone) -> None:
@@ -137,8 +139,9 @@ def test_temperature_and_weights_without_and_with_many_images() -> None:
     prior = torch.tensor([0.4, 0.6])
     assert mixture_weights(torch.stack([even, even]), prior, 8.0, 1).tolist() == pytest.approx([0.4, 0.6], abs=1e-4)
     assert mixture_weights(torch.stack([even, worse]), prior, 8.0, 1)[0] > 0.9
-    tried = choose({}, truth[:, 0], {"a": (0.99, 2.0), "b": (0.01, 1.0)}, AutoSettings())
-    assert [one.weight for one in tried] == [1.0, 0.0]  # a small weight is left out
+    tried = choose({}, truth[:, 0], {"a": (0.6, 2.0), "b": (0.4, 1.0)}, AutoSettings())
+    assert [one.weight for one in tried] == [1.0, 0.0]
+    assert pruned(torch.tensor([0.49, 0.01, 0.5])) == pytest.approx([0.495, 0.0, 0.505], abs=1e-3)
 
 
 def test_the_budget_leaves_out_what_is_dear(tiny: Backbone) -> None:

@@ -8,7 +8,7 @@ posteriori of a mixture (stacking: Wolpert 1992; Breiman 1996), found by expecta
 
 The prior π, with the strength of ``a`` images, is what the candidates were worth on other datasets (``auto.json``), because a few
 images alone decide little. The chosen candidates learn from all training images; logits = log Σ_m w_m softmax(logits_m / T_m).
-Without two folds, as with one image of a class, weights and temperatures are those of the prior.
+Without two folds, as with one image of a class, nothing can be judged: the candidate with the largest prior weight answers alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,21 @@ from biomedcoop.methods.settings import setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-CANDIDATES = ("zero-shot", "zero-shot-ensemble", "linear-probe", "lp++", "tip-adapter", "clip-adapter", "biomedcoop")
+CANDIDATES = (
+    *(
+        "zero-shot",
+        "zero-shot-ensemble",
+        "linear-probe",
+        "lp++",
+        "tip-adapter",
+        "gda",
+        "ss-text+",
+        "simpleshot",
+        "krr",
+        "timo",
+    ),
+    "biomedcoop",
+)
 
 RECIPE = "fast"
 """Recipe of the candidates' settings."""
@@ -104,7 +118,7 @@ class Auto(Method):
         needs_all_views=True,
         needs_text_tower=False,  # without one, it leaves out the candidates that need it
         chooses="the weights of its methods",
-        otherwise="weights that were best on other datasets",
+        otherwise="the method that was best on other datasets",
     )
     parameters = "those of its methods"
 
@@ -278,8 +292,8 @@ def choose(
         views: number V of rows of each image, which count as one.
     """
     if not held:
-        weights = pruned(torch.tensor([weight for weight, _ in prior.values()]))
-        return [Tried(m, t, w) for (m, (_, t)), w in zip(prior.items(), weights, strict=True)]
+        best = max(prior, key=lambda name: prior[name][0])
+        return [Tried(name, temperature, float(name == best)) for name, (_, temperature) in prior.items()]
     truth = labels[:, None]
     temperatures = [fitted_temperature(held[name], truth, prior[name][1], settings.spread, views) for name in prior]
     log_p = torch.stack(
