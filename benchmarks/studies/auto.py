@@ -55,8 +55,8 @@ LP = "lp++ with validation images"
 """LP++ as published, which chooses its epochs on validation images that auto does not have."""
 
 MEASURED = {"biomedcoop": (1,)}
-"""Images per class at which a candidate was measured, if not at all of them: more would take hours. At others, its prior is that of
-the nearest, and it takes no part here."""
+"""Images per class at which a candidate was measured, if not at all: more would take hours. At others it takes no part here,
+and its prior weight in the package is the smallest one."""
 
 PRIOR = ROOT / "src" / "biomedcoop" / "methods" / "auto.json"
 SETTINGS: AutoSettings = get_method("auto").settings({})

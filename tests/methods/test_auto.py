@@ -96,6 +96,15 @@ def test_one_image_of_each_class_takes_what_was_best_elsewhere(tiny: Backbone) -
     assert chosen.temperature == pytest.approx(prior[chosen.method][1])
 
 
+def test_a_candidate_that_was_not_measured_starts_low() -> None:
+    prior = prior_of(["krr", "linear-probe", "biomedcoop", "coop"], 16)
+    assert prior["biomedcoop"][0] == prior["coop"][0] == min(weight for weight, _ in prior.values())
+    assert prior["coop"][1] == 1.0 != prior["biomedcoop"][1]
+    assert sum(weight for weight, _ in prior.values()) == pytest.approx(1)
+    assert prior_of(["krr"], 13) == prior_of(["krr"], 16)
+    assert prior_of(["coop", "kgcoop"], 4) == {"coop": (0.5, 1.0), "kgcoop": (0.5, 1.0)}
+
+
 def test_runs_with_and_without_folds_together(tiny: Backbone) -> None:
     """As in a cross-validation of realistic draws, some of which cannot be divided."""
     task = task_of(tiny)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -264,16 +264,20 @@ def priors() -> dict[str, dict[int, tuple[float, float]]]:
 def prior_of(names: Sequence[str], shots: float) -> dict[str, tuple[float, float]]:
     """Prior weight and temperature of each candidate, of the measured number of images per class nearest to ``shots`` by ratio.
 
-    A candidate that was not measured has the mean weight of the others and temperature 1.
+    A candidate that was not measured there has the smallest weight of those that were: the held-out images must speak for it. Its
+    temperature is that of the nearest number where it was measured, or 1.
     """
-    known: dict[str, tuple[float, float]] = {}
-    for name in names:
-        if own := priors().get(name):
-            known[name] = own[min(own, key=lambda k: abs(math.log(k / max(shots, 1))))]
-    mean = sum(weight for weight, _ in known.values()) / len(known) if known else 1.0
-    found = {name: known.get(name, (mean, 1.0)) for name in names}
-    total = sum(weight for weight, _ in found.values())
-    return {name: (weight / total, temperature) for name, (weight, temperature) in found.items()}
+
+    def nearest_to(numbers: Iterable[int]) -> int:
+        return min(numbers, key=lambda k: abs(math.log(k / max(shots, 1))))
+
+    measured = {name: priors().get(name, {}) for name in names}
+    at = nearest_to(k for own in priors().values() for k in own)
+    least = min((own[at][0] for own in measured.values() if at in own), default=1.0)
+    weights = {name: own[at][0] if at in own else least for name, own in measured.items()}
+    temperatures = {name: own[nearest_to(own)][1] if own else 1.0 for name, own in measured.items()}
+    total = sum(weights.values())
+    return {name: (weights[name] / total, temperatures[name]) for name in names}
 
 
 def choose(
