@@ -207,7 +207,7 @@ def candidates(task: Task, settings: AutoSettings) -> tuple[list[str], list[str]
             f"the backbone '{task.backbone.name}' has no text tower, which all candidates ({settings.methods}) need; add "
             "linear-probe, which needs none"
         )
-    seconds, kept = 0.0, []
+    seconds, kept = 0.0, list[str]()
     for name in sorted(able, key=lambda name: cost(name, task)):
         seconds += cost(name, task)
         if not kept or seconds <= settings.budget:
@@ -221,7 +221,7 @@ def cost(name: str, task: Task) -> float:
     macs = method.step_macs(task, settings)
     if not macs:
         return 0.0
-    steps = settings.epochs * math.ceil(task.n_images / settings.batch_size)
+    steps = int(settings.epochs) * math.ceil(task.n_images / int(settings.batch_size))
     return 2 * macs * steps / MACS_PER_SECOND  # two halves and the whole
 
 
@@ -233,7 +233,7 @@ def runs_of(task: Task, runs: Sequence[int]) -> Task:
     """The task with only some of its runs."""
     index = list(runs)
     own = ("features", "labels", "val_features", "val_labels", "folds")
-    parts = {name: None if (of_all := getattr(task, name)) is None else of_all[index] for name in own}
+    parts: dict[str, Any] = {name: None if (of_all := getattr(task, name)) is None else of_all[index] for name in own}
     return replace(task, **parts)
 
 
