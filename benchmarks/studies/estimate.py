@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.command import start
-from benchmarks.datasets import GROUPS, unused_sentences
+from benchmarks.datasets import GROUPS, complete_groups, unused_sentences
 from benchmarks.studies.study import arguments, show
 from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.sampling.few_shot import sample_few_shot
@@ -84,8 +84,8 @@ def _words(data: Any, folder: Path) -> Path:
 def rows(folder: Path, datasets: Sequence[str]) -> Table:
     """Estimate, truth, bias and coverage by group and images per class."""
     cells = []
-    for group, names in GROUPS.items():
-        own = [name for name in names if name in datasets]
+    for group in complete_groups(datasets):
+        own = GROUPS[group]
         for shots in SHOTS:
             found = np.array(
                 [
