@@ -26,7 +26,7 @@ from biomedcoop.methods import all_methods, get_method
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest, TrainRequest
 
-FAST: dict[str, Any] = {"shots": 4, "settings": {"epochs": 2}}
+FAST: dict[str, Any] = {"method": "biomedcoop", "shots": 4, "settings": {"epochs": 2}}
 RUN_FILES = {
     "metrics.json",
     "report.md",
@@ -67,7 +67,7 @@ def refusal(data: bc.Dataset, backbone: Any, **options: Any) -> str:
 
 def test_training_lowers_the_loss_and_beats_zero_shot(data: bc.Dataset, tiny: Backbone) -> None:
     told: list[tuple[str, int, int]] = []
-    trained = bc.fit(data, backbone=tiny, shots=8, settings={"epochs": 6}, progress=lambda *now: told.append(now))
+    trained = bc.fit(data, "biomedcoop", tiny, shots=8, settings={"epochs": 6}, progress=lambda *now: told.append(now))
     losses = [
         float(what.split()[-1].rstrip(")")) for what, _, _ in told if what.startswith("training biomedcoop (loss")
     ]
@@ -510,7 +510,8 @@ def test_another_process_with_a_cold_store_gives_the_same_bits(
 ) -> None:
     program = (
         "import sys, biomedcoop as bc\n"
-        "bc.train(sys.argv[1], sys.argv[2], backbone=sys.argv[3], n_bootstrap=100, shots=4, settings={'epochs': 2}, html=False)"
+        "bc.train(sys.argv[1], sys.argv[2], method='biomedcoop', backbone=sys.argv[3], n_bootstrap=100, shots=4, "
+        "settings={'epochs': 2}, html=False)"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(discs), str(tmp_path / "second"), str(parity / "model")],
@@ -583,7 +584,7 @@ def test_a_small_class_is_drawn_with_repetition_when_told_to(data: bc.Dataset, t
 
 def test_views_of_the_training_images(data: bc.Dataset, tiny: Backbone) -> None:
     def trained(**options: Any) -> bc.Classifier:
-        return bc.fit(data, backbone=tiny, shots=2, settings={"epochs": 4, "lr": 0.02}, **options)
+        return bc.fit(data, "biomedcoop", tiny, shots=2, settings={"epochs": 4, "lr": 0.02}, **options)
 
     by_views = {views: trained(views=views) for views in (1, 3, 4, "per-epoch")}
     for views, classifier in by_views.items():

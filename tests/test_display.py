@@ -147,7 +147,7 @@ def test_the_public_functions_show_long_work_unless_told_not_to(
     data, images = bc.load_dataset(discs), sorted(discs.rglob("test/*/*.png"))
 
     def said(progress: Any) -> set[str]:
-        clf = bc.fit(data, backbone=tiny, shots=2, settings={"epochs": 1}, progress=progress)
+        clf = bc.fit(data, "biomedcoop", tiny, shots=2, settings={"epochs": 1}, progress=progress)
         bc.evaluate(clf, data, n_bootstrap=40, progress=progress)
         clf.predict(images, progress=progress)
         clf.predict_proba((image for image in images), progress=progress)

@@ -14,7 +14,15 @@ pytestmark = pytest.mark.real_data
 
 def test_train_evaluate_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
-    report = bc.train("btmri", tmp_path / "run", recipe="paper", settings={"epochs": 20}, n_bootstrap=200, html=False)
+    report = bc.train(
+        "btmri",
+        tmp_path / "run",
+        method="biomedcoop",
+        recipe="paper",
+        settings={"epochs": 20},
+        n_bootstrap=200,
+        html=False,
+    )
     assert report.settings["sccm_weight"] == 0.5, "the published weights of the dataset are used"
     rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]
     assert rows["biomedcoop"]["n_images"] == 451

@@ -87,12 +87,12 @@ def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
 
 
 def test_requests_show_what_differs_from_the_defaults(data: bc.Dataset, tiny: Backbone) -> None:
-    shown = "method='biomedcoop', backbone='mini', shots=None, seeds=(1,)"
+    shown = "method='auto', backbone='mini', shots=None, seeds=(1,)"
     assert repr(FitRequest(data=data, recipe="fast")) == f"FitRequest(data={data!r}, {shown}, recipe='fast')"
     request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=40)
     assert repr(request) == (
         f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'epochs': 3}}, "
-        "compare=('zero-shot',), n_bootstrap=40)"
+        "compare=None, n_bootstrap=40)"
     )
 
 

@@ -3,7 +3,7 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.first --runs RUNS --page
 
 For every dataset and seed it is the command
-``biomedcoop train --data D --shots 16 --seed S --recipe paper --compare zero-shot,zero-shot-ensemble``.
+``biomedcoop train --data D --method biomedcoop --shots 16 --seed S --recipe paper --compare zero-shot,zero-shot-ensemble``.
 Finished runs in RUNS are not repeated.
 """
 
@@ -45,6 +45,7 @@ def main() -> None:
                 api.train(
                     name,
                     out,
+                    method=METHODS[0],
                     shots=args.shots,
                     seed=seed,
                     backbone=args.backbone,

@@ -31,7 +31,7 @@ __all__ = ["check_prompts", "compare", "evaluate", "fit", "fit_runs", "predict_d
 
 def fit(
     data: Dataset,
-    method: str = "biomedcoop",
+    method: str = "auto",
     backbone: Backbone | str | os.PathLike[str] = "mini",
     shots: int | str | None = None,
     seed: int = 1,
@@ -66,7 +66,7 @@ def fit(
 
 def fit_runs(
     data: Dataset,
-    method: str = "biomedcoop",
+    method: str = "auto",
     backbone: Backbone | str | os.PathLike[str] = "mini",
     shots: int | str | None = None,
     seeds: Sequence[int] = (1, 2, 3),

@@ -85,14 +85,14 @@ def train_run(
     data = read_dataset(request.data, split_file=request.split_file)
     check_place(place, data, str(request.data), request.split_file)
     saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
-    compared = [name for name in request.compare if can_run(get_method(name), request.backbone)]
-    plans = {name: _plan_of(saved, data, name) for name in dict.fromkeys((request.method, *compared))}
+    compared = [name for name in request.compared if can_run(get_method(name), request.backbone)]
+    plans = {name: plan_fit(saved.for_method(name), data) for name in dict.fromkeys((request.method, *compared))}
     if any(map(len, plans[request.method].calibration)) and not plans[request.method].refits:
         plans[OF_ALL] = plan_fit(dataclasses.replace(saved.for_method(request.method), alpha=None), data)
     backbone = load_for(request.backbone, request.device, request.precision)
     for plan in plans.values():
         plan.method.check_backbone(backbone)
-    if left_out := [name for name in request.compare if name not in plans]:
+    if left_out := [name for name in request.compared if name not in plans]:
         note, own = no_text_tower_note(left_out, backbone), plans[request.method]
         plans[request.method] = dataclasses.replace(own, notes=(*own.notes, note))
     divisions, fold_plans, divided = _divided(request.seeds, data, plans)
@@ -118,12 +118,6 @@ def train_run(
 def no_text_tower_note(methods: Sequence[str], backbone: Backbone) -> str:
     """The sentence on methods that are left out of a comparison, because they encode texts."""
     return f"There is no comparison with {', '.join(methods)}: the backbone {backbone.name} has no text tower."
-
-
-def _plan_of(request: TrainRequest, data: Dataset, method: str) -> Plan:
-    """The plan of one method; the request's single settings and its prediction sets are those of the reported method only."""
-    own = request.for_method(method)
-    return plan_fit(own if method == request.method else dataclasses.replace(own, alpha=None), data)
 
 
 def _divided(
@@ -260,6 +254,7 @@ def _report(
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),
         command=public.command(),
         text_tower=backbone.has_text_tower,
+        tried=tuple(trained.facts["tried"]),
     )
 
 

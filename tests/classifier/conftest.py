@@ -12,7 +12,7 @@ from biomedcoop.backbones.base import Backbone
 
 @pytest.fixture(scope="session")
 def clf(discs: Path, tiny: Backbone) -> bc.Classifier:
-    return bc.fit(bc.load_dataset(discs), backbone=tiny, shots=4, settings={"epochs": 2})
+    return bc.fit(bc.load_dataset(discs), "biomedcoop", tiny, shots=4, settings={"epochs": 2})
 
 
 @pytest.fixture(scope="session")

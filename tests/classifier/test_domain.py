@@ -95,7 +95,7 @@ def test_a_damaged_domain_is_refused(clf: bc.Classifier, tmp_path: Path, change:
 
 def test_views_of_the_training_images_do_not_change_the_domain(clf: bc.Classifier, discs: Path, tiny: Backbone) -> None:
     data = bc.load_dataset(discs)
-    cropped = bc.fit(data, backbone=tiny, shots=4, views=2, settings={"epochs": 1})
+    cropped = bc.fit(data, "biomedcoop", tiny, shots=4, views=2, settings={"epochs": 1})
     assert clf.domain is not None
     assert cropped.domain is not None
     np.testing.assert_allclose(cropped.domain.means, clf.domain.means, atol=1e-6)

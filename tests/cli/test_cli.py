@@ -92,8 +92,11 @@ def out(tmp_path: Path) -> Iterator[Path]:
     assert list(place.parent.iterdir()) == []
 
 
+BIOMEDCOOP = ("--method", "biomedcoop", "--set", "epochs=1")
+
+
 def train_words(data: object, out: object, *more: object) -> list[str]:
-    words = ["train", "--data", data, "--out", out, "--backbone", TINY, "--shots", 4, "--set", "epochs=1", *more]
+    words = ["train", "--data", data, "--out", out, "--backbone", TINY, "--shots", 4, *BIOMEDCOOP, *more]
     return [str(word) for word in words]
 
 

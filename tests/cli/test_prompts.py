@@ -399,5 +399,17 @@ def test_train_tells_of_near_names(cli: Cli, refused: Refused, discs: Path, tmp_
 
 
 def train(cli: Cli, data: Path, out: Path, *more: object) -> Any:
-    words = ["--backbone", TINY, "--shots", 4, "--set", "epochs=1", "--compare", "none", *more]
+    words = [
+        "--backbone",
+        TINY,
+        "--shots",
+        4,
+        "--method",
+        "biomedcoop",
+        "--set",
+        "epochs=1",
+        "--compare",
+        "none",
+        *more,
+    ]
     return cli("train", "--data", data, "--out", out, *words)

@@ -26,6 +26,7 @@ from biomedcoop.methods.settings import declared
 
 # name: settings that make it quick, and sure to learn in few steps
 METHODS: dict[str, dict[str, Any]] = {
+    "auto": {"methods": "zero-shot,linear-probe,tip-adapter,clip-adapter"},
     "biomed-dpt": {"epochs": 12, "lr": 0.02},
     "biomedcoop": {"epochs": 12, "lr": 0.02},
     "clap": {},

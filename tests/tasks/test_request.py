@@ -84,7 +84,7 @@ def test_every_option_that_is_not_a_default_is_in_the_command_without_folders() 
     )
     assert " --shots all " in TrainRequest(data="scans", shots="all").command()
     assert TrainRequest(data="scans", compare=()).command() == (
-        "biomedcoop train --data scans --method biomedcoop --backbone mini --seeds 1 --compare none --out run"
+        "biomedcoop train --data scans --method auto --backbone mini --seeds 1 --compare none --out run"
     )
 
 

@@ -67,6 +67,7 @@ def fit_plan(
             "seed": seed,
             "chosen": choice.how,
             "calibrated": calibrated[run],
+            "tried": method.tried(state),
             "device": str(backbone.device),
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),

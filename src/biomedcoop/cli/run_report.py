@@ -21,6 +21,7 @@ def print_run_report(report: RunReport) -> None:
         ranked_table,
         spread_table,
         subgroup_table,
+        tried_table,
     )
 
     print_verdict(report.verdict)
@@ -32,6 +33,8 @@ def print_run_report(report: RunReport) -> None:
         print_table(ranked_table(report.comparison, "the same methods, the best first"))
     if report.comparison.by_run:
         print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
+    if report.tried:
+        print_table(tried_table(report.tried, f"what {report.method} tried"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     if report.comparison.calibration is not None:
         print_table(calibration_table(report.comparison.calibration, f"{report.method}, calibration"))

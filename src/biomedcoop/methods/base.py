@@ -187,6 +187,10 @@ class Method(ABC):
                 f"{backbone.precision}; use precision float32"
             )
 
+    def tried(self, state: State) -> list[dict[str, Any]]:
+        """What the fit of a state tried, JSON values for the report; empty for a method that does not choose among methods."""
+        return []
+
     def retarget(self, state: State, task: Task, settings: Any) -> State:
         """The state for the classes of ``task``; a method with this ability needs no image of them.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUP = "biomedcoop.methods"
 """Group of the entry points."""
 
-CALLS = ("settings", "check_backbone", "step_macs", "threads", "fit", "adapted", "logits", "retarget")
+CALLS = ("settings", "check_backbone", "step_macs", "threads", "fit", "adapted", "logits", "tried", "retarget")
 """Parts of a method that this package calls."""
 
 

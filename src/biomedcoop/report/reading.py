@@ -164,4 +164,5 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         notes=tuple(values.get("report_notes", ())),
         command=values.get("command", ""),
         text_tower=values.get("text_tower", True),
+        tried=tuple(values.get("tried", ())),
     )

@@ -66,6 +66,7 @@ class RunReport:
         notes: further sentences for the reader.
         command: a command that repeats the run, without paths of this machine; optional.
         text_tower: False if the backbone has no text tower.
+        tried: methods that a method tried, as :meth:`biomedcoop.methods.Method.tried` gives them.
     """
 
     title: str
@@ -86,6 +87,7 @@ class RunReport:
     notes: tuple[str, ...] = ()
     command: str = ""
     text_tower: bool = True
+    tried: tuple[Mapping[str, Any], ...] = ()
 
     def __repr__(self) -> str:
         width = max(map(len, self.rows))
@@ -197,6 +199,7 @@ class RunReport:
             "leaks": list(self.leaks),
             "unlike": self.unlike,
             "report_notes": list(self.notes),
+            "tried": [dict(one) for one in self.tried],
             "command": self.command,
             "unlike_training": self.unlike_training,
             "calibration": None if self.comparison.calibration is None else self.comparison.calibration.to_dict(),

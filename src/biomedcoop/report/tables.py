@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from biomedcoop.evaluation.comparison import Comparison, first_measure
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
@@ -34,6 +35,28 @@ def spread_cells(comparison: Comparison, without: Collection[str] = ()) -> Table
 
 def _ordered(names: Collection[str], first: str, without: Collection[str]) -> list[str]:
     return [first, *(name for name in names if name != first and name not in without)]
+
+
+def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
+    """One row per method that was tried: its share of the answer, and accuracy and log-loss of held-out training images."""
+
+    def with_error(one: Mapping[str, Any], name: str, factor: int) -> str:
+        if one[name] is None:
+            return "–"
+        digits = 1 if factor == 100 else 2
+        return f"{factor * one[name]:.{digits}f} ± {factor * one[f'{name}_error']:.{digits}f}"
+
+    cells = [
+        [one["method"], number(one["weight"]), with_error(one, "accuracy", 100), with_error(one, "log_loss", 1)]
+        for one in tried
+    ]
+    return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells)
+
+
+TRIED = (
+    "Share of each method in the answer, in percent. Accuracy (percent) and log-loss are of training images that the method had "
+    "not learned from, ± their standard error; they choose, so they are no test result. A – marks what could not be measured."
+)
 
 
 WORDS = {"better": "worse", "worse": "better", "same": "the same", "unclear": "no clear difference", "unknown": "–"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from biomedcoop.evaluation.calibration import Calibration
 from biomedcoop.evaluation.comparison import Comparison
@@ -12,7 +12,7 @@ from biomedcoop.evaluation.metrics import Metrics
 from biomedcoop.evaluation.subgroups import Subgroups
 from biomedcoop.report import table as cells
 from biomedcoop.report.subgroups import subgroup_cells
-from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
 from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ def ranked_table(comparison: Comparison, title: str = "") -> Table:
 def class_table(metrics: Metrics, title: str = "") -> Table:
     """One row per class: test images, sensitivity, specificity, precision, AUROC; percent with 95 % intervals."""
     return _table(class_cells(metrics), title)
+
+
+def tried_table(tried: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """One row per method that was tried: its share, and accuracy and log-loss of held-out training images."""
+    return _table(tried_cells(tried), title, caption="held-out training images, ± standard error")
 
 
 def subgroup_table(subgroups: Subgroups, title: str = "") -> Table:

@@ -161,7 +161,9 @@ def settings(_: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def methods(name: str, value: Any) -> tuple[str, ...]:
+def methods(name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise UserError(f"{name}={value!r} must be a list of methods, e.g. {name}=['zero-shot']")
     return tuple(method(name, one) for one in _listed(value))

@@ -176,7 +176,12 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     lines = []
     if facts["sentences"]:
         lines.append(sentences_line(facts["sentences"], facts["sentences_per_class"]))
-    lines += [facts[key] for key in ("chosen", "calibrated") if facts.get(key)]
+    if facts["chosen"]:
+        lines.append(facts["chosen"])
+    if tried := facts.get("tried"):
+        lines.append(mixture_line(tried))
+    if facts.get("calibrated"):
+        lines.append(facts["calibrated"])
     if facts["published_settings"]:
         lines.append(f"Settings: the values published for {facts['benchmark_dataset']}.")
     if (views := facts["views"]) != 1:
@@ -191,6 +196,17 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the methods that were tried and their shares, the largest first; see :meth:`Method.tried`."""
+    chosen = [f"{one['method']} {100 * one['weight']:.0f} %" for one in tried if one["weight"]]
+    parts = [f"The answer is a mixture of {', '.join(chosen)}"]
+    if out := [one["method"] for one in tried if not one["weight"] and one["temperature"]]:
+        parts.append(f"left out, with less than 2 %: {', '.join(out)}")
+    if dear := [one["method"] for one in tried if not one["temperature"]]:
+        parts.append(f"not tried, because they take longer than the setting budget allows: {', '.join(dear)}")
+    return f"{'; '.join(parts)}."
+
+
 def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
     """Resolve a request for a dataset.
 
@@ -202,6 +218,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         UserError: an unknown method, setting or recipe; a backbone without the towers that the method needs; too few images or
             classes; or sentences that cannot be used.
     """
+    from biomedcoop.backbones.registry import has_text_tower
     from biomedcoop.methods import check_towers, get_method
     from biomedcoop.methods.recipes import published_for
 
@@ -217,7 +234,8 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
     modality, organ = modality_and_organ(data, request.modality, request.organ)
     settings = method.settings(request.settings, request.recipe, benchmark, modality, organ)
     views, per_epoch = _views(method, settings, request.views)
-    sentences = find_sentences(data, request.prompts, modality, organ) if method.abilities.uses_sentences else None
+    reads = method.abilities.uses_sentences and has_text_tower(request.backbone)
+    sentences = find_sentences(data, request.prompts, modality, organ) if reads else None
     notes = []
     if sentences is not None and sentences.chosen:
         notes.append(sentences_line(sentences.origin, used_per_class(sentences, settings)))

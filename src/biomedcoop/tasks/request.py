@@ -30,6 +30,9 @@ FORMAT_VERSION = 1
 REQUEST = "run.json"
 """The file of a run folder that holds its request."""
 
+AUTO, GENERAL, FAST = "auto", "general", "fast"
+"""The method that chooses by itself, the default recipe, and the recipe of its candidates."""
+
 PATHS = ("data", "backbone", "prompts", "split_file", "unlabelled")
 """Options that may hold a path."""
 
@@ -64,7 +67,7 @@ class TrainOptions(FitOptions, total=False):
     shots: int | str | None
     seed: int
     seeds: Sequence[int]
-    compare: Iterable[str]
+    compare: Iterable[str] | None
     split_file: str | os.PathLike[str] | None
     n_bootstrap: int
     images: bool
@@ -123,7 +126,12 @@ class FitRequest:
         flag="plugin",
         kind=list[str],
     )
-    method: str = option("biomedcoop", "Adaptation method ('biomedcoop methods list').", options.method, shown=True)
+    method: str = option(
+        "auto",
+        "Adaptation method ('biomedcoop methods list'): auto mixes those that do best on held-out training images.",
+        options.method,
+        shown=True,
+    )
     backbone: Backbone | str = option(  # noqa: RUF009
         "mini",
         "Name of the backbone ('biomedcoop backbones list'), or the folder of one.",
@@ -241,7 +249,11 @@ class FitRequest:
         return [field.name for field in dataclasses.fields(cls)]
 
     def for_method(self: Request, method: str) -> Request:
-        """The request for one of its methods: single settings belong to its own, unlabelled images to those that use them."""
+        """The request for one of its methods: single settings and prediction sets are those of its own, unlabelled images those of
+        the methods that use them.
+
+        A method beside auto has the recipe of auto's candidates.
+        """
         from biomedcoop.methods import get_method
 
         def uses(name: str) -> bool:
@@ -249,9 +261,14 @@ class FitRequest:
 
         settings = self.settings if method == self.method else {}
         # with no method that uses them, the plan of its own refuses them
-        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compare", ()))))
+        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compared", ()))))
         unlabelled = self.unlabelled if wanted else None
-        return dataclasses.replace(self, method=method, settings=settings, unlabelled=unlabelled)
+        beside_auto = self.method == AUTO != method and self.recipe == GENERAL
+        recipe = FAST if beside_auto else self.recipe
+        alpha = self.alpha if method == self.method else None
+        return dataclasses.replace(
+            self, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled, alpha=alpha
+        )
 
     @classmethod
     def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
@@ -380,14 +397,19 @@ class TrainRequest(FitRequest):
     """All inputs of a training run: a fit, its test and the methods for comparison.
 
     Attributes:
-        compare: methods to train and test for comparison, on the same images and with the same draw and seed.
+        compare: methods to train and test for comparison, on the same images and with the same draw and seed; None for those of
+            :attr:`compared`.
         split_file: split JSON to use instead of the data's own split.
         n_bootstrap: number of bootstrap resamples for each interval.
         images: show images, their maps and their names in ``report.html``.
     """
 
-    compare: tuple[str, ...] = option(
-        ("zero-shot",), "Methods to compare with, separated by commas, or 'none'.", options.methods, shown=True
+    compare: tuple[str, ...] | None = option(
+        None,
+        "Methods to compare with, separated by commas, or 'none'. Default: zero-shot, and beside auto biomedcoop too.",
+        options.methods,
+        kind=str,
+        shown=True,
     )
     split_file: str | None = option(None, "Split JSON to use instead of the data's own split.", options.path)
     n_bootstrap: int = option(
@@ -397,6 +419,13 @@ class TrainRequest(FitRequest):
         kind=int,
     )
     images: bool = option(True, "Show images, their maps and their names in report.html.", options.yes_or_no, kind=bool)
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Methods for comparison: those of ``compare``, else zero-shot and, beside auto, biomedcoop."""
+        if self.compare is not None:
+            return self.compare
+        return ("zero-shot", "biomedcoop") if self.method == AUTO else ("zero-shot",)
 
 
 def absolute(option: str, value: str) -> str:

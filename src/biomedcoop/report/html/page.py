@@ -34,7 +34,7 @@ from biomedcoop.report.run import RunReport
 from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, settings_rows, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells
+from biomedcoop.report.tables import TRIED, class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
 from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 MAP_WORDS = (
@@ -183,6 +183,9 @@ def _result_tables(report: RunReport) -> dict[str, Table]:
     found = {"methods": comparison_cells(report.rows), "classes": class_cells(report.metrics)}
     if len(comparison.others) > 1:
         found["ranked"] = ranked_cells(comparison)
+    if report.tried:
+        cells = tried_cells(report.tried)
+        found["tried"] = Table(cells.columns, cells.rows, cells.align, [TRIED])
     if comparison.by_run:
         found["spread"] = spread_cells(comparison)
     if comparison.calibration is not None:
