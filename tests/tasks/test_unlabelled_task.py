@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ from biomedcoop.errors import Note, UserError
 from biomedcoop.tasks.build import build_task
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest, TrainRequest
-from conftest import Cli, Refused
+
+Cli = Callable[..., Any]
+Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
