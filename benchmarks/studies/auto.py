@@ -253,26 +253,26 @@ def keys(row: str, split: str, folder: Path) -> list[Any]:
     return [(row, shots, split, str(folder)) for shots in SHOTS]
 
 
+def accuracy(results: Results, datasets: Sequence[str], every: Sequence[Any]) -> float:
+    """Mean over datasets, seeds and keys; without the intervals, which take their time."""
+    return float(np.mean([[results.right(dataset, key).mean() for key in every] for dataset in datasets]))
+
+
 def mean_rows(results: Results, rows: Sequence[str], split: str, folder: Path) -> Table:
     """Mean accuracy by group and images per class, in percent."""
     cells = []
     for row in rows:
-        values = [
-            number(results.mean(datasets, [key]).value)
-            for datasets in results.complete.values()
-            for key in keys(row, split, folder)
-        ]
-        means = [
-            number(results.mean(datasets, keys(row, split, folder)).value) for datasets in results.complete.values()
-        ]
-        cells.append([row, *values, *means])
+        by_shots = keys(row, split, folder)
+        values = [accuracy(results, names, [key]) for names in results.complete.values() for key in by_shots]
+        means = [accuracy(results, names, by_shots) for names in results.complete.values()]
+        cells.append([row, *map(number, values), *map(number, means)])
     columns = [f"{group}, {shots}" for group in results.complete for shots in SHOTS]
     return Table([split, *columns, *(f"{group}, mean" for group in results.complete)], cells)
 
 
 def best_on(results: Results, group: str, split: str, folder: Path) -> str:
     """The one candidate with the best mean over all numbers of images per class."""
-    return max(SINGLE, key=lambda row: results.mean(results.complete[group], keys(row, split, folder)).value)
+    return max(SINGLE, key=lambda row: accuracy(results, results.complete[group], keys(row, split, folder)))
 
 
 def difference_rows(val: Results, test: Results, folder: Path) -> Table:
