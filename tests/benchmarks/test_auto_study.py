@@ -42,7 +42,7 @@ def test_answers_of_methods_and_rules(backbone: str, tmp_path: Path) -> None:
             assert set(np.unique(right)) <= {0, 1}
     one = auto.compute("busi", ("auto", 1, "test", str(tmp_path)), backbone)
     known = auto.prior(1, "busi", tmp_path, backbone)
-    best = max(known, key=lambda name: known[name][0])
+    best = max(known, key=lambda name: known[name].accuracy)
     assert one == auto.compute("busi", (best, 1, "test", str(tmp_path)), backbone)
 
 
@@ -51,7 +51,7 @@ def test_the_prior_of_a_dataset_comes_from_the_others(backbone: str, tmp_path: P
     before = auto.prior(2, "busi", tmp_path, backbone)
     for path in tmp_path.glob("busi-*.npz"):
         raise AssertionError(f"{path.name} was computed for the prior of busi")
-    assert sum(weight for weight, _ in before.values()) == pytest.approx(1, abs=0.01)
+    assert sum(one.weight for one in before.values()) == pytest.approx(1, abs=0.01)
     assert auto.prior(2, "none", tmp_path, backbone).keys() == before.keys()
     assert list(tmp_path.glob("busi-*.npz"))
 
