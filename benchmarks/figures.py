@@ -204,6 +204,42 @@ def fine_tune_figure(tables: Mapping[str, Table], path: Path) -> None:
             )
         axis.set_yticks(range(len(places)), places)
         axis.set_ylim(len(places) - 0.5, -0.5)
+
+
+def auto_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Accuracy of auto and of single methods by images per class, a panel for each group, from the table "test"."""
+    table = tables["test"]
+    shown = {"auto": "o-", "krr": "s--", "linear-probe": "^--", "lp++ with validation images": "D:", "zero-shot": "x:"}
+
+    def panels(figure: Any) -> None:
+        axes = figure.subplots(1, 2)
+        for axis, group in zip(axes, ("seen", "unseen"), strict=True):
+            places = {c.split(", ")[1]: i for i, c in enumerate(table.columns) if c.startswith(f"{group}, ")}
+            places.pop("mean")
+            for row in (row for row in table.rows if row[0] in shown):
+                values = [numbers(row[i])[0] for i in places.values()]
+                axis.plot(list(places), values, shown[str(row[0])], label=str(row[0]), markersize=5)
+            axis.set_title(group)
+            axis.set_xlabel("images per class")
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("accuracy, %")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panels, (9.0, 3.2), path)
+
+
+def estimate_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """The mean estimate with the half-width of its interval, and the test split, from the table "estimate"."""
+    rows = tables["estimate"].rows
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        places = list(range(len(rows)))
+        estimates, tests, halves = ([numbers(row[i])[0] for row in rows] for i in (2, 3, 5))
+        axis.errorbar(estimates, places, xerr=halves, fmt="o", color=BLUE, capsize=3, label="estimate, mean interval")
+        axis.plot(tests, places, "x", color="#D55E00", markersize=8, ls="", label="test split")
+        axis.set_yticks(places, [f"{row[0]}, {row[1]} images per class" for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlabel("accuracy, %")
         axis.grid(alpha=0.3)
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
@@ -215,6 +251,15 @@ FIGURES = {
     "calibration": calibration_figure,
     "choice": difference_figure,
     "coverage": coverage_figure,
+
+
+    write_figure(panel, (8.0, 2.4), path)
+
+
+FIGURES = {
+    "auto": auto_figure,
+    "choice": difference_figure,
+    "estimate": estimate_figure,
     "fast": difference_figure,
     "fine-tune": fine_tune_figure,
     "first": accuracy_figure,

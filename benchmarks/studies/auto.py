@@ -35,6 +35,7 @@ from biomedcoop.methods import get_method
 from biomedcoop.methods.auto import (
     CANDIDATES,
     AutoSettings,
+    Prior,
     Tried,
     choose,
     fitted_temperature,
@@ -61,7 +62,7 @@ and its prior weight in the package is the smallest one."""
 PRIOR = ROOT / "src" / "biomedcoop" / "methods" / "auto.json"
 SETTINGS: AutoSettings = get_method("auto").settings({})
 Outputs = Mapping[str, Any]
-Prior = dict[str, tuple[float, float]]
+Priors = dict[str, Prior]
 
 
 def outputs(name: str, dataset: str, shots: int, folder: Path, backbone: str) -> Outputs:
@@ -123,11 +124,11 @@ def candidates(shots: int) -> list[str]:
 
 
 @cache
-def prior(shots: int, without: str, folder: Path, backbone: str) -> Prior:
-    """Weight and temperature of each candidate from the validation splits of all datasets but one; both groups count the same."""
+def prior(shots: int, without: str, folder: Path, backbone: str) -> Priors:
+    """What the validation splits of all datasets but one say about each candidate; both groups count the same."""
     path = folder / f"prior-{shots}-{without}.json"
     if path.is_file():
-        return {name: (weight, t) for name, (weight, t) in json.loads(path.read_text("utf-8")).items()}
+        return {name: Prior(*values) for name, values in json.loads(path.read_text("utf-8")).items()}
     methods = candidates(shots)
     groups = [[name for name in names if name != without] for names in GROUPS.values()]
     temperatures = {
@@ -146,7 +147,11 @@ def prior(shots: int, without: str, folder: Path, backbone: str) -> Prior:
         for _ in range(60):  # the mixture with the highest likelihood, each dataset with the same weight
             own = torch.stack([(table + own.log()[:, None]).softmax(0).mean(1) for table in tables]).mean(0)
         weights += own / len(groups)
-    found = {m: (max(float(w), 1e-3), temperatures[m]) for m, w in zip(methods, weights, strict=True)}
+    right = {
+        m: float(np.mean([np.mean([_right(m, d, shots, folder, backbone) for d in names]) for names in groups]))
+        for m in methods
+    }
+    found = {m: Prior(max(float(w), 1e-3), temperatures[m], right[m]) for m, w in zip(methods, weights, strict=True)}
     write_atomically(path, json.dumps(found).encode())
     return found
 
@@ -157,6 +162,11 @@ def _best(name: str, dataset: str, shots: int, folder: Path, backbone: str) -> f
     output = outputs(name, dataset, shots, folder, backbone)
     logits, labels = torch.from_numpy(output["val"]).flatten(0, 1), torch.from_numpy(output["val_labels"])
     return fitted_temperature(logits, labels.repeat(len(output["val"]))[:, None], 1.0, 1e6, 1)
+
+
+def _right(name: str, dataset: str, shots: int, folder: Path, backbone: str) -> float:
+    output = outputs(name, dataset, shots, folder, backbone)
+    return float((output["val"].argmax(-1) == output["val_labels"]).mean())
 
 
 Rule = Callable[[list[Tried], Tensor, Tensor], Tensor]
@@ -208,8 +218,8 @@ def compute(dataset: str, key: Any, backbone: str) -> Answers:
         return (output[split].argmax(-1) == output[f"{split}_labels"]).astype(int).tolist()
     known, methods = prior(shots, dataset, folder, backbone), candidates(shots)
     parts = {m: outputs(m, dataset, shots, folder, backbone) for m in methods}
-    total = sum(weight for weight, _ in known.values())
-    beforehand = torch.tensor([known[m][0] / total for m in methods]).double()
+    total = sum(one.weight for one in known.values())
+    beforehand = torch.tensor([known[m].weight / total for m in methods]).double()
     right: Answers = []
     for seed in range(len(SEEDS)):
         labels = torch.from_numpy(parts[methods[0]]["labels"][seed])
@@ -253,26 +263,26 @@ def keys(row: str, split: str, folder: Path) -> list[Any]:
     return [(row, shots, split, str(folder)) for shots in SHOTS]
 
 
+def accuracy(results: Results, datasets: Sequence[str], every: Sequence[Any]) -> float:
+    """Mean over datasets, seeds and keys; without the intervals, which take their time."""
+    return float(np.mean([[results.right(dataset, key).mean() for key in every] for dataset in datasets]))
+
+
 def mean_rows(results: Results, rows: Sequence[str], split: str, folder: Path) -> Table:
     """Mean accuracy by group and images per class, in percent."""
     cells = []
     for row in rows:
-        values = [
-            number(results.mean(datasets, [key]).value)
-            for datasets in results.complete.values()
-            for key in keys(row, split, folder)
-        ]
-        means = [
-            number(results.mean(datasets, keys(row, split, folder)).value) for datasets in results.complete.values()
-        ]
-        cells.append([row, *values, *means])
+        by_shots = keys(row, split, folder)
+        values = [accuracy(results, names, [key]) for names in results.complete.values() for key in by_shots]
+        means = [accuracy(results, names, by_shots) for names in results.complete.values()]
+        cells.append([row, *map(number, values), *map(number, means)])
     columns = [f"{group}, {shots}" for group in results.complete for shots in SHOTS]
     return Table([split, *columns, *(f"{group}, mean" for group in results.complete)], cells)
 
 
 def best_on(results: Results, group: str, split: str, folder: Path) -> str:
     """The one candidate with the best mean over all numbers of images per class."""
-    return max(SINGLE, key=lambda row: results.mean(results.complete[group], keys(row, split, folder)).value)
+    return max(SINGLE, key=lambda row: accuracy(results, results.complete[group], keys(row, split, folder)))
 
 
 def difference_rows(val: Results, test: Results, folder: Path) -> Table:
@@ -292,9 +302,10 @@ def write_prior(folder: Path, backbone: str) -> None:
     found: dict[str, dict[int, list[float]]] = {}
     for shots in SHOTS:
         known = prior(shots, "none", folder, backbone)
-        total = sum(weight for weight, _ in known.values())
-        for m, (weight, temperature) in known.items():
-            found.setdefault(m, {})[shots] = [round(weight / total, 4), round(temperature, 4)]
+        total = sum(one.weight for one in known.values())
+        for m, one in known.items():
+            values = (one.weight / total, one.temperature, one.accuracy)
+            found.setdefault(m, {})[shots] = [round(value, 4) for value in values]
     lines = [f" {json.dumps(m)}: {json.dumps(own)}" for m, own in found.items()]
     write_atomically(PRIOR, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 

@@ -231,6 +231,7 @@ def _report(
     public = dataclasses.replace(
         request,
         shots=trained.facts["shots"] or request.shots,
+        compare=request.compared,
         backbone=backbone,
         precision=backbone.precision,
         device="cpu",

@@ -12,6 +12,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task, get_method
 from biomedcoop.methods.auto import (
     AutoSettings,
+    Prior,
     candidates,
     choose,
     cost,
@@ -83,7 +84,7 @@ def test_the_better_candidate_gets_the_weight(tiny: Backbone) -> None:
     state = get_method("auto").fit(task_of(tiny, shots=8, apart=2.0), settings(), [1, 2])[0]
     weights = {one.method: one.weight for one in tried_in(state)}
     prior = prior_of(METHODS.split(","), 8)
-    assert weights["zero-shot"] < prior["zero-shot"][0]
+    assert weights["zero-shot"] < prior["zero-shot"].weight
     assert weights["linear-probe"] + weights["tip-adapter"] > 0.5
 
 
@@ -92,17 +93,17 @@ def test_one_image_of_each_class_takes_what_was_best_elsewhere(tiny: Backbone) -
     prior = prior_of(METHODS.split(","), 1)
     (chosen,) = (one for one in tried_in(state) if one.weight)
     assert chosen.accuracy is None
-    assert prior[chosen.method][0] == max(weight for weight, _ in prior.values())
-    assert chosen.temperature == pytest.approx(prior[chosen.method][1])
+    assert prior[chosen.method].accuracy == max(one.accuracy for one in prior.values())
+    assert chosen.temperature == pytest.approx(prior[chosen.method].temperature)
 
 
 def test_a_candidate_that_was_not_measured_starts_low() -> None:
     prior = prior_of(["krr", "linear-probe", "biomedcoop", "coop"], 16)
-    assert prior["biomedcoop"][0] == prior["coop"][0] == min(weight for weight, _ in prior.values())
-    assert prior["coop"][1] == 1.0 != prior["biomedcoop"][1]
-    assert sum(weight for weight, _ in prior.values()) == pytest.approx(1)
+    assert prior["biomedcoop"].weight == prior["coop"].weight == min(one.weight for one in prior.values())
+    assert prior["coop"].temperature == 1.0 != prior["biomedcoop"].temperature
+    assert sum(one.weight for one in prior.values()) == pytest.approx(1)
     assert prior_of(["krr"], 13) == prior_of(["krr"], 16)
-    assert prior_of(["coop", "kgcoop"], 4) == {"coop": (0.5, 1.0), "kgcoop": (0.5, 1.0)}
+    assert prior_of(["coop", "kgcoop"], 4) == dict.fromkeys(("coop", "kgcoop"), Prior(0.5, 1.0, 0.0))
 
 
 def test_runs_with_and_without_folds_together(tiny: Backbone) -> None:
@@ -148,7 +149,7 @@ def test_temperature_and_weights_without_and_with_many_images() -> None:
     prior = torch.tensor([0.4, 0.6])
     assert mixture_weights(torch.stack([even, even]), prior, 8.0, 1).tolist() == pytest.approx([0.4, 0.6], abs=1e-4)
     assert mixture_weights(torch.stack([even, worse]), prior, 8.0, 1)[0] > 0.9
-    tried = choose({}, truth[:, 0], {"a": (0.6, 2.0), "b": (0.4, 1.0)}, AutoSettings())
+    tried = choose({}, truth[:, 0], {"a": Prior(0.3, 2.0, 0.7), "b": Prior(0.7, 1.0, 0.6)}, AutoSettings())
     assert [one.weight for one in tried] == [1.0, 0.0]
     assert pruned(torch.tensor([0.49, 0.01, 0.5])) == pytest.approx([0.495, 0.0, 0.505], abs=1e-3)
 

@@ -8,7 +8,8 @@ posteriori of a mixture (stacking: Wolpert 1992; Breiman 1996), found by expecta
 
 The prior π, with the strength of ``a`` images, is what the candidates were worth on other datasets (``auto.json``), because a few
 images alone decide little. The chosen candidates learn from all training images; logits = log Σ_m w_m softmax(logits_m / T_m).
-Without two folds, as with one image of a class, nothing can be judged: the candidate with the largest prior weight answers alone.
+Without two folds, as with one image of a class, nothing can be judged: the candidate that was most often right on those datasets
+answers alone.
 """
 
 from __future__ import annotations
@@ -266,15 +267,23 @@ def judging_logits(method: Method, task: Task, settings: Any, seeds: Sequence[in
     ).detach()
 
 
+class Prior(NamedTuple):
+    """What other datasets say about a candidate: its weight in the best mixture, its temperature, and its accuracy."""
+
+    weight: float
+    temperature: float
+    accuracy: float
+
+
 @cache
-def priors() -> dict[str, dict[int, tuple[float, float]]]:
-    """Prior weight and temperature of each candidate by images per class; ``benchmarks/studies/auto.py`` writes the file."""
+def priors() -> dict[str, dict[int, Prior]]:
+    """What is known of each candidate by images per class; ``benchmarks/studies/auto.py`` writes the file."""
     content = json.loads(files("biomedcoop.methods").joinpath("auto.json").read_text("utf-8"))
-    return {name: {int(shots): (w, t) for shots, (w, t) in own.items()} for name, own in content.items()}
+    return {name: {int(shots): Prior(*values) for shots, values in own.items()} for name, own in content.items()}
 
 
-def prior_of(names: Sequence[str], shots: float) -> dict[str, tuple[float, float]]:
-    """Prior weight and temperature of each candidate, of the measured number of images per class nearest to ``shots`` by ratio.
+def prior_of(names: Sequence[str], shots: float) -> dict[str, Prior]:
+    """The prior of each candidate, of the measured number of images per class nearest to ``shots`` by ratio.
 
     A candidate that was not measured there has the smallest weight of those that were: the held-out images must speak for it. Its
     temperature is that of the nearest number where it was measured, or 1.
@@ -285,17 +294,19 @@ def prior_of(names: Sequence[str], shots: float) -> dict[str, tuple[float, float
 
     measured = {name: priors().get(name, {}) for name in names}
     at = nearest_to(k for own in priors().values() for k in own)
-    least = min((own[at][0] for own in measured.values() if at in own), default=1.0)
-    weights = {name: own[at][0] if at in own else least for name, own in measured.items()}
-    temperatures = {name: own[nearest_to(own)][1] if own else 1.0 for name, own in measured.items()}
-    total = sum(weights.values())
-    return {name: (weights[name] / total, temperatures[name]) for name in names}
+    least = min((own[at].weight for own in measured.values() if at in own), default=1.0)
+    weights = {name: own[at].weight if at in own else least for name, own in measured.items()}
+    total, found = sum(weights.values()), {}
+    for name, own in measured.items():
+        temperature = own[nearest_to(own)].temperature if own else 1.0
+        found[name] = Prior(weights[name] / total, temperature, own[at].accuracy if at in own else 0.0)
+    return found
 
 
 def choose(
     held: Mapping[str, Tensor],
     labels: Tensor,
-    prior: Mapping[str, tuple[float, float]],
+    prior: Mapping[str, Prior],
     settings: AutoSettings,
     views: int = 1,
 ) -> list[Tried]:
@@ -304,21 +315,23 @@ def choose(
     Args:
         held: logits [N·V, C] of each candidate of images that it has not learned from; empty if there are none.
         labels: int64 [N·V].
-        prior: weight and temperature of each candidate.
+        prior: what is known of each candidate.
         views: number V of rows of each image, which count as one.
     """
     if not held:
-        best = max(prior, key=lambda name: prior[name][0])
-        return [Tried(name, temperature, float(name == best)) for name, (_, temperature) in prior.items()]
+        best = max(prior, key=lambda name: prior[name].accuracy)
+        return [Tried(name, known.temperature, float(name == best)) for name, known in prior.items()]
     truth = labels[:, None]
-    temperatures = [fitted_temperature(held[name], truth, prior[name][1], settings.spread, views) for name in prior]
+    temperatures = [
+        fitted_temperature(held[name], truth, prior[name].temperature, settings.spread, views) for name in prior
+    ]
     log_p = torch.stack(
         [
             (held[name].double() / t).log_softmax(-1).gather(1, truth)[:, 0]
             for name, t in zip(prior, temperatures, strict=True)
         ]
     )
-    found = mixture_weights(log_p, torch.tensor([prior[name][0] for name in prior]).double(), settings.prior, views)
+    found = mixture_weights(log_p, torch.tensor([prior[name].weight for name in prior]).double(), settings.prior, views)
     n = len(labels) / views
     tried = []
     for name, t, own, w in zip(prior, temperatures, log_p, pruned(found), strict=True):

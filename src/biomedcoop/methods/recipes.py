@@ -73,11 +73,13 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         },
         "clip-adapter": {ANY: {"lr": 0.1}},
         "coop": {ANY: {"lr": 0.01}},
+        "gda": {ANY: {"floor": 1.0}},
         "kgcoop": {ANY: {"weight": 1.0, "lr": 0.7, "epochs": 8, "warmup_epochs": 0, "momentum": 0.5, "max_norm": 0.5}},
         "krr": {ANY: {"form": "ridge"}},
         "prograd": {
             ANY: {"temperature": 1.0, "lr": 0.4, "epochs": 8, "warmup_epochs": 0, "momentum": 0.5, "max_norm": 1.0}
         },
+        "ss-text": {ANY: {"image_weight": 2.0}},
     },
     "paper": {
         "biomed-dpt": {

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from biomedcoop.evaluation.comparison import MAJORITY
+from biomedcoop.evaluation.intervals import widening
 from biomedcoop.evaluation.wording import count
 from biomedcoop.methods import all_methods
 from biomedcoop.report.run import RunReport
@@ -64,6 +65,11 @@ def reading(report: RunReport) -> Iterator[str]:
         unit = f"{metrics.n_groups} groups (such as patients) that the test images come from"
     if metrics.n_groups != 1:
         yield f"The intervals come from {metrics.n_bootstrap} resamples of the {unit}."
+    if folds := report.comparison.predictions.folds:
+        yield (
+            "The intervals leave out that the folds of the cross-validation share training images; intervals "
+            f"{widening(folds):.1f} times as wide make up for it (Nadeau and Bengio 2003)."
+        )
     yield "“Beyond chance” means that the 95 % interval of the paired difference excludes zero, on ten or more images or groups."
     if report.shots is not None:
         yield f"The intervals cover the choice of test images only. Other training images give other results{_other_draws(report)}."

@@ -406,7 +406,7 @@ class TrainRequest(FitRequest):
 
     compare: tuple[str, ...] | None = option(
         None,
-        "Methods to compare with, separated by commas, or 'none'. Default: zero-shot, and beside auto biomedcoop too.",
+        "Methods to compare with, separated by commas, or 'none'. Default: zero-shot, and beside auto biomedcoop (recipe fast).",
         options.methods,
         kind=str,
         shown=True,
