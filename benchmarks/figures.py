@@ -204,6 +204,11 @@ def fine_tune_figure(tables: Mapping[str, Table], path: Path) -> None:
             )
         axis.set_yticks(range(len(places)), places)
         axis.set_ylim(len(places) - 0.5, -0.5)
+        axis.set_xlabel("accuracy, %")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panel, (8.0, 2.6), path)
 
 
 def auto_figure(tables: Mapping[str, Table], path: Path) -> None:
@@ -244,21 +249,14 @@ def estimate_figure(tables: Mapping[str, Table], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
 
-    write_figure(panel, (8.0, 2.6), path)
-
-
-FIGURES = {
-    "calibration": calibration_figure,
-    "choice": difference_figure,
-    "coverage": coverage_figure,
-
-
     write_figure(panel, (8.0, 2.4), path)
 
 
 FIGURES = {
     "auto": auto_figure,
+    "calibration": calibration_figure,
     "choice": difference_figure,
+    "coverage": coverage_figure,
     "estimate": estimate_figure,
     "fast": difference_figure,
     "fine-tune": fine_tune_figure,

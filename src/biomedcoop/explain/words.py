@@ -210,7 +210,10 @@ def _no_embeddings(method: Method) -> str:
         return f"{method.title} makes class embeddings for each image, so it has none to compare with sentences."
     if not method.abilities.needs_text_tower and not method.abilities.uses_sentences:
         return f"{method.title} uses no text: it classifies by what it learned from images ({method.parameters})."
-    return f"{method.title} has no class embeddings that could be compared with sentences; 'biomedcoop methods show' says how it answers."
+    return (
+        f"{method.title} has no class embeddings that could be compared with sentences; 'biomedcoop methods show {method.name}' "
+        "says how it answers."
+    )
 
 
 def _classes(classifier: Classifier, template: str, by_class: tuple[tuple[str, ...], ...], top: int) -> dict[str, Any]:
