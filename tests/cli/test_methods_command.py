@@ -170,7 +170,7 @@ def test_new_classes_on_the_command_line(
     assert cli(*train(tmp_path / "probe", discs, "linear-probe")).status == 0
     line = refused("predict", tmp_path / "probe", discs / "test", "--backbone", TINY, "--classes", "a, b")
     assert "linear-probe cannot take new classes" in line
-    assert "methods that can: biomed-dpt, biomedcoop, clip-adapter, cocoop, coop" in line
+    assert "methods that can: biomed-dpt, biomedcoop, clip-adapter, clip-svd, cocoop, coop" in line
 
 
 def test_cocoop_says_first_how_long_it_takes(cli: Cli, discs: Path, tmp_path: Path) -> None:

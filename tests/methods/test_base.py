@@ -18,7 +18,7 @@ def test_methods_by_name() -> None:
     assert all(get_method(name).name == name for name in all_methods())
     with pytest.raises(UserError, match=r"no method 'biomedcop'; did you mean biomedcoop or biomed-dpt\?"):
         get_method("biomedcop")
-    with pytest.raises(UserError, match="no method 'xyz'; known: biomed-dpt, biomedcoop, "):
+    with pytest.raises(UserError, match="no method 'xyz'; known: auto, biomed-dpt, biomedcoop, "):
         get_method("xyz")
 
 

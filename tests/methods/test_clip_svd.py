@@ -107,5 +107,5 @@ def test_nothing_learned_changes_nothing(task: Task) -> None:
 def test_a_backbone_without_texts_is_refused(tmp_path: Path) -> None:
     from backbones.tiny_image_only import write_dinov2
 
-    with pytest.raises(UserError, match=r"clip-svd encodes texts.* choose the method fine-tune or"):
+    with pytest.raises(UserError, match=r"clip-svd encodes texts.* choose the method auto or"):
         check_towers(get_method("clip-svd"), write_dinov2(tmp_path / "dino"))

@@ -54,7 +54,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "zs-lp": {},
 }
 # a method sees no more of an image tower than its features, and of a text tower what test_class_embeddings checks for each kind
-SLOW_KINDS = ("tiny_clip_vit", "tiny_clip_resnet", "tiny_lite", "tiny_siglip")
+SLOW_KINDS = ("tiny_clip_vit",)
 KINDS = ("tiny", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS))
 NAMES = ["cyst", "stone", "tumor"]
 RUNS = 3
@@ -282,6 +282,17 @@ def test_saved_and_loaded(method: Method, backbone: Backbone, trained: Trained, 
     np.testing.assert_array_equal(images_of(1, 4, saved.backbone, 3).numpy(), features)
     np.testing.assert_array_equal(saved.probabilities(features), read.probabilities(features))
     assert read.probabilities(np.zeros((0, backbone.embed_dim), dtype=np.float32)).shape == (0, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tiny_clip_resnet", "tiny_lite", "tiny_siglip"])
+@pytest.mark.parametrize("name", [name for name in METHODS if get_method(name).abilities.changes_towers])
+def test_changed_towers_of_every_kind(name: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A method that trains the towers sees more of them than their features, so it meets every kind."""
+    backbone: Backbone = request.getfixturevalue(kind)
+    method = get_method(name)
+    state = fitted(method, only(make_task(backbone, 4, 2), 0), [5])[0]
+    test_saved_and_loaded(method, backbone, lambda *_: [state], tmp_path)
 
 
 def describe_defaults(method: Method) -> dict[str, Any]:

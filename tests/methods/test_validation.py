@@ -21,7 +21,9 @@ QUICK = {
     "tip-adapter": {"grid": 8},
     "tip-adapter-f": {"grid": 8},
 }
-CHOOSING = [name for name, method in all_methods().items() if method.abilities.chooses]
+CHOOSING = [
+    name for name, method in all_methods().items() if method.abilities.chooses and not method.abilities.changes_towers
+]
 
 
 @pytest.fixture(params=CHOOSING)

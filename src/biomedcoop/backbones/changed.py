@@ -6,10 +6,13 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from itertools import chain
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def with_tensors(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Backbone:
@@ -55,7 +58,9 @@ def put(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
         tensor = tensor.to(backbone.device)
         module.__dict__.pop(own, None)
         if tensor.is_leaf:
-            module._parameters[own] = nn.Parameter(tensor, requires_grad=False) if not tensor.requires_grad else tensor  # type: ignore[assignment]
+            # a leaf with a gradient is trained in place, so it must not become another tensor
+            parameter: Any = tensor if tensor.requires_grad else torch.nn.Parameter(tensor, requires_grad=False)
+            module._parameters[own] = parameter
         else:
             # a result is no parameter, so torch's modules take it only as a plain attribute
             module._parameters.pop(own, None)

@@ -115,8 +115,9 @@ class Classifier:
             (torch.Size([4, 3]), True)
         """
         from biomedcoop.methods import get_method
+        from biomedcoop.methods.base import state_on
 
-        state = {name: tensor.to(features.device) for name, tensor in self.state.items()}
+        state = state_on(self.state, features.device)
         logits = get_method(self.method).logits(state, features, self.backbone)
         return logits if self.temperature == 1 else logits / self.temperature
 
@@ -235,6 +236,14 @@ class Classifier:
 
     def members(self, features: Floats, probabilities: Floats | None = None) -> npt.NDArray[np.bool_]:
         """Whether each class is in the prediction set of each image, bool [N, C], from raw image features [N, E].
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=12&val=0&test=1")
+            >>> classifier = bc.fit(data, method="simpleshot", alpha=0.2)
+            >>> features = np.random.default_rng(1).normal(size=(2, classifier.backbone.embed_dim)).astype("float32")
+            >>> classifier.members(features).shape
+            (2, 3)
 
         Args:
             features: raw features.

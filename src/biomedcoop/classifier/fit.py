@@ -18,6 +18,7 @@ from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import notify
 from biomedcoop.lazy import torch
 from biomedcoop.methods import Method, Task
+from biomedcoop.methods.base import State, state_on
 from biomedcoop.methods.plugin_code import is_own, wrong_result
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.build import build_task
@@ -53,6 +54,8 @@ def fit_plan(
     with torch_threads(threads), torch.enable_grad():
         states = method.fit(task, plan.settings, request.seeds, training)
         _check_states(method, states, len(request.seeds))
+        if not is_own(type(method)):
+            _check_logits(method, states[0], method.adapted(states[0], backbone), len(data.class_names))
         temperatures, calibrated = held_out_temperatures(plan, task)
     if say and request.calibrate == "yes":
         notify(dict.fromkeys(words for words, t in zip(calibrated, temperatures, strict=True) if t == 1 and words))
@@ -81,8 +84,6 @@ def fit_plan(
         domain = _domain(plan, task, run, own)
         one = Classifier(data.class_names, method.name, state, own, settings, facts, temperatures[run], domain)
         classifiers.append(one if request.alpha is None else replace(one, sets=_sets(plan, task, one, run)))
-        if not is_own(type(method)):
-            _check_logits(method, classifiers[-1])
     return classifiers
 
 
@@ -113,10 +114,10 @@ def _check_states(method: Method, states: object, runs: int) -> None:
         )
 
 
-def _check_logits(method: Method, classifier: Classifier) -> None:
+def _check_logits(method: Method, state: State, backbone: Backbone, classes: int) -> None:
     """Refuse what the logits of a plug-in may be in place of a number for each image and class."""
-    images = torch.ones(2, classifier.backbone.embed_dim, device=classifier.backbone.device)
-    logits, wanted = classifier.logits(images), [2, len(classifier.class_names)]
+    images = torch.ones(2, backbone.embed_dim, device=backbone.device)
+    logits, wanted = method.logits(state_on(state, backbone.device), images, backbone), [2, classes]
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape == wanted and not bool(logits.isfinite().all()):
         raise wrong_result(method, "logits", "they hold values that are not finite")

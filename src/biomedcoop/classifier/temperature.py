@@ -42,7 +42,7 @@ def fit_temperature(logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[n
     Example:
         >>> logits = np.array([[4.0, 0.0]] * 3 + [[0.0, 4.0]] * 3)
         >>> fit_temperature(logits, np.array([0, 0, 1, 1, 1, 0])), fit_temperature(logits, np.array([0, 0, 0, 1, 1, 1]))
-        (7.837, 2.056)
+        (7.83, 2.056)
     """
     z = np.asarray(logits, dtype=np.float64)
     n, c = z.shape

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.lazy import torch
-from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
+from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register, state_on
 from biomedcoop.methods.held_out import held_out_logits
 from biomedcoop.methods.registry import all_methods, can_run, get_method
 from biomedcoop.methods.settings import setting
@@ -263,7 +263,10 @@ def judging_logits(method: Method, task: Task, settings: Any, seeds: Sequence[in
     images = task.features if task.val_features is None else task.val_features
     states = method.fit(bare, settings, seeds)
     return torch.stack(
-        [method.logits(state, own, task.backbone).float() for state, own in zip(states, images, strict=True)]
+        [
+            method.logits(state_on(state, own.device), own, task.backbone).float()
+            for state, own in zip(states, images, strict=True)
+        ]
     ).detach()
 
 

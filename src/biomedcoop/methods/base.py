@@ -25,10 +25,17 @@ from biomedcoop.methods.settings import declared, make_settings
 from biomedcoop.threads import threads_for, torch_cores
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
 
 State = dict[str, "Tensor"]
 """Tensors of a fitted method, by name; they include all inputs of ``logits`` except the features."""
+
+
+def state_on(state: State, device: torch.device) -> State:
+    """A fitted state on a device; ``fit`` returns it on the CPU, ``logits`` takes it where the features are."""
+    return {name: tensor.to(device) for name, tensor in state.items()}
+
 
 Progress = Callable[[int, int, str], None]
 """Callback with (steps done, steps in total, a short description)."""

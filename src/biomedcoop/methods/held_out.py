@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomedcoop.errors import UserError
 from biomedcoop.lazy import torch
-from biomedcoop.methods.base import Method, Progress, Task
+from biomedcoop.methods.base import Method, Progress, Task, state_on
 from biomedcoop.methods.validation import validations
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def held_out_logits(
         joined = replace(bare, features=features, labels=labels, folds=inner)
         states = method.fit(joined, settings, [seeds[run] for run, *_ in same], progress)
         for (run, fold, part), state in zip(same, states, strict=True):
-            logits[run, of_rows[run] == fold] = method.logits(state, part.features[0], task.backbone).float()
+            logits[run, of_rows[run] == fold] = method.logits(
+                state_on(state, logits.device), part.features[0], task.backbone
+            ).float()
     return logits
 
 

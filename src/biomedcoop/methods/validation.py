@@ -83,4 +83,4 @@ def right_by_run(task: Task, right: Callable[[Validation, Tensor], Tensor]) -> T
 
 def first_best(right: Tensor, rank: Tensor) -> Tensor:
     """The candidate with the most right answers [R, G] of each run, int64 [R]; in a tie the one with the lowest ``rank`` [G]."""
-    return torch.where(right == right.amax(1, keepdim=True), rank, torch.inf).argmin(1)
+    return torch.where(right == right.amax(1, keepdim=True), rank.to(right.device), torch.inf).argmin(1)
