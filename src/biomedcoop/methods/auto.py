@@ -161,14 +161,15 @@ class Auto(Method):
         for number, name in enumerate(names if judged else ()):
             report(number, f"judging {name}")
             own_seeds = [seeds[run] for run in judged]
-            held[name] = judging_logits(get_method(name), runs_of(task, judged), settings_of(name), own_seeds)
+            # in double precision, which some devices lack
+            held[name] = judging_logits(get_method(name), runs_of(task, judged), settings_of(name), own_seeds).cpu()
         chosen_after = time.monotonic() - begin
         prior = prior_of(names, task.n_images / len(task.class_names))
         labels, views = (task.labels, task.views) if task.val_labels is None else (task.val_labels, 1)
         tried: list[list[Tried]] = []
         for run, truth in enumerate(labels):
             own = {name: held[name][judged.index(run)] for name in names} if run in judged else {}
-            tried.append([*choose(own, truth, prior, settings, views), *(Tried(name, 0.0, 0.0) for name in dear)])
+            tried.append([*choose(own, truth.cpu(), prior, settings, views), *(Tried(name, 0.0, 0.0) for name in dear)])
         states: list[State] = [{f"tried.{one.method}": one.tensor for one in own} for own in tried]
         for number, name in enumerate(names):
             report(len(names) + number, f"training {name}")
@@ -244,9 +245,9 @@ def has_folds(task: Task, run: int) -> bool:
 
 def runs_of(task: Task, runs: Sequence[int]) -> Task:
     """The task with only some of its runs."""
-    index = list(runs)
     own = ("features", "labels", "val_features", "val_labels", "folds")
-    parts: dict[str, Any] = {name: None if (of_all := getattr(task, name)) is None else of_all[index] for name in own}
+    given = {name: of_all for name in own if (of_all := getattr(task, name)) is not None}
+    parts: dict[str, Any] = {name: torch.stack([of_all[run] for run in runs]) for name, of_all in given.items()}
     return replace(task, **parts)
 
 
