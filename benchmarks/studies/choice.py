@@ -21,7 +21,6 @@ from benchmarks.tasks import right_answers
 from biomedcoop.evaluation.study.cells import Answers, Cell
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.study.results import Results
-from biomedcoop.methods import all_methods
 from biomedcoop.report.studies import dataset_table, difference_table, mean_table
 from biomedcoop.report.table import Table
 from biomedcoop.tasks.build import task_from_features
@@ -29,7 +28,7 @@ from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest
 
 SHOTS = (1, 4, 16)
-METHODS = [name for name, method in all_methods().items() if method.abilities.chooses]
+METHODS = ("linear-probe", "lp++", "tip-adapter", "tip-adapter-f")
 RECIPES = {"folds": "general", "images": "paper", "default": "general"}
 
 

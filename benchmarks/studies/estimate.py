@@ -63,7 +63,8 @@ def compute(folder: Path, backbone: str, methods: Sequence[str], item: tuple[str
     divisions = divide(few, request.seeds)
     assert divisions is not None
     plans = plan_folds(request, few, divisions)
-    answers = np.stack(cross_validate(plans, few, divisions, features[drawn].numpy(), loaded(backbone)))
+    found = cross_validate(plans, few, divisions, features[drawn].numpy(), loaded(backbone))
+    answers = np.stack([one.probabilities for one in found])
     estimated = Comparison.of(
         Predictions(few.keys, few.labels, few.class_names, {"auto": answers}, few.groups)
     ).metrics.accuracy

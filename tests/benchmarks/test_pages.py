@@ -41,7 +41,7 @@ def prose(text: str) -> list[str]:
 def test_a_page_has_a_command_a_figure_and_short_reading(page: str) -> None:
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
     assert "$ BIOMEDCOOP_DATA=FOLDER python -m benchmarks." in text
-    assert re.search(r"!\[[^]]+\]\(\w+\.png\)", text)
+    assert re.search(r"!\[[^]]+\]\([\w-]+\.png\)", text)
     question = text[: text.index("```")]
     assert prose(question)[-1].endswith("?")
     assert len(prose(text)) - len(prose(question)) <= 10

@@ -42,7 +42,7 @@ class ResNetBackbone(ImageBackbone):
     towers: Towers
     tower_kind = "resnet"
     map_layer = "layer4"
-    float32_only = True
+    precisions = ("float32",)
 
     def __init__(self, name: str, towers: Towers, prepared: Preparation, digest: str, dtype: torch.dtype) -> None:
         super().__init__(name, towers, prepared, digest, dtype)
