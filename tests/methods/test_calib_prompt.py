@@ -64,7 +64,7 @@ def test_every_context_learner_has_them(name: str, tiny: Backbone) -> None:
         sentences = torch.stack([tiny.encode_text([f"a scan of a {n}", f"a {n}"]) for n in names])
     task = Task(tiny, names, features, labels, sentences)
     method = get_method(name)
-    quick = {"epochs": 4, "batch_size": 4, "lr": 0.02, "class_specific": True}
+    quick = {"epochs": 2, "batch_size": 6, "lr": 0.02, "class_specific": True}
     plain = method.settings(quick)
     assert {key: getattr(plain, key) for key in OFF} == OFF
 

@@ -114,7 +114,8 @@ class SingularValues(Learner):
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], settings: ClipSvdSettings) -> None:
         weights = dict(backbone.towers.named_parameters())
-        self.matrices = {name: Decomposed(name, weights[name]) for name in matrices(backbone)}
+        with torch_threads(1):  # the same singular vectors as in ``rescaled``
+            self.matrices = {name: Decomposed(name, weights[name]) for name in matrices(backbone)}
         self.sigma = {name: one.sigma.clone().requires_grad_() for name, one in self.matrices.items()}
         self.image = [name for name in self.matrices if name.startswith("visual.")]
         self.backbone = unfrozen(backbone, {})
