@@ -288,6 +288,10 @@ def try_page(
 
     try:
         write_page(folder, folder / HTML, images=images, classifier=classifier, data=data, progress=progress)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"all results but {HTML} are in {folder}; 'biomedcoop report {folder}' writes the page"
+        ) from error
     except Exception as error:  # hours of training must not be lost to a page, whatever its fault
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         notify(

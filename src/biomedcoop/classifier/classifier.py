@@ -237,6 +237,8 @@ class Classifier:
     def members(self, features: Floats, probabilities: Floats | None = None) -> npt.NDArray[np.bool_]:
         """Whether each class is in the prediction set of each image, bool [N, C], from raw image features [N, E].
 
+        The predicted class is always in it: a set without it would contradict the prediction, and coverage only rises.
+
         Example:
             >>> import biomedcoop as bc
             >>> data = bc.load_dataset("simulated:breast-ultrasound?train=12&val=0&test=1")
@@ -254,9 +256,10 @@ class Classifier:
         """
         if self.sets is None:
             raise UserError("this classifier has no prediction sets; fit it with alpha, e.g. alpha=0.1")
-        return self.sets.members(
-            self, features, self.probabilities(features) if probabilities is None else probabilities
-        )
+        p = self.probabilities(features) if probabilities is None else probabilities
+        found = self.sets.members(self, features, p)
+        found[np.arange(len(p)), p.argmax(1)] = True
+        return found
 
     def predict_sets(self, images: Any, *, progress: ProgressOption = None) -> list[tuple[str, ...]]:
         """Predict a set of classes for each image, which misses the true class in at most a share ``alpha`` of images.

@@ -185,7 +185,9 @@ def _group_column(file: Path) -> str | None:
 TEXTS = ("path", "prediction", "second", "group", "reason")
 """Columns of text."""
 
-REASON = "undecided between {a} ({p:.0f} %) and {b} ({q:.0f} %), and unlike the images before it"
+REASON = (
+    "undecided between {a} ({p:.0f} %) and {b} ({q:.0f} %), and far from what is known and from the images before it"
+)
 
 CANDIDATES = 5
 """Undecided images for each one that is suggested."""

@@ -104,6 +104,7 @@ def main() -> None:
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # the package reports damaged images itself
+    status, kept = 0, "no result was written"
     try:
         # wherever --debug stands, `fail` finds it; users write it behind the command too
         words = [word for word in sys.argv[1:] if word != DEBUG]
@@ -112,15 +113,16 @@ def main() -> None:
         fail(train.as_typed(str(error), error.option), error)
     except _CommandLineError as error:
         complain(error)
-    except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as error:
+        # typer raises its own exception from the one that a command raised
+        status, kept = INTERRUPTED, str(error.__cause__ or error) or kept
     except OSError as error:
         fail(
             f"{error.filename or 'input or output'}: {error.strerror or error}; choose another place or make room",
             error,
         )
     if status == INTERRUPTED:
-        end_interrupted("no result was written")
+        end_interrupted(kept)
     sys.exit(status or 0)
 
 

@@ -286,9 +286,18 @@ def _refits(request: FitRequest, method: Method, draws: Sequence[Draw]) -> bool:
 
 
 def _for_sets(request: FitRequest, data: Dataset, draws: Sequence[Draw], refits: bool) -> tuple[list[Draw], list[Draw]]:
-    """The images that each run learns from, and those that calibrate its prediction sets."""
+    """The images that each run learns from, and those that calibrate its prediction sets.
+
+    Raises:
+        UserError: the method draws no images.
+    """
     if request.alpha is None:
         return list(draws), [np.zeros(0, dtype=np.int64) for _ in draws]
+    if not len(draws[0]):
+        raise UserError(
+            f"{request.method} learns from no image, so none is drawn to calibrate prediction sets; leave out alpha, or choose a "
+            "method that learns from images"
+        )
     if refits:
         return list(draws), [draw[one_of_each_set(sets_of(data, draw))] for draw in draws]
     needed, by_class = images_needed(request.alpha), request.by_class
@@ -331,7 +340,7 @@ def _sets_notes(
             f"Prediction sets with alpha {alpha} need {needed} calibration images{unit}, and {found}: {always}; give more images "
             f"or a larger alpha"
         ]
-    mix = "" if request.by_class else ", drawn in the class mix of the calibration images"
+    mix = " of each class" if request.by_class else ", drawn in the class mix of the calibration images"
     if refits:
         return [
             f"Prediction sets: the {n} training images calibrate them, with a fit for each candidate class; at most {alpha} of the "
