@@ -7,6 +7,7 @@ The tests run on the second device of ``second_device.py``, which needs no GPU, 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -24,6 +25,7 @@ from biomedcoop.benchmark.compute import Work, compute_group
 from biomedcoop.benchmark.plan import groups_of
 from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.classifier import Classifier
+from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.data.readers.load import load_dataset
 from biomedcoop.explain.maps import crop_maps
 from biomedcoop.explain.words import words
@@ -115,6 +117,20 @@ def test_no_step_moves_anything_between_devices(name: str, here: Task, parity: P
             method.fit(task, quick(method, epochs), [5])
         counts.append(second.crossings)
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("name", ["krr", "simpleshot"])
+def test_prediction_sets_by_a_fit_for_each_candidate(name: str, here: Task, elsewhere: Backbone) -> None:
+    method, found = get_method(name), []
+    features, labels = here.features[0].numpy(), here.labels[0].numpy()
+    for task in (here, moved(here, elsewhere)):
+        (state,) = method.fit(task, quick(method), [5])
+        sets = PredictionSets(0.3, "lac", False, labels, features=features)
+        settings = dataclasses.asdict(quick(method))
+        classifier = Classifier(tuple(NAMES), name, state, task.backbone, settings, sets=sets)
+        found.append(classifier.members(features[::5]))
+    assert np.array_equal(*found)
+    assert found[0].any(1).all()
 
 
 def test_new_classes_and_words(here: Task, elsewhere: Backbone) -> None:

@@ -247,3 +247,8 @@ def test_a_method_that_draws_no_image_has_none_for_prediction_sets(discs: Path, 
         UserError, match="zero-shot learns from no image, so none is drawn to calibrate prediction sets"
     ):
         bc.fit(bc.load_dataset(discs), "zero-shot", tiny, alpha=0.1)
+
+
+def test_a_score_without_alpha_is_said_to_change_nothing(discs: Path, tiny: Backbone) -> None:
+    with pytest.warns(Note, match="--score is given; without --alpha there are no prediction sets"):
+        bc.fit(bc.load_dataset(discs), "simpleshot", tiny, shots=2, score="aps")

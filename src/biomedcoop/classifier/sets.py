@@ -6,14 +6,13 @@ What was chosen on the training images, such as the temperature, was fixed befor
 Full conformal prediction, for methods with a closed form (Vovk et al. 2005; with foundation models "FCA", Silva-Rodríguez et al.
 2025, arXiv 2506.06076): the artefact keeps the features of the training images. For each new image and each candidate class, the
 method is fitted to the training images and the new image as one of that class. The class is in the set if the score of the new
-image is not above the threshold of the training images' scores under this fit. Settings are fixed beforehand, what the closed form
-itself chooses is chosen again for each candidate, and the temperature is 1.
+image is not above the threshold of the training images' scores under this fit. Settings are fixed beforehand. A method that
+chooses a value by leaving out images chooses it again for each candidate; one that chooses by folds takes its default. The
+temperature is 1.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ from biomedcoop.lazy import torch
 from biomedcoop.threads import torch_threads
 
 if TYPE_CHECKING:
-    from biomedcoop.backbones.base import Backbone
     from biomedcoop.classifier.classifier import Classifier
 
 Floats = npt.NDArray[np.float32]
@@ -88,25 +86,28 @@ class PredictionSets:
 
     def _by_fits(self, classifier: Classifier, features: Floats) -> Members:
         from biomedcoop.methods import Task, get_method
+        from biomedcoop.methods.base import state_on
 
         assert self.features is not None
         c, n = len(classifier.class_names), len(self.labels)
         every = np.arange(c)
-        known = torch.from_numpy(self.features)
+        method, backbone = get_method(classifier.method), classifier.backbone
         labels = torch.cat([torch.from_numpy(self.labels).expand(c, n), torch.arange(c)[:, None]], dim=1)  # [C, n + 1]
-        sentences = None if self.sentences is None else torch.from_numpy(self.sentences)
-        method, backbone = get_method(classifier.method), _remembering(classifier.backbone)
+        labels = labels.to(backbone.device)
+        sentences = None if self.sentences is None else torch.from_numpy(self.sentences).to(backbone.device)
         settings = method.settings(classifier.settings)
         u = random_numbers(np.concatenate([self.features, features]))
         found = np.zeros((len(features), c), dtype=bool)
         # one image at a time: the last bits of a product can depend on its shape, and a set must not depend on other images
         with torch_threads(1), torch.no_grad():
             for i, feature in enumerate(features):
-                images = torch.cat([known, torch.from_numpy(feature)[None]])  # [n + 1, E]
+                images = torch.from_numpy(np.concatenate([self.features, feature[None]])).to(
+                    backbone.device
+                )  # [n + 1, E]
                 task = Task(backbone, classifier.class_names, images.expand(c, -1, -1), labels, sentences)
-                states = method.fit(task, settings, [self.seed] * c)
+                states = [state_on(state, images.device) for state in method.fit(task, settings, [self.seed] * c)]
                 logits = torch.stack([method.logits(state, images, backbone) for state in states])  # [C, n + 1, C]
-                p = logits.double().softmax(-1).numpy()
+                p = logits.cpu().double().softmax(-1).numpy()
                 own_u = np.append(u[:n], u[n + i])
                 scores = np.stack([set_scores(p[k], self.score, own_u) for k in every])
                 limits = self._limits(scores[:, np.arange(n), self.labels], c)[every, every]
@@ -140,11 +141,3 @@ class PredictionSets:
         if ("scores" in arrays) == ("features" in arrays):
             raise KeyError(PREFIX + "scores")
         return cls(**description, labels=labels, **arrays)
-
-
-def _remembering(backbone: Backbone) -> Backbone:
-    """The same backbone, which encodes a text once: every fit asks for the same class names."""
-    remembering = copy.copy(backbone)
-    encode = functools.lru_cache(maxsize=None)(lambda *texts: backbone.encode_text(list(texts)))
-    remembering.encode_text = lambda texts: encode(*texts)  # type: ignore[method-assign]
-    return remembering

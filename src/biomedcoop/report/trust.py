@@ -26,8 +26,8 @@ def coverage_cells(found: Coverage) -> Table:
     rows += [[one.name, str(one.support), percent(one.coverage), _plain(one.size, 2)] for one in found.classes]
     right = "" if found.right.value is None else f", of which {percent(found.right)} are right"
     notes = [
-        f"Promised: a coverage of {number(1 - found.alpha)} % in the mean over calibration images and test images, for images like "
-        "the calibration images.",
+        f"Promised: a coverage of {number(1 - found.alpha)} %, in the mean over draws of calibration images, for new images in "
+        "their class mix; with --by-class, in each class.",
         f"Sets of one class, in percent of the images: {percent(found.single)}{right}; on the others the classifier abstains. Sets "
         f"of all classes: {percent(found.whole)}.",
     ]

@@ -21,7 +21,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation, sets_of
-from biomedcoop.tasks.options import ALL, MAX_VIEWS
+from biomedcoop.tasks.options import ALL, MAX_VIEWS, SCORES
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
@@ -325,7 +325,9 @@ def _sets_notes(
 ) -> list[str]:
     """What the prediction sets cost and promise, or why they are all classes."""
     if request.alpha is None:
-        return []
+        without = "; without --alpha there are no prediction sets, so it changes nothing"
+        given = [("--score", request.score != SCORES[0]), ("--by-class", request.by_class)]
+        return [f"{name} is given{without}" for name, changed in given if changed]
     needed, alpha = images_needed(request.alpha), f"{request.alpha:g}"
     n, learned = min(map(len, calibration)), min(map(len, draws))
     counts = [np.bincount(data.labels[draw], minlength=len(data.class_names)) for draw in calibration]
