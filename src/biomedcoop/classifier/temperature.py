@@ -21,7 +21,7 @@ from biomedcoop.tasks.choice import folds_of
 from biomedcoop.tasks.plan import Plan
 
 SPREAD = 1.0
-"""Standard deviation of the prior of a temperature's logarithm."""
+"""Standard deviation of the prior of a temperature's logarithm; ``benchmarks/studies/temperature.py`` compares others."""
 
 TEMPERATURES = tuple(float(f"{2 ** (step / 16):.4g}") for step in range(-112, 113))
 """Candidate temperatures, 1/128 to 128; rounded, as the last bits of logits can depend on the number of cores."""

@@ -1,0 +1,79 @@
+"""How strongly should a temperature be held near 1? Log-loss on validation images, by the standard deviation of ln T's prior.
+
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.temperature
+
+Of each method, number of images per class and group, it prints the mean log-loss without a temperature and with each standard
+deviation; the last has no prior. Settings are those of recipe general, two draws each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from benchmarks.command import start
+from benchmarks.datasets import GROUPS
+from biomedcoop import fit_runs
+from biomedcoop.classifier import temperature
+from biomedcoop.errors import Note
+from biomedcoop.evaluation.study.inputs import encoded
+
+METHODS = ("krr", "simpleshot", "ss-text", "linear-probe", "lp++", "clip-adapter", "tip-adapter")
+SHOTS = (2, 4, 16)
+SEEDS = (1, 2)
+SPREADS = (0.25, 0.5, 1.0, 2.0, 1e9)
+
+
+def log_loss(logits: Any, labels: Any, t: float) -> float:
+    """Mean log-loss of logits [N, C] divided by a temperature."""
+    return float(torch.nn.functional.cross_entropy(torch.as_tensor(logits) / t, torch.as_tensor(labels)))
+
+
+def losses(name: str, method: str, shots: int) -> Iterator[list[float]]:
+    """For each draw, the log-loss on the validation split with T = 1 and with each standard deviation."""
+    data, features = encoded(name, "mini")
+    held: list[tuple[Any, Any]] = []
+    real = temperature.fit_temperature
+
+    def kept(logits: Any, labels: Any) -> float:
+        held.append((logits, labels))
+        return 1.0
+
+    with patch.object(temperature, "fit_temperature", kept):
+        classifiers = fit_runs(data, method=method, shots=shots, seeds=SEEDS)
+    val = data.indices("val")
+    for classifier, (logits, labels) in zip(classifiers, held, strict=True):
+        with torch.inference_mode():
+            answers = classifier.logits(torch.as_tensor(features[val]))
+        found = [log_loss(answers, data.labels[val], 1.0)]
+        for spread in SPREADS:
+            with patch.object(temperature, "SPREAD", spread):
+                found.append(log_loss(answers, data.labels[val], real(logits, labels)))
+        yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", Note)
+    print("| method | shots | group | T = 1 |", *(f"{spread:g} |" for spread in SPREADS))
+    print("|---|--:|---|--:|" + "--:|" * len(SPREADS))
+    every = []
+    for method in args.methods:
+        for shots in SHOTS:
+            for group, names in GROUPS.items():
+                mean = np.mean([np.mean(list(losses(name, method, shots)), axis=0) for name in names], axis=0)
+                every.append(mean)
+                print(f"| {method} | {shots} | {group} |", *(f"{x:.3f} |" for x in mean), flush=True)
+    print("| all | | |", *(f"{x:.3f} |" for x in np.mean(every, axis=0)))
+
+
+if __name__ == "__main__":
+    start(main)
