@@ -179,7 +179,7 @@ class Auto(Method):
                 for run, state in zip(runs, fitted, strict=True):
                     states[run] |= {f"{name}.{key}": value for key, value in state.items()}
         share = chosen_after / max(time.monotonic() - begin, 1e-9)
-        report(steps, f"{100 * share:.0f} % of the time for the choice")
+        report(steps, f"choosing took {100 * share:.0f} % of the time")
         return states
 
     def tried(self, state: State) -> list[dict[str, Any]]:
