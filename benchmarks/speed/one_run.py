@@ -103,8 +103,9 @@ def train(
 ) -> Finished:
     """``biomedcoop train`` in a fresh process on the files in ``place``."""
     python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
-    command = [*python, "-m", "biomedcoop", "train", "--data", str(place / "scans"), "--backbone", str(backbone)]
-    command += ["--shots", str(SHOTS), "--prompts", str(place / "sentences.json"), *variant.options(), *extra]
+    command = [*python, "-m", "biomedcoop", "train", "--data", str(place / "scans"), "--method", "biomedcoop"]
+    command += ["--backbone", str(backbone), "--shots", str(SHOTS), "--prompts", str(place / "sentences.json")]
+    command += [*variant.options(), *extra]
     command += ["--out", str(place / "run"), "--overwrite"]
     return run_process(command, cache)
 
