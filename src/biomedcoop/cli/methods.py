@@ -28,7 +28,7 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
     for line in describe(recommended()):
         print_text(line)
     print()
-    table = Table("name", "learns from", "text tower", "new classes", "chooses", "trained", "paper")
+    table = Table("name", "learns from", "text tower", "new classes", "trained")
     for name, method in methods.items():
         able = method.abilities
         sources = ["images"] * able.uses_images + ["sentences"] * able.uses_sentences
@@ -37,14 +37,13 @@ def list_methods(plugin: Plugin = None, json: Json = False) -> None:
             " and ".join(sources) or "nothing",
             "needed" if able.needs_text_tower else "not needed",
             "yes" if able.retargets else "no",
-            able.chooses or "-",
             method.parameters,
-            method.paper,
         )
     print_table(table)
     print_text(
         "M context vectors (with class_specific: for each class) of token width D; joint width E; C classes; N images"
     )
+    print_text("Paper, settings and choices of one: biomedcoop methods show NAME")
 
 
 @app.command("show")
