@@ -89,7 +89,9 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self.backbone_.embed_dim
 
     def __sklearn_tags__(self) -> Any:
-        return takes_images(super().__sklearn_tags__())
+        tags = takes_images(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever the type of pixels
+        return tags
 
 
 def takes_images(tags: Any) -> Any:

@@ -168,7 +168,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the label of each image [N], of the type of ``classes_``. Errors are those of :meth:`predict_proba`."""
-        found: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        found: npt.NDArray[Any] = self.classes_[best]
         return found
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
