@@ -63,11 +63,11 @@ def test_every_option_of_a_fit_is_a_parameter() -> None:
 
 def test_importing_the_package_imports_no_scikit_learn() -> None:
     program = (
-        "import sys, biomedcoop as bc, biomedcoop.api; assert 'sklearn' not in sys.modules; bc.FewShotClassifier; "
-        "print('sklearn' in sys.modules, 'torch' in sys.modules)"
+        "import sys, biomedcoop as bc; loaded = lambda: [name in sys.modules for name in ('sklearn', 'torch')]\n"
+        "before = loaded(); bc.FewShotClassifier; print(before, loaded())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "True False\n"
+    assert done.stdout == "[False, False] [True, False]\n"
 
 
 # -- labels
@@ -223,7 +223,7 @@ def test_pipeline_search_and_calibration(train: Few, test: Few, tiny_path: Path)
     pipeline = make_pipeline(flipped, probe(tiny_path)).fit(train.paths, train.labels)
     assert pipeline.predict_proba(test.paths).shape == (12, 3)
     assert pipeline.classes_.tolist() == list(NAMES.values())
-    grid = {"method": ["simpleshot", "linear-probe"], "calibrate": ["no"], "random_state": np.arange(1, 2)}
+    grid = {"method": ["simpleshot", "gda"], "calibrate": ["no"], "random_state": np.arange(1, 2)}
     search = GridSearchCV(probe(tiny_path), grid, cv=2, error_score="raise").fit(train.paths, train.labels)
     assert search.best_estimator_.get_params()["method"] in grid["method"]
     assert search.score(test.paths, test.labels) == np.mean(search.predict(test.paths) == test.labels)
@@ -237,9 +237,9 @@ def test_groups_stay_together_in_a_fit(train: Few, tiny: Backbone) -> None:
     with pytest.warns(Note, match=r"only training images of one group"):
         estimator.fit(train.paths, train.labels, groups=train.labels)
     groups = np.arange(len(train.paths)) // 3
-    cv = GroupKFold(4)
+    cv = GroupKFold(2)
     found = cross_validate(estimator, train.paths, train.labels, groups=groups, params={"groups": groups}, cv=cv)
-    assert len(found["test_score"]) == 4
+    assert len(found["test_score"]) == 2
 
 
 def test_a_seed_draws_the_shots(train: Few, tiny: Backbone) -> None:

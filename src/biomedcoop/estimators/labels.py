@@ -24,12 +24,11 @@ def labels_of(y: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
             "FewShotClassifier requires y to be passed, but the target y is None; give one label for each image"
         )
     given = column_or_1d(y, warn=True)
+    if given.dtype.kind == "O" and any(isinstance(label, str) for label in given):
+        for label in given:
+            if not isinstance(label, str):
+                raise UserError(f"y mixes texts with other labels ({label!r}); give a label of one type for each image")
     check_classification_targets(given)
-    if (
-        given.dtype.kind == "O"
-        and (other := next((one for one in given if not isinstance(one, str)), None)) is not None
-    ):
-        raise UserError(f"y mixes texts with other labels ({other!r}); give a label of one type for each image")
     if given.dtype.kind not in "biufUO":
         given = given.astype(object)  # texts of another type of array
     classes, positions = np.unique(given, return_inverse=True)
