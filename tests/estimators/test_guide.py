@@ -10,6 +10,7 @@ import pytest
 GUIDE = Path(__file__).parents[2] / "docs" / "scikit-learn.md"
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

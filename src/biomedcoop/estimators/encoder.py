@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.errors import notify
@@ -65,7 +65,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             UserError: a parameter cannot be used, or ``X`` holds something else than images.
         """
         options.yes_or_no("unit_norm", self.unit_norm)
-        images = images_of(X, None if y is None else len(y))
+        images = images_of(X, None if y is None else _num_samples(y))
         self.backbone_ = loaded(self.backbone, self.device, self.precision)
         self.image_shape_ = known_shape(X, images)
         return self
