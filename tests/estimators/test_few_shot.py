@@ -228,7 +228,7 @@ def test_pipeline_search_and_calibration(train: Few, test: Few, tiny_path: Path)
     assert search.best_estimator_.get_params()["method"] in grid["method"]
     assert search.score(test.paths, test.labels) == np.mean(search.predict(test.paths) == test.labels)
     for kind in ({"ensemble": True}, {"ensemble": False}, {"method": "isotonic"}):
-        calibrated = CalibratedClassifierCV(probe(tiny_path), cv=2, **kind).fit(train.paths, train.labels)
+        calibrated = CalibratedClassifierCV(probe(tiny_path), cv=2, **kind).fit(train.paths, np.array(train.labels))
         np.testing.assert_allclose(calibrated.predict_proba(test.paths).sum(1), 1, atol=1e-6)
 
 

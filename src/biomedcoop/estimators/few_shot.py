@@ -64,7 +64,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> import biomedcoop as bc
         >>> from sklearn.model_selection import cross_val_score
         >>> data = bc.load_dataset("simulated:breast-ultrasound?train=4&val=0&test=1").part("train")
-        >>> estimator = bc.FewShotClassifier(method="linear-probe")
+        >>> estimator = bc.FewShotClassifier(method="simpleshot")
         >>> cross_val_score(estimator, data.images, data.labels, cv=2).shape
         (2,)
         >>> labels = [data.class_names[label] for label in data.labels]
