@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
     from biomedcoop.errors import ImageError, UserError
+    from biomedcoop.estimators.encoder import ImageEncoder
+    from biomedcoop.estimators.few_shot import FewShotClassifier
     from biomedcoop.explain.case import case
     from biomedcoop.explain.check import check_saliency
     from biomedcoop.explain.saliency import saliency
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "Classifier": "biomedcoop.classifier",
     "Dataset": "biomedcoop.data.dataset",
+    "FewShotClassifier": "biomedcoop.estimators.few_shot",
+    "ImageEncoder": "biomedcoop.estimators.encoder",
     "ImageError": "biomedcoop.errors",
     "UserError": "biomedcoop.errors",
     "case": "biomedcoop.explain.case",
@@ -59,6 +63,8 @@ _WHERE = {
 __all__ = [
     "Classifier",
     "Dataset",
+    "FewShotClassifier",
+    "ImageEncoder",
     "ImageError",
     "UserError",
     "__version__",

@@ -15,7 +15,7 @@ class Note(UserWarning):
     """
 
 
-_BETWEEN = ("biomedcoop", "contextlib", "matplotlib")
+_BETWEEN = ("biomedcoop", "contextlib", "joblib", "matplotlib", "sklearn")
 
 
 def notify(notes: Iterable[str]) -> None:
