@@ -1,16 +1,18 @@
 """Methods with a closed form beside others, on validation images, and the time of a fit.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,timo
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
 ``--set ss-text:image_weight=2`` compares one more row. The unlabelled images of ``ss-text-u`` are the training images that no run
-draws.
+draws. ``--alphas`` compares fixed values of α in place of a chosen one: the best at one image per class is the method's default.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +23,11 @@ import torch
 from benchmarks.command import start
 from benchmarks.datasets import GROUPS, SEEDS, library_sentences
 from benchmarks.tasks import right_answers
+from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.study.inputs import encoded, loaded
-from biomedcoop.methods import Task, all_methods, get_method
+from biomedcoop.methods import Method, Task, all_methods, get_method
+from biomedcoop.methods.base import State
 from biomedcoop.report.table import Table
 from biomedcoop.tasks.build import task_from_features
 from biomedcoop.tasks.plan import plan_fit
@@ -66,6 +70,49 @@ def accuracy(row: Row, dataset: str, shots: int, backbone: str) -> float:
     labels = torch.from_numpy(data.labels[val])
     settings = get_method(name).settings(dict(given), "general")
     return 100 * float(np.mean(right_answers(name, task, settings, SEEDS, features[val], labels)))
+
+
+def alpha_table(name: str, groups: Mapping[str, Sequence[str]], backbone: str) -> Table:
+    """Accuracy of a method with each of its values of α, the same for all datasets, and with the α that it chooses."""
+    method, model = get_method(name), loaded(backbone)
+    alphas = sys.modules[type(method).__module__].ALPHAS
+    found: dict[tuple[str, int], list[float]] = {}
+    for group, names in groups.items():
+        for shots in SHOTS:
+            of_datasets = []
+            for dataset in names:
+                data, features = encoded(dataset, backbone)
+                val = data.indices("val")
+                labels = torch.from_numpy(data.labels[val])
+                states = method.fit(
+                    task_of(name, data, features, shots, backbone), method.settings({}, "general"), SEEDS
+                )
+                of_datasets.append(
+                    [
+                        float(
+                            np.mean(
+                                [
+                                    right_share(method, {**state, **given}, features[val], labels, model)
+                                    for state in states
+                                ]
+                            )
+                        )
+                        for given in ({}, *({"alpha": torch.tensor(alpha)} for alpha in alphas))
+                    ]
+                )
+            found[group, shots] = list(np.mean(of_datasets, axis=0))
+    titles = ["chosen, else the default", *(f"{alpha:g}" for alpha in alphas)]
+    columns = [(group, shots) for group in groups for shots in SHOTS]
+    rows = [[title, *(f"{found[column][row]:.1f}" for column in columns)] for row, title in enumerate(titles)]
+    return Table([f"{name}, α", *(f"{group}, {shots}" for group, shots in columns)], rows)
+
+
+def right_share(
+    method: Method, state: State, features: torch.Tensor, labels: torch.Tensor, backbone: Backbone
+) -> float:
+    """Percent of images that a fitted state answers rightly."""
+    with torch.inference_mode():
+        return 100 * float((method.logits(state, features, backbone).argmax(1) == labels).double().mean())
 
 
 def fit_seconds(row: Row, backbone: str, folds: bool, runs: int = 1, classes: int = 10, images: int = 16) -> float:
@@ -132,8 +179,13 @@ def main() -> None:
     parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     parser.add_argument("--methods", help="only these, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD:NAME=VALUE,…", help="one more row")
+    parser.add_argument("--alphas", help="only values of α of these methods, separated by commas")
     parser.add_argument("--time", action="store_true", help="only the time of a fit")
     args = parser.parse_args()
+    if args.alphas:
+        for name in args.alphas.split(","):
+            print(alpha_table(name, GROUPS, args.backbone).markdown() + "\n", flush=True)
+        return
     closed = [name for name, method in all_methods().items() if method.abilities.closed_form]
     rows = [parsed(name) for name in (args.methods.split(",") if args.methods else (*OTHERS, *closed))]
     rows += map(parsed, args.set)
