@@ -35,6 +35,7 @@ from biomedcoop.tasks.request import FitRequest
 from biomedcoop.threads import torch_threads
 
 SHOTS = (1, 4, 16)
+ALPHA_SHOTS = (1, 2, 4, 8, 16)
 OTHERS = ("zero-shot", "linear-probe", "lp++", "tip-adapter")
 Row = tuple[str, tuple[tuple[str, str], ...]]
 """A method and its single settings."""
@@ -72,39 +73,29 @@ def accuracy(row: Row, dataset: str, shots: int, backbone: str) -> float:
     return 100 * float(np.mean(right_answers(name, task, settings, SEEDS, features[val], labels)))
 
 
-def alpha_table(name: str, groups: Mapping[str, Sequence[str]], backbone: str) -> Table:
+def alpha_table(row: Row, groups: Mapping[str, Sequence[str]], backbone: str) -> Table:
     """Accuracy of a method with each of its values of α, the same for all datasets, and with the α that it chooses."""
+    name, given = row
     method, model = get_method(name), loaded(backbone)
+    settings = method.settings(dict(given), "general")
     alphas = sys.modules[type(method).__module__].ALPHAS
-    found: dict[tuple[str, int], list[float]] = {}
-    for group, names in groups.items():
-        for shots in SHOTS:
-            of_datasets = []
-            for dataset in names:
-                data, features = encoded(dataset, backbone)
-                val = data.indices("val")
-                labels = torch.from_numpy(data.labels[val])
-                states = method.fit(
-                    task_of(name, data, features, shots, backbone), method.settings({}, "general"), SEEDS
-                )
-                of_datasets.append(
-                    [
-                        float(
-                            np.mean(
-                                [
-                                    right_share(method, {**state, **given}, features[val], labels, model)
-                                    for state in states
-                                ]
-                            )
-                        )
-                        for given in ({}, *({"alpha": torch.tensor(alpha)} for alpha in alphas))
-                    ]
-                )
-            found[group, shots] = list(np.mean(of_datasets, axis=0))
+    others = [{}, *({"alpha": torch.tensor(alpha)} for alpha in alphas)]
+    columns = [(group, shots) for group in groups for shots in ALPHA_SHOTS]
+    found = []
+    for group, shots in columns:
+        shares = []
+        for dataset in groups[group]:
+            data, features = encoded(dataset, backbone)
+            val, task = data.indices("val"), task_of(name, data, features, shots, backbone)
+            labels = torch.from_numpy(data.labels[val])
+            shares += [
+                [right_share(method, {**state, **other}, features[val], labels, model) for other in others]
+                for state in method.fit(task, settings, SEEDS)
+            ]
+        found.append(np.mean(shares, axis=0))
     titles = ["chosen, else the default", *(f"{alpha:g}" for alpha in alphas)]
-    columns = [(group, shots) for group in groups for shots in SHOTS]
-    rows = [[title, *(f"{found[column][row]:.1f}" for column in columns)] for row, title in enumerate(titles)]
-    return Table([f"{name}, α", *(f"{group}, {shots}" for group, shots in columns)], rows)
+    rows = [[label, *(f"{of_column[i]:.1f}" for of_column in found)] for i, label in enumerate(titles)]
+    return Table([f"{title(row)}, α", *(f"{group}, {shots}" for group, shots in columns)], rows)
 
 
 def right_share(
@@ -184,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.alphas:
         for name in args.alphas.split(","):
-            print(alpha_table(name, GROUPS, args.backbone).markdown() + "\n", flush=True)
+            print(alpha_table(parsed(name), GROUPS, args.backbone).markdown() + "\n", flush=True)
         return
     closed = [name for name, method in all_methods().items() if method.abilities.closed_form]
     rows = [parsed(name) for name in (args.methods.split(",") if args.methods else (*OTHERS, *closed))]

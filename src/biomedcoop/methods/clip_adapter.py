@@ -4,9 +4,8 @@ Two layers adapt the image feature, and the result is mixed with the feature its
 
     f' = α · relu(W₂ relu(W₁ f)) + (1 − α) · f;   logits = s · f' · tᵀ
 
-α is a setting in training. The α of the answers can be chosen without validation images, after the idea of HOSO (arXiv 2603.04341: one
-held-out image per class decides): layers that are trained without a fold of the training images answer about this fold with each
-α of :data:`RATIOS`.
+α is a setting in training. The α of the answers can be chosen without validation images, after the idea of HOSO (arXiv 2603.04341):
+layers that are trained without a fold of the training images answer about this fold with each α of :data:`RATIOS`.
 """
 
 from __future__ import annotations

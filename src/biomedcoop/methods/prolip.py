@@ -11,7 +11,7 @@ serves new classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.projection import Projection, projection_of
@@ -28,7 +28,6 @@ class ProLIP(RLA):
     title = "ProLIP"
     abilities = Abilities(uses_images=True, retargets=True, needs_all_views=True, before_projection=True)
     parameters = "projection: E × width of the image tower"
-    learned: ClassVar[tuple[str, ...]] = ("matrix",)
 
     def start(self, backbone: Backbone) -> Projection:
         return projection_of(backbone)
