@@ -1,12 +1,12 @@
 """Methods with a closed form beside others, on validation images, and the time of a fit.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
-    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,timo
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,timo --page
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
 ``--set ss-text:image_weight=2`` compares one more row. The unlabelled images of ``ss-text-u`` are the training images that no run
-draws. ``--alphas`` compares fixed values of α in place of a chosen one: the best at one image per class is the method's default.
+draws. ``--alphas`` compares fixed values of α in place of a chosen one, from which a method's default follows; ``--page`` renews the page ``docs/results/values.md``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.command import start
 from benchmarks.datasets import GROUPS, SEEDS, library_sentences
+from benchmarks.pages import publish
 from benchmarks.tasks import right_answers
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
@@ -171,11 +172,17 @@ def main() -> None:
     parser.add_argument("--methods", help="only these, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD:NAME=VALUE,…", help="one more row")
     parser.add_argument("--alphas", help="only values of α of these methods, separated by commas")
+    parser.add_argument("--page", action="store_true", help="renew the page in docs/results/ by the tables of --alphas")
     parser.add_argument("--time", action="store_true", help="only the time of a fit")
     args = parser.parse_args()
+    if args.page and not args.alphas:
+        parser.error("--page needs --alphas")
     if args.alphas:
-        for name in args.alphas.split(","):
-            print(alpha_table(parsed(name), GROUPS, args.backbone).markdown() + "\n", flush=True)
+        tables = {name: alpha_table(parsed(name), GROUPS, args.backbone) for name in args.alphas.split(",")}
+        for table in tables.values():
+            print(table.markdown() + "\n", flush=True)
+        if args.page:
+            publish("values", tables)
         return
     closed = [name for name, method in all_methods().items() if method.abilities.closed_form]
     rows = [parsed(name) for name in (args.methods.split(",") if args.methods else (*OTHERS, *closed))]

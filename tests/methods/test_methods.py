@@ -419,7 +419,7 @@ PUBLISHED = {
         {"sccm_weight": 1.0, "epochs": 50},
     ),
     "clap": ({"epochs": 300, "lr": 0.1, "warmup_epochs": 1, "variant": "class"}, {}),
-    "clip-adapter": ({"epochs": 20, "lr": 0.01, "batch_size": 32, "ratio": 0.5}, {}),
+    "clip-adapter": ({"epochs": 20, "lr": 0.01, "batch_size": 32, "ratio": 0.5, "search": False}, {}),
     "clip-svd": ({"epochs": 100, "batch_size": 32}, {}),
     "cocoop": ({"epochs": 10, "lr": 0.001, "batch_size": 1}, {"epochs": 10}),
     "coop": ({"epochs": 100, "lr": 0.002, "batch_size": 32}, {"epochs": 50}),

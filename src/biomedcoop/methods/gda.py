@@ -41,7 +41,7 @@ ALPHAS = tuple(10.0**k for k in range(-4, 3))
 DEFAULT_ALPHA, ALPHA_OF_ONE = 1.0, 0.1
 """α where nothing can be chosen, the second with one image per class; in a cross-validation the nearest to it wins a tie.
 
-Each had the most right answers on the validation images of eleven datasets (``benchmarks/studies/closed_form.py --alphas gda``)."""
+Each had the most right answers on the validation images of eleven datasets (``docs/results/values.md``)."""
 
 NEIGHBOURS, COPIES = 64, 16
 """Training rows and copies of the text that make the mean of a new class."""

@@ -40,7 +40,7 @@ def _biomed_dpt(modality: str, **more: Any) -> Mapping[str, Any]:
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "general": {
         "biomedcoop": {ANY: {"sccm_weight": 5.0, "kdsp_weight": 0.25}},
-        "clip-adapter": {ANY: {"lr": 0.1}},
+        "clip-adapter": {ANY: {"lr": 0.1, "search": True}},
         "coop": {ANY: {"lr": 0.01}},
         "gda": {ANY: {"floor": 1.0}},
         "kgcoop": {ANY: {"weight": 1.0, "lr": 0.01}},

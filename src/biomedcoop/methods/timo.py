@@ -33,8 +33,7 @@ ALPHAS = tuple(10.0**k for k in range(-4, 5))
 DEFAULT_ALPHA = 10.0
 """α where nothing can be chosen; in a cross-validation the nearest to it wins a tie.
 
-It had the most right answers on the validation images of eleven datasets with one image per class
-(``benchmarks/studies/closed_form.py --alphas timo``)."""
+It had the most right answers on the validation images of eleven datasets with one image per class (``docs/results/values.md``)."""
 
 GAMMAS = tuple(range(5, 101, 5))
 """Values of γ that TIMO-S compares."""
