@@ -1,12 +1,13 @@
 """Methods with a closed form beside others, on validation images, and the time of a fit.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
-    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,timo --page
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,gda:floor=0,timo --page
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
 ``--set ss-text:image_weight=2`` compares one more row. The unlabelled images of ``ss-text-u`` are the training images that no run
-draws. ``--alphas`` compares fixed values of α in place of a chosen one, from which a method's default follows; ``--page`` renews the page ``docs/results/values.md``.
+draws. ``--alphas`` compares fixed values of α in place of a chosen one, from which a method's default follows; ``--page`` renews
+``docs/results/values.md``.
 """
 
 from __future__ import annotations
