@@ -1,7 +1,7 @@
 """Methods with a closed form beside others, on validation images, and the time of a fit.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
-    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,gda:floor=0,timo --page
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,gda:floor=0,timo:alpha=0 --page
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
@@ -43,12 +43,13 @@ Row = tuple[str, tuple[tuple[str, str], ...]]
 """A method and its single settings."""
 
 
-def task_of(name: str, data: Dataset, features: torch.Tensor, shots: int, backbone: str) -> Task:
+def task_of(row: Row, data: Dataset, features: torch.Tensor, shots: int, backbone: str) -> Task:
     """The task of three runs, with folds for a method that chooses, and the images that no run draws as unlabelled ones."""
+    name, given = row
     abilities = get_method(name).abilities
     # a plan reads unlabelled images from files, but their features are at hand
-    planned = "ss-text" if abilities.uses_unlabelled else name
-    plan = plan_fit(FitRequest(data, method=planned, shots=shots, seeds=SEEDS), data)
+    planned = {"method": "ss-text"} if abilities.uses_unlabelled else {"method": name, "settings": dict(given)}
+    plan = plan_fit(FitRequest(data, shots=shots, seeds=SEEDS, **planned), data)
     task = task_from_features(
         loaded(backbone),
         data.class_names,
@@ -68,7 +69,7 @@ def accuracy(row: Row, dataset: str, shots: int, backbone: str) -> float:
     """Percent of the validation images that are answered rightly, the mean over the seeds."""
     name, given = row
     data, features = encoded(dataset, backbone)
-    task = task_of(name, data, features, shots, backbone)
+    task = task_of(row, data, features, shots, backbone)
     val = data.indices("val")
     labels = torch.from_numpy(data.labels[val])
     settings = get_method(name).settings(dict(given), "general")
@@ -88,7 +89,7 @@ def alpha_table(row: Row, groups: Mapping[str, Sequence[str]], backbone: str) ->
         shares = []
         for dataset in groups[group]:
             data, features = encoded(dataset, backbone)
-            val, task = data.indices("val"), task_of(name, data, features, shots, backbone)
+            val, task = data.indices("val"), task_of(row, data, features, shots, backbone)
             labels = torch.from_numpy(data.labels[val])
             shares += [
                 [right_share(method, {**state, **other}, features[val], labels, model) for other in others]

@@ -435,7 +435,7 @@ PUBLISHED = {
     "prolip": ({"penalty": 0.0, "epochs": 300, "lr": 1e-4}, {}),
     "rla": ({"penalty": 0.0, "epochs": 300, "lr": 1e-4}, {}),
     "ss-text": ({"image_weight": 0.0, "least_penalty": 0.0}, {}),
-    "timo": ({"gamma": 50.0, "search": False}, {}),
+    "timo": ({"gamma": 50.0, "search": False, "alpha": 0.0}, {}),
     "tip-adapter": ({"grid": 200, "highest": 50.0}, {}),
     "tip-adapter-f": ({"trials": 10, "beta": 1.0, "epochs": 20, "lr": 0.001, "batch_size": 256}, {}),
     "zero-shot": ({"template": "a photo of a {}."}, {}),

@@ -114,6 +114,21 @@ def test_the_chosen_weights_of_the_cache_are_the_best(task: Task) -> None:
     assert chosen == max(counts.values()) > min(counts.values())
 
 
+def test_timo_with_a_given_alpha_chooses_the_others(task: Task) -> None:
+    method = get_method("timo")
+    settings = method.settings({"alpha": 3.0})
+    assert method.chooses(settings) == ""
+    assert method.chooses(method.settings({})) == "α"
+    assert method.chooses(method.settings({"search": True})) == "γ, β and α"
+    given = method.fit(task, settings, [5, 6])
+    bare = method.fit(replace(task, folds=None), settings, [5, 6])
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(given, bare, strict=True) for name in one)
+    searched = method.fit(task, method.settings({"alpha": 3.0, "search": True}), [5, 6])
+    assert [float(state["alpha"]) for state in [*given, *searched]] == [3.0] * 4
+    assert method.chooses(method.settings({"alpha": 3.0, "search": True})) == "γ and β"
+    assert any(not torch.equal(one["weight"], other["weight"]) for one, other in zip(given, searched, strict=True))
+
+
 def test_the_chosen_ratio_of_the_adapter_is_the_best(task: Task) -> None:
     """Counted with a classifier for each fold; training takes the setting, whatever is chosen."""
     method, one = get_method("clip-adapter"), run_of(task, 0)

@@ -47,6 +47,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "krr": {ANY: {"form": "ridge"}},
         "prograd": {ANY: {"temperature": 1.0, "lr": 0.01}},
         "ss-text": {ANY: {"image_weight": 2.0}},
+        "timo": {ANY: {"alpha": 10.0}},
     },
     "fast": {
         "biomed-dpt": {
@@ -80,6 +81,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
             ANY: {"temperature": 1.0, "lr": 0.4, "epochs": 8, "warmup_epochs": 0, "momentum": 0.5, "max_norm": 1.0}
         },
         "ss-text": {ANY: {"image_weight": 2.0}},
+        "timo": {ANY: {"alpha": 10.0}},
     },
     "paper": {
         "biomed-dpt": {
