@@ -252,6 +252,30 @@ def estimate_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panel, (8.0, 2.4), path)
 
 
+def values_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Accuracy by the value of α: a row of panels for each group, a panel for each method, a line for each number of images."""
+
+    def panels(figure: Any) -> None:
+        grid = figure.subplots(2, len(tables), sharex="col")
+        for axes, group in zip(grid, ("seen", "unseen"), strict=True):
+            for axis, (name, table) in zip(axes, tables.items(), strict=True):
+                fixed = table.rows[1:]
+                for shots, marker in zip(("1", "2", "4", "8", "16"), "osD^v", strict=True):
+                    place = list(table.columns).index(f"{group}, {shots}")
+                    axis.plot(
+                        range(len(fixed)), [numbers(row[place])[0] for row in fixed], f"{marker}-", ms=4, label=shots
+                    )
+                axis.set_xticks(range(len(fixed)), [str(row[0]) for row in fixed], rotation=60)
+                axis.set_title(f"{name}, {group}")
+                axis.grid(alpha=0.3)
+            axes[0].set_ylabel("accuracy, %")
+        for axis in grid[1]:
+            axis.set_xlabel("α")
+        axis.legend(title="images per class", loc="center left", bbox_to_anchor=(1.02, 1.0), frameon=False)
+
+    write_figure(panels, (10.0, 5.0), path)
+
+
 FIGURES = {
     "auto": auto_figure,
     "calibration": calibration_figure,
@@ -266,6 +290,7 @@ FIGURES = {
     "saliency": lesion_figure,
     "suggest": suggest_figure,
     "unlike": unlike_figure,
+    "values": values_figure,
     "views": difference_figure,
 }
 """What draws ``PAGE.png``; the other pages' figures are drawn by their own commands."""

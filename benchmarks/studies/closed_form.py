@@ -1,16 +1,19 @@
 """Methods with a closed form beside others, on validation images, and the time of a fit.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
+    BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,gda:floor=0,timo:alpha=0 --page
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
 ``--set ss-text:image_weight=2`` compares one more row. The unlabelled images of ``ss-text-u`` are the training images that no run
-draws.
+draws. ``--alphas`` compares fixed values of α in place of a chosen one, from which a method's default follows; ``--page`` renews
+``docs/results/values.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +23,13 @@ import torch
 
 from benchmarks.command import start
 from benchmarks.datasets import GROUPS, SEEDS, library_sentences
+from benchmarks.pages import publish
 from benchmarks.tasks import right_answers
+from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.evaluation.study.inputs import encoded, loaded
-from biomedcoop.methods import Task, all_methods, get_method
+from biomedcoop.methods import Method, Task, all_methods, get_method
+from biomedcoop.methods.base import State
 from biomedcoop.report.table import Table
 from biomedcoop.tasks.build import task_from_features
 from biomedcoop.tasks.plan import plan_fit
@@ -31,17 +37,19 @@ from biomedcoop.tasks.request import FitRequest
 from biomedcoop.threads import torch_threads
 
 SHOTS = (1, 4, 16)
+ALPHA_SHOTS = (1, 2, 4, 8, 16)
 OTHERS = ("zero-shot", "linear-probe", "lp++", "tip-adapter")
 Row = tuple[str, tuple[tuple[str, str], ...]]
 """A method and its single settings."""
 
 
-def task_of(name: str, data: Dataset, features: torch.Tensor, shots: int, backbone: str) -> Task:
+def task_of(row: Row, data: Dataset, features: torch.Tensor, shots: int, backbone: str) -> Task:
     """The task of three runs, with folds for a method that chooses, and the images that no run draws as unlabelled ones."""
+    name, given = row
     abilities = get_method(name).abilities
     # a plan reads unlabelled images from files, but their features are at hand
-    planned = "ss-text" if abilities.uses_unlabelled else name
-    plan = plan_fit(FitRequest(data, method=planned, shots=shots, seeds=SEEDS), data)
+    planned = {"method": "ss-text"} if abilities.uses_unlabelled else {"method": name, "settings": dict(given)}
+    plan = plan_fit(FitRequest(data, shots=shots, seeds=SEEDS, **planned), data)
     task = task_from_features(
         loaded(backbone),
         data.class_names,
@@ -61,11 +69,44 @@ def accuracy(row: Row, dataset: str, shots: int, backbone: str) -> float:
     """Percent of the validation images that are answered rightly, the mean over the seeds."""
     name, given = row
     data, features = encoded(dataset, backbone)
-    task = task_of(name, data, features, shots, backbone)
+    task = task_of(row, data, features, shots, backbone)
     val = data.indices("val")
     labels = torch.from_numpy(data.labels[val])
     settings = get_method(name).settings(dict(given), "general")
     return 100 * float(np.mean(right_answers(name, task, settings, SEEDS, features[val], labels)))
+
+
+def alpha_table(row: Row, groups: Mapping[str, Sequence[str]], backbone: str) -> Table:
+    """Accuracy of a method with each of its values of α, the same for all datasets, and with the α that it chooses."""
+    name, given = row
+    method, model = get_method(name), loaded(backbone)
+    settings = method.settings(dict(given), "general")
+    alphas = sys.modules[type(method).__module__].ALPHAS
+    others = [{}, *({"alpha": torch.tensor(alpha)} for alpha in alphas)]
+    columns = [(group, shots) for group in groups for shots in ALPHA_SHOTS]
+    found = []
+    for group, shots in columns:
+        shares = []
+        for dataset in groups[group]:
+            data, features = encoded(dataset, backbone)
+            val, task = data.indices("val"), task_of(row, data, features, shots, backbone)
+            labels = torch.from_numpy(data.labels[val])
+            shares += [
+                [right_share(method, {**state, **other}, features[val], labels, model) for other in others]
+                for state in method.fit(task, settings, SEEDS)
+            ]
+        found.append(np.mean(shares, axis=0))
+    titles = ["chosen, else the default", *(f"{alpha:g}" for alpha in alphas)]
+    rows = [[label, *(f"{of_column[i]:.1f}" for of_column in found)] for i, label in enumerate(titles)]
+    return Table([f"{title(row)}, α", *(f"{group}, {shots}" for group, shots in columns)], rows)
+
+
+def right_share(
+    method: Method, state: State, features: torch.Tensor, labels: torch.Tensor, backbone: Backbone
+) -> float:
+    """Percent of images that a fitted state answers rightly."""
+    with torch.inference_mode():
+        return 100 * float((method.logits(state, features, backbone).argmax(1) == labels).double().mean())
 
 
 def fit_seconds(row: Row, backbone: str, folds: bool, runs: int = 1, classes: int = 10, images: int = 16) -> float:
@@ -132,8 +173,19 @@ def main() -> None:
     parser.add_argument("--backbone", default="mini", help="a name, or a folder in open_clip layout")
     parser.add_argument("--methods", help="only these, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD:NAME=VALUE,…", help="one more row")
+    parser.add_argument("--alphas", help="only values of α of these methods, separated by commas")
+    parser.add_argument("--page", action="store_true", help="renew the page in docs/results/ by the tables of --alphas")
     parser.add_argument("--time", action="store_true", help="only the time of a fit")
     args = parser.parse_args()
+    if args.page and not args.alphas:
+        parser.error("--page needs --alphas")
+    if args.alphas:
+        tables = {name: alpha_table(parsed(name), GROUPS, args.backbone) for name in args.alphas.split(",")}
+        for table in tables.values():
+            print(table.markdown() + "\n", flush=True)
+        if args.page:
+            publish("values", tables)
+        return
     closed = [name for name, method in all_methods().items() if method.abilities.closed_form]
     rows = [parsed(name) for name in (args.methods.split(",") if args.methods else (*OTHERS, *closed))]
     rows += map(parsed, args.set)

@@ -49,16 +49,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=METHODS, help="separated by commas")
     parser.add_argument("--shots", default="1,4,16", help="images per class, separated by commas")
+    parser.add_argument("--datasets", default=",".join(NAMES), help="only these, separated by commas")
     parser.add_argument("--recipe", default="general")
     args = parser.parse_args()
+    datasets = args.datasets.split(",")
+    if unknown := set(datasets) - set(NAMES):
+        parser.error(f"no dataset {sorted(unknown)[0]!r} here; known: {', '.join(NAMES)}")
+    groups = {group: own for group, names in GROUPS.items() if (own := [name for name in names if name in datasets])}
     shots = [int(word) for word in args.shots.split(",")]
-    titles = [f"{group}, {k}" for group in GROUPS for k in shots]
+    titles = [f"{group}, {k}" for group in groups for k in shots]
     table = Table(["method", *titles, *(f"ms, {k}" for k in shots)], [])
     for row in args.methods.split(","):
         name, _, given = row.partition(":")
         settings = dict(pair.split("=") for pair in given.split())
-        found = {k: {d: measured(d, name, k, args.recipe, settings) for d in NAMES} for k in shots}
-        means = [np.mean([found[k][d][0] for d in datasets]) for datasets in GROUPS.values() for k in shots]
+        found = {k: {d: measured(d, name, k, args.recipe, settings) for d in datasets} for k in shots}
+        means = [np.mean([found[k][d][0] for d in own]) for own in groups.values() for k in shots]
         times = [np.mean([took for _, took in found[k].values()]) for k in shots]
         table.rows.append([row, *(f"{mean:.1f}" for mean in means), *(f"{took:.0f}" for took in times)])
         print(*table.rows[-1], sep="  ", flush=True)

@@ -62,6 +62,9 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
         "chooses: C by 5-fold cross-validation within the training images where that is not possible: C = 10" in probe
     )
     assert "with recipes paper and paper-novel: on validation images" in probe
+    adapter = " ".join(cli("methods", "show", "clip-adapter").out.split())
+    assert "chooses: α (not with recipe fast, paper, paper-novel) by 5-fold cross-validation" in adapter
+    assert "on validation images" not in adapter
     assert "did you mean kgcoop" in refused("methods", "show", "kgcop")
 
 

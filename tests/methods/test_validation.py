@@ -15,6 +15,7 @@ from biomedcoop.methods.validation import stacked, validations
 
 RUNS = 2
 QUICK = {
+    "clip-adapter": {"search": True, "epochs": 4, "lr": 0.5},
     "krr": {"form": "ridge"},
     "linear-probe": {"bisections": 2},
     "lp++": {"epochs": 40},
@@ -82,7 +83,7 @@ def test_alone_or_in_company(method: Method, task: Task) -> None:
     together = fitted(method, task, [5, 6])
     for run, seed in enumerate([5, 6]):
         (alone,) = fitted(method, run_of(task, run), [seed])
-        for name in ("c", "alpha", "beta"):
+        for name in ("c", "alpha", "beta", "ratio"):
             if name in alone and alone[name].dim() == 0:
                 assert alone[name] == together[run][name]
         for name, value in alone.items():
@@ -111,6 +112,45 @@ def test_the_chosen_weights_of_the_cache_are_the_best(task: Task) -> None:
     counts = {(beta, alpha): right(alpha, beta) for beta in steps for alpha in steps}
     chosen = right(float(state["alpha"]), float(state["beta"]))
     assert chosen == max(counts.values()) > min(counts.values())
+
+
+def test_timo_with_a_given_alpha_chooses_the_others(task: Task) -> None:
+    method = get_method("timo")
+    settings = method.settings({"alpha": 3.0})
+    assert method.chooses(settings) == ""
+    assert method.chooses(method.settings({})) == "α"
+    assert method.chooses(method.settings({"search": True})) == "γ, β and α"
+    given = method.fit(task, settings, [5, 6])
+    bare = method.fit(replace(task, folds=None), settings, [5, 6])
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(given, bare, strict=True) for name in one)
+    searched = method.fit(task, method.settings({"alpha": 3.0, "search": True}), [5, 6])
+    assert [float(state["alpha"]) for state in [*given, *searched]] == [3.0] * 4
+    assert method.chooses(method.settings({"alpha": 3.0, "search": True})) == "γ and β"
+    assert any(not torch.equal(one["weight"], other["weight"]) for one, other in zip(given, searched, strict=True))
+
+
+def test_the_chosen_ratio_of_the_adapter_is_the_best(task: Task) -> None:
+    """Counted with a classifier for each fold; training takes the setting, whatever is chosen."""
+    method, one = get_method("clip-adapter"), run_of(task, 0)
+    (state,) = fitted(method, one, [1])
+    fixed = method.settings({**QUICK["clip-adapter"], "search": False})
+    (plain,) = method.fit(one, fixed, [1])
+    assert all(torch.equal(state[name], plain[name]) for name in state if name != "ratio")
+    assert float(plain["ratio"]) == 0.5
+    parts = [(method.fit(part.task, fixed, [1])[0], part) for part in validations(one, 0)]
+    ratios = [k / 20 for k in range(21)]
+    counts = []
+    for ratio in ratios:
+        answers = [
+            method.logits({**own, "ratio": torch.tensor(ratio)}, part.features[0], task.backbone).argmax(1)
+            for own, part in parts
+        ]
+        counts.append(sum(int((a == part.labels[0]).sum()) for a, (_, part) in zip(answers, parts, strict=True)))
+    assert max(counts) > min(counts)
+    best = [ratio for ratio, count in zip(ratios, counts, strict=True) if count == max(counts)]
+    assert float(state["ratio"]) == pytest.approx(min(best, key=lambda ratio: (abs(ratio - 0.5), ratio)))
+    assert method.chooses(fixed) == ""
+    assert method.chooses(method.settings({"search": True})) == "α"
 
 
 def test_without_folds_the_default_is_taken(method: Method, task: Task) -> None:

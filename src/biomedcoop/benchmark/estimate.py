@@ -242,16 +242,16 @@ def _settings(group: Group) -> Any:
 
 def _random_task(backbone: Backbone, group: Group, classes: int, images: int) -> Task:
     """A task of this size with random features."""
-    generator = torch.Generator().manual_seed(0)
+    generator, width = torch.Generator().manual_seed(0), group.method.read_from(backbone).embed_dim
     runs, able = len(group.seeds), group.method.abilities
 
     def drawn(*shape: int) -> Any:
-        return torch.randn(*shape, backbone.embed_dim, generator=generator).to(backbone.device)
+        return torch.randn(*shape, width, generator=generator).to(backbone.device)
 
     def labels(count: int) -> Any:
         return torch.from_numpy(np.tile(np.arange(count) % classes, (runs, 1))).to(backbone.device)
 
-    validated = able.chooses and group.recipe in PUBLISHED and group.kind != "realistic"
+    validated = group.method.chooses(_settings(group)) and group.recipe in PUBLISHED and group.kind != "realistic"
     count = min(group.shots, MAX_VAL_SHOTS) * classes if validated else 0
     return Task(
         backbone,

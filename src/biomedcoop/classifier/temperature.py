@@ -88,7 +88,7 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
         part = replace(task, features=task.features[able], labels=task.labels[able])
         folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
         seeds = [request.seeds[run] for run in able]
-        logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.abilities.chooses))
+        logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.chooses(plan.settings)))
         for place, run in enumerate(able):
             temperatures[run] = fit_temperature(logits[place].detach().cpu().numpy(), part.labels[place].cpu().numpy())
             sentences[run] = sentences[run].format(f"{temperatures[run]:g}")

@@ -80,11 +80,13 @@ def show_method(
     print(f"text tower: {'needed' if able.needs_text_tower else 'not needed'}")
     print(f"new classes: {'yes' if able.retargets else 'no'}")
     if able.chooses:
-        print(f"chooses: {able.chooses}")
+        fixed = [recipe for recipe in RECIPES if not method.chooses(method.settings({}, recipe))]
+        print(f"chooses: {able.chooses}" + (f" (not with recipe {', '.join(fixed)})" if fixed else ""))
         folds = f"{FOLDS}-fold cross-validation within the training images"
         print(f"    by {'leaving out each training image' if able.leaves_one_out else folds}")
         print(f"    where that is not possible: {able.otherwise}")
-        print(f"    with recipes {' and '.join(PUBLISHED)}: on validation images")
+        if not set(PUBLISHED) & set(fixed):
+            print(f"    with recipes {' and '.join(PUBLISHED)}: on validation images")
     by_dataset = {key for values in RECIPES["paper"].get(method.name, {}).values() for key in values}
     if not settings:
         print("settings: none")

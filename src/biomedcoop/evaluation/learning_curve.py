@@ -198,7 +198,7 @@ def learning_curve(
         if ends_at_run:
             right.append((answers == tested.labels)[None])
             continue
-        found = fit_plan(plan, classifier.backbone, progress, stage="learning curve:")
+        found = fit_plan(plan, classifier.backbone.original, progress, stage="learning curve:")
         right.append(np.stack([c.probabilities(features).argmax(axis=1) == tested.labels for c in found]))
     labels, names, groups = tested.labels, data.class_names, tested.groups
     return LearningCurve(tuple(shots), tuple(right), labels, names, recipe, groups, ends_at_run)

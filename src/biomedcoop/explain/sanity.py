@@ -91,7 +91,7 @@ def _take_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 def with_nonsense(classifier: Classifier) -> Classifier | None:
     """The same classifier with nonsense texts in place of its classes; None if it learns its classes from images."""
-    state, backbone = classifier.state, classifier.backbone
+    state, backbone = classifier.state, classifier.backbone.original
     if "class_embeddings" not in state or not get_method(classifier.method).abilities.retargets:
         return None
     texts = [NONSENSE[place % len(NONSENSE)] for place in range(len(classifier.class_names))]

@@ -139,7 +139,7 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
     template = _template(settings)
     notes = []
     embeddings = state.get("class_embeddings")
-    if embeddings is None or embeddings.shape != (len(names), classifier.backbone.embed_dim):
+    if embeddings is None or embeddings.shape != (len(names), classifier.backbone.original.embed_dim):
         notes.append(_no_embeddings(method))
     else:
         found |= _classes(classifier, template, chosen.by_class, top)
@@ -184,7 +184,7 @@ def _vectors(classifier: Classifier, settings: Any, top: int) -> tuple[tuple[Con
     context = classifier.state.get("context")
     if context is None or not isinstance(settings, ContextSettings):
         return (), None
-    backbone, names = classifier.backbone, classifier.class_names
+    backbone, names = classifier.backbone.original, classifier.class_names
     initial = ClassPrompts(backbone, names, settings).initial_context([classifier.facts.get("seed", 1)])[0].cpu()
     vocabulary = Vocabulary(backbone)
     texts = {token.id: token.text for token in vocabulary.tokens}
@@ -220,7 +220,7 @@ def _classes(classifier: Classifier, template: str, by_class: tuple[tuple[str, .
     """The attributes of :class:`Words` that follow from the class embeddings."""
     from biomedcoop.methods.class_embeddings import template_embeddings
 
-    names, backbone = classifier.class_names, classifier.backbone
+    names, backbone = classifier.class_names, classifier.backbone.original
     with torch_threads(1):
         before = unit(template_embeddings(backbone, names, template).cpu().numpy())
     after = unit(classifier.state["class_embeddings"].numpy())

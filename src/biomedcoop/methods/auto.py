@@ -200,8 +200,9 @@ def names_in(settings: AutoSettings) -> list[str]:
 
 
 def can_be_judged(method: Method) -> bool:
-    """Whether a method learns in a time and from images that allow a fit for each fold."""
-    return not (method.abilities.changes_towers or method.abilities.uses_unlabelled)
+    """Whether a method learns in a time and from features that allow a fit for each fold beside others."""
+    able = method.abilities
+    return not (able.changes_towers or able.uses_unlabelled or able.before_projection)
 
 
 def settings_of(name: str) -> Any:

@@ -54,7 +54,8 @@ class Task:
     Attributes:
         backbone: the frozen model.
         class_names: C names.
-        features: raw image features of the support images of each run, [R, N·V, E]; the V views of an image are adjacent.
+        features: raw image features of the support images of each run, [R, N·V, E], from the backbone of
+            :meth:`Method.read_from`; the V views of an image are adjacent.
         labels: classes of these rows, int64 [R, N·V].
         sentence_features: raw text features of P sentences per class, [C, P, E]; None unless the method uses sentences.
         val_features, val_labels: validation images of each run, [R, V, E] and int64 [R, V]; None unless the method chooses on them.
@@ -105,6 +106,8 @@ class Abilities:
             its task holds one image or group.
         changes_towers: the method trains tensors of the image tower, so it reads pixels, a fit takes minutes to hours, and its
             classifiers encode images with towers of their own.
+        before_projection: the method takes image features from before the tower's last projection, so the image tower must have
+            one.
     """
 
     uses_images: bool
@@ -119,6 +122,7 @@ class Abilities:
     closed_form: bool = False
     leaves_one_out: bool = False
     changes_towers: bool = False
+    before_projection: bool = False
 
 
 class Method(ABC):
@@ -174,13 +178,29 @@ class Method(ABC):
         begins = tuple(name for name in self.learned if name.endswith("."))
         return sum(value.numel() for name, value in state.items() if name in self.learned or name.startswith(begins))
 
+    def read_from(self, backbone: Backbone) -> Backbone:
+        """The backbone whose image features ``fit`` takes: ``backbone``, or its image tower without the projection.
+
+        Raises:
+            UserError: the image tower has no projection, and the method needs the features before it.
+        """
+        if not self.abilities.before_projection:
+            return backbone
+        from biomedcoop.backbones.projection import before_projection
+
+        return before_projection(backbone)
+
     def adapted(self, state: State, backbone: Backbone) -> Backbone:
-        """The backbone whose features ``logits`` takes: ``backbone`` itself, unless the method changes the towers.
+        """The backbone whose features ``logits`` takes: that of :meth:`read_from`, unless the method changes the towers.
 
         Raises:
             KeyError, ValueError: a tensor of the state is missing or does not fit the backbone.
         """
-        return backbone
+        return self.read_from(backbone)
+
+    def chooses(self, settings: Any) -> str:
+        """What a fit with these settings chooses, as in its abilities; empty if nothing."""
+        return self.abilities.chooses
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Refuse a loaded backbone that the method cannot use.

@@ -3,6 +3,9 @@
 Two layers adapt the image feature, and the result is mixed with the feature itself; the text side is that of zero-shot.
 
     f' = α · relu(W₂ relu(W₁ f)) + (1 − α) · f;   logits = s · f' · tᵀ
+
+α is a setting in training. The α of the answers can be chosen without validation images, after the idea of HOSO (arXiv 2603.04341):
+layers that are trained without a fold of the training images answer about this fold with each α of :data:`RATIOS`.
 """
 
 from __future__ import annotations
@@ -29,9 +32,14 @@ from biomedcoop.methods.training import (  # the same pieces as CoCoOp's trainin
     sgd,
     steps_in,
 )
+from biomedcoop.methods.validation import Validation, first_best, right_by_run
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+RATIOS = tuple(k / 20 for k in range(21))
+"""Values of α that are compared."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class CLIPAdapterSettings:
     """Settings of the two layers and their training."""
 
     ratio: float = setting(0.5, "α, share of the adapted feature in the mixture", least=0, most=1)
+    search: bool = setting(False, "choose the α of the answers; training takes ratio")
     reduction: int = setting(4, "divisor: the hidden layer has 1/reduction of the width of an image feature", least=1)
     template: str = class_template("text of each class")
     epochs: int = setting(20, "passes over the training images", least=1)
@@ -54,30 +63,23 @@ class CLIPAdapter(Method):
     title = "CLIP-Adapter"
     paper = "Gao et al. 2024, arXiv 2110.04544"
     settings_type = CLIPAdapterSettings
-    abilities = Abilities(uses_images=True, retargets=True)
+    abilities = Abilities(uses_images=True, retargets=True, chooses="α", otherwise="the setting ratio as α")
     parameters = "adapter: E² / 2"
     learned = ("weight1", "weight2")
     crops: ClassVar[Crops] = Crops(smallest=0.5, flip=0.5)
+
+    def chooses(self, settings: CLIPAdapterSettings) -> str:
+        return super().chooses(settings) if settings.search else ""
 
     def fit(
         self, task: Task, settings: CLIPAdapterSettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
         template = template_embeddings(task.backbone, task.class_names, settings.template)
-        weights = [w.requires_grad_() for w in initial_adapter(task.backbone, settings.reduction, seeds)]
-        steps = steps_in(task.n_images, settings.batch_size, settings.epochs)
-        schedule = schedule_of(task, settings, seeds)
-        sgd(
-            weights,
-            adapter_losses(task, settings, template, weights),
-            ((index, rate) for (index, _), rate in zip(schedule, rates(settings.epochs, settings.lr), strict=False)),
-            momentum=0.0,
-            weight_decay=0.0,
-            on_step=reporter(progress, steps),
-        )
-        ratio = torch.tensor(settings.ratio)
+        ratio = chosen_ratios(task, settings, template, seeds)
+        weights = trained_adapter(task, settings, template, seeds, progress)
         return [
-            text_state(task.backbone, template, weight1=w1, weight2=w2, ratio=ratio)
-            for w1, w2 in zip(*weights, strict=True)
+            text_state(task.backbone, template, weight1=w1, weight2=w2, ratio=r)
+            for w1, w2, r in zip(*weights, ratio, strict=True)
         ]
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
@@ -88,6 +90,44 @@ class CLIPAdapter(Method):
     def retarget(self, state: State, task: Task, settings: CLIPAdapterSettings) -> State:
         template = template_embeddings(task.backbone, task.class_names, settings.template)
         return {**state, **text_state(task.backbone, template)}
+
+
+def chosen_ratios(task: Task, settings: CLIPAdapterSettings, template: Tensor, seeds: Sequence[int]) -> Tensor:
+    """The α of each run's answers [R], with the most right ones; in a tie the nearest to the α of the training."""
+    ratios = torch.tensor(RATIOS)
+
+    def right(part: Validation, owners: Tensor) -> Tensor:
+        weights = trained_adapter(part.task, settings, template, [seeds[owner] for owner in owners.tolist()])
+        f = F.normalize(part.features, dim=-1)
+        answers = [(adapt(f, *weights, ratio) @ template.T).argmax(-1) == part.labels for ratio in RATIOS]
+        return torch.stack([own.sum(1) for own in answers], 1)
+
+    found = right_by_run(task, right) if settings.search else None
+    if found is None:
+        return torch.full((len(seeds),), settings.ratio)
+    return ratios[first_best(found, (ratios - settings.ratio).abs()).cpu()]
+
+
+def trained_adapter(
+    task: Task,
+    settings: CLIPAdapterSettings,
+    template: Tensor,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Weights of each run, [R, H, E] and [R, E, H]."""
+    weights = tuple(w.requires_grad_() for w in initial_adapter(task.backbone, settings.reduction, seeds))
+    schedule = schedule_of(task, settings, seeds)
+    sgd(
+        weights,
+        adapter_losses(task, settings, template, weights),
+        ((index, rate) for (index, _), rate in zip(schedule, rates(settings.epochs, settings.lr), strict=False)),
+        momentum=0.0,
+        weight_decay=0.0,
+        on_step=reporter(progress, steps_in(task.n_images, settings.batch_size, settings.epochs)),
+    )
+    down, up = (w.detach() for w in weights)
+    return down, up
 
 
 def adapt(f: Tensor, weight1: Tensor, weight2: Tensor, ratio: float) -> Tensor:

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 ALPHAS = tuple(10.0**k for k in range(-4, 3))
 """Weights α of the images beside the text that are compared, as published."""
 
-DEFAULT_ALPHA = 0.1
-"""α where nothing can be chosen; in a cross-validation the nearest to it wins a tie."""
+DEFAULT_ALPHA, ALPHA_OF_ONE = 1.0, 0.1
+"""α where nothing can be chosen, the second with one image per class; in a cross-validation the nearest to it wins a tie.
+
+Each had the most right answers on the validation images of eleven datasets (``docs/results/values.md``)."""
 
 NEIGHBOURS, COPIES = 64, 16
 """Training rows and copies of the text that make the mean of a new class."""
@@ -79,7 +81,7 @@ class GDA(Method):
         retargets=True,
         needs_all_views=True,
         chooses="α",
-        otherwise=f"α = {DEFAULT_ALPHA:g}",
+        otherwise=f"α = {DEFAULT_ALPHA:g}, or {ALPHA_OF_ONE:g} with one image per class",
         closed_form=True,
     )
     parameters = "nothing"
@@ -181,8 +183,9 @@ def pseudo_inverse_times(a: Tensor, x: Tensor) -> Tensor:
 def chosen_alphas(task: Task, text: Tensor, settings: GDASettings) -> Tensor:
     """α of each run [R], with the most right answers; ``text`` is scaled, [C, E].
 
-    In a tie, validation images take the smallest, as published, and a cross-validation the nearest to :data:`DEFAULT_ALPHA`.
+    In a tie, validation images take the smallest, as published, and a cross-validation the nearest to the default.
     """
+    default = DEFAULT_ALPHA if task.n_images >= 2 * len(text) else ALPHA_OF_ONE
     alphas = torch.tensor(ALPHAS, device=text.device)
 
     def right(part: Validation, _: Tensor) -> Tensor:
@@ -194,8 +197,8 @@ def chosen_alphas(task: Task, text: Tensor, settings: GDASettings) -> Tensor:
 
     found = right_by_run(task, right)
     if found is None:
-        return torch.full((len(task.labels),), DEFAULT_ALPHA)
-    distance = (alphas / DEFAULT_ALPHA).log().abs() if task.val_features is None else alphas
+        return torch.full((len(task.labels),), default)
+    distance = (alphas / default).log().abs() if task.val_features is None else alphas
     return alphas[first_best(found, distance)]
 
 

@@ -40,13 +40,14 @@ def _biomed_dpt(modality: str, **more: Any) -> Mapping[str, Any]:
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "general": {
         "biomedcoop": {ANY: {"sccm_weight": 5.0, "kdsp_weight": 0.25}},
-        "clip-adapter": {ANY: {"lr": 0.1}},
+        "clip-adapter": {ANY: {"lr": 0.1, "search": True}},
         "coop": {ANY: {"lr": 0.01}},
         "gda": {ANY: {"floor": 1.0}},
         "kgcoop": {ANY: {"weight": 1.0, "lr": 0.01}},
         "krr": {ANY: {"form": "ridge"}},
         "prograd": {ANY: {"temperature": 1.0, "lr": 0.01}},
         "ss-text": {ANY: {"image_weight": 2.0}},
+        "timo": {ANY: {"alpha": 10.0}},
     },
     "fast": {
         "biomed-dpt": {
@@ -80,6 +81,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
             ANY: {"temperature": 1.0, "lr": 0.4, "epochs": 8, "warmup_epochs": 0, "momentum": 0.5, "max_norm": 1.0}
         },
         "ss-text": {ANY: {"image_weight": 2.0}},
+        "timo": {ANY: {"alpha": 10.0}},
     },
     "paper": {
         "biomed-dpt": {

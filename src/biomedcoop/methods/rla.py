@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.projection import Projection
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
@@ -54,23 +55,36 @@ class RLA(Method):
         self, task: Task, settings: RLASettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
         text = template_embeddings(task.backbone, task.class_names, settings.template)
-        f = F.normalize(task.features, dim=-1)
-        matrix = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device).repeat(len(f), 1, 1).requires_grad_()
+        x, start = self.inputs(task.features), self.start(task.backbone)
+        matrix = start.weight.to(x).repeat(len(x), 1, 1).requires_grad_()
         penalty = settings.penalty or len(text) / task.n_images
-        index, steps = torch.arange(f.shape[1]).expand(len(f), -1), settings.epochs
+        index, steps = torch.arange(x.shape[1]).expand(len(x), -1), settings.epochs
         rates = (0.5 * settings.lr * (1 + math.cos(math.pi * step / steps)) for step in range(steps))
         descend(
             AdamW([matrix], eps=1e-4, weight_decay=0.0),
             [matrix],
-            losses_of(f, task.labels, text, task.backbone.logit_scale, penalty, matrix),
+            losses_of(x, task.labels, text, task.backbone.logit_scale, penalty, start, matrix),
             [(index, rate) for rate in rates],
             on_step=reporter(progress, steps),
         )
-        return [text_state(task.backbone, text, matrix=own) for own in matrix]
+        return [text_state(task.backbone, text, **self.kept(Projection(own, start.bias))) for own in matrix]
+
+    def start(self, backbone: Backbone) -> Projection:
+        """The matrix before training."""
+        e = backbone.embed_dim
+        return Projection(torch.eye(e, device=backbone.device), torch.zeros(e, device=backbone.device))
+
+    def inputs(self, features: Tensor) -> Tensor:
+        """What the matrix takes, from raw image features [..., E]."""
+        return F.normalize(features, dim=-1)
+
+    def kept(self, trained: Projection) -> State:
+        """What a state holds of a trained matrix."""
+        return {"matrix": trained.weight}
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
-        turned = F.normalize(F.normalize(features, dim=-1) @ state["matrix"].T, dim=-1)
-        return state["logit_scale"] * turned @ state["class_embeddings"].T
+        trained = Projection(state["matrix"], state.get("bias", torch.zeros((), device=features.device)))
+        return state["logit_scale"] * turned(self.inputs(features), trained) @ state["class_embeddings"].T
 
     def retarget(self, state: State, task: Task, settings: RLASettings) -> State:
         return {
@@ -79,13 +93,20 @@ class RLA(Method):
         }
 
 
-def losses_of(f: Tensor, labels: Tensor, text: Tensor, scale: float, penalty: float, matrix: Tensor) -> Losses:
-    """Cross-entropy and penalty [R, 2] of the matrices [R, E, E] on all unit-norm features [R, N, E], whatever the batch."""
-    identity = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device)
+def turned(x: Tensor, projection: Projection) -> Tensor:
+    """Unit-norm features [..., N, E] behind a matrix."""
+    return F.normalize(x @ projection.weight.mT + projection.bias, dim=-1)
+
+
+def losses_of(
+    x: Tensor, labels: Tensor, text: Tensor, scale: float, penalty: float, start: Projection, matrix: Tensor
+) -> Losses:
+    """Cross-entropy and penalty [R, 2] of the matrices [R, E, W] on all inputs [R, N, W], whatever the batch."""
+    start = Projection(*(tensor.to(x) for tensor in start))
 
     def losses(_index: Tensor) -> Tensor:
-        logits = scale * F.normalize(f @ matrix.mT, dim=-1) @ text.T
-        held = penalty * (matrix - identity).square().sum((1, 2))
+        logits = scale * turned(x, Projection(matrix, start.bias)) @ text.T
+        held = penalty * (matrix - start.weight).square().sum((1, 2))
         return torch.stack([cross_entropy(logits.log_softmax(-1), labels), held], 1)
 
     return losses

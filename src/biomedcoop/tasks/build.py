@@ -38,15 +38,16 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
 
     data, method, views = plan.data, plan.method, plan.views
     method.check_backbone(backbone)
+    tower = method.read_from(backbone)
 
     def encoded(draws: Sequence[Draw], views: int) -> tuple[Tensor, Tensor, list[Draw]]:
         """Features [n, V, E] and labels [n] of the n distinct drawn images, and each draw as rows of these features."""
         used = np.unique(np.concatenate(draws))
         drawn = data.select(used)
         if views == 1:
-            features = encode_images(backbone, drawn, progress=count, tally=tally)[:, None]
+            features = encode_images(tower, drawn, progress=count, tally=tally)[:, None]
         else:
-            features = encode_views(backbone, drawn, method.crops, views, progress=count, tally=tally)
+            features = encode_views(tower, drawn, method.crops, views, progress=count, tally=tally)
         rows = [np.searchsorted(used, draw) for draw in draws]
         return torch.from_numpy(features), torch.from_numpy(drawn.labels), rows
 
@@ -57,7 +58,7 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
     task = _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
     if plan.unlabelled is not None:
         images = list(zip(plan.unlabelled.images, plan.unlabelled.names, strict=True))
-        unlabelled = encode_readable(backbone, images, skip_bad=False, progress=count, tally=tally)[0]
+        unlabelled = encode_readable(tower, images, skip_bad=False, progress=count, tally=tally)[0]
         task = replace(task, unlabelled=torch.from_numpy(unlabelled).to(backbone.device))
     if method.abilities.changes_towers:
         from biomedcoop.features.pixels import SupportPixels

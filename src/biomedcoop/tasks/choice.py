@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,7 @@ def choices_of(
     request: FitRequest,
     data: Dataset,
     method: Method,
+    settings: Any,
     shots: int | None,
     draws: Sequence[Draw],
     validation: bool = True,
@@ -46,6 +47,7 @@ def choices_of(
     """What each run chooses on.
 
     Args:
+        settings: settings of the method, which may choose nothing with them.
         shots: training images per class; None if all are drawn.
         draws: training images of each run.
         validation: with a published recipe, give validation images beside them.
@@ -53,7 +55,7 @@ def choices_of(
     Raises:
         UserError: a published recipe needs validation images, and no training image of a class is left for them.
     """
-    if not method.abilities.chooses:
+    if not method.chooses(settings):
         return [Choice(_nothing(), np.zeros_like(draw)) for draw in draws]
     find = _on_images if validation and request.recipe in PUBLISHED else _by_folds
     return [find(request, data, method, shots, draw, seed) for draw, seed in zip(draws, request.seeds, strict=True)]

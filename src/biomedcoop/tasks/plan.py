@@ -250,7 +250,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
     refits = request.alpha is not None and _refits(request, method, draws)
     draws, calibration = _for_sets(request, data, draws, refits)
     notes += _sets_notes(request, data, method, draws, calibration, refits)
-    choices = choices_of(request, data, method, number, draws, validation=draw is None)
+    choices = choices_of(request, data, method, settings, number, draws, validation=draw is None)
     notes += dict.fromkeys(choice.note for choice in choices if choice.note)
     return Plan(
         request=request,
