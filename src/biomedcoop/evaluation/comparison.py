@@ -141,31 +141,32 @@ class Comparison:
         Raises:
             UserError: see :func:`biomedcoop.evaluation.metrics.score`.
         """
-        y, names, groups = predictions.labels, predictions.class_names, predictions.groups
+        y, names = predictions.labels, predictions.class_names
+        resampling: dict[str, Any] = {
+            "groups": predictions.groups,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "folds": predictions.folds,
+        }
         every = {name: predictions.runs(name) for name in predictions.probabilities}
         every[MAJORITY] = majority_probabilities(y, len(names))[None]
-        rows = {m: score(p, y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed) for m, p in every.items()}
+        rows = {m: score(p, y, names, **resampling) for m, p in every.items()}
         answers = {m: p.argmax(axis=2) for m, p in every.items()}  # [R, N]
         right = {m: (found == y).mean(axis=0) for m, found in answers.items()}  # share of the runs, [N]
         own = predictions.method
 
         def paired(other: str, labels: npt.NDArray[np.int64] | None) -> Estimate:
-            return paired_difference(
-                right[own], right[other], labels=labels, seed=seed, n_bootstrap=n_bootstrap, groups=groups
-            )
+            return paired_difference(right[own], right[other], labels=labels, **resampling)
 
         differences = {
             m: Difference(paired(m, None), paired(m, y), _changed(answers[own], answers[m])) for m in rows if m != own
         }
-        subgroups = by_subgroup(
-            predictions.subgroups, right[own], y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
-        )
+        subgroups = by_subgroup(predictions.subgroups, right[own], y, names, **resampling)
         by_run = {
             name: [values_of(run, y, names) for run in every[name]]
             for name in predictions.probabilities
             if len(every[name]) > 1
         }
-        resampling: dict[str, Any] = {"groups": groups, "n_bootstrap": n_bootstrap, "seed": seed}
         calibration = coverage = None
         if predictions.uncalibrated is not None and any(t != 1 for t in predictions.temperatures):
             calibration = Calibration.of(

@@ -75,7 +75,9 @@ def render(
     """
     comparison, data = report.comparison, report.dataset
     p = replace(comparison.predictions, keys=shown_names(comparison.predictions.keys))
-    points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
+    points = sensitivities_at(
+        specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups, folds=p.folds
+    )
     curve, no_curve = find_curve(report, sources, folder, progress)
     errors = confident_errors(p, sources, images=images)
     doubtful = doubtful_labels(p)
