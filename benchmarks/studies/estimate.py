@@ -109,7 +109,10 @@ def rows(folder: Path, datasets: Sequence[str]) -> Table:
                     number(float((high - low).mean() / 2)),
                     *(number(float(truth.mean())) for truth in reached),
                     *(percent(student((value - truth).mean(1).tolist()), signed=True) for truth in reached),
-                    *(percent(wilson(float(((low <= truth) & (truth <= high)).mean()), truth.size)) for truth in reached),
+                    *(
+                        percent(wilson(float(((low <= truth) & (truth <= high)).mean()), truth.size))
+                        for truth in reached
+                    ),
                 ]
             )
     columns = ["group", "images per class", "estimate", "half-width"]

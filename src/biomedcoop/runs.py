@@ -212,6 +212,7 @@ def _tested(
         uncalibrated=np.stack([one.uncalibrated for one in own]),
         alpha=request.alpha,
         members=np.stack(members) if members else None,
+        calibration=min((one.calibration for one in own if one.calibration is not None), default=None),
         of_all=of_all,
     )
     return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))

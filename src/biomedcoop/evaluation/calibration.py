@@ -68,7 +68,9 @@ class Calibration:
             return error, brier
 
         (error_before, brier_before), (error, brier) = estimates(uncalibrated), estimates(probabilities)
-        return cls(temperatures, error_before, error, brier_before, brier, reliability(uncalibrated, labels, folds=folds))
+        return cls(
+            temperatures, error_before, error, brier_before, brier, reliability(uncalibrated, labels, folds=folds)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the diagram's empty bins are null."""

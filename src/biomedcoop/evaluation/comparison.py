@@ -58,6 +58,7 @@ class Predictions:
         uncalibrated: its probabilities with a temperature of 1, float32 [R, N, C]; None if they are not known.
         alpha: share of its prediction sets that may miss the true class; None for no sets.
         members: whether each class is in the set, bool [R, N, C]; None for no sets.
+        calibration: number of images that calibrate the sets, the least of the runs; None for no sets, or if it is not known.
         of_all: probabilities of the method trained also on the images that were set aside for the sets, [R, N, C], or None.
     """
 
@@ -74,6 +75,7 @@ class Predictions:
     uncalibrated: npt.NDArray[np.float32] | None = None
     alpha: float | None = None
     members: npt.NDArray[np.bool_] | None = None
+    calibration: int | None = None
     of_all: npt.NDArray[np.float32] | None = None
 
     def runs(self, method: str) -> npt.NDArray[np.float32]:
@@ -178,9 +180,8 @@ class Comparison:
                 right_of_all = (predictions.of_all.argmax(axis=2) == y).mean(axis=0)
                 whole = score(predictions.of_all, y, names, **resampling).accuracy
                 cost = paired_difference(right[own], right_of_all, **resampling)
-            coverage = Coverage.of(
-                predictions.members, y, names, predictions.alpha, accuracy_of_all=whole, cost=cost, **resampling
-            )
+            own_sets = predictions.members, y, names, predictions.alpha, predictions.calibration
+            coverage = Coverage.of(*own_sets, accuracy_of_all=whole, cost=cost, **resampling)
         return cls(predictions, rows, differences, subgroups, by_run, calibration, coverage)
 
     @property

@@ -43,6 +43,8 @@ class Coverage:
         right: share of these single classes that are right.
         whole: share of the sets of all classes.
         classes: the same by class.
+        calibration: number of images that calibrate them; of the class with the fewest where each has its own promise. None if it
+            is not known.
         accuracy_of_all: accuracy of the method trained on all images, also those set aside; None where none were.
         cost: accuracy minus that.
     """
@@ -54,6 +56,7 @@ class Coverage:
     right: Estimate
     whole: Estimate
     classes: tuple[ClassCoverage, ...]
+    calibration: int | None = None
     accuracy_of_all: Estimate | None = None
     cost: Estimate | None = None
 
@@ -64,6 +67,7 @@ class Coverage:
         labels: npt.NDArray[np.int64],
         class_names: tuple[str, ...],
         alpha: float,
+        calibration: int | None = None,
         *,
         accuracy_of_all: Estimate | None = None,
         cost: Estimate | None = None,
@@ -106,6 +110,7 @@ class Coverage:
                 )
                 for k, name in enumerate(class_names)
             ),
+            calibration,
             accuracy_of_all,
             cost,
         )
