@@ -60,7 +60,15 @@ def compute(folder: Path, backbone: str, methods: Sequence[str], item: tuple[str
     few = data.select(drawn)
     own = {"methods": ",".join(methods)}
     words = str(_words(data, folder))
-    request = FitRequest(few, method="auto", backbone=loaded(backbone), seeds=(seed,), settings=own, prompts=words)
+    request = FitRequest(
+        few,
+        method="auto",
+        backbone=loaded(backbone),
+        seeds=(seed,),
+        settings=own,
+        prompts=words,
+        calibrate="no",  # a temperature changes no answer
+    )
     divisions = divide(few, request.seeds)
     assert divisions is not None
     plans = plan_folds(request, few, divisions)

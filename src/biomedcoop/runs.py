@@ -80,6 +80,8 @@ def train_run(
     """See :func:`biomedcoop.train`."""
     if isinstance(request.data, Dataset):
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
+    for name in request.compared:  # refused before the data are read, where it cannot run on any
+        request.for_method(name)
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
     data = read_dataset(request.data, split_file=request.split_file)

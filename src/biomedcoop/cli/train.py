@@ -66,6 +66,7 @@ OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.de
 def as_typed(message: str, option: str | None) -> str:
     """An error about an option, spelled as on the command line: "n_bootstrap=0" becomes "--n-bootstrap 0"."""
     flags = {f.name: f.metadata["flag"] or f.name.replace("_", "-") for f in dataclasses.fields(TrainRequest)}
+    flags[BUDGET] = BUDGET
     return message if option is None else re.sub(rf"\b{option}=", f"--{flags[option]} ", message)
 
 

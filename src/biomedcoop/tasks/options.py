@@ -124,12 +124,11 @@ def score(name: str, value: Any) -> str:
 
 
 def calibrate(name: str, value: Any) -> str:
-    """ "auto", "yes" or "no"; True and False stand for the last two."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value not in CALIBRATE:
+    """One of :data:`CALIBRATE`; true and false stand for yes and no."""
+    found = {"true": "yes", "false": "no"}.get(str(value).lower(), value)
+    if found not in CALIBRATE:
         raise UserError(f"{name}={value!r} must be one of {', '.join(CALIBRATE)}")
-    return str(value)
+    return str(found)
 
 
 def seeds(_: str, value: Any) -> tuple[int, ...]:

@@ -240,11 +240,18 @@ class FitRequest:
         self._check_method()
 
     def _check_method(self) -> None:
-        """Refuse what the method cannot do on any data: settings that it does not have, prediction sets without training images."""
+        """Refuse what the method cannot do on any data, such as settings that it does not have."""
         from biomedcoop.methods import get_method
 
         method = get_method(self.method)
         method.settings(self.settings, self.recipe)
+        uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
+        if uses[0] and self.unlabelled is None:
+            raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
+        if self.unlabelled is not None and not any(uses):
+            raise UserError(
+                f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
+            )
         if self.alpha is not None and not method.abilities.uses_images:
             raise UserError(
                 f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out alpha, or choose a "
@@ -273,13 +280,8 @@ class FitRequest:
         """
         from biomedcoop.methods import get_method
 
-        def uses(name: str) -> bool:
-            return get_method(name).abilities.uses_unlabelled
-
         settings = self.settings if method == self.method else {}
-        # with no method that uses them, the plan of its own refuses them
-        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compared", ()))))
-        unlabelled = self.unlabelled if wanted else None
+        unlabelled = self.unlabelled if get_method(method).abilities.uses_unlabelled else None
         beside_auto = self.method == AUTO != method and self.recipe == GENERAL
         recipe = FAST if beside_auto else self.recipe
         alpha = self.alpha if method == self.method else None
@@ -450,7 +452,11 @@ def _with_budget(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, with the option ``budget`` as the setting of that name."""
     values = dict(arguments)
     if BUDGET in values:
-        seconds = options.seconds(BUDGET, values.pop(BUDGET))
+        try:
+            seconds = options.seconds(BUDGET, values.pop(BUDGET))
+        except UserError as error:
+            error.option = BUDGET
+            raise
         values["settings"] = {BUDGET: seconds, **options.settings("settings", values.get("settings"))}
     return values
 
