@@ -234,14 +234,15 @@ def auto_figure(tables: Mapping[str, Table], path: Path) -> None:
 
 
 def estimate_figure(tables: Mapping[str, Table], path: Path) -> None:
-    """The mean estimate with the half-width of its interval, and the test split, from the table "estimate"."""
+    """The mean estimate with the half-width of its interval, and the two splits, from the table "estimate"."""
     rows = tables["estimate"].rows
 
     def panel(figure: Any) -> None:
         axis = figure.add_subplot()
         places = list(range(len(rows)))
-        estimates, tests, halves = ([numbers(row[i])[0] for row in rows] for i in (2, 3, 5))
+        estimates, halves, validation, tests = ([numbers(row[i])[0] for row in rows] for i in (2, 3, 4, 5))
         axis.errorbar(estimates, places, xerr=halves, fmt="o", color=BLUE, capsize=3, label="estimate, mean interval")
+        axis.plot(validation, places, "+", color="#009E73", markersize=9, ls="", label="validation split")
         axis.plot(tests, places, "x", color="#D55E00", markersize=8, ls="", label="test split")
         axis.set_yticks(places, [f"{row[0]}, {row[1]} images per class" for row in rows])
         axis.set_ylim(len(rows) - 0.5, -0.5)

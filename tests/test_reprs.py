@@ -89,9 +89,9 @@ def test_reports(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
 def test_requests_show_what_differs_from_the_defaults(data: bc.Dataset, tiny: Backbone) -> None:
     shown = "method='auto', backbone='mini', shots=None, seeds=(1,)"
     assert repr(FitRequest(data=data, recipe="fast")) == f"FitRequest(data={data!r}, {shown}, recipe='fast')"
-    request = TrainRequest(data="scans", backbone=tiny, settings={"epochs": 3}, n_bootstrap=40)
+    request = TrainRequest(data="scans", backbone=tiny, settings={"budget": 3}, n_bootstrap=40)
     assert repr(request) == (
-        f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'epochs': 3}}, "
+        f"TrainRequest(data='scans', {shown.replace(repr('mini'), repr(tiny))}, settings={{'budget': 3}}, "
         "compare=None, n_bootstrap=40)"
     )
 

@@ -3,8 +3,9 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.estimate --work WORK --page
 
 For each dataset, number of images per class and seed, a draw of the training split stands for a user's folder: ``train`` would
-cross-validate method "auto" on it, its choice anew in each fold, and save a classifier of all its images. The test split says what
-that classifier is worth. As the draw is balanced, the estimate is compared with balanced accuracy.
+cross-validate method "auto" on it, its choice anew in each fold, and save a classifier of all its images. The validation split, of
+the same source as the draw, and the test split say what that classifier is worth. As the draw is balanced, the estimate is
+compared with balanced accuracy.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.data.sampling.folds import divide
 from biomedcoop.evaluation.comparison import Comparison, Predictions
 from biomedcoop.evaluation.cross_validation import cross_validate, plan_folds
-from biomedcoop.evaluation.intervals import student, widening, wilson
-from biomedcoop.evaluation.metrics import score
+from biomedcoop.evaluation.intervals import student, wilson
+from biomedcoop.evaluation.metrics import values_of
 from biomedcoop.evaluation.study.executor import LocalProcesses
 from biomedcoop.evaluation.study.inputs import encoded, loaded
 from biomedcoop.evaluation.wording import number, percent
@@ -40,15 +41,15 @@ from biomedcoop.tasks.request import FitRequest
 
 SHOTS = (4, 16)
 SEEDS = (1, 2, 3)
-FOLDS = {4: 4, 16: 5}
-"""Number of folds by images per class."""
+SPLITS = {"validation": "val", "test": "test"}
+"""Splits that say what a classifier is worth, by their names in the table."""
 
 METHODS = [name for name in CANDIDATES if name != "biomedcoop"]
 """Candidates here: without the one that takes hours in a study."""
 
 
 def compute(folder: Path, backbone: str, methods: Sequence[str], item: tuple[str, int, int]) -> str:
-    """Estimate with its interval, and what the saved classifier reaches on the test split; kept in a file."""
+    """Estimate with its interval, and what the saved classifier reaches on the two splits; kept in a file."""
     dataset, shots, seed = item
     path = folder / f"estimate-{dataset}-{shots}-{seed}.json"
     if path.is_file():
@@ -59,19 +60,29 @@ def compute(folder: Path, backbone: str, methods: Sequence[str], item: tuple[str
     few = data.select(drawn)
     own = {"methods": ",".join(methods)}
     words = str(_words(data, folder))
-    request = FitRequest(few, method="auto", backbone=loaded(backbone), seeds=(seed,), settings=own, prompts=words)
+    request = FitRequest(
+        few,
+        method="auto",
+        backbone=loaded(backbone),
+        seeds=(seed,),
+        settings=own,
+        prompts=words,
+        calibrate="no",  # a temperature changes no answer
+    )
     divisions = divide(few, request.seeds)
     assert divisions is not None
     plans = plan_folds(request, few, divisions)
     found = cross_validate(plans, few, divisions, features[drawn].numpy(), loaded(backbone))
     answers = np.stack([one.probabilities for one in found])
     estimated = Comparison.of(
-        Predictions(few.keys, few.labels, few.class_names, {"auto": answers}, few.groups)
+        Predictions(few.keys, few.labels, few.class_names, {"auto": answers}, few.groups, folds=divisions.number)
     ).metrics.accuracy
     saved = fit_plan(plan_fit(request, few), loaded(backbone))[0]
-    test = data.indices("test")
-    reached = score(saved.probabilities(features[test].numpy()), data.labels[test], data.class_names, n_bootstrap=40)
-    content = [estimated.value, estimated.low, estimated.high, reached.balanced_accuracy.value]
+    content = [estimated.value, estimated.low, estimated.high]
+    for split in SPLITS.values():
+        own_images = data.indices(split)
+        p = saved.probabilities(features[own_images].numpy())
+        content.append(values_of(p, data.labels[own_images], data.class_names)["balanced_accuracy"])
     write_atomically(path, json.dumps(content).encode())
     return path.stem
 
@@ -86,7 +97,7 @@ def _words(data: Any, folder: Path) -> Path:
 
 
 def rows(folder: Path, datasets: Sequence[str]) -> Table:
-    """Estimate, truth, bias and coverage by group and images per class."""
+    """Estimate, what the saved classifier reaches, bias and coverage by group and images per class."""
     cells = []
     for group in complete_groups(datasets):
         own = GROUPS[group]
@@ -96,28 +107,25 @@ def rows(folder: Path, datasets: Sequence[str]) -> Table:
                     [json.loads((folder / f"estimate-{d}-{shots}-{s}.json").read_text("utf-8")) for s in SEEDS]
                     for d in own
                 ]
-            )  # [datasets, seeds, 4]
-            value, low, high, truth = found.transpose(2, 0, 1)
-            wide = widening(FOLDS[shots])
-            inside = {
-                f: (value + f * (low - value) <= truth) & (truth <= value + f * (high - value)) for f in (1.0, wide)
-            }
-            # an interval that ends at 100 % has no upper end to widen
-            shares = [wilson(float((of | ((high >= 1) & (truth >= value))).mean()), of.size) for of in inside.values()]
-            bias = student((value - truth).mean(1).tolist())
+            )  # [datasets, seeds, 5]
+            value, low, high, *reached = found.transpose(2, 0, 1)
             cells.append(
                 [
                     group,
                     str(shots),
                     number(float(value.mean())),
-                    number(float(truth.mean())),
-                    percent(bias, signed=True),
                     number(float((high - low).mean() / 2)),
-                    *map(percent, shares),
+                    *(number(float(truth.mean())) for truth in reached),
+                    *(percent(student((value - truth).mean(1).tolist()), signed=True) for truth in reached),
+                    *(
+                        percent(wilson(float(((low <= truth) & (truth <= high)).mean()), truth.size))
+                        for truth in reached
+                    ),
                 ]
             )
-    columns = ["group", "images per class", "estimate", "test split", "estimate − test", "half-width"]
-    return Table([*columns, "test in interval", "in the widened one"], cells, "lr" + "r" * 6)
+    columns = ["group", "images per class", "estimate", "half-width"]
+    kinds = ("{}", "estimate − {}", "{} in interval")
+    return Table([*columns, *(kind.format(split) for kind in kinds for split in SPLITS)], cells, "lr" + "r" * 8)
 
 
 def main() -> None:

@@ -111,6 +111,7 @@ def compare(
         uncalibrated=answers.uncalibrated[None],
         alpha=None if classifier.sets is None else classifier.sets.alpha,
         members=None if answers.members is None else answers.members[None],
+        calibration=answers.calibration,
     )
     comparison = Comparison.of(predictions, n_bootstrap=n_bootstrap)
     name = read.name if isinstance(data, Dataset) else Path(os.path.abspath(data)).name  # noqa: PTH100 - "." has no name

@@ -80,6 +80,8 @@ def train_run(
     """See :func:`biomedcoop.train`."""
     if isinstance(request.data, Dataset):
         raise UserError("source must be a path or a name, not Dataset; for a loaded dataset, use fit and evaluate")
+    for name in request.compared:  # refused before the data are read, where it cannot run on any
+        request.for_method(name)
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
     data = read_dataset(request.data, split_file=request.split_file)
@@ -212,6 +214,7 @@ def _tested(
         uncalibrated=np.stack([one.uncalibrated for one in own]),
         alpha=request.alpha,
         members=np.stack(members) if members else None,
+        calibration=min((one.calibration for one in own if one.calibration is not None), default=None),
         of_all=of_all,
     )
     return Tested(trained, Comparison.of(predictions, n_bootstrap=request.n_bootstrap))

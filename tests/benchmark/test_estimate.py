@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from biomedcoop.benchmark.compute import Work
-from biomedcoop.benchmark.estimate import OVERHEAD, Cost, measure_speeds, read_speeds, seconds_of
+from biomedcoop.benchmark.estimate import OVERHEAD, Cost, _random_task, measure_speeds, read_speeds, seconds_of
 from biomedcoop.benchmark.plan import groups_of
 from biomedcoop.benchmark.sources import find_sources
 
@@ -22,6 +23,16 @@ def test_more_images_and_epochs_take_longer(folder: Path) -> None:
     seconds = {group.id: seconds_of(work, group, speeds) for group in groups}
     short, long = (seconds[f"few-shot/scans/model/slow/{shots}"] for shots in (1, 16))
     assert 0 < short <= long < seconds["few-shot/scans/model/coop/16"]
+
+
+def test_a_fit_that_chooses_is_measured_with_its_choosing(folder: Path) -> None:
+    asked = protocol(methods=["auto", "krr", "coop"], shots=[8], recipe="general")
+    work = Work(asked, find_sources(asked, folder, lambda *_: None))
+    for group in groups_of(asked, work.sources):
+        task = _random_task(work.load(group.backbone), group, 3, 24)
+        found = None if task.folds is None else [torch.bincount(of_run).tolist() for of_run in task.folds]
+        runs = len(group.seeds)
+        assert found == {"auto": [[6, 6, 6, 3, 3]] * runs, "krr": [[1] * 24] * runs, "coop": None}[group.row.method]
 
 
 def test_the_lines_say_what_is_left() -> None:

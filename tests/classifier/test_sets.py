@@ -17,7 +17,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.classifier.temperature import fit_temperature
 from biomedcoop.data.sampling.calibration import set_aside
-from biomedcoop.errors import Note, UserError
+from biomedcoop.errors import Note
 from biomedcoop.features.images import encode_images
 from biomedcoop.methods import Abilities, Method, register
 from biomedcoop.methods.base import REGISTRY
@@ -240,13 +240,6 @@ def test_damaged_sets_are_refused() -> None:
     del tensors["sets.scores"]
     with pytest.raises(KeyError, match=r"sets\.scores"):
         PredictionSets.take_from(tensors, kept.description())
-
-
-def test_a_method_that_draws_no_image_has_none_for_prediction_sets(discs: Path, tiny: Backbone) -> None:
-    with pytest.raises(
-        UserError, match="zero-shot learns from no image, so none is drawn to calibrate prediction sets"
-    ):
-        bc.fit(bc.load_dataset(discs), "zero-shot", tiny, alpha=0.1)
 
 
 def test_a_score_without_alpha_is_said_to_change_nothing(discs: Path, tiny: Backbone) -> None:

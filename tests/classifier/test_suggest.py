@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from pathlib import Path
 
@@ -52,8 +53,20 @@ def test_suggestions(folder: Path, classifier: Classifier) -> None:
         assert one.p_prediction == pytest.approx(row.max(), abs=1e-3)
         assert one.prediction == classifier.class_names[row.argmax()]
         assert {one.prediction, one.second} == {"dark", "light"}
-        assert one.prediction in one.reason
         assert one.group == ""
+
+
+def test_reasons_are_true(folder: Path, classifier: Classifier) -> None:
+    """Each names its place by doubt among all images, and what it is most like: a class, or a suggestion before it."""
+    every = bc.suggest(classifier, folder / "pool", 8)
+    gaps = sorted(one.p_prediction - one.p_second for one in every)
+    for one in every:
+        place = int(re.search(r"place (\d) of 8 by doubt", one.reason).group(1))
+        assert gaps[place - 1] == pytest.approx(one.p_prediction - one.p_second, abs=2e-4)
+        assert one.reason.startswith(f"{one.prediction} {100 * one.p_prediction:.0f} %, {one.second} ")
+        near = re.search(r"most like (?:the training images of “(?:dark|light)”|suggestion (\d)) \(cosine", one.reason)
+        assert near is not None
+        assert near.group(1) is None or int(near.group(1)) < one.rank
 
 
 def test_labelled_and_damaged_images_are_left_out(folder: Path, classifier: Classifier, tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate, paired_difference, resampled_weights, resampling_units
+from biomedcoop.evaluation.bootstrap import (
+    Estimate,
+    independent,
+    paired_difference,
+    resampled_weights,
+    resampling_units,
+)
 
 
 def weights(*args, **kwargs):
@@ -27,6 +33,17 @@ def test_a_group_is_drawn_whole():
         rows = drawn[groups == name]
         assert (rows == rows[0]).all()
     assert (drawn[[0, 1, 3]].sum(axis=0) == 3).all()
+
+
+def test_a_cross_validation_draws_fewer_and_its_interval_is_wider():
+    """The variance grows by 1 + k/(k − 1), 2.25 for five folds (Nadeau and Bengio 2003)."""
+    assert (weights(90, 50, 1, folds=5).sum(axis=0) == 40).all()
+    assert [independent(n, 2) for n in (1, 2, 90)] == [1, 1, 30]
+    right = np.arange(900) < 630
+    alone = paired_difference(right, ~right, seed=1)
+    crossed = paired_difference(right, ~right, seed=1, folds=5)
+    assert crossed.value == alone.value
+    assert (crossed.high - crossed.low) / (alone.high - alone.low) == pytest.approx(1.5, abs=0.15)
 
 
 def test_an_image_without_a_group_is_a_group_of_its_own():

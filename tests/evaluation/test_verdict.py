@@ -344,3 +344,29 @@ def test_a_class_of_few_test_images_needs_more_of_them() -> None:
 def test_a_cross_validation_asks_for_images_not_for_test_images() -> None:
     found = verdict([0] * 30 + [1] * 9, [0] * 30 + [1] * 8 + [0], [1] * 39, folds=3)
     assert found["next"] == "Collect more images of “stone”."
+
+
+def sets_verdict(members, answers, calibration, alpha=0.1) -> str:
+    """The finding on prediction sets of 100 images, or an empty text."""
+    p = np.eye(2)[np.asarray(answers)]
+    keys = tuple(f"{i}.png" for i in range(100))
+    sets = {"alpha": alpha, "members": np.asarray(members, dtype=bool)[None], "calibration": calibration}
+    tested = Comparison.of(Predictions(keys, np.asarray(TRUTH), ("cyst", "stone"), {"gda": p}, **sets), n_bootstrap=40)
+    return next((one.text for one in judge(tested, shots=16) if one.kind == "sets of all classes"), "")
+
+
+def test_sets_of_all_classes_are_of_no_use_and_the_reason_is_said() -> None:
+    whole, single = [[1, 1]] * 100, np.eye(2)[GOOD].tolist()
+    assert sets_verdict(single, GOOD, 20) == ""
+    assert sets_verdict(single[:30] + whole[:70], GOOD, 20) == ""
+    few = sets_verdict(whole, GOOD, 6)
+    assert few.startswith(
+        "The prediction sets are of no use here: 100.0 % of them hold all 2 classes. Alpha 0.1 needs 9 calibration"
+    )
+    assert few.endswith("and there are 6. Give more images, or a larger alpha (0.2 needs 4).")
+    weak = sets_verdict(single[:20] + whole[:80], GOOD, 20)
+    assert weak.startswith(
+        "The prediction sets are of no use here: 80.0 % of them hold all 2 classes. Of the answers 15.0 % are wrong"
+    )
+    assert weak.endswith("or allow more misses ('--alpha 0.2').")
+    assert sets_verdict(whole, [1 - k for k in GOOD], 20).endswith("more training images or a better method.")

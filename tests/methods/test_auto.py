@@ -24,6 +24,7 @@ from biomedcoop.methods.auto import (
     settings_of,
     tried_in,
 )
+from biomedcoop.report.tables import tried_cells
 from biomedcoop.tasks.plan import mixture_line
 
 METHODS = "zero-shot,linear-probe,tip-adapter"
@@ -95,6 +96,11 @@ def test_one_image_of_each_class_takes_what_was_best_elsewhere(tiny: Backbone) -
     assert chosen.accuracy is None
     assert prior[chosen.method].accuracy == max(one.accuracy for one in prior.values())
     assert chosen.temperature == pytest.approx(prior[chosen.method].temperature)
+    # the report does not show the others as if they had lost
+    table = tried_cells(get_method("auto").tried(state))
+    assert [row[:2] for row in table.rows] == [[chosen.method, "100.0"]]
+    assert table.notes[0].startswith("No training image could be held out, so no method was compared with another")
+    assert f"{chosen.method} answers alone" in table.notes[0]
 
 
 def test_a_candidate_that_was_not_measured_starts_low() -> None:

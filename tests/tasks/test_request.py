@@ -15,7 +15,7 @@ import torch
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.tasks.request import FitOptions, FitRequest, TrainOptions, TrainRequest
+from biomedcoop.tasks.request import BUDGET, FitOptions, FitRequest, TrainOptions, TrainRequest
 
 MANY = TrainRequest(
     data="scans/ct.csv",
@@ -132,6 +132,13 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"seeds": []}, "give at least one, each a whole number"),
         ({"seeds": [1, 2, 1]}, "a seed is there twice"),
         ({"shot": 3}, "no option 'shot'; did you mean shots"),
+        ({"settings": {"budgt": 3}}, "method auto has no setting 'budgt'; did you mean budget"),
+        ({"method": "gda", "settings": {"covariance": "all"}}, "method gda: covariance=all must be"),
+        ({"method": "zero-shot", "alpha": 0.1}, "zero-shot learns from no image, so none is drawn to calibrate"),
+        ({"budget": "soon"}, "budget='soon' must be a time above 0 in s, min or h, e.g. budget=60s"),
+        ({"budget": -1}, "budget=-1 must be a time above 0"),
+        ({"method": "gda", "budget": 60}, "method gda has no setting 'budget'"),
+        ({"calibrate": "maybe"}, "calibrate='maybe' must be one of auto, yes, no"),
         ({"data": 3}, "data must be a dataset from load_dataset, not int"),
     ],
 )
@@ -172,10 +179,22 @@ def test_a_dataset_in_hand_has_no_json(discs: Path) -> None:
 def test_the_typed_keywords_are_the_fields() -> None:
     fit = {field.name for field in dataclasses.fields(FitRequest)}
     assert fit - set(FitOptions.__annotations__) == {"data", "method", "backbone", "shots", "seeds"}
-    assert set(FitOptions.__annotations__) <= fit
+    assert set(FitOptions.__annotations__) <= fit | {BUDGET}
     train = set(TrainRequest.names())
     assert train - set(TrainOptions.__annotations__) == {"data"}
-    assert set(TrainOptions.__annotations__) <= train | {"seed"}
+    assert set(TrainOptions.__annotations__) <= train | {"seed", BUDGET}
+
+
+def test_a_budget_is_a_setting_of_auto() -> None:
+    for given in (90, "90", "90s", "1.5min", " 0.025 h"):
+        assert TrainRequest.of({"data": "scans", "budget": given}).settings == {"budget": 90.0}
+    saved = TrainRequest.of({"data": "scans", "budget": 5, "settings": {"prior": 2}})
+    again = TrainRequest.from_dict(saved.to_dict(), {"budget": "20s"})
+    assert again.settings == {"budget": 20.0, "prior": 2}
+
+
+def test_calibrate_takes_true_and_false() -> None:
+    assert [FitRequest.of({"data": "x", "calibrate": one}).calibrate for one in (True, False)] == ["yes", "no"]
 
 
 def test_the_command_line_takes_a_saved_request(
@@ -211,12 +230,14 @@ def test_the_command_line_takes_a_saved_request(
 
 
 def test_numbers_of_other_libraries_are_plain_numbers() -> None:
-    request = TrainRequest(data="scans", settings={"epochs": np.int64(3), "lr": torch.tensor(0.5)}, views=np.int64(2))
-    assert json.loads(json.dumps(request.to_dict()))["settings"] == {"epochs": 3, "lr": 0.5}
+    request = TrainRequest(
+        data="scans", settings={"budget": np.int64(3), "prior": torch.tensor(0.5)}, views=np.int64(2)
+    )
+    assert json.loads(json.dumps(request.to_dict()))["settings"] == {"budget": 3, "prior": 0.5}
     assert request.views == 2
     for wrong in (np.array([1, 2]), [1], None):
-        with pytest.raises(bc.UserError, match="settings: epochs="):
-            TrainRequest(data="scans", settings={"epochs": wrong})
+        with pytest.raises(bc.UserError, match="settings: budget="):
+            TrainRequest(data="scans", settings={"budget": wrong})
     for name, wrong in (("views", np.array([1, 2])), ("views", True), ("device", None), ("seeds", np.array(3))):
         with pytest.raises(bc.UserError, match=name):
             FitRequest(**{"data": "scans", name: wrong})

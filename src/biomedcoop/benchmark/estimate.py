@@ -17,6 +17,7 @@ from biomedcoop.benchmark.compute import Work
 from biomedcoop.benchmark.journal import SPEEDS
 from biomedcoop.benchmark.plan import Group, backbone_name
 from biomedcoop.data.sampling.few_shot import MAX_VAL_SHOTS
+from biomedcoop.data.sampling.folds import FOLDS
 from biomedcoop.lazy import torch
 from biomedcoop.methods import Task
 from biomedcoop.methods.recipes import PUBLISHED
@@ -253,6 +254,8 @@ def _random_task(backbone: Backbone, group: Group, classes: int, images: int) ->
 
     validated = group.method.chooses(_settings(group)) and group.recipe in PUBLISHED and group.kind != "realistic"
     count = min(group.shots, MAX_VAL_SHOTS) * classes if validated else 0
+    each = torch.arange(images)  # what is chosen within the training images takes most of a fit's time
+    folds = each if able.leaves_one_out and images > classes else each // classes % FOLDS
     return Task(
         backbone,
         [f"tissue {label}" for label in range(classes)],
@@ -261,4 +264,5 @@ def _random_task(backbone: Backbone, group: Group, classes: int, images: int) ->
         drawn(classes, SENTENCES) if able.uses_sentences else None,
         drawn(runs, count) if count else None,
         labels(count) if count else None,
+        folds=folds.expand(runs, -1).contiguous() if able.chooses and not validated else None,
     )

@@ -114,6 +114,10 @@ class PredictionSets:
                 found[i] = scores[every, n, every] <= limits
         return found
 
+    def images(self, classes: int) -> int:
+        """Number of calibration images; of the class with the fewest where each of the ``classes`` has its own promise."""
+        return int(np.bincount(self.labels, minlength=classes).min()) if self.by_class else len(self.labels)
+
     def tensors(self) -> dict[str, Any]:
         """The arrays as tensors for the artefact."""
         arrays = {"labels": self.labels, "scores": self.scores, "features": self.features, "sentences": self.sentences}

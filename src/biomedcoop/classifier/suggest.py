@@ -121,29 +121,37 @@ def suggest(
     pool = np.flatnonzero(free)
     p = classifier.probabilities(features[pool])
     labelled = np.zeros((0, features.shape[1])) if classifier.domain is None else classifier.domain.means
-    order = choose(p, features[pool], labelled, number, groups[pool])
+    x = features[pool]
+    order = choose(p, x, labelled, number, groups[pool])
     if len(order) < number:
         notes.append(f"{len(order)} images are suggested instead of {number}: there are no more, or no more groups")
     notify(notes)
+    places = np.argsort(np.argsort(margins(p), kind="stable"), kind="stable") + 1
+    alike = [_most_alike(classifier, x[order[:rank]], labelled) for rank in range(1, len(order) + 1)]
     return [
-        _suggestion(classifier, rank, names[pool[k]], groups[pool[k]], p[k]) for rank, k in enumerate(order, start=1)
+        _suggestion(classifier, rank, names[pool[k]], groups[pool[k]], p[k], f"{places[k]} of {len(pool)}", near)
+        for rank, (k, near) in enumerate(zip(order, alike, strict=True), start=1)
     ]
 
 
-def _suggestion(classifier: Classifier, rank: int, name: str, group: str, p: Floats) -> Suggestion:
+def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats) -> str:
+    """What the last of the chosen images [N, E] is most like: the mean of a class [C, E], or an image before it."""
+    near = np.concatenate([unit(labelled), unit(chosen[:-1])]) @ unit(chosen[-1:])[0]
+    if not len(near):
+        return ""
+    most, c = int(near.argmax()), len(labelled)
+    what = f"suggestion {most - c + 1}" if most >= c else f"the training images of “{classifier.class_names[most]}”"
+    return f"; most like {what} (cosine {near[most]:.2f})"
+
+
+def _suggestion(
+    classifier: Classifier, rank: int, name: str, group: str, p: Floats, place: str, near: str
+) -> Suggestion:
     first, second = np.argsort(-p, kind="stable")[:2]
     a, b = classifier.class_names[first], classifier.class_names[second]
     known = "" if group.startswith(ALONE) else str(group)
-    return Suggestion(
-        rank,
-        name,
-        a,
-        b,
-        round(float(p[first]), 4),
-        round(float(p[second]), 4),
-        known,
-        REASON.format(a=a, b=b, p=100 * p[first], q=100 * p[second]),
-    )
+    reason = f"{a} {100 * p[first]:.0f} %, {b} {100 * p[second]:.0f} % (place {place} by doubt){near}"
+    return Suggestion(rank, name, a, b, round(float(p[first]), 4), round(float(p[second]), 4), known, reason)
 
 
 ALONE = "\0"
@@ -184,10 +192,6 @@ def _group_column(file: Path) -> str | None:
 
 TEXTS = ("path", "prediction", "second", "group", "reason")
 """Columns of text."""
-
-REASON = (
-    "undecided between {a} ({p:.0f} %) and {b} ({q:.0f} %), and far from what is known and from the images before it"
-)
 
 CANDIDATES = 5
 """Undecided images for each one that is suggested."""

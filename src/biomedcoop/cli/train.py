@@ -17,7 +17,7 @@ from biomedcoop.cli.console import notes_said, print_json, progress_bar
 from biomedcoop.cli.options import Json, NoHtml, Overwrite, Quiet, parse_seeds, parse_settings, split_list
 from biomedcoop.cli.run_report import print_place, print_run_report
 from biomedcoop.errors import UserError
-from biomedcoop.tasks.request import TrainRequest
+from biomedcoop.tasks.request import BUDGET, TrainRequest
 
 
 def train(ctx: typer.Context, **values: Any) -> None:
@@ -66,6 +66,7 @@ OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.de
 def as_typed(message: str, option: str | None) -> str:
     """An error about an option, spelled as on the command line: "n_bootstrap=0" becomes "--n-bootstrap 0"."""
     flags = {f.name: f.metadata["flag"] or f.name.replace("_", "-") for f in dataclasses.fields(TrainRequest)}
+    flags[BUDGET] = BUDGET
     return message if option is None else re.sub(rf"\b{option}=", f"--{flags[option]} ", message)
 
 
@@ -97,7 +98,16 @@ def _signature() -> inspect.Signature:
         names = (both, "--seed") if name == "seeds" else (both,)
         option = typer.Option(*names, help=field.metadata["help"] + required, metavar=metavar)
         options[name] = (Annotated[kind if default is not None else kind | None, option], default)
+    budget = Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Estimated time for the candidates of method auto, such as 60s (the default) or 5min; dear ones are left out.",
+        ),
+    ]
     options |= {
+        BUDGET: (budget, None),
         "no_html": (NoHtml, False),
         "overwrite": (Overwrite, False),
         "json": (Json, False),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from biomedcoop.evaluation.bootstrap import FEW
-from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.metrics import ClassMetrics, Metrics
 from biomedcoop.evaluation.wording import count, interval, listed, mean_count, number
 
@@ -141,9 +140,8 @@ def class_units(c: ClassMetrics) -> int:
 
 def _perfect_few(c: ClassMetrics) -> str:
     """The class with its Wilson interval if all of its few test images are right, else an empty text."""
-    units = class_units(c)
-    if c.sensitivity.value != 1 or units >= FEW_PERFECT:
+    units, low = class_units(c), c.sensitivity.low
+    if c.sensitivity.value != 1 or units >= FEW_PERFECT or low is None:
         return ""
-    low = wilson(1.0, units).low or 0.0
     groups = "" if c.n_groups is None else f" from {count(units, 'group')}"
     return f"{100 * low:.0f} % for “{c.name}” ({c.support} of {c.support}{groups})"

@@ -20,24 +20,28 @@ class Answers:
         temperature: the classifier's temperature.
         uncalibrated: probabilities with a temperature of 1, float32 [N, C].
         members: whether each class is in the prediction set, bool [N, C]; None for a classifier without sets.
+        calibration: number of images that calibrate the sets, see :meth:`PredictionSets.images`; None for none.
     """
 
     probabilities: npt.NDArray[np.float32]
     temperature: float
     uncalibrated: npt.NDArray[np.float32]
     members: npt.NDArray[np.bool_] | None
+    calibration: int | None
 
     @classmethod
     def of(cls, classifier: Classifier, features: npt.NDArray[np.float32]) -> Answers:
         """The answers of a classifier about raw features [N, E]."""
         p = classifier.probabilities(features)
         plain = p if classifier.temperature == 1 else replace(classifier, temperature=1.0).probabilities(features)
-        members = None if classifier.sets is None else classifier.members(features, p)
-        return cls(p, classifier.temperature, plain, members)
+        if classifier.sets is None:
+            return cls(p, classifier.temperature, plain, None, None)
+        calibration = classifier.sets.images(len(classifier.class_names))
+        return cls(p, classifier.temperature, plain, classifier.members(features, p), calibration)
 
 
 def put_together(parts: Sequence[Answers], places: Sequence[npt.NDArray[np.bool_]]) -> Answers:
-    """Answers about all images, from those about parts of them; their mean temperature stands for all.
+    """Answers about all images, from those about parts of them; their mean temperature and least calibration stand for all.
 
     Args:
         places: which of all images each part is about, bool [N].
@@ -52,4 +56,5 @@ def put_together(parts: Sequence[Answers], places: Sequence[npt.NDArray[np.bool_
 
     temperature = float(np.mean([part.temperature for part in parts]))
     members = None if parts[0].members is None else joined("members")
-    return Answers(joined("probabilities"), temperature, joined("uncalibrated"), members)  # type: ignore[arg-type]
+    calibration = min((part.calibration for part in parts if part.calibration is not None), default=None)
+    return Answers(joined("probabilities"), temperature, joined("uncalibrated"), members, calibration)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13. A resampled test set is kept as weights (how
 often each image was drawn), so that every metric is a weighted sum and all resamples are computed at once. The cluster
-bootstrap draws whole groups instead of images, because images of one patient are not independent.
+bootstrap draws whole groups instead of images, because images of one patient are not independent. Of a cross-validation, a
+resample draws fewer images than there are (Bickel, Götze & van Zwet 1997, "Resampling fewer than n observations"), because its
+folds share training images: see :func:`independent`.
 """
 
 from __future__ import annotations
@@ -98,6 +100,23 @@ def resampling_units(n: int, groups: Groups | None = None) -> npt.NDArray[np.int
     return np.array([number[name] if name else next(alone) for name in names], dtype=np.int64)
 
 
+def independent(units: int, folds: int | None = None) -> int:
+    """Number of independent images or groups that say as much as ``units`` of them: fewer than half in a cross-validation.
+
+    Its folds share training images, which multiplies the variance of a mean by 1 + k/(k − 1) for k folds: Nadeau and Bengio 2003,
+    "Inference for the generalization error", Machine Learning 52, equation 8, with J = k and n₂/n₁ = 1/(k − 1).
+
+    Args:
+        units: number of images or groups.
+        folds: number of folds of a cross-validation, or None for a test split.
+
+    Example:
+        >>> independent(90), independent(90, folds=5)
+        (90, 40)
+    """
+    return units if folds is None else max(1, round(units / (1 + folds / (folds - 1))))
+
+
 def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
     """Check the arguments of a bootstrap before long work.
 
@@ -108,7 +127,9 @@ def check_bootstrap(n_bootstrap: object, seed: object = 0) -> None:
     options.seed("seed", seed)
 
 
-def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None = None) -> Iterator[Floats]:
+def resampled_weights(
+    n: int, n_bootstrap: int, seed: int, groups: Groups | None = None, folds: int | None = None
+) -> Iterator[Floats]:
     """Draw ``n_bootstrap`` test sets with replacement, in blocks that bound the memory.
 
     Args:
@@ -117,6 +138,7 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
         seed: random seed of a generator local to this call.
         groups: [N] group of each image; a resample then draws as many whole groups as there are. An image without a group
             is its own group.
+        folds: number of folds of a cross-validation; a resample then draws :func:`independent` units of them.
 
     Yields:
         float64 [N, b], count of each image in each of b resamples; the b of all blocks sum to ``n_bootstrap``.
@@ -127,11 +149,12 @@ def resampled_weights(n: int, n_bootstrap: int, seed: int, groups: Groups | None
     check_bootstrap(n_bootstrap, seed)
     unit = resampling_units(n, groups)
     units = int(unit.max()) + 1
+    size = independent(units, folds)
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK_BYTES // (8 * max(n, units)))
     for start in range(0, n_bootstrap, block):
         b = min(block, n_bootstrap - start)
-        drawn = rng.integers(units, size=(b, units))
+        drawn = rng.integers(units, size=(b, size))
         cells = drawn * b + np.arange(b)[:, None]
         counts = np.bincount(cells.ravel(), minlength=units * b).reshape(units, b)  # [units, b]
         yield counts[unit].astype(np.float64)
@@ -145,6 +168,7 @@ def paired_difference(
     seed: int = 0,
     n_bootstrap: int = 1000,
     groups: Groups | None = None,
+    folds: int | None = None,
 ) -> Estimate:
     """Accuracy of method a minus that of method b on the same images, resampled together.
 
@@ -159,6 +183,7 @@ def paired_difference(
         seed: random seed of the resampling.
         n_bootstrap: number of resamples.
         groups: [N] group of each image, for a cluster bootstrap.
+        folds: number of folds of a cross-validation, or None for a test split.
 
     Returns:
         The difference, -1..1, positive if a is better. One image or one group gives no interval.
@@ -186,6 +211,6 @@ def paired_difference(
         means: Floats = by_class.sum(axis=0) / (total > 0).sum(axis=0)
         return means
 
-    samples = np.concatenate([mean(weights) for weights in resampled_weights(len(a), n_bootstrap, seed, groups)])
+    samples = np.concatenate([mean(weights) for weights in resampled_weights(len(a), n_bootstrap, seed, groups, folds)])
     units = int(resampling_units(len(a), groups).max()) + 1
     return Estimate.of(float(mean(np.ones((len(a), 1)))[0]), samples, units)

@@ -47,10 +47,11 @@ class Calibration:
         groups: Groups | None = None,
         n_bootstrap: int = 1000,
         seed: int = 0,
+        folds: int | None = None,
     ) -> Calibration:
         """From probabilities [R, N, C] before and after the temperatures [R], and labels [N]."""
         n = len(labels)
-        weights = list(resampled_weights(n, n_bootstrap, seed, groups))
+        weights = list(resampled_weights(n, n_bootstrap, seed, groups, folds))
         units = int(resampling_units(n, groups).max()) + 1
 
         def estimates(runs: npt.NDArray[np.floating[Any]]) -> tuple[Estimate, Estimate]:
@@ -67,7 +68,9 @@ class Calibration:
             return error, brier
 
         (error_before, brier_before), (error, brier) = estimates(uncalibrated), estimates(probabilities)
-        return cls(temperatures, error_before, error, brier_before, brier, reliability(uncalibrated, labels))
+        return cls(
+            temperatures, error_before, error, brier_before, brier, reliability(uncalibrated, labels, folds=folds)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the diagram's empty bins are null."""

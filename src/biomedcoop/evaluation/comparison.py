@@ -58,6 +58,7 @@ class Predictions:
         uncalibrated: its probabilities with a temperature of 1, float32 [R, N, C]; None if they are not known.
         alpha: share of its prediction sets that may miss the true class; None for no sets.
         members: whether each class is in the set, bool [R, N, C]; None for no sets.
+        calibration: number of images that calibrate the sets, the least of the runs; None for no sets, or if it is not known.
         of_all: probabilities of the method trained also on the images that were set aside for the sets, [R, N, C], or None.
     """
 
@@ -74,6 +75,7 @@ class Predictions:
     uncalibrated: npt.NDArray[np.float32] | None = None
     alpha: float | None = None
     members: npt.NDArray[np.bool_] | None = None
+    calibration: int | None = None
     of_all: npt.NDArray[np.float32] | None = None
 
     def runs(self, method: str) -> npt.NDArray[np.float32]:
@@ -141,31 +143,32 @@ class Comparison:
         Raises:
             UserError: see :func:`biomedcoop.evaluation.metrics.score`.
         """
-        y, names, groups = predictions.labels, predictions.class_names, predictions.groups
+        y, names = predictions.labels, predictions.class_names
+        resampling: dict[str, Any] = {
+            "groups": predictions.groups,
+            "n_bootstrap": n_bootstrap,
+            "seed": seed,
+            "folds": predictions.folds,
+        }
         every = {name: predictions.runs(name) for name in predictions.probabilities}
         every[MAJORITY] = majority_probabilities(y, len(names))[None]
-        rows = {m: score(p, y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed) for m, p in every.items()}
+        rows = {m: score(p, y, names, **resampling) for m, p in every.items()}
         answers = {m: p.argmax(axis=2) for m, p in every.items()}  # [R, N]
         right = {m: (found == y).mean(axis=0) for m, found in answers.items()}  # share of the runs, [N]
         own = predictions.method
 
         def paired(other: str, labels: npt.NDArray[np.int64] | None) -> Estimate:
-            return paired_difference(
-                right[own], right[other], labels=labels, seed=seed, n_bootstrap=n_bootstrap, groups=groups
-            )
+            return paired_difference(right[own], right[other], labels=labels, **resampling)
 
         differences = {
             m: Difference(paired(m, None), paired(m, y), _changed(answers[own], answers[m])) for m in rows if m != own
         }
-        subgroups = by_subgroup(
-            predictions.subgroups, right[own], y, names, groups=groups, n_bootstrap=n_bootstrap, seed=seed
-        )
+        subgroups = by_subgroup(predictions.subgroups, right[own], y, names, **resampling)
         by_run = {
             name: [values_of(run, y, names) for run in every[name]]
             for name in predictions.probabilities
             if len(every[name]) > 1
         }
-        resampling: dict[str, Any] = {"groups": groups, "n_bootstrap": n_bootstrap, "seed": seed}
         calibration = coverage = None
         if predictions.uncalibrated is not None and any(t != 1 for t in predictions.temperatures):
             calibration = Calibration.of(
@@ -177,9 +180,8 @@ class Comparison:
                 right_of_all = (predictions.of_all.argmax(axis=2) == y).mean(axis=0)
                 whole = score(predictions.of_all, y, names, **resampling).accuracy
                 cost = paired_difference(right[own], right_of_all, **resampling)
-            coverage = Coverage.of(
-                predictions.members, y, names, predictions.alpha, accuracy_of_all=whole, cost=cost, **resampling
-            )
+            own_sets = predictions.members, y, names, predictions.alpha, predictions.calibration
+            coverage = Coverage.of(*own_sets, accuracy_of_all=whole, cost=cost, **resampling)
         return cls(predictions, rows, differences, subgroups, by_run, calibration, coverage)
 
     @property

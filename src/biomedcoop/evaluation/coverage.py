@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
+from biomedcoop.evaluation.bootstrap import (
+    Estimate,
+    Floats,
+    Groups,
+    independent,
+    resampled_weights,
+    resampling_units,
+)
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.metrics import plain
 
@@ -36,6 +43,8 @@ class Coverage:
         right: share of these single classes that are right.
         whole: share of the sets of all classes.
         classes: the same by class.
+        calibration: number of images that calibrate them; of the class with the fewest where each has its own promise. None if it
+            is not known.
         accuracy_of_all: accuracy of the method trained on all images, also those set aside; None where none were.
         cost: accuracy minus that.
     """
@@ -47,6 +56,7 @@ class Coverage:
     right: Estimate
     whole: Estimate
     classes: tuple[ClassCoverage, ...]
+    calibration: int | None = None
     accuracy_of_all: Estimate | None = None
     cost: Estimate | None = None
 
@@ -57,12 +67,14 @@ class Coverage:
         labels: npt.NDArray[np.int64],
         class_names: tuple[str, ...],
         alpha: float,
+        calibration: int | None = None,
         *,
         accuracy_of_all: Estimate | None = None,
         cost: Estimate | None = None,
         groups: Groups | None = None,
         n_bootstrap: int = 1000,
         seed: int = 0,
+        folds: int | None = None,
     ) -> Coverage:
         """From which classes are in the sets, bool [R, N, C], and labels [N]."""
         n, c = len(labels), len(class_names)
@@ -70,7 +82,7 @@ class Coverage:
         covered, single = members[:, np.arange(n), labels], sizes == 1
         kinds = {"covered": covered, "size": sizes, "single": single, "right": covered & single, "whole": sizes == c}
         of_image = {name: values.mean(axis=0) for name, values in kinds.items()}  # means over the runs, [N]
-        weights, unit = list(resampled_weights(n, n_bootstrap, seed, groups)), resampling_units(n, groups)
+        weights, unit = list(resampled_weights(n, n_bootstrap, seed, groups, folds)), resampling_units(n, groups)
 
         def estimate(name: str, among: npt.NDArray[np.bool_], over: Floats | None = None) -> Estimate:
             own, below = of_image[name][among], np.ones(among.sum()) if over is None else over[among]
@@ -79,7 +91,7 @@ class Coverage:
                 return Estimate(None, None, None)
             value = float(own.sum() / below.sum())
             if value in (0.0, 1.0) and name != "size":  # a share, of which all resamples are equal
-                return wilson(value, units)
+                return wilson(value, independent(units, folds))
             with np.errstate(invalid="ignore"):
                 samples = np.concatenate([own @ block[among] / (below @ block[among]) for block in weights])
             return Estimate.of(value, samples, units)
@@ -98,6 +110,7 @@ class Coverage:
                 )
                 for k, name in enumerate(class_names)
             ),
+            calibration,
             accuracy_of_all,
             cost,
         )

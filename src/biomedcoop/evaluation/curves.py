@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
+from biomedcoop.evaluation.bootstrap import (
+    Estimate,
+    Floats,
+    Groups,
+    independent,
+    resampled_weights,
+    resampling_units,
+)
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio
@@ -118,8 +125,10 @@ class Reliability:
     right: tuple[Estimate, ...]
 
 
-def reliability(probabilities: AnyFloats, labels: npt.NDArray[np.int64], bins: int = CALIBRATION_BINS) -> Reliability:
-    """The reliability diagram of probabilities [R, N, C] against labels [N].
+def reliability(
+    probabilities: AnyFloats, labels: npt.NDArray[np.int64], bins: int = CALIBRATION_BINS, folds: int | None = None
+) -> Reliability:
+    """The reliability diagram of probabilities [R, N, C] against labels [N]; of a cross-validation with a number of folds.
 
     Example:
         >>> import numpy as np
@@ -136,7 +145,7 @@ def reliability(probabilities: AnyFloats, labels: npt.NDArray[np.int64], bins: i
     confidence, share = ratio(claimed, images), ratio(hits, images)
     images = images / len(top)
     found = [
-        wilson(float(s), max(1, round(n))) if n else Estimate(None, None, None)
+        wilson(float(s), independent(max(1, round(n)), folds)) if n else Estimate(None, None, None)
         for s, n in zip(share, images, strict=True)
     ]
     return Reliability(np.linspace(0, 1, bins + 1), images, confidence, tuple(found))
@@ -170,6 +179,7 @@ def sensitivities_at(
     groups: Groups | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    folds: int | None = None,
 ) -> list[OperatingPoint]:
     """The sensitivity of each class at the lowest threshold that keeps a specificity, on the test images themselves.
 
@@ -178,7 +188,7 @@ def sensitivities_at(
     Args:
         specificity: between 0 and 1, both excluded.
         probabilities: [R, N, C] of R runs; values of several runs are averaged.
-        labels, groups, n_bootstrap, seed: see :func:`biomedcoop.evaluation.metrics.score`.
+        labels, groups, n_bootstrap, seed, folds: see :func:`biomedcoop.evaluation.metrics.score`.
 
     Raises:
         UserError: the specificity is out of range.
@@ -193,7 +203,7 @@ def sensitivities_at(
     check_specificity(specificity)
     n, c = probabilities.shape[1:]
     ones, unit = np.ones((n, 1)), resampling_units(n, groups)
-    weights = list(resampled_weights(n, n_bootstrap, seed, groups))
+    weights = list(resampled_weights(n, n_bootstrap, seed, groups, folds))
     points = []
     for k in range(c):
         positive, scores = labels == k, probabilities[:, :, k].astype(np.float64)
@@ -202,7 +212,7 @@ def sensitivities_at(
         own = len(np.unique(unit[positive]))
         estimate = Estimate.of(float(value[0]), samples, own)
         if estimate.value in (0.0, 1.0) and own > 1:
-            estimate = wilson(estimate.value, own)
+            estimate = wilson(estimate.value, independent(own, folds))
         points.append(
             OperatingPoint(
                 str(class_names[k]), float(thresholds[0]), estimate, float(spared[0]), int((~positive).sum())

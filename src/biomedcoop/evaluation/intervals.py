@@ -44,15 +44,6 @@ def student(values: Sequence[float]) -> Estimate:
     return Estimate(middle, middle - half, middle + half)
 
 
-def widening(folds: int) -> float:
-    """Factor of a cross-validation's interval that makes up for folds that share training images: 1.5 for five folds.
-
-    The variance of a mean over test images is multiplied by 1 + k/(k − 1) for k folds: Nadeau and Bengio 2003, Machine Learning 52,
-    equation 8, with 1/J + n₂/n₁ in place of 1/J, for J = k and n₂/n₁ = 1/(k − 1).
-    """
-    return float((1 + folds / (folds - 1)) ** 0.5)
-
-
 def bootstrap_means(
     scores: Mapping[Column, Floats], seed: int, groups: Groups | None = None, n_bootstrap: int = N_BOOTSTRAP
 ) -> tuple[dict[Column, Estimate], dict[Column, Floats]]:

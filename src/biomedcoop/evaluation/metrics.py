@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from biomedcoop.data.names import list_names
 from biomedcoop.errors import UserError
-from biomedcoop.evaluation.bootstrap import Estimate, Floats, Groups, resampled_weights, resampling_units
+from biomedcoop.evaluation.bootstrap import (
+    Estimate,
+    Floats,
+    Groups,
+    independent,
+    resampled_weights,
+    resampling_units,
+)
 from biomedcoop.evaluation.grades import grade_order
 from biomedcoop.evaluation.intervals import wilson
 from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
@@ -101,6 +108,8 @@ class Metrics:
     """The class names from the lowest grade to the highest; empty if they are no grades."""
     n_runs: int = 1
     """Number of runs (seeds, or divisions in a cross-validation) that answered every image."""
+    n_drawn: int | None = None
+    """Number of images or groups that a resample draws, if it draws fewer than there are: of a cross-validation."""
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -165,6 +174,7 @@ def score(
     groups: Groups | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    folds: int | None = None,
 ) -> Metrics:
     """Compute the metrics of predicted probabilities against true labels.
 
@@ -180,6 +190,8 @@ def score(
             a group is its own group.
         n_bootstrap: number of resamples for each interval.
         seed: random seed of the resampling; equal seeds give bit-identical results.
+        folds: number of folds if each run is a cross-validation, which makes the intervals wider; see
+            :func:`biomedcoop.evaluation.bootstrap.independent`.
 
     Raises:
         UserError: there are no images, shapes do not match, a label is out of range, or a row is not a probability distribution.
@@ -191,7 +203,7 @@ def score(
     order = grade_order(class_names)
     rank = None if order is None else np.argsort(order)
     samples: dict[str, list[Floats]] = {}
-    for weights in resampled_weights(n, n_bootstrap, seed, groups):
+    for weights in resampled_weights(n, n_bootstrap, seed, groups, folds):
         for name, block in _mean_over_runs(runs, y, weights, rank).items():
             samples.setdefault(name, []).append(block)
     joined = {name: np.concatenate(blocks, axis=-1) for name, blocks in samples.items()}
@@ -205,7 +217,7 @@ def score(
     def estimate(name: str, *index: int, among: int) -> Estimate:
         value = float(values[name][index][0])
         if name in SHARES and value in (0.0, 1.0) and among > 1:
-            return wilson(value, among)
+            return wilson(value, independent(among, folds))
         return Estimate.of(value, joined[name][index], among)
 
     everything = units(np.ones(n, dtype=bool))
@@ -242,6 +254,7 @@ def score(
             tuple(estimate("confusion_rates", i, j, among=own[i]) for j in range(c)) for i in range(c)
         ),
         n_runs=len(runs),
+        n_drawn=None if folds is None else independent(everything, folds),
     )
 
 

@@ -118,6 +118,7 @@ def by_subgroup(
     groups: Groups | None = None,
     n_bootstrap: int = 1000,
     seed: int = 0,
+    folds: int | None = None,
 ) -> Subgroups | None:
     """The results of a classifier for each value of each subgroup column.
 
@@ -135,6 +136,7 @@ def by_subgroup(
         groups: [N] group of each image, or None; whole groups are then resampled.
         n_bootstrap: number of resamples.
         seed: random seed of the resampling.
+        folds: number of folds of a cross-validation, or None for a test split.
 
     Returns:
         None if no column has two values on these images.
@@ -147,7 +149,7 @@ def by_subgroup(
         >>> [(row.value, row.accuracy.value, row.worse) for row in found.rows]
         [('F', 0.5, True), ('M', 1.0, False)]
     """
-    tested = _Tested(right, labels, len(class_names), groups, n_bootstrap, seed)
+    tested = _Tested(right, labels, len(class_names), groups, n_bootstrap, seed, folds)
     rows: list[tuple[Subgroup, float]] = []
     missing, confounded = {}, []
     for column, cells in columns.items():
@@ -176,6 +178,7 @@ class _Tested:
     groups: Groups | None
     n_bootstrap: int
     seed: int
+    folds: int | None
 
 
 def _rows(
@@ -187,7 +190,7 @@ def _rows(
         code: [N] the position of each image's value, or -1.
     """
     n, labels, groups = len(code), tested.labels, tested.groups
-    drawn = resampled_weights(n, tested.n_bootstrap, tested.seed, groups)
+    drawn = resampled_weights(n, tested.n_bootstrap, tested.seed, groups, tested.folds)
     blocks = [_results(tested, code, weights) for weights in drawn]
     samples = {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
     once = _results(tested, code, np.ones((n, 1)))

@@ -6,6 +6,7 @@ Comparisons are paired: both methods answer the same images, which are resampled
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -28,6 +29,7 @@ from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import UNLIKE, next_step
 from biomedcoop.evaluation.wording import count, interval, listed, mean_count, number
+from biomedcoop.tasks.plan import images_needed
 
 Fact = partial(Finding, alarm=False)
 
@@ -38,6 +40,9 @@ LITTLE = 0.1
 MANY_UNLIKE = 0.1
 """Share of test images unlike the training images above which there is an alarm: more than the false alarms of any dataset in
 ``docs/results/unlike.md``."""
+
+MOSTLY_WHOLE = 0.75
+"""Share of prediction sets of all classes from which on the sets are of no use."""
 
 BADLY_CALIBRATED = 0.1
 """Calibration error, beyond what as many images of calibrated probabilities would show, above which there is an alarm."""
@@ -93,6 +98,7 @@ def judge(
         *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_unlike(comparison, unlike),
         *_calibration(comparison),
+        *_sets(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
     step = next_step(
@@ -238,6 +244,33 @@ def _calibration(tested: Comparison) -> Iterator[Finding]:
             f"Do not read the probabilities as confidence: the answers claim {number(float(top.mean()))} % on average, and "
             f"{number(tested.metrics.accuracy.value or 0)} % of them are right (calibration error {number(error)} points).",
         )
+
+
+def _sets(tested: Comparison) -> Iterator[Finding]:
+    """An alarm if most prediction sets are all classes: why, and what would mend it."""
+    found, error = tested.coverage, 1 - (tested.metrics.accuracy.value or 0)
+    if found is None or (found.whole.value or 0) < MOSTLY_WHOLE:
+        return
+    needed = images_needed(found.alpha)
+    if found.calibration is not None and found.calibration < needed:
+        why = (
+            f"Alpha {found.alpha:g} needs {needed} calibration images (with --by-class, of each class), and there are "
+            f"{found.calibration}. Give more images, or a larger alpha"
+        )
+        why += f" (0.2 needs {images_needed(0.2)})." if found.alpha < 0.2 else "."
+    else:
+        why = (
+            f"Of the answers {number(error)} % are wrong, but at most {number(found.alpha)} % of the sets may miss the true class, "
+            "so smaller ones would break the promise. Give more training images or a better method"
+        )
+        # as many misses as there are errors leave sets of about one class
+        larger = math.ceil(10 * error) / 10
+        why += f", or allow more misses ('--alpha {larger:g}')." if found.alpha < larger <= 0.5 else "."
+    yield Finding(
+        "sets of all classes",
+        f"The prediction sets are of no use here: {number(found.whole.value or 0)} % of them hold all {len(found.classes)} "
+        f"classes. {why}",
+    )
 
 
 def _by_chance(top: npt.NDArray[np.float64]) -> float:

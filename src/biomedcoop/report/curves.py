@@ -116,7 +116,7 @@ def draw_precision_recall(figure: Figure, comparison: Comparison) -> None:
 def draw_reliability(figure: Figure, comparison: Comparison) -> None:
     """Share of correct answers by their probability with Wilson's interval, and below it how many answers each bin has."""
     p = comparison.predictions
-    draw_diagram(figure, reliability(p.runs(p.method), p.labels))
+    draw_diagram(figure, reliability(p.runs(p.method), p.labels, folds=p.folds))
 
 
 def draw_diagram(figure: Figure, diagram: Reliability) -> None:

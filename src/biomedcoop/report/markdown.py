@@ -9,7 +9,7 @@ from biomedcoop.report.run import RunReport
 from biomedcoop.report.sentences import CONFUSION, NUMBERS, REPEAT, SIMULATED, reading, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import TRIED, class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
 from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 
@@ -27,7 +27,7 @@ def render(report: RunReport) -> str:
         *([_escaped(ranked_cells(report.comparison))] if len(report.comparison.others) > 1 else []),
         _escaped(comparison_cells(report.rows)),
         *_spread(report),
-        *(["## What was tried", TRIED, _escaped(tried_cells(report.tried))] if report.tried else []),
+        *(["## What was tried", _escaped(tried_cells(report.tried))] if report.tried else []),
         f"## Each class ({escape(report.method)})",
         _escaped(class_cells(metrics)),
         f"![Confusion matrix of {escape(report.method)}]({CONFUSION})",

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from biomedcoop.evaluation.comparison import MAJORITY
-from biomedcoop.evaluation.intervals import widening
 from biomedcoop.evaluation.wording import count
 from biomedcoop.methods import all_methods
 from biomedcoop.report.run import RunReport
@@ -65,10 +64,10 @@ def reading(report: RunReport) -> Iterator[str]:
         unit = f"{metrics.n_groups} groups (such as patients) that the test images come from"
     if metrics.n_groups != 1:
         yield f"The intervals come from {metrics.n_bootstrap} resamples of the {unit}."
-    if folds := report.comparison.predictions.folds:
+    if metrics.n_drawn is not None:
         yield (
-            "The intervals leave out that the folds of the cross-validation share training images; intervals "
-            f"{widening(folds):.1f} times as wide make up for it (Nadeau and Bengio 2003)."
+            f"The folds of a cross-validation share training images, so a resample draws only {metrics.n_drawn}: this makes the "
+            "intervals about 1.5 times as wide (Nadeau and Bengio 2003)."
         )
     yield "“Beyond chance” means that the 95 % interval of the paired difference excludes zero, on ten or more images or groups."
     if report.shots is not None:

@@ -9,6 +9,7 @@ from biomedcoop.evaluation.comparison import Comparison, first_measure
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
 from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
+from biomedcoop.tasks.plan import mixture_line, was_compared
 
 
 def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
@@ -38,7 +39,10 @@ def _ordered(names: Collection[str], first: str, without: Collection[str]) -> li
 
 
 def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
-    """One row per method that was tried: its share of the answer, and accuracy and log-loss of held-out training images."""
+    """One row per method that was tried: its share of the answer, and accuracy and log-loss of held-out training images.
+
+    Without held-out images nothing was tried: the note says so, and the one method of the answer has the only row.
+    """
 
     def with_error(one: Mapping[str, Any], name: str, factor: int) -> str:
         if one[name] is None:
@@ -49,8 +53,10 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
     cells = [
         [one["method"], number(one["weight"]), with_error(one, "accuracy", 100), with_error(one, "log_loss", 1)]
         for one in tried
+        if one["weight"] or was_compared(tried)
     ]
-    return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells)
+    note = TRIED if was_compared(tried) else mixture_line(tried)
+    return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells, notes=[note])
 
 
 TRIED = (

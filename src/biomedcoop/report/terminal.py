@@ -42,7 +42,8 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
 
 def tried_table(tried: Sequence[Mapping[str, Any]], title: str = "") -> Table:
     """One row per method that was tried: its share, and accuracy and log-loss of held-out training images."""
-    return _table(tried_cells(tried), title, caption="held-out training images, ± standard error")
+    content = tried_cells(tried)
+    return _table(content, title, caption=content.notes[0])
 
 
 def subgroup_table(subgroups: Subgroups, title: str = "") -> Table:

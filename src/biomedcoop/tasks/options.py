@@ -124,9 +124,11 @@ def score(name: str, value: Any) -> str:
 
 
 def calibrate(name: str, value: Any) -> str:
-    if value not in CALIBRATE:
+    """One of :data:`CALIBRATE`; true and false stand for yes and no."""
+    found = {"true": "yes", "false": "no"}.get(str(value).lower(), value)
+    if found not in CALIBRATE:
         raise UserError(f"{name}={value!r} must be one of {', '.join(CALIBRATE)}")
-    return str(value)
+    return str(found)
 
 
 def seeds(_: str, value: Any) -> tuple[int, ...]:
@@ -145,6 +147,23 @@ def _listed(value: Iterable[Any]) -> list[Any]:
         return list(value)
     except TypeError:
         return []
+
+
+UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+"""Seconds of each unit of a time."""
+
+
+def seconds(name: str, value: Any) -> float:
+    """A time in seconds: 60, "60s", "1.5min", "1h"."""
+    text = str(value).strip()
+    unit = text.lstrip("0123456789.").strip()
+    try:
+        number = float(text.removesuffix(unit)) * UNITS[unit]
+    except (ValueError, KeyError):
+        number = 0.0
+    if isinstance(value, bool) or not number > 0:
+        raise UserError(f"{name}={value!r} must be a time above 0 in s, min or h, e.g. {name}=60s")
+    return number
 
 
 def settings(_: str, value: Any) -> dict[str, Any]:

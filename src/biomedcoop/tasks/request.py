@@ -33,6 +33,9 @@ REQUEST = "run.json"
 AUTO, GENERAL, FAST = "auto", "general", "fast"
 """The method that chooses by itself, the default recipe, and the recipe of its candidates."""
 
+BUDGET = "budget"
+"""The setting of method auto that is an option too."""
+
 PATHS = ("data", "backbone", "prompts", "split_file", "unlabelled")
 """Options that may hold a path."""
 
@@ -48,9 +51,10 @@ class FitOptions(TypedDict, total=False):
     prompts: str | os.PathLike[str]
     modality: str | None
     organ: str | None
+    budget: float | str
     repeat_shots: bool
     views: int | str
-    calibrate: str
+    calibrate: str | bool
     alpha: float | None
     score: str
     by_class: bool
@@ -98,8 +102,8 @@ class FitRequest:
         unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
             columns of labels are not read.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
-        calibrate: fit a temperature on held-out answers about the training images: "yes", "no", or "auto", which does it where a
-            fit takes no step through the text tower and the recipe is not a published one.
+        calibrate: fit a temperature on held-out answers about the training images: "yes" (or True), "no" (or False), or "auto",
+            which does it where a fit takes no step through the text tower and the recipe is not a published one.
         alpha: share of prediction sets that may miss the true class; None for no sets. A method without closed form gives up a
             third to a half of its training images for them.
         score: score of the sets, see :mod:`biomedcoop.classifier.conformal`.
@@ -192,7 +196,7 @@ class FitRequest:
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
     )
-    calibrate: str = option(
+    calibrate: str | bool = option(
         "auto",
         "Divide the logits by a temperature that is fitted on held-out answers about the training images: yes, no, or auto (where "
         "this costs no step through the text encoder, and not with a published recipe).",
@@ -233,6 +237,26 @@ class FitRequest:
                 error.option = field.name
                 raise
             object.__setattr__(self, field.name, value)
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """Refuse what the method cannot do on any data, such as settings that it does not have."""
+        from biomedcoop.methods import get_method
+
+        method = get_method(self.method)
+        method.settings(self.settings, self.recipe)
+        uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
+        if uses[0] and self.unlabelled is None:
+            raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
+        if self.unlabelled is not None and not any(uses):
+            raise UserError(
+                f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
+            )
+        if self.alpha is not None and not method.abilities.uses_images:
+            raise UserError(
+                f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out alpha, or choose a "
+                "method that learns from images"
+            )
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if self._matters(field)}
@@ -256,13 +280,8 @@ class FitRequest:
         """
         from biomedcoop.methods import get_method
 
-        def uses(name: str) -> bool:
-            return get_method(name).abilities.uses_unlabelled
-
         settings = self.settings if method == self.method else {}
-        # with no method that uses them, the plan of its own refuses them
-        wanted = uses(method) or (method == self.method and not any(map(uses, getattr(self, "compared", ()))))
-        unlabelled = self.unlabelled if wanted else None
+        unlabelled = self.unlabelled if get_method(method).abilities.uses_unlabelled else None
         beside_auto = self.method == AUTO != method and self.recipe == GENERAL
         recipe = FAST if beside_auto else self.recipe
         alpha = self.alpha if method == self.method else None
@@ -272,16 +291,16 @@ class FitRequest:
 
     @classmethod
     def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
-        """A request from keyword arguments; ``seed=1`` stands for ``seeds=[1]``.
+        """A request from keyword arguments; ``seed=1`` stands for ``seeds=[1]``, ``budget="60s"`` for auto's setting of that name.
 
         Raises:
             UserError: an unknown argument (the message offers the nearest name), or a value that cannot be used.
         """
-        known = [*cls.names(), "seed"]
+        known = [*cls.names(), "seed", BUDGET]
         for name in arguments:
             if name not in known:
                 raise UserError(f"no option '{name}'; {nearest(name, known)}")
-        values = dict(arguments)
+        values = _with_budget(arguments)
         if "seed" in values:
             if "seeds" in values:
                 raise UserError("seed and seeds are both given; fit takes one seed, fit_runs and train take seeds")
@@ -332,6 +351,7 @@ class FitRequest:
             raise UserError(
                 f"{where} has format {content['format']}, this version reads up to {FORMAT_VERSION}; upgrade biomedcoop"
             )
+        over = _with_budget(over)
         dropped = {"format", "seed", "seeds"} if {"seed", "seeds"} & over.keys() else {"format"}
         values = {"data": over.get("data"), **{key: value for key, value in content.items() if key not in dropped}}
         # files of the content that are looked up in its check may have moved
@@ -426,6 +446,19 @@ class TrainRequest(FitRequest):
         if self.compare is not None:
             return self.compare
         return ("zero-shot", "biomedcoop") if self.method == AUTO else ("zero-shot",)
+
+
+def _with_budget(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with the option ``budget`` as the setting of that name."""
+    values = dict(arguments)
+    if BUDGET in values:
+        try:
+            seconds = options.seconds(BUDGET, values.pop(BUDGET))
+        except UserError as error:
+            error.option = BUDGET
+            raise
+        values["settings"] = {BUDGET: seconds, **options.settings("settings", values.get("settings"))}
+    return values
 
 
 def absolute(option: str, value: str) -> str:

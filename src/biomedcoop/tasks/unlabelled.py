@@ -33,16 +33,10 @@ def unlabelled_of(method: Method, source: str | None) -> Unlabelled | None:
     """The images of the option ``unlabelled``, read as for prediction; None for a method that uses none.
 
     Raises:
-        UserError: the method needs the option and it is missing, or the other way round; the source holds no image.
+        UserError: the source holds no image.
     """
-    if not method.abilities.uses_unlabelled:
-        if source is not None:
-            raise UserError(
-                f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
-            )
+    if source is None or not method.abilities.uses_unlabelled:
         return None
-    if source is None:
-        raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
     found = list_images([source], labels=False)
     if not found.images:
         raise UserError(f"{source} holds no image; give --unlabelled a folder or table with images")

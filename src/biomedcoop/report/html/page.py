@@ -34,7 +34,7 @@ from biomedcoop.report.run import RunReport
 from biomedcoop.report.sentences import NUMBERS, REPEAT, SIMULATED, reading, settings_rows, setup
 from biomedcoop.report.subgroups import subgroup_cells
 from biomedcoop.report.table import Table
-from biomedcoop.report.tables import TRIED, class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
+from biomedcoop.report.tables import class_cells, comparison_cells, ranked_cells, spread_cells, tried_cells
 from biomedcoop.report.trust import calibration_cells, coverage_cells
 
 MAP_WORDS = (
@@ -75,7 +75,7 @@ def render(
     """
     comparison, data = report.comparison, report.dataset
     p = replace(comparison.predictions, keys=shown_names(comparison.predictions.keys))
-    points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups)
+    points = sensitivities_at(specificity, p.runs(p.method), p.labels, p.class_names, groups=p.groups, folds=p.folds)
     curve, no_curve = find_curve(report, sources, folder, progress)
     errors = confident_errors(p, sources, images=images)
     doubtful = doubtful_labels(p)
@@ -184,8 +184,7 @@ def _result_tables(report: RunReport) -> dict[str, Table]:
     if len(comparison.others) > 1:
         found["ranked"] = ranked_cells(comparison)
     if report.tried:
-        cells = tried_cells(report.tried)
-        found["tried"] = Table(cells.columns, cells.rows, cells.align, [TRIED])
+        found["tried"] = tried_cells(report.tried)
     if comparison.by_run:
         found["spread"] = spread_cells(comparison)
     if comparison.calibration is not None:
