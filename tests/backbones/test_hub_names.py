@@ -83,6 +83,11 @@ def test_what_the_hub_lacks(hub: Hub, cache: Path) -> None:
     assert "no weights of a known layout (open_clip_model.safetensors, " in refused()
     hub.files = {}
     assert "no configuration of a known layout (open_clip_config.json, config.json)" in refused()
+    hub.repository = "timm/another"
+    line = refused()
+    assert (
+        f"there is no Hugging Face model timm/resnet50.ours at {hub.address}, or your account may not read it" in line
+    )
     assert not list((cache / "backbones").rglob("*.json"))
 
 

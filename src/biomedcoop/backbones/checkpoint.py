@@ -84,6 +84,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a new file of safetensors with the rights that the user's new files have; safetensors would give none to others.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.touch()
+    rights = path.stat().st_mode
+    try:
+        save_file({key: value.contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # of the file system too
+        raise OSError(str(error)) from error
+    path.chmod(rights)
+
+
 def shape_of(
     state: Mapping[str, Tensor], key: str, dimensions: int, folder: Path, names: Mapping[str, str] = SAME_NAMES
 ) -> torch.Size:

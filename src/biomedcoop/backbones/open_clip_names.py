@@ -45,9 +45,7 @@ def export(name: str, folder: Path) -> None:
         UserError: the package is missing or cannot be imported, it knows no such model or weights, the weights cannot be
             fetched, or the model is of a kind that our towers do not compute.
     """
-    from safetensors.torch import save_file
-
-    from biomedcoop.backbones.checkpoint import WEIGHTS
+    from biomedcoop.backbones.checkpoint import WEIGHTS, write_tensors
     from biomedcoop.backbones.extras import imported
     from biomedcoop.backbones.open_clip_config import BERT_CONFIG, CONFIG, kind_of
     from biomedcoop.output import new_folder
@@ -83,7 +81,7 @@ def export(name: str, folder: Path) -> None:
             tokenizer.save_pretrained(str(new))
             text = model.text.config.to_dict()  # type: ignore[union-attr, operator]
             (new / BERT_CONFIG).write_text(json.dumps(text, indent=1), encoding="utf-8")
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, new / WEIGHTS[0])
+        write_tensors(model.state_dict(), new / WEIGHTS[0])
 
 
 def write_vocabulary(tokenizer: Any, folder: Path) -> None:

@@ -79,6 +79,11 @@ def find_hub_file(
             raise UserError(
                 f"access to {place} is restricted: accept its terms at {page} and set HF_TOKEN to your token; {remedy}"
             ) from error
+        except hub.utils.RepositoryNotFoundError as error:
+            raise UserError(
+                f"there is no {place.removeprefix('the ')} at {endpoint()}, or your account may not read it; check its name, or set "
+                f"HF_TOKEN to your token, or {remedy}"
+            ) from error
         except hub.utils.RevisionNotFoundError as error:
             raise UserError(f"{place} has no revision '{revision}'; give a branch, a tag or a whole commit") from error
     if facts.size is None or len(facts.etag or "") not in (40, 64) or not facts.commit_hash:
