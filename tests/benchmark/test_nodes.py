@@ -79,5 +79,5 @@ def test_weights_that_a_node_lacks_travel(
     there = OtherMachine(tmp_path / "there")
     assert there.there(lambda: locate(name)) is None
     fingerprint = load_backbone(name).fingerprint
-    prepare_nodes(work, record_of(work, {name: fingerprint}), there)
+    prepare_nodes(work, record_of(work, {Path(name).name: fingerprint}), there)
     assert there.there(lambda: load_backbone(name).fingerprint) == fingerprint

@@ -81,8 +81,8 @@ def find_hub_file(
             ) from error
         except hub.utils.RepositoryNotFoundError as error:
             raise UserError(
-                f"there is no {place.removeprefix('the ')} at {endpoint()}, or your account may not read it; check its name, or set "
-                f"HF_TOKEN to your token, or {remedy}"
+                f"there is no {place.removeprefix('the ')} at {endpoint()}, or your account may not read it; check its name, "
+                f"or set HF_TOKEN to your token, or {remedy}"
             ) from error
         except hub.utils.RevisionNotFoundError as error:
             raise UserError(f"{place} has no revision '{revision}'; give a branch, a tag or a whole commit") from error
