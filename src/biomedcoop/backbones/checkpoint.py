@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again, or take a copy in safetensors"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
