@@ -32,6 +32,8 @@ def test_the_new_file_has_the_same_tensors_and_fingerprint(folder: Path, state: 
     before = load_backbone(folder).fingerprint
     assert convert(folder) == [folder / WEIGHTS]
     assert (folder / BIN).exists()
+    (folder / "plain file").touch()
+    assert (folder / WEIGHTS).stat().st_mode == (folder / "plain file").stat().st_mode  # others may read it too
     new = load_file(folder / WEIGHTS)
     assert new.keys() == {*state, *positions}
     assert all(torch.equal(new[key], value) and new[key].dtype == value.dtype for key, value in state.items())

@@ -170,7 +170,7 @@ def test_gradients_pass_through_bfloat16(lite: Path) -> None:
 
 def test_int8_is_refused(lite: Path) -> None:
     with pytest.raises(
-        UserError, match="lite: precision int8 would change its image features too much; choose float32 or bfloat16"
+        UserError, match="lite: precision int8 is not known to keep its image features; choose float32 or bfloat16"
     ) as caught:
         load_backbone(lite, precision="int8")
     assert "\n" not in str(caught.value)

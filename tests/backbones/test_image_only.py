@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from backbones.folders import edit_json, refusal
 from backbones.tiny_image_only import forward, write_dinov2, write_timm, write_vit
 from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones.families import family
 from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.errors import UserError
 from biomedcoop.explain.channels import spatial
@@ -157,20 +158,32 @@ def test_a_faulty_configuration_is_refused(line: str, tmp_path: Path) -> None:
     assert line in refusal(folder)
 
 
+OTHERS: list[dict[str, Any]] = [
+    {"architecture": "convnext_tiny.fb_in22k"},
+    {"architecture": "resnet50d.ra2_in1k"},
+    {"architecture": "vit_base_patch16_rpn_224"},
+    {"global_pool": "avg"},
+    {"model_args": {"act_layer": "relu"}},
+    {"model_args": {"global_pool": "avg"}},
+    {"model_args": {"qkv_bias": False}},
+]
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_other_designs_of_timm_are_computed_by_timm(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_timm(tmp_path / "model")
+    assert family(folder) == "vit-timm"
+    edit_json(folder / "config.json", lambda content: content.update(change))
+    assert family(folder) == "timm"
+
+
 TIMM_FAULTS = {
-    "architecture 'convnext_tiny.fb_in22k' is not supported, only a plain ViT such as 'vit_base_patch16_224' or ResNet such": {
-        "architecture": "convnext_tiny.fb_in22k"
-    },
-    "architecture 'efficientnet_b0' is not supported": {"architecture": "efficientnet_b0"},
-    "architecture 'resnet50d.ra2_in1k' is not supported": {"architecture": "resnet50d.ra2_in1k"},
-    "architecture 'vit_base_patch16_rpn_224' is not": {"architecture": "vit_base_patch16_rpn_224"},
-    "global_pool 'avg' is not supported": {"global_pool": "avg"},
-    "model_args has 'act_layer'": {"model_args": {"act_layer": "relu"}},
     "lacks 'blocks.10.": {"model_args": {}},
     "input_size 40 in config.json, 32 in the weights": {
         "pretrained_cfg": {"input_size": [3, 40, 40], "mean": [0.5] * 3, "std": [0.5] * 3}
     },
     "input_size is None": {"pretrained_cfg": {"mean": [0.5] * 3}},
+    "'model_args' is not an object": {"model_args": ["embed_dim"]},
 }
 
 

@@ -13,6 +13,7 @@ import biomedcoop as bc
 from backbones.folders import edit_json, refusal
 from backbones.tiny_image_only import resnet, resnet_state, write_resnet
 from biomedcoop.backbones import load_backbone
+from biomedcoop.backbones.families import family
 from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.errors import UserError
 
@@ -86,14 +87,21 @@ def test_a_linear_probe_learns_on_it_and_has_maps(discs: Path, tmp_path: Path) -
     torch.testing.assert_close(features, places.mean((2, 3)))
     with pytest.raises(UserError, match="resnet: its image tower is a ResNet, which has no attention maps"):
         backbone.attention_maps(pixels)
-    with pytest.raises(UserError, match="precision int8 would change its image features too much"):
+    with pytest.raises(UserError, match="precision int8 is not known to keep its image features"):
         load_backbone(tmp_path / "resnet", precision="int8")
 
 
+@pytest.mark.parametrize(
+    "change", [{"global_pool": "max"}, {"model_args": {"stem_type": "deep"}}, {"model_args": {"in_chans": 1}}]
+)
+def test_other_designs_of_timm_are_computed_by_timm(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_resnet(tmp_path / "model", resnet_state())
+    assert family(folder) == "resnet"
+    edit_json(folder / "config.json", lambda content: content.update(change))
+    assert family(folder) == "timm"
+
+
 FAULTS = {
-    "global_pool 'max' is not supported, only 'avg'": {"global_pool": "max"},
-    "model_args has 'stem_type'": {"model_args": {"stem_type": "deep"}},
-    "in_chans '1' is not supported, only '3'": {"model_args": {"in_chans": 1}},
     "input_size is [3, 64, 32]": {"pretrained_cfg": {"input_size": [3, 64, 32]}},
     "config.json does not tell mean": {"pretrained_cfg": {"input_size": [3, 64, 64]}},
 }

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import biomedcoop as bc
 from backbones.folders import edit_json, refusal
-from backbones.tiny_siglip import BASE, TINY, siglip_state, write_siglip
-from biomedcoop.backbones import load_backbone
+from backbones.tiny_siglip import BASE, MEDSIGLIP, TINY, siglip_state, write_siglip
+from biomedcoop.backbones import BACKBONES, load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.siglip import SiglipBackbone
 from biomedcoop.features.images import encode_images
@@ -48,20 +48,23 @@ def ours(folder: Path) -> SiglipBackbone:
     return loaded
 
 
-def check_equal(ours: SiglipBackbone, config: Mapping[str, Any]) -> None:
-    """Features of both towers, and the probabilities of a zero-shot classification, within 1e-4 of transformers."""
+def check_equal(ours: SiglipBackbone, config: Mapping[str, Any], count: int = 3, sentences: list[str] = TEXTS) -> None:
+    """Features of ``count`` images and of texts, and their zero-shot probabilities, within 1e-4 of transformers."""
     from transformers import SiglipConfig, SiglipModel
 
-    theirs = SiglipModel(SiglipConfig(**copy.deepcopy(config))).eval()
-    theirs.load_state_dict(siglip_state(config))  # every tensor has its place
-    pixels = torch.randn(3, 3, ours.image_size, ours.image_size, generator=torch.Generator().manual_seed(1))
-    padded = torch.full((len(TEXTS), ours.context_length), 1)  # transformers fills with </s>
-    for row, text in zip(padded, TEXTS, strict=True):
+    with torch.device("meta"):
+        theirs = SiglipModel(SiglipConfig(**copy.deepcopy(config))).eval()
+    theirs.load_state_dict(siglip_state(config), assign=True)  # every tensor has its place
+    for part in (theirs.text_model.embeddings, theirs.vision_model.embeddings):
+        part.position_ids = torch.arange(part.position_embedding.num_embeddings)[None]
+    pixels = torch.randn(count, 3, ours.image_size, ours.image_size, generator=torch.Generator().manual_seed(1))
+    padded = torch.full((len(sentences), ours.context_length), 1)  # transformers fills with </s>
+    for row, text in zip(padded, sentences, strict=True):
         ids = ours.tokenizer.ids(text)
         row[: len(ids)] = torch.tensor(ids)
     with torch.inference_mode():
         expected = theirs(input_ids=padded, pixel_values=pixels)
-        images, texts = ours.encode_image(pixels), ours.encode_text(TEXTS)
+        images, texts = ours.encode_image(pixels), ours.encode_text(sentences)
         logits = ours.logit_scale * torch.nn.functional.cosine_similarity(images[:, None], texts[None], dim=-1)
     for found, wanted in (
         (images, expected.vision_model_output.pooler_output),
@@ -90,6 +93,20 @@ def test_full_size_is_equal_to_transformers() -> None:
     assert sum(p.numel() for p in loaded.towers.parameters()) == 203_155_970
     assert (loaded.image_size, loaded.context_length, loaded.embed_dim) == (224, 64, 768)
     check_equal(loaded, BASE)
+
+
+@pytest.mark.slow
+def test_medsiglip_of_full_size_is_equal_to_transformers() -> None:
+    """google/medsiglip-448 with random weights: 3.5 GB on disk, about 11 GB of memory, one image and two texts."""
+    with tempfile.TemporaryDirectory() as place:
+        loaded = load_backbone(write_siglip(Path(place) / "medsiglip", MEDSIGLIP))
+    assert isinstance(loaded, SiglipBackbone)
+    (source,) = BACKBONES["medsiglip"].sources
+    assert source.repo == "google/medsiglip-448"
+    megabytes = sum(4 * p.numel() for p in loaded.towers.parameters()) / 1e6
+    assert megabytes == pytest.approx(BACKBONES["medsiglip"].megabytes, rel=0.001)
+    assert (loaded.image_size, loaded.context_length, loaded.embed_dim) == (448, 64, 1152)
+    check_equal(loaded, MEDSIGLIP, count=1, sentences=TEXTS[:2])
 
 
 # -- text

@@ -84,6 +84,21 @@ BASE: Mapping[str, Any] = {
 }
 """``config.json`` of google/siglip-base-patch16-224."""
 
+SO400M: Mapping[str, Any] = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+}
+MEDSIGLIP: Mapping[str, Any] = {
+    "model_type": "siglip",
+    "architectures": ["SiglipModel"],
+    "initializer_factor": 1.0,
+    "text_config": {"model_type": "siglip_text_model", **SO400M, "projection_size": 1152},
+    "vision_config": {"model_type": "siglip_vision_model", **SO400M, "image_size": 448, "patch_size": 14},
+}
+"""``config.json`` of google/medsiglip-448."""
+
 
 State = dict[str, torch.Tensor]
 

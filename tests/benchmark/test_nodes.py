@@ -11,7 +11,7 @@ import pytest
 
 from biomedcoop.backbones import load_backbone, locate
 from biomedcoop.backbones.catalogue import BACKBONES, Entry, HubFiles
-from biomedcoop.backbones.registry import weights_root
+from biomedcoop.backbones.registry import folder_of
 from biomedcoop.benchmark.compute import Work
 from biomedcoop.benchmark.nodes import prepare_nodes
 from biomedcoop.benchmark.prepare import find_backbones
@@ -65,16 +65,19 @@ def test_a_node_with_other_images_is_refused(work: Work, tmp_path: Path) -> None
         prepare_nodes(without, record, OtherMachine(tmp_path / "there"))
 
 
-def test_weights_that_a_node_lacks_travel(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["tiny", "hub:someone/tiny"])
+def test_weights_that_a_node_lacks_travel(
+    name: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "here"))
     monkeypatch.setitem(
         BACKBONES, "tiny", Entry("the tiny model", (HubFiles("someone/tiny", ("open_clip_config.json",)),))
     )
-    shutil.copytree(TINY, weights_root() / "tiny")
-    asked = protocol(backbones=["tiny"])
+    shutil.copytree(TINY, folder_of(name))
+    asked = protocol(backbones=[name])
     work = Work(asked, find_sources(asked, folder, lambda *_: None))
     there = OtherMachine(tmp_path / "there")
-    assert there.there(lambda: locate("tiny")) is None
-    fingerprint = load_backbone("tiny").fingerprint
-    prepare_nodes(work, record_of(work, {"tiny": fingerprint}), there)
-    assert there.there(lambda: load_backbone("tiny").fingerprint) == fingerprint
+    assert there.there(lambda: locate(name)) is None
+    fingerprint = load_backbone(name).fingerprint
+    prepare_nodes(work, record_of(work, {Path(name).name: fingerprint}), there)
+    assert there.there(lambda: load_backbone(name).fingerprint) == fingerprint

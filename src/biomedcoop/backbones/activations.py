@@ -28,9 +28,8 @@ def activations_of(backbone: Backbone, pixels: Tensor, trunk: nn.Module, layer: 
     # a list of modules is never called, only its items
     layers = {n: module for n, module in trunk.named_modules() if n and not isinstance(module, nn.ModuleList)}
     if layer not in layers:
-        raise UserError(
-            f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{backbone.map_layer}'"
-        )
+        known = backbone.map_layer or next(iter(layers))
+        raise UserError(f"{backbone.name} has no image layer '{layer}'; a layer is, for instance, '{known}'")
     kept: list[Tensor] = []
     thread = get_ident()
 

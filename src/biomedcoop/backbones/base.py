@@ -55,9 +55,10 @@ class Backbone(ABC):
         precision: precision of the image tower; see :mod:`biomedcoop.backbones.precision`.
         precisions: those that keep the features of the image tower; others are refused.
         images_per_pass: most images of one pass of the image tower on a CPU.
-        tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite".
+        tower_kind: kind of the image tower: "vit", "resnet" or "efficientnet-lite", or timm's name of a model that timm computes.
         registers: number of the image tower's tokens that, like a class token, have no place in the image.
-        map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``.
+        map_layer: name of a late layer with a spatial map that the features depend on, for ``image_activations``; empty if there is
+            none.
         tokenizer: of the text tower.
         image_tower: normalised pixels [B, 3, S, S] -> raw features [B, E].
         towers: both towers; the names of the image tower's tensors begin with "visual.".

@@ -5,10 +5,12 @@ A new backbone of a known family is one entry of ``BACKBONES``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from biomedcoop.errors import UserError
 from biomedcoop.hub import endpoint
 
 CONVERTIBLE = (".bin", ".pth", ".pt")
@@ -59,6 +61,22 @@ class Entry:
         return tuple(local_name(file) for source in self.sources for file in source.files)
 
 
+def repository(name: str) -> str:
+    """The repository, "owner/name", that ``hub:OWNER/NAME`` names.
+
+    Raises:
+        UserError: another form of name.
+
+    Example:
+        >>> repository("hub:timm/densenet121.ra_in1k")
+        'timm/densenet121.ra_in1k'
+    """
+    repo = name.removeprefix(HUB)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII):
+        raise UserError(f"backbone '{name}' names no repository of the hub; write it as hub:OWNER/NAME")
+    return repo
+
+
 def local_name(file: str) -> str:
     """Name on this machine of a file of the hub, without the folders there."""
     return file.rpartition("/")[2]
@@ -102,6 +120,20 @@ CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "p
 
 VIT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """Files of a ViT in the layout of transformers."""
+
+HUB = "hub:"
+"""Beginning of a name that stands for a repository of the hub, ``hub:OWNER/NAME``."""
+
+ANY_CONFIG = ("open_clip_config.json", "config.json")
+ANY_WEIGHTS = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    *("model.safetensors", "pytorch_model.bin"),
+)
+BESIDE_WEIGHTS = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("spiece.model", "preprocessor_config.json", "processor_config.json"),
+)
+"""Files that a repository in a known layout may have: configurations, weights (the first counts), and all others."""
 
 ZEROED_PATCHES = "+zeroed-patches"
 """End of a name or folder that asks for the constant tokens of Biomed-DPT; see :mod:`biomedcoop.backbones.zeroed_patches`."""

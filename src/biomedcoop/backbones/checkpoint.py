@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
-            f"{path}: refused, it holds more than tensors or is damaged; download it again or convert it to safetensors"
+            f"{path}: refused, it holds more than tensors or is damaged; download it again, or take a copy in safetensors"
         ) from error
     except Exception as error:  # flipped bytes make the two libraries raise a dozen types, some bare
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
@@ -82,6 +82,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise UserError(f"{path}: is not a checkpoint (tensors by name); download the file again")
     return state
+
+
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a new file of safetensors with the rights that the user's new files have; safetensors would give none to others.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.touch()
+    rights = path.stat().st_mode
+    try:
+        save_file({key: value.contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # of the file system too
+        raise OSError(str(error)) from error
+    path.chmod(rights)
 
 
 def shape_of(

@@ -51,10 +51,9 @@ def convert(name_or_path: str | Path, *, remove_old: bool = False) -> list[Path]
 
 def _convert(file: Path, remove_old: bool) -> Path:
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    from biomedcoop.backbones.checkpoint import read_tensors
+    from biomedcoop.backbones.checkpoint import read_tensors, write_tensors
 
     target = file.with_name(converted_name(file.name))
     # tensors that share memory, or are views of larger ones, become their own
@@ -67,10 +66,7 @@ def _convert(file: Path, remove_old: bool) -> Path:
     else:
         check_new_file(target, overwrite=False)
         with new_file(target) as temporary:
-            try:
-                save_file(state, temporary, metadata={"format": "pt"})
-            except SafetensorError as error:  # of the file system too
-                raise OSError(str(error)) from error
+            write_tensors(state, temporary)
             if (key := _difference(state, load_file(temporary))) is not None:
                 raise UserError(f"{target}: '{key}' differs after writing; check the disk, and convert {file} again")
     try:

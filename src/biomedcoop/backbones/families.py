@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS, lone_weights
-from biomedcoop.backbones.configuration import read_object
+from biomedcoop.backbones.configuration import read_object, usable
+from biomedcoop.backbones.image_only_config import timm_family
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
 from biomedcoop.backbones.siglip_config import SIGLIP2
 from biomedcoop.errors import UserError
@@ -30,16 +31,14 @@ LOADERS: Mapping[str, str] = {
     "clip-transformers": "biomedcoop.backbones.transformers_clip:load_transformers_clip",
     "siglip": "biomedcoop.backbones.siglip:load_siglip",
     "resnet": "biomedcoop.backbones.image_only_resnet:load_resnet",
+    "timm": "biomedcoop.backbones.image_only_timm:load_timm",
     "vit-timm": "biomedcoop.backbones.image_only:load_image_only",
     "vit-transformers": "biomedcoop.backbones.image_only:load_image_only",
 }
 """Family -> module and function that loads a folder: (folder, name=, device=, dtype=) -> Backbone."""
 
-IMAGE_ONLY = ("resnet", "vit-timm", "vit-transformers")
+IMAGE_ONLY = ("resnet", "timm", "vit-timm", "vit-transformers")
 """The families without a text tower."""
-
-RESNET = re.compile(r"(?:resnet(?:18|34|50|101|152)|wide_resnet(?:50|101)_2)(?:\..*)?")
-"""timm's names of the ResNets that can be loaded, with or without a tag of the weights."""
 
 RESNET_FILE = re.compile(r"(?:wide_)?resnet\d+")
 """How torchvision's names of a ResNet's file begin, such as ``resnet50-0676ba61.pth``."""
@@ -85,8 +84,9 @@ def hub_family(folder: Path) -> str:
     """
     config = read_object(folder / HUB_CONFIG)
     model_type = config.get("model_type")
-    if model_type is None and isinstance(architecture := config.get("architecture"), str):
-        return "resnet" if RESNET.fullmatch(architecture) else "vit-timm"
+    if model_type is None and isinstance(config.get("architecture"), str):
+        with usable(folder):
+            return timm_family(config)
     if model_type == "siglip2":
         raise UserError(f"{folder}: {SIGLIP2}")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:

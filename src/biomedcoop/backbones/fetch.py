@@ -12,8 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from biomedcoop.backbones import open_clip_names
-from biomedcoop.backbones.catalogue import BACKBONES, HubFiles, converted_name, local_name
-from biomedcoop.backbones.registry import by_hand, locate, missing_files, weights_root
+from biomedcoop.backbones.catalogue import (
+    ANY_CONFIG,
+    ANY_WEIGHTS,
+    BACKBONES,
+    BESIDE_WEIGHTS,
+    HUB,
+    HubFiles,
+    converted_name,
+    local_name,
+    repository,
+)
+from biomedcoop.backbones.registry import by_hand, folder_of, locate, missing_files
 from biomedcoop.backbones.source import read_source, write_source
 from biomedcoop.errors import UserError, notify
 from biomedcoop.hub import client, endpoint
@@ -27,12 +37,13 @@ OTHER_PLACE = "set BIOMEDCOOP_CACHE to another folder"
 def download(
     name: str, *, revision: str | None = None, offline: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Download a named backbone from the Hugging Face hub into the cache folder, or export it there from open_clip.
+    """Download a backbone from the Hugging Face hub into the cache folder, or export it there from open_clip.
 
     $HF_ENDPOINT names a mirror, $HF_TOKEN gives access to restricted repositories, and the proxy variables of the system count.
     What the hub's own cache ($HF_HOME) holds is copied from there.
 
     Args:
+        name: of the catalogue, "hub:<owner>/<name>" or "open_clip:<model>/<pretrained>".
         revision: branch, tag or commit of the repository; by default the entry's.
         offline: use no network, only what is on this machine; $HF_HUB_OFFLINE does the same.
         progress: reports the comparison with checksums; the hub's client shows the download itself.
@@ -45,10 +56,15 @@ def download(
     """
     if name.startswith(open_clip_names.PREFIX):
         return _exported(name, revision, offline)
+    if name.startswith(HUB):
+        source = _of_repository(repository(name), revision or "main", offline, folder_of(name))
+        return get_files((source,), folder_of(name), offline=offline, progress=progress)
     entry = BACKBONES.get(name)
     if entry is None or not entry.sources:
         have = ", ".join(n for n, e in BACKBONES.items() if e.sources)
-        raise UserError(f"'{name}' cannot be downloaded; choose {have}")
+        raise UserError(
+            f"'{name}' cannot be downloaded; choose {have}, or {HUB}OWNER/NAME for any repository of the hub"
+        )
     sources = entry.sources
     if revision is not None:
         if len(sources) > 1:
@@ -56,14 +72,42 @@ def download(
                 f"'{name}' comes from {len(sources)} repositories, so it has no single revision; leave it out"
             )
         sources = (replace(sources[0], revision=revision),)
-    return get_files(sources, weights_root() / name, offline=offline, progress=progress)
+    return get_files(sources, folder_of(name), offline=offline, progress=progress)
+
+
+def _of_repository(repo: str, revision: str, offline: bool, folder: Path) -> HubFiles:
+    """The files of a repository of the hub that a backbone can be loaded from.
+
+    Raises:
+        UserError: it has no configuration or no weights of a known name.
+    """
+    here = read_source(folder)
+    local = _is_offline(offline)
+
+    def has(file: str) -> bool:
+        if local:
+            return file in here or _in_cache(repo, "model", file, revision) is not None
+        return find_hub_file(repo, file, kind="model", revision=revision) is not None
+
+    configs = tuple(filter(has, ANY_CONFIG))
+    weights = next(filter(has, ANY_WEIGHTS), None)
+    for what, lacking, names in (("configuration", not configs, ANY_CONFIG), ("weights", weights is None, ANY_WEIGHTS)):
+        if lacking:
+            where = "this machine has, of" if local else "the hub has, of"
+            raise UserError(
+                f"{where} the repository {repo} at revision '{revision}', no {what} of a known layout ({', '.join(names)}); "
+                "give a repository in the layout of open_clip, transformers or timm whose weights are one file"
+                + (", or leave --offline out" if local else "")
+            )
+    assert weights is not None
+    return HubFiles(repo, (*configs, weights, *filter(has, BESIDE_WEIGHTS)), revision=revision)
 
 
 def _exported(name: str, revision: str | None, offline: bool) -> Path:
     """The folder of a model of open_clip, whose package fetches the weights itself."""
     if revision is not None:
         raise UserError(f"'{name}' has no revision, because the package open_clip chooses the files; leave it out")
-    folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
+    folder = folder_of(name)
     if locate(name) is None:
         if offline:
             raise UserError(
@@ -77,7 +121,7 @@ def get_files(
     sources: Sequence[HubFiles], folder: Path, *, offline: bool = False, progress: Progress | None = None
 ) -> Path:
     """Make the files of the hub be in a folder, verified; arguments and errors as for :func:`download`."""
-    ask = _cached if offline or client().constants.HF_HUB_OFFLINE else _published
+    ask = _cached if _is_offline(offline) else _published
     files = list(ask(sources, folder))
     if not _all_here(files, folder, progress):
         try:
@@ -88,6 +132,10 @@ def get_files(
         with client().utils.WeakFileLock(folder.parent / f".{folder.name}.lock"):
             _place(files, folder, progress)
     return folder
+
+
+def _is_offline(asked: bool) -> bool:
+    return asked or bool(client().constants.HF_HUB_OFFLINE)
 
 
 def _published(sources: Sequence[HubFiles], folder: Path) -> Iterator[HubFile]:

@@ -37,27 +37,19 @@ SUPPORTED: Supported = {
 }
 """The values of transformers that this code supports."""
 
-TIMM_SUPPORTED: Supported = {
-    "config": {"global_pool": ("token",)},
-    "model_args": {"qkv_bias": (True,), "global_pool": ("token",), "class_token": (True,), "in_chans": (3,)},
-    "pretrained_cfg": {},
-}
-"""The values of timm that this code supports."""
+VIT_NAME = re.compile(r"vit_(?P<size>tiny|small|base|large|huge)_patch\d+_(?:\d+|dinov2)(?:\..*)?")
+RESNET_NAME = re.compile(r"(?:resnet(?:18|34|50|101|152)|wide_resnet(?:50|101)_2)(?:\..*)?")
+"""timm's names of the models that this package computes itself, with or without a tag of the weights."""
 
-TIMM_ARGUMENTS = {
+VIT_ARGUMENTS = {
     *("img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "init_values", "num_classes"),
-    *("dynamic_img_size", *TIMM_SUPPORTED["model_args"]),
+    *("dynamic_img_size", "qkv_bias", "global_pool", "class_token", "in_chans"),
 }
-"""Arguments of a timm model that are read here, or that the tensors tell."""
+RESNET_ARGUMENTS = {"num_classes", "global_pool", "in_chans"}
+"""Arguments of these models that are read here, or that the tensors tell."""
 
-TIMM_RESNET_SUPPORTED: Supported = {
-    "config": {"global_pool": ("avg",)},
-    "model_args": {"global_pool": ("avg",), "in_chans": (3,)},
-    "pretrained_cfg": {},
-}
-"""The same for a ResNet."""
-
-TIMM_NAME = re.compile(r"vit_(?P<size>tiny|small|base|large|huge)_patch\d+_(?:\d+|dinov2)(?:\..*)?")
+AS_PUBLISHED = {"qkv_bias": True, "class_token": True, "in_chans": 3}
+"""Arguments that have one value in all these models."""
 
 SIZES = {"tiny": (12, 3), "small": (12, 6), "base": (12, 12), "large": (24, 16), "huge": (32, 16)}
 """Blocks and heads of timm's models, by the size in their name."""
@@ -137,19 +129,29 @@ def _input_side(preprocessing: Mapping[str, Any]) -> int:
     return at_least(sides[0], f"{key} in {PREPROCESSING}")
 
 
-def _of_timm(config: Mapping[str, Any]) -> ImageDescription:
+def timm_family(config: Mapping[str, Any]) -> str:
+    """The family of a model of timm: a plain "resnet" or "vit-timm", which need no other package, else "timm".
+
+    Raises:
+        ValueError: the configuration makes no sense.
+    """
     name, arguments = str(config.get("architecture")), section(config, "model_args")
-    made_for = section(config, "pretrained_cfg") or config  # older files have no such section
-    check_supported(TIMM_SUPPORTED, (config, arguments, made_for))
-    known = TIMM_NAME.fullmatch(name)
-    if known is None:
-        raise ValueError(
-            f"architecture '{name}' is not supported, only a plain ViT such as 'vit_base_patch16_224' or ResNet such as 'resnet50'"
-        )
-    if unknown := sorted(arguments.keys() - TIMM_ARGUMENTS):
-        raise ValueError(f"model_args has '{unknown[0]}', which is not supported")
+    plain = all(arguments.get(key) in (None, value) for key, value in AS_PUBLISHED.items())
+    for family, known, own, pool in (
+        ("resnet", RESNET_NAME, RESNET_ARGUMENTS, "avg"),
+        ("vit-timm", VIT_NAME, VIT_ARGUMENTS, "token"),
+    ):
+        pooled = all(values.get("global_pool") in (None, pool) for values in (config, arguments))
+        if known.fullmatch(name) and plain and pooled and arguments.keys() <= own:
+            return family
+    return "timm"
+
+
+def _of_timm(config: Mapping[str, Any]) -> ImageDescription:
+    arguments, known = section(config, "model_args"), VIT_NAME.fullmatch(str(config.get("architecture")))
+    assert known is not None, "the family was found by it"
     layers, heads = SIZES[known["size"]]
-    prepared = _timm_preparation(made_for)
+    prepared = timm_preparation(config)
     return ImageDescription(
         layout="timm",
         layers=at_least(arguments.get("depth", layers), "depth"),
@@ -169,21 +171,28 @@ def read_resnet_preparation(folder: Path) -> Preparation:
     """
     config = read_object(folder / CONFIG)
     with usable(folder):
-        arguments, made_for = section(config, "model_args"), section(config, "pretrained_cfg") or config
-        check_supported(TIMM_RESNET_SUPPORTED, (config, arguments, made_for))
-        if unknown := sorted(arguments.keys() - {"num_classes", *TIMM_RESNET_SUPPORTED["model_args"]}):
-            raise ValueError(f"model_args has '{unknown[0]}', which is not supported")
-        return _timm_preparation(made_for)
+        return timm_preparation(config)
 
 
-def _timm_preparation(made_for: Mapping[str, Any]) -> Preparation:
-    input_size = made_for.get("input_size")
+def made_for(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What timm says about the weights and their images: a section, or in older files the configuration itself."""
+    return section(config, "pretrained_cfg") or config
+
+
+def timm_preparation(config: Mapping[str, Any]) -> Preparation:
+    """How the pixels of a model of timm are prepared.
+
+    Raises:
+        ValueError: values are missing or make no sense, or the input is not square or not RGB.
+    """
+    values = made_for(config)
+    input_size = values.get("input_size")
     if not isinstance(input_size, list) or len(input_size) != 3 or input_size[0] != 3 or len(set(input_size[1:])) != 1:
         raise ValueError(f"input_size is {input_size!r}, must be [3, side, side]")
     return Preparation(
         image_size=at_least(input_size[1], "input_size"),
-        mean=_channels(made_for, "mean", CONFIG),
-        std=_channels(made_for, "std", CONFIG, above=0),
+        mean=_channels(values, "mean", CONFIG),
+        std=_channels(values, "std", CONFIG, above=0),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.errors import UserError
@@ -46,14 +45,13 @@ def export(name: str, folder: Path) -> None:
         UserError: the package is missing or cannot be imported, it knows no such model or weights, the weights cannot be
             fetched, or the model is of a kind that our towers do not compute.
     """
-    from safetensors.torch import save_file
-
-    from biomedcoop.backbones.checkpoint import WEIGHTS
+    from biomedcoop.backbones.checkpoint import WEIGHTS, write_tensors
+    from biomedcoop.backbones.extras import imported
     from biomedcoop.backbones.open_clip_config import BERT_CONFIG, CONFIG, kind_of
     from biomedcoop.output import new_folder
 
     model_name, tag = parts(name)
-    package = imported(name)
+    package = imported("open_clip", "open_clip_torch", "open-clip", f"backbone '{name}'")
     config = package.get_model_config(model_name)
     if config is None:
         raise UserError(f"{name}: open_clip has no model '{model_name}'; see open_clip.list_pretrained()")
@@ -83,28 +81,7 @@ def export(name: str, folder: Path) -> None:
             tokenizer.save_pretrained(str(new))
             text = model.text.config.to_dict()  # type: ignore[union-attr, operator]
             (new / BERT_CONFIG).write_text(json.dumps(text, indent=1), encoding="utf-8")
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, new / WEIGHTS[0])
-
-
-def imported(name: str) -> ModuleType:
-    """The package open_clip.
-
-    Raises:
-        UserError: it is not installed, or one of its libraries does not fit to another.
-    """
-    try:
-        import open_clip
-    except ImportError as error:
-        what = error.name if isinstance(error, ModuleNotFoundError) else str(error)
-        raise UserError(
-            f"backbone '{name}' needs the package open_clip_torch ({what} is missing); pip install 'biomedcoop[open-clip]'"
-        ) from error
-    except RuntimeError as error:  # a torchvision built for another torch
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(
-            f"backbone '{name}': open_clip cannot be imported ({reason}); install a torchvision built for this torch"
-        ) from error
-    return open_clip  # type: ignore[no-any-return]
+        write_tensors(model.state_dict(), new / WEIGHTS[0])
 
 
 def write_vocabulary(tokenizer: Any, folder: Path) -> None:

@@ -59,7 +59,7 @@ def set_precision(backbone: Backbone, precision: str) -> None:
         precision = automatic(backbone)
     if precision not in backbone.precisions:
         raise UserError(
-            f"{backbone.name}: precision {precision} would change its image features too much; choose "
+            f"{backbone.name}: precision {precision} is not known to keep its image features; choose "
             f"{' or '.join(backbone.precisions)}"
         )
     if precision == "int8":

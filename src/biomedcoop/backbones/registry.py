@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biomedcoop.backbones import open_clip_names
-from biomedcoop.backbones.catalogue import BACKBONES, ZEROED_PATCHES, HubFiles, converted_name, local_name
+from biomedcoop.backbones.catalogue import (
+    BACKBONES,
+    HUB,
+    ZEROED_PATCHES,
+    HubFiles,
+    converted_name,
+    local_name,
+    repository,
+)
 from biomedcoop.errors import UserError, nearest
 from biomedcoop.output import cache_root
 
@@ -35,14 +43,30 @@ def locate(name: str) -> Path | None:
     Weights converted to safetensors stand in place of those that the hub has; see :mod:`biomedcoop.backbones.convert`.
     """
     name = name.removesuffix(ZEROED_PATCHES)
-    if name.startswith(open_clip_names.PREFIX):
-        folder = weights_root().joinpath("open_clip", *open_clip_names.parts(name))
+    if name not in BACKBONES:
+        folder = folder_of(name)
         return folder if folder.is_dir() else None
     entry = BACKBONES[name]
     if not entry.sources:
         return Path(__file__).parent / name
-    folder = weights_root() / name
+    folder = folder_of(name)
     return None if missing_files(entry.sources, folder) else folder
+
+
+def folder_of(name: str) -> Path:
+    """Where the files of a named backbone belong that is not part of the package; they need not be there."""
+    if name.startswith(open_clip_names.PREFIX):
+        return weights_root().joinpath("open_clip", *open_clip_names.parts(name))
+    if name.startswith(HUB):
+        return weights_root().joinpath("hub", *repository(name).split("/"))
+    return weights_root() / name
+
+
+def found() -> list[str]:
+    """The backbones on this machine that no catalogue lists: repositories of the hub and models of open_clip, by name."""
+    kinds = {"hub": HUB, "open_clip": open_clip_names.PREFIX}
+    folders = [(kind, folder) for kind in kinds for folder in sorted((weights_root() / kind).glob("[!.]*/[!.]*"))]
+    return [f"{kinds[kind]}{folder.parent.name}/{folder.name}" for kind, folder in folders if folder.is_dir()]
 
 
 def missing_files(sources: Iterable[HubFiles], folder: Path) -> list[HubFiles]:
@@ -65,9 +89,11 @@ def by_hand(missing: Iterable[HubFiles], folder: Path) -> str:
 def _or_by_hand(name: str) -> str:
     """What a user can do in place of a download; empty for a model of open_clip, which is exported and not only copied."""
     name = name.removesuffix(ZEROED_PATCHES)
+    if name.startswith(HUB):
+        return f", or put the files of {HubFiles(repository(name), ()).page} into {folder_of(name)}"
     if name not in BACKBONES:
         return ""
-    folder = weights_root() / name
+    folder = folder_of(name)
     return f", or {by_hand(missing_files(BACKBONES[name].sources, folder), folder)}"
 
 
@@ -86,8 +112,9 @@ def load_backbone(
     """Load a frozen vision-language model.
 
     Args:
-        name_or_path: "mini", another name of :data:`BACKBONES`, "open_clip:<model>/<pretrained>", or the folder of a model
-            (docs/backbones.md). "+zeroed-patches" behind it overwrites four tokens of a ViT, as the code of Biomed-DPT does.
+        name_or_path: "mini", another name of :data:`BACKBONES`, "hub:<owner>/<name>", "open_clip:<model>/<pretrained>", or the
+            folder of a model (docs/backbones.md). "+zeroed-patches" behind it overwrites four tokens of a ViT, as the code of
+            Biomed-DPT does.
         device: a torch device, e.g. "cpu" or "cuda", or "auto" (:func:`automatic_device`).
         precision: of the image tower: "float32", "bfloat16", "int8" (on a CPU), or "auto", which measures and chooses bfloat16
             where it is at least 1.5 times as fast. Features are float32 in any case; the feature store keeps those of each
@@ -153,14 +180,14 @@ def check_precision(name: str) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text names a backbone: an entry of :data:`BACKBONES`, or a model of open_clip.
+    """Whether a text names a backbone: an entry of :data:`BACKBONES`, a repository of the hub, or a model of open_clip.
 
     Raises:
-        UserError: a name of open_clip that lacks the model or the weights.
+        UserError: a name of the hub or of open_clip that lacks a part.
     """
     text = text.removesuffix(ZEROED_PATCHES)
-    if text.startswith(open_clip_names.PREFIX):
-        open_clip_names.parts(text)
+    if text.startswith((HUB, open_clip_names.PREFIX)):
+        folder_of(text)
         return True
     return text in BACKBONES
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.backbones import BACKBONES, locate
-from biomedcoop.backbones.registry import weights_root
+from biomedcoop.backbones import locate
+from biomedcoop.backbones.catalogue import ZEROED_PATCHES
+from biomedcoop.backbones.registry import folder_of, is_name
 from biomedcoop.benchmark.compute import Work
 from biomedcoop.benchmark.prepare import find_backbones
 from biomedcoop.benchmark.ray_executor import RayCluster
@@ -31,7 +32,7 @@ def prepare_nodes(work: Work, record: Mapping[str, Any], cluster: RayCluster) ->
     Raises:
         UserError: a node has other versions, images or weights.
     """
-    for name in {backbone for backbone in work.protocol.backbones if backbone in BACKBONES}:
+    for name in {backbone for backbone in work.protocol.backbones if is_name(backbone)}:
         folder = locate(name)
         if folder is not None and any(cluster.everywhere(partial(_lacks, name)).values()):
             files = {file.name: np.fromfile(file, np.uint8) for file in folder.iterdir() if file.is_file()}
@@ -54,7 +55,7 @@ def _receive(name: str, files: Mapping[str, npt.NDArray[np.uint8]]) -> str:
     """Keep the files of a backbone in the cache folder of the machine that this is called on; returns what went wrong."""
     try:
         if _lacks(name):
-            with new_folder(weights_root() / name, mark=next(iter(files))) as folder:
+            with new_folder(folder_of(name.removesuffix(ZEROED_PATCHES)), mark=next(iter(files))) as folder:
                 for file, content in files.items():
                     content.tofile(folder / file)
     except UserError as error:  # of two nodes that share the folder one may have been faster

@@ -19,9 +19,11 @@ app = typer.Typer(help="Frozen vision-language models.", no_args_is_help=True)
 @app.command("list")
 def list_backbones(json: Json = False) -> None:
     """List the backbones: which are on this machine, how large they are, their licence and where they come from."""
-    from biomedcoop.backbones.catalogue import BACKBONES
+    from biomedcoop.backbones.catalogue import BACKBONES, Entry
+    from biomedcoop.backbones.registry import found
 
-    facts = [_facts(name, entry) for name, entry in BACKBONES.items()]
+    other = {name: Entry("downloaded by its name", licence="see the publisher's page") for name in found()}
+    facts = [_facts(name, entry) for name, entry in {**BACKBONES, **other}.items()]
     if json:
         print_json(facts)
         return
@@ -30,7 +32,10 @@ def list_backbones(json: Json = False) -> None:
     table = Table("name", "description", "on this machine", "licence", "from")
     for one in facts:
         here = f"{one['bytes'] / 1e6:.0f} MB" if one["ready"] else f"no ({one['megabytes'] or '?'} MB to download)"
-        table.add_row(one["name"], one["title"], here, one["licence"], ", ".join(one["hub"]) or "this package")
+        origin = ", ".join(one["hub"]) or (
+            "this package" if one["name"] in BACKBONES else one["name"].partition(":")[2]
+        )
+        table.add_row(one["name"], one["title"], here, one["licence"], origin)
     print_table(table)
     inform("'biomedcoop backbones download NAME' gets one; 'biomedcoop backbones verify NAME' checks it")
 
@@ -59,7 +64,8 @@ def download_backbone(
     name: Annotated[
         str,
         typer.Argument(
-            help="Name of the backbone, e.g. biomedclip or open_clip:ViT-B-32/laion2b_s34b_b79k.", show_default=False
+            help="Name of the backbone, e.g. biomedclip, hub:timm/densenet121.ra_in1k or open_clip:ViT-B-32/laion2b_s34b_b79k.",
+            show_default=False,
         ),
     ],
     revision: Annotated[

@@ -90,7 +90,7 @@ def channels_of(classifier: Classifier, pixels: Tensor, classes: Tensor, layer: 
         if not spatial(found, backbone, layer).any():
             raise UserError(
                 f"the places of layer '{layer}' have no effect on the image features of {backbone.name}; "
-                f"choose an earlier one, for instance '{backbone.map_layer}'"
+                f"choose an earlier one{_for_instance(backbone)}"
             )
     return channels, gradients
 
@@ -118,8 +118,12 @@ def spatial(output: Tensor, backbone: Backbone, layer: str) -> Tensor:
                 return output[:, tokens - places :].transpose(1, 2).reshape(len(output), -1, side, side)
     raise UserError(
         f"layer '{layer}' of {backbone.name} gives no map of places but {list(output.shape[1:])} numbers for each image; "
-        f"choose a layer with one, for instance '{backbone.map_layer}'"
+        f"choose a layer with one{_for_instance(backbone)}"
     )
+
+
+def _for_instance(backbone: Backbone) -> str:
+    return f", for instance '{backbone.map_layer}'" if backbone.map_layer else ""
 
 
 def _scored(classifier: Classifier, pixels: Tensor, classes: Tensor, channels: Tensor, chosen: list[Tensor]) -> Tensor:

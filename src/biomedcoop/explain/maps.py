@@ -23,7 +23,8 @@ def layer_for(classifier: Classifier, map: str, layer: str | None = None) -> str
     """The layer that a map is made from: by default the backbone's ``map_layer``; None for a map of all blocks.
 
     Raises:
-        UserError: the name of the map is unknown, the image tower cannot give it, or it takes no layer.
+        UserError: the name of the map is unknown, the image tower cannot give it, it takes no layer, or it needs one and the tower
+            has none by default.
     """
     if map not in MAPS:
         raise UserError(f"no map '{map}'; {nearest(map, MAPS)}")
@@ -35,6 +36,11 @@ def layer_for(classifier: Classifier, map: str, layer: str | None = None) -> str
             f"{backbone.tower_kind}; it gives {', '.join(possible)}"
         )
     if MAPS[map].needs == "map":
+        if not (layer or backbone.map_layer):
+            raise UserError(
+                f"the image tower of {backbone.name} ({backbone.tower_kind}) has no layer that is known to give a map of places; "
+                "name one with --layer, or choose another backbone"
+            )
         return layer or backbone.map_layer
     if layer is not None:
         raise UserError(f"{MAPS[map].title} is made from all blocks and takes no layer; leave the layer out")

@@ -79,6 +79,11 @@ def find_hub_file(
             raise UserError(
                 f"access to {place} is restricted: accept its terms at {page} and set HF_TOKEN to your token; {remedy}"
             ) from error
+        except hub.utils.RepositoryNotFoundError as error:
+            raise UserError(
+                f"there is no {place.removeprefix('the ')} at {endpoint()}, or your account may not read it; check its name, "
+                f"or set HF_TOKEN to your token, or {remedy}"
+            ) from error
         except hub.utils.RevisionNotFoundError as error:
             raise UserError(f"{place} has no revision '{revision}'; give a branch, a tag or a whole commit") from error
     if facts.size is None or len(facts.etag or "") not in (40, 64) or not facts.commit_hash:
@@ -121,7 +126,7 @@ def fetch(
 
 
 def _continue(file: HubFile, part: Path, remedy: str) -> None:
-    hub = client()
+    hub, before = client(), part.stat().st_size if part.exists() else 0
     with (
         one_line_errors(f"{file.name} cannot be downloaded from {file.url}", remedy),
         part.open("ab") as out,
@@ -130,17 +135,19 @@ def _continue(file: HubFile, part: Path, remedy: str) -> None:
             hub.file_download.http_get(
                 file.url,
                 out,
-                resume_size=part.stat().st_size,
+                resume_size=before,
                 headers=hub.utils.build_hf_headers(),
                 expected_size=file.size,
                 displayed_filename=file.base,
             )
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+        except Exception as error:
+            number = getattr(error, "errno", None)
+            if number == errno.ENOSPC:
                 raise UserError(f"{part.parent}: the disk is full; make room and {remedy}") from error
-            if str(error).startswith("Consistency check failed"):  # the client advises an argument that is not ours
-                out.flush()
-                here = part.stat().st_size
+            out.flush()
+            here = part.stat().st_size
+            # each version of the client says it in other words, some with advice about an argument that is not ours
+            if number is None and before < here < file.size:
                 raise OSError(f"the connection ended after {here:,} of {file.size:,} bytes") from error
             raise
 
