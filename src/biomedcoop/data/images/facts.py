@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from biomedcoop.data.images.windows import ASKED, FROM_FILE, FROM_LUT, SOURCES
 
@@ -58,6 +59,11 @@ class Tally:
     icc_ignored: tuple[int, str] = (0, "")
     names_patient: tuple[int, str] = (0, "")
     burned_in: tuple[int, str] = (0, "")
+
+    @classmethod
+    def after(cls, facts: Mapping[str, Any]) -> Tally:
+        """An empty tally for images that a classifier with these facts is asked about."""
+        return cls(tuple(facts.get("depths", ())), tuple(facts.get("windows", ())))
 
     def add(self, key: str, facts: ImageFacts) -> None:
         """Count one image.

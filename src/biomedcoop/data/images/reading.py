@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from biomedcoop.data.images.arrays import decode_array
-from biomedcoop.data.images.content import digest, file_bytes, image_bytes, source_name
+from biomedcoop.data.images.content import digest, identity_of, image_bytes, source_name, stored_bytes
 from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, Decoded, Decoder, Refused
 from biomedcoop.data.images.facts import ImageFacts
@@ -106,9 +106,9 @@ def _decode(source: ImageSource, name: str, max_pixels: int) -> tuple[Decoded, b
         orientation = source.getexif().get(ExifTags.Base.Orientation, 1)
         return Decoded(source.copy(), source.mode, orientation), image_bytes(source, name)
     stored = source if isinstance(source, ImageInFile) else ImageInFile(source)
-    content = file_bytes(stored.file, name, partial(_check_header, name=name, max_pixels=max_pixels))
+    content = stored_bytes(stored, name, partial(_check_header, name=name, max_pixels=max_pixels))
     decoded = _decoder_of(content[:START_BYTES]).decode(content, stored.options)
-    return decoded, content + stored.options.key
+    return decoded, identity_of(content, stored.options)
 
 
 def _check_header(file: BinaryIO, name: str, max_pixels: int) -> None:

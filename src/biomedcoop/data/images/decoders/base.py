@@ -70,6 +70,7 @@ class Decoder(Protocol):
     Attributes:
         name: name of the format.
         suffixes: lower-case file name endings of the format; files in a folder with such an ending count as images.
+        windowed: True for a format that knows windows; others need not have the attribute.
     """
 
     @property

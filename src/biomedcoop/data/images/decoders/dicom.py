@@ -98,6 +98,7 @@ class DicomDecoder:
 
     name = "DICOM"
     suffixes = (".dcm", ".dicom")
+    windowed = True
 
     def recognizes(self, start: bytes) -> bool:
         return start[MARK_AT : MARK_AT + len(MARK)] == MARK
@@ -248,8 +249,8 @@ def check_pixels(data: Dataset, frame: int, frames: int) -> None:
         held = len(data[next(name for name in PIXELS if name in data)].value or b"")
         if held < needed:
             raise Refused(
-                f"the file is truncated: {frames} frames of {columns} × {rows} pixels take {needed:,} bytes, but it holds "
-                f"{held:,}; copy it again or remove it"
+                f"the file is truncated: {frames} frame{'s' * (frames > 1)} of {columns} × {rows} pixels need {needed:,} bytes, "
+                f"but it holds {held:,}; copy it again or remove it"
             )
         return
     try:
