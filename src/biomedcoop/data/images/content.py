@@ -107,10 +107,6 @@ def unmasked(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     return np.asarray(pixels)
 
 
-def _refuse_empty(name: str) -> bytes:
-    raise ImageError(name, _EMPTY)
-
-
 def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] | None = None) -> bytes:
     """All bytes of a file.
 
@@ -130,11 +126,13 @@ def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] 
         return file
     try:
         if (found := archives.inside(file)) is not None and found[1]:
+            if archives.stamp(file).size == 0:
+                raise ImageError(name, _EMPTY)
             with archives.opened(file) as member:
                 if check is not None:
                     check(member)
                     member.seek(0)
-                return member.read() or _refuse_empty(name)
+                return member.read()
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(name, "is a folder, not an image")

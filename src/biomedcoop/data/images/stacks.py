@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -71,32 +71,40 @@ class Reading:
         object.__setattr__(self, "frame", check_frame_choice("frame", self.frame))
 
     def sources(self, images: Any) -> Iterator[ImageSource]:
-        """:func:`as_sources`, with the window for the files whose format knows windows and that name none."""
+        """:func:`as_sources` with this window, and the frame of "film.dcm#3"; one image for each image given.
+
+        Raises:
+            UserError: an element is no image, or a file holds several and none is chosen.
+        """
         for source in as_sources(images):
-            yield source if self.window == AUTO else _with_window(source, self.window)
+            yield self._one(source)
+
+    def _one(self, source: ImageSource) -> ImageSource:
+        if isinstance(source, Path):
+            if not may_be_stack(source):
+                return source
+            taken, _ = taken_from([source], self, listed=True)
+            if len(taken) > 1:
+                raise UserError(
+                    f"{source}: it holds {len(taken)} images; name one, e.g. '{source.name}#{len(taken) // 2}', or give the "
+                    "command line --frame middle"
+                )
+            return taken[0].source
+        stored = ImageInFile(source) if isinstance(source, bytes) else source
+        if not isinstance(stored, ImageInFile) or stored.options.window != AUTO:
+            return source
+        known = facts_of(stored.file)
+        if not known.windowed:
+            return source
+        (number,) = (
+            [stored.options.frame] if stored is source else _chosen(known.frames, self.frame, "image in memory")[:1]
+        )
+        return ImageInFile(stored.file, DecodeOptions(number, self.window))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Reading:
         """The reading in the facts of an artefact or in a request; the default one where they hold none."""
         return cls(values.get("window", AUTO), values.get("frame", ALL))
-
-
-def _with_window(source: ImageSource, window: str) -> ImageSource:
-    stored = (
-        source
-        if isinstance(source, ImageInFile)
-        else ImageInFile(source)
-        if isinstance(source, (Path, bytes))
-        else None
-    )
-    if stored is None or stored.options.window != AUTO:
-        return source
-    try:
-        with BytesIO(stored.file) if isinstance(stored.file, bytes) else archives.opened(stored.file) as file:
-            knows = windowed(find_decoder(file.read(START_BYTES)))
-    except (OSError, UserError):
-        return source  # whoever reads it says what is wrong
-    return ImageInFile(stored.file, DecodeOptions(stored.options.frame, window)) if knows else source
 
 
 def check_frame_choice(name: str, value: object) -> str:
@@ -173,7 +181,7 @@ def taken_from(files: Sequence[Path], reading: Reading, *, listed: bool = False)
         several = known.frames > 1
         for number in [frame] if frame is not None else _chosen(known.frames, reading.frame, file):
             options = DecodeOptions(number, reading.window if known.windowed else AUTO)
-            source = file if options == DecodeOptions() else ImageInFile(file, options)
+            source = file if options == DecodeOptions() and not several else ImageInFile(file, options)
             taken.append(Taken(i, source, f"#{number}" if several and frame is None else "", known))
     return taken, notes
 
@@ -203,10 +211,10 @@ def split_frame_key(key: str) -> str:
     return key if match is None else match["file"]
 
 
-def facts_of(file: Path) -> Facts:
+def facts_of(file: Path | bytes) -> Facts:
     """The facts of a file; those of an ordinary image where its header cannot be read, which its decoding then reports."""
     try:
-        return _facts(file, *archives.stamp(file))
+        return _read_facts(BytesIO(file)) if isinstance(file, bytes) else _facts(file, *archives.stamp(file))
     except (OSError, UserError, Refused):
         return Facts()
 
@@ -214,13 +222,17 @@ def facts_of(file: Path) -> Facts:
 @lru_cache(maxsize=2**17)
 def _facts(file: Path, *_: int) -> Facts:
     with archives.opened(file) as stream:
-        decoder = find_decoder(stream.read(START_BYTES))
-        stream.seek(0)
-        if decoder is None or not windowed(decoder):
-            return Facts()
-        if not isinstance(decoder, DicomDecoder):
-            return Facts(True, decoder.frames(stream))  # type: ignore[attr-defined]
-        header = read_header(stream, _TAGS, pixels=False)
+        return _read_facts(stream)
+
+
+def _read_facts(stream: BinaryIO) -> Facts:
+    decoder = find_decoder(stream.read(START_BYTES))
+    stream.seek(0)
+    if decoder is None or not windowed(decoder):
+        return Facts()
+    if not isinstance(decoder, DicomDecoder):
+        return Facts(True, decoder.frames(stream))  # type: ignore[attr-defined]
+    header = read_header(stream, _TAGS, pixels=False)
     if (kind := no_image(header)) is not None or "Rows" not in header:
         return Facts(True, no_image=kind or "no pixels")
     return Facts(
@@ -249,7 +261,7 @@ def _place(header: Header) -> float | None:
     return float(np.dot(position, np.cross(axes[:3], axes[3:])))
 
 
-def _chosen(frames: int, choice: str, file: Path) -> Sequence[int]:
+def _chosen(frames: int, choice: str, file: Path | str) -> Sequence[int]:
     if choice == ALL or frames == 1:
         return range(frames)
     number = frames // 2 if choice == MIDDLE else int(choice)

@@ -65,8 +65,7 @@ def find_images(
 
 
 def _listed(one: Taken, path: str) -> Path | ListedImage:
-    plain = isinstance(one.source, Path) and not one.frame
-    return Path(path) if plain else ListedImage(one.source, path + one.frame, {})
+    return Path(path) if isinstance(one.source, Path) else ListedImage(one.source, path + one.frame, {})
 
 
 def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:

@@ -134,7 +134,7 @@ class DicomDecoder:
         letter = "S" if samples == 1 and whole(data, "PixelRepresentation", 0) else "I" if samples == 1 else "RGB"
         mode = {"I": "L"}.get(letter, letter) if bits <= 8 else f"{letter};{bits}"
         aspect = pixel_aspect(data, groups)
-        return Decoded(image, mode, 1, frames > 1, aspect, window, marks_of(data))
+        return Decoded(image, mode, pixel_aspect=aspect, window=window, marks=marks_of(data))
 
 
 def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
