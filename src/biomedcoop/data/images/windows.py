@@ -118,4 +118,5 @@ def percentiles(values: Values, shares: Sequence[float] = (0.5, 99.5)) -> tuple[
 
 def to_bytes(shares: Values) -> npt.NDArray[np.uint8]:
     """0..1 to 0..255, rounded; NaN is black."""
-    return np.rint(np.nan_to_num(shares, nan=0.0) * 255).astype(np.uint8)
+    levels: npt.NDArray[np.uint8] = np.rint(np.nan_to_num(shares, nan=0.0) * 255).astype(np.uint8)
+    return levels

@@ -137,14 +137,21 @@ def _volume(content: bytes, name: str, library: str) -> Volume:
 def _by_nibabel(content: bytes) -> tuple[npt.NDArray[Any], tuple[float, float]]:
     """Values [slices, H, W], and height and width of a pixel."""
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.orientations import OrientationError
+    from nibabel.spatialimages import HeaderDataError
 
     if content[:2] == b"\x1f\x8b":
         content = _inflated(content, MAX_VOLUME + 1)
         if len(content) > MAX_VOLUME:
             raise Refused(f"it unpacks to more than {MAX_VOLUME:,} bytes; divide it")
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
-    image = kind.from_bytes(content)
-    image = nibabel.as_closest_canonical(image.slicer[..., 0] if image.ndim == 4 and image.shape[3] == 1 else image)
+    try:
+        image = kind.from_bytes(content)
+        image = image.slicer[..., 0] if image.ndim == 4 and image.shape[3] == 1 else image
+        image = nibabel.as_closest_canonical(image)
+    except (ImageFileError, OrientationError, HeaderDataError) as error:
+        raise ValueError from error
     if image.ndim not in (2, 3) or math.prod(image.shape) * 8 > 4 * MAX_VOLUME:
         raise Refused(f"a volume of the shape {list(image.shape)} is not read; give single volumes")
     values = np.asarray(image.dataobj)
