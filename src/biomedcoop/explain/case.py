@@ -14,7 +14,7 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crops import Resize
-from biomedcoop.data.images.sources import ImageInFile, ImageSource
+from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import ImageError, UserError
 from biomedcoop.evaluation.metrics import plain
@@ -213,7 +213,7 @@ def case(
     """
     check_top(top)
     named = class_number(classifier, rival)
-    (source,) = classifier.reading.sources([image])
+    source = classifier.reading.source(as_source(image))
     training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)
     chosen = _sentences(classifier, prompts)
     feature = _feature(classifier, source)

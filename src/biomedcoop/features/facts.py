@@ -62,7 +62,7 @@ class FactsStore:
             UserError: the store lacks the facts of an image; the message names it.
         """
         rows = self._store.get_all(digests, names)
-        return [ImageFacts(*(type(of)(value) for of, value in zip(_PLAIN, row, strict=True))) for row in rows]
+        return [ImageFacts._make(type(of)(value) for of, value in zip(_PLAIN, row, strict=True)) for row in rows]
 
 
 def image_facts(data: Dataset, *, store_root: Path | None = None, workers: int | None = None) -> list[ImageFacts]:

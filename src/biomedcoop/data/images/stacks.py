@@ -77,9 +77,10 @@ class Reading:
             UserError: an element is no image, or a file holds several and none is chosen.
         """
         for source in as_sources(images):
-            yield self._one(source)
+            yield self.source(source)
 
-    def _one(self, source: ImageSource) -> ImageSource:
+    def source(self, source: ImageSource) -> ImageSource:
+        """One image of :meth:`sources`."""
         if isinstance(source, Path):
             if not may_be_stack(source):
                 return source
@@ -236,16 +237,15 @@ def _read_facts(stream: BinaryIO) -> Facts:
     if (kind := no_image(header)) is not None or "Rows" not in header:
         return Facts(True, no_image=kind or "no pixels")
     return Facts(
-        True,
-        shape_of(header)[2],
-        None,
-        "LOCALIZER" in [str(part).strip().upper() for part in header.get("ImageType") or ()],
-        *(
-            _identifier(header, name)
-            for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-        ),
-        _place(header),
-        next(iter(numbers(header, "InstanceNumber")), 0.0),
+        windowed=True,
+        frames=shape_of(header)[2],
+        localizer="LOCALIZER" in [str(part).strip().upper() for part in header.get("ImageType") or ()],
+        patient=_identifier(header, "PatientID"),
+        study=_identifier(header, "StudyInstanceUID"),
+        series=_identifier(header, "SeriesInstanceUID"),
+        instance=_identifier(header, "SOPInstanceUID"),
+        place=_place(header),
+        number=next(iter(numbers(header, "InstanceNumber")), 0.0),
     )
 
 

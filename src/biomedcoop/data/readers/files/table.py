@@ -61,9 +61,9 @@ def read_table(file: Path, for_training: bool = True, reading: Reading | None = 
     ]
     notes = (*labels.notes, *columns.notes)
     data = build_dataset(file.stem, labels.class_names, rows, folder, file, notes, for_training, reading)
-    place = {row.key: number for number, row in enumerate(rows)}
-    of = [place[key] if key in place else place[split_frame_key(key)] for key in data.keys]
-    return replace(data, subgroups={name: np.array(cells)[of] for name, cells in columns.subgroups.items()})
+    of_key = {row.key: number for number, row in enumerate(rows)}
+    of_image = [of_key[key] if key in of_key else of_key[split_frame_key(key)] for key in data.keys]
+    return replace(data, subgroups={name: np.array(cells)[of_image] for name, cells in columns.subgroups.items()})
 
 
 READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)
