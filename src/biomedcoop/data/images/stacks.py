@@ -20,7 +20,7 @@ import numpy as np
 from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import all_decoders, find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Refused
-from biomedcoop.data.images.decoders.dicom import DicomDecoder, no_image, numbers, raw, read_header, shape_of
+from biomedcoop.data.images.decoders.dicom import DicomDecoder, no_image, numbers, raw, read_header, reading, shape_of
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_sources
 from biomedcoop.data.images.windows import AUTO, check_window
 from biomedcoop.errors import UserError
@@ -234,6 +234,11 @@ def _read_facts(stream: BinaryIO) -> Facts:
     if not isinstance(decoder, DicomDecoder):
         return Facts(True, decoder.frames(stream))  # type: ignore[attr-defined]
     header = read_header(stream, _TAGS, pixels=False)
+    with reading():
+        return _facts_in(header)
+
+
+def _facts_in(header: Header) -> Facts:
     if (kind := no_image(header)) is not None or "Rows" not in header:
         return Facts(True, no_image=kind or "no pixels")
     return Facts(

@@ -248,6 +248,24 @@ def test_lossless_compression_changes_nothing(name: str, identical_to: str) -> N
     assert (one == other).all()
 
 
+def test_damaged_data_end_no_process() -> None:
+    """GDCM, which alone decodes JPEG lossless, ends its process on some of these."""
+    content = Path(str(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))).read_bytes()
+    draw = np.random.default_rng(1)
+    start = content.find(b"\xff\xd8")
+    answers = set()
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in draw.integers(start, len(content), 5):
+            damaged[place] = draw.integers(256)
+        try:
+            answers.add(open_image(bytes(damaged)).image.size)
+        except ImageError as error:
+            answers.add(error.reason[:15])
+    assert len(answers) > 1
+    assert open_image(content).image.size == (100, 100)
+
+
 def cut(data: Dataset, share: float) -> bytes:
     content = saved(data)
     return content[: int(len(content) * share)]

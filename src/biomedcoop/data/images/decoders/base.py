@@ -100,4 +100,4 @@ class Decoder(Protocol):
 def check_frame(frame: int, n_frames: int) -> None:
     """Refuse a frame that a file does not have."""
     if not 0 <= frame < n_frames:
-        raise ValueError(f"frame {frame} was requested, but the file has {n_frames}, numbered from 0")
+        raise Refused(f"frame {frame} was requested, but the file has {n_frames}, numbered from 0")

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.data.images import apart
 from biomedcoop.data.images.decoders.base import Decoded, DecodeOptions, Refused, check_frame
 from biomedcoop.data.images.samples import Samples
 from biomedcoop.data.images.windows import (
@@ -84,6 +85,10 @@ PACKAGES = {"JPEG Lossless": "python-gdcm", "JPEG-LS": "pyjpegls", "JPEG 2000": 
 }
 """Begin of a transfer syntax's name -> the package that decodes it; the extra ``dicom`` holds all of them."""
 
+PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow", "gdcm")
+"""Decoders by their names in pydicom, the most robust first. On damaged data pylibjpeg panics with RLE, and GDCM, which alone
+decodes JPEG lossless, ends the process: it runs apart."""
+
 DAMAGE = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError),
     *(ZeroDivisionError, NotImplementedError, RuntimeError, struct.error, zlib.error),
@@ -105,11 +110,16 @@ class DicomDecoder:
 
     def size(self, file: BinaryIO) -> tuple[int, int]:
         header = read_header(file, TAGS, pixels=False)
-        rows, columns, _ = shape_of(header)
+        with reading():
+            rows, columns, _ = shape_of(header)
         return columns, rows
 
     def decode(self, content: bytes, options: DecodeOptions) -> Decoded:
         data = read_header(io.BytesIO(content), (*TAGS, *_PIXEL_TAGS), pixels=True)
+        with reading():
+            return self._decode(content, data, options)
+
+    def _decode(self, content: bytes, data: Dataset, options: DecodeOptions) -> Decoded:
         check_kind(data)
         if not any(name in data for name in PIXELS):
             raise Refused("it holds no pixels (Pixel Data (7FE0,0010) is missing); leave it out")
@@ -120,7 +130,7 @@ class DicomDecoder:
         kind = word(data, "PhotometricInterpretation")
         groups = functional_groups(data, options.frame)
         if samples == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
-            pixels, window = grey(data, groups, stored_values(data, options.frame), options.window)
+            pixels, window = grey(data, groups, stored_values(content, data, options.frame), options.window)
             if kind == "MONOCHROME1" or word(data, "PresentationLUTShape") == "INVERSE":
                 pixels = 255 - pixels
             image: Image.Image | Samples = Image.fromarray(pixels)
@@ -129,7 +139,7 @@ class DicomDecoder:
                 raise Refused(
                     f"the window {options.window} is for grey images, but this one is in colour; leave it out"
                 )
-            image, window = colour(data, kind, samples, stored_values(data, options.frame)), 0
+            image, window = colour(data, kind, samples, stored_values(content, data, options.frame)), 0
         bits = whole(data, "BitsStored", 32)
         letter = "S" if samples == 1 and whole(data, "PixelRepresentation", 0) else "I" if samples == 1 else "RGB"
         mode = {"I": "L"}.get(letter, letter) if bits <= 8 else f"{letter};{bits}"
@@ -149,14 +159,14 @@ def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
     """
     try:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
+        from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError:
         raise Refused(NEEDED) from None
     _check_deflated(file)
     try:
         data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags))
         data.file_meta.TransferSyntaxUID  # noqa: B018 - a damaged one fails here
-    except (*DAMAGE, InvalidDicomError) as error:
+    except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
         raise damaged(error) from None  # the text of the error may quote the header
     return data
 
@@ -298,21 +308,28 @@ def compressed_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def stored_values(data: Dataset, frame: int) -> npt.NDArray[Any]:
+def stored_values(content: bytes, data: Dataset, frame: int) -> npt.NDArray[Any]:
     """Stored values of a frame, [H, W] or [H, W, 3] in RGB; bits beyond those stored are cleared."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels import get_decoder, pixel_array
 
-    with reading():
-        return np.asarray(pixel_array(data, index=frame))
+    available = get_decoder(data.file_meta.TransferSyntaxUID).available_plugins
+    plugin = next((name for name in PLUGINS if name in available), "")
+    if plugin == "gdcm":
+        return apart.decode(content, frame)
+    return np.asarray(pixel_array(data, index=frame, decoding_plugin=plugin))
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turns what pydicom and the decoders raise into a reason."""
+    """Turns what pydicom and the decoders raise into a reason; their words may quote the header."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
     try:
         yield
     except Refused:
         raise
+    except (BytesLengthException, InvalidDicomError) as error:
+        raise damaged(error) from None
     except DAMAGE as error:
         text = str(error).lower()
         if "fewer" in text or "less than" in text or "truncated" in text or "end of" in text:
@@ -365,6 +382,8 @@ def grey(
         ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         return to_bytes(between(values, *sorted(map(convert, ends)))), STORED_RANGE
     shown = values[~is_padding(data, stored)]
+    if not np.isfinite(values).any():
+        raise Refused("no pixel has a finite value; leave it out")
     return to_bytes(between(values, *percentiles(shown if shown.size else values))), PERCENTILES
 
 
