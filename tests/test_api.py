@@ -774,8 +774,8 @@ def test_what_evaluate_and_run_refuse_before_they_work(
 
 def test_reading_says_what_was_left_out(discs: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(discs, tmp_path / "scans")
-    (folder / "train" / "blue_cyst" / "a.dcm").write_bytes(b"x")
-    with pytest.warns(Note, match="DICOM files are not read yet") as said:
+    (folder / "train" / "blue_cyst" / "a.txt").write_bytes(b"x")
+    with pytest.warns(Note, match="1 file in scans is not an image and was ignored") as said:
         bc.load_dataset(folder)
     assert said[0].filename == __file__
 

@@ -149,7 +149,12 @@ def _dataset(
         if split_file is not None:
             raise UserError("split_file belongs to a path; give it to load_dataset instead")
         return check_dataset(source)
-    data = read_dataset(os.fspath(source), None if split_file is None else Path(split_file), for_training=False)
+    data = read_dataset(
+        os.fspath(source),
+        None if split_file is None else Path(split_file),
+        for_training=False,
+        reading=classifier.reading,
+    )
     if place is not None:
         check_place(place, data, source, split_file)
     wanted = split == "test" or (split is None and learned_from(classifier, data))

@@ -84,7 +84,7 @@ def train_run(
         request.for_method(name)
     place = user_path(out)
     check_new_folder(place, overwrite, "metrics.json", RUN_CONTENTS)
-    data = read_dataset(request.data, split_file=request.split_file)
+    data = read_dataset(request.data, split_file=request.split_file, reading=request.reading)
     check_place(place, data, str(request.data), request.split_file)
     saved = request if data.counts("test").any() else dataclasses.replace(request, seeds=request.seeds[:1])
     compared = [name for name in request.compared if can_run(get_method(name), request.backbone)]

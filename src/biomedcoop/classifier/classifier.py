@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,8 @@ from biomedcoop.classifier.domain import Domain, unlike_note
 from biomedcoop.classifier.origin import Origin
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.sources import ImageSource, as_sources
+from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import list_names
 from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, UserError, notify
@@ -61,8 +62,8 @@ class Classifier:
         backbone: model whose features ``logits`` takes: the frozen one that the tensors belong to, or, after a method that trains
             the towers, its changed copy (``backbone.original`` is the frozen one).
         settings: settings of the method, JSON values.
-        facts: origin of the classifier, JSON values: dataset, shots, seed, notes, digests of the training images, metrics, and in
-            ``depths`` the bit depths guessed for training images above 8 bits.
+        facts: origin of the classifier, JSON values: dataset, shots, seed, notes, digests of the training images, metrics, in
+            ``depths`` the bit depths guessed for training images above 8 bits, in ``reading`` the window and frames of DICOM files.
         temperature: number above 0 that divides the logits; 1 leaves them unchanged.
         domain: mean features of the training images, which show whether an image is unlike them; None without training images,
             with too few of them, or after a change of classes.
@@ -100,6 +101,21 @@ class Classifier:
         rows += [[name, str(self.facts[name])] for name in known if self.facts.get(name) is not None]
         rows += [[name, str(value)] for name, value in self.settings.items()]
         return fragment("Classifier", ["", ""], rows, ["Not a medical device."])
+
+    @property
+    def reading(self) -> Reading:
+        """How it reads files with windows and frames: as its training images were read."""
+        return Reading.of(self.facts.get("reading") or {})
+
+    def read_with(self, window: str | None = None, frame: str | None = None) -> Classifier:
+        """The same classifier with another window or choice of frames; None keeps its own.
+
+        Raises:
+            UserError: there is no such window or choice of frames.
+        """
+        own = self.reading
+        other = Reading(own.window if window is None else window, own.frame if frame is None else frame)
+        return self if other == own else replace(self, facts={**self.facts, "reading": vars(other)})
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute logits [N, C] from raw image features [N, E], on the features' device and with their gradient.
@@ -168,9 +184,9 @@ class Classifier:
         from biomedcoop.features.passes import image_batch
         from biomedcoop.features.stream import stream_features
 
-        tally, size = Tally(tuple(self.facts.get("depths", ()))), image_batch(self.backbone)
+        tally, size = Tally.after(self.facts), image_batch(self.backbone)
         found = 0
-        for batch in batched(stream_features(self.backbone, as_sources(sources), tally=tally), size):
+        for batch in batched(stream_features(self.backbone, self.reading.sources(sources), tally=tally), size):
             features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
             answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)
             rows = iter(answers)

@@ -74,6 +74,7 @@ def fit_plan(
             "device": str(backbone.device),
             "precision": backbone.precision,
             "depths": sorted(depth for depth in tally.depths if depth),
+            **({"reading": vars(data.reading), "windows": sorted(tally.windows)} if data.reading is not None else {}),
             "threads": threads,
             **({"changes_towers": True} if own is not backbone else {}),
             "runs_together": len(request.seeds),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.readers.unlabelled import ListedImage
 from biomedcoop.data.tables.writing import Row, check_table_file, write_table
 from biomedcoop.errors import ImageError, UserError
@@ -41,7 +42,7 @@ def predict_rows(
     """
     waiting: deque[ListedImage] = deque()  # images that are read but not yet predicted
 
-    def files() -> Iterator[Path]:
+    def files() -> Iterator[ImageSource]:
         for image in images:
             listed = image if isinstance(image, ListedImage) else ListedImage(image, str(image), {})
             waiting.append(listed)

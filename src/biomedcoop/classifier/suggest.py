@@ -18,6 +18,7 @@ import numpy.typing as npt
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.readers.files.table_columns import GROUP_NAMES
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
 from biomedcoop.data.sampling.leakage import digest
@@ -96,7 +97,7 @@ def suggest(
     if type(number) is not int or number < 1:
         raise UserError(f"number of images is {number!r}, must be a whole number of at least 1; e.g. 10")
     notes: list[str] = []
-    files, names, groups = _listed(images, notes)
+    files, names, groups = _listed(images, notes, classifier.reading)
     known = set(classifier.facts.get("training_images", ()))
     with shown(progress) as tell:
         features, bad = encode_readable(
@@ -158,7 +159,7 @@ ALONE = "\0"
 """Begin of the group of an image that has none: it is a group of its own."""
 
 
-def _listed(images: Sources, notes: list[str]) -> tuple[list[ImageSource], list[str], Groups]:
+def _listed(images: Sources, notes: list[str], reading: Reading) -> tuple[list[ImageSource], list[str], Groups]:
     """The images, their names and their groups."""
     if isinstance(images, Dataset):
         keys = list(images.keys)
@@ -171,7 +172,7 @@ def _listed(images: Sources, notes: list[str]) -> tuple[list[ImageSource], list[
     keep = sorted({name for table in tables if (name := _group_column(table)) is not None})
     files: list[ImageSource] = []
     names, own = [], []
-    for found in find_images(sources, tell=notes.append, keep=keep):
+    for found in find_images(sources, tell=notes.append, keep=keep, reading=reading):
         listed = found if isinstance(found, ListedImage) else ListedImage(found, str(found), {})
         files.append(listed.file)
         names.append(listed.path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from biomedcoop.cli.console import inform, print_first, print_json, print_table, print_text, progress_bar, say
-from biomedcoop.cli.options import Json, Offline, Overwrite, Quiet, SplitFile
+from biomedcoop.cli.options import Frame, Json, Offline, Overwrite, Quiet, SplitFile, Window
 from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ def check(
     for_testing: Annotated[
         bool, typer.Option("--for-testing", metavar="", help="Check the data for testing only: one class is enough.")
     ] = False,
+    window: Window = None,
+    frame: Frame = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -172,6 +174,8 @@ def check(
             split_file,
             lambda done, total: progress("reading images", done, total),
             for_training=not for_testing,
+            window=window or "auto",
+            frame=frame or "all",
         )
     if json:
         print_json(report.to_dict())

@@ -37,6 +37,7 @@ def examine() -> dict[str, dict[str, Any]]:
     from biomedcoop.backbones import load_backbone
     from biomedcoop.backbones.precision import automatic, bfloat16_gain
     from biomedcoop.backbones.registry import automatic_device
+    from biomedcoop.data.images.decoders.dicom import decodable
     from biomedcoop.errors import UserError
     from biomedcoop.features.passes import encode_crops
     from biomedcoop.features.store import default_root
@@ -51,6 +52,10 @@ def examine() -> dict[str, dict[str, Any]]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     checks["GPU"] = {"ok": True, "result": gpu}
     checks["--device auto"] = {"ok": True, "result": str(automatic_device())}
+    decodes = decodable()
+    missing = [name for name, works in decodes.items() if not works]
+    known = f"all but {', '.join(missing)}" if missing else ", ".join(decodes)
+    checks["DICOM"] = {"ok": True, "result": known or "not read: pip install 'biomedcoop[dicom]'"}
     root = default_root()
     try:
         check_new_folder(root / "doctor", False, "")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import inform, notes_said, print_json, progress_bar, say
-from biomedcoop.cli.options import Device, Json, OverwriteFile, Precision, Quiet, help_of
+from biomedcoop.cli.options import Device, Frame, Json, OverwriteFile, Precision, Quiet, Window, help_of
 from biomedcoop.errors import UserError
 
 
@@ -39,6 +39,8 @@ def embed(
     no_labels: Annotated[
         bool, typer.Option("--no-labels", metavar="", help="Read folders and tables without their classes and splits.")
     ] = False,
+    window: Window = None,
+    frame: Frame = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     overwrite: OverwriteFile = False,
@@ -64,6 +66,8 @@ def embed(
                 unit_norm=unit_norm,
                 skip_bad=skip_bad,
                 labels=not no_labels,
+                window=window or "auto",
+                frame=frame or "all",
                 device=device,
                 precision=precision,
                 progress=progress,

@@ -144,8 +144,8 @@ def explain(
         raise UserError("--values and --skip-bad belong to single pictures; leave them out with --methods")
     if out is not None:
         check_new_folder(out, overwrite, FACTS, CONTENTS)
-    found = list(find_images(images, tell=lambda note: say_notes([note])))
     classifier = load(model, backbone, device=device, precision=precision)
+    found = list(find_images(images, tell=lambda note: say_notes([note]), reading=classifier.reading))
     layer_for(classifier, map, layer)
     class_number(classifier, class_name)
     place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
@@ -227,7 +227,7 @@ def print_check(
     from biomedcoop.data.sampling.split import CROSS_VALIDATES
     from biomedcoop.explain.check import check_saliency
 
-    data = read_dataset(source)
+    data = read_dataset(source, reading=classifier.reading)
     # the check uses these masks, and trains nothing
     needless = CROSS_VALIDATES, *((BESIDE, f"folder {FOLDER} in") if masks is None else ())
     say_notes(note for note in data.notes if not any(words in note for words in needless))

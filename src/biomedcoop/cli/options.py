@@ -59,6 +59,8 @@ Rename = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help=help_of("device"))]
 Precision = Annotated[str, typer.Option("--precision", help=help_of("precision"))]
+Window = Annotated[str | None, typer.Option("--window", help=help_of("window"), show_default=False)]
+Frame = Annotated[str | None, typer.Option("--frame", help=help_of("frame"), show_default=False)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace an earlier result in the output folder.")
 ]

@@ -14,6 +14,7 @@ import typer
 from biomedcoop.cli.console import inform, notes_said, print_json, progress_bar, say, say_notes
 from biomedcoop.cli.options import (
     Device,
+    Frame,
     Json,
     Model,
     NewClasses,
@@ -23,6 +24,7 @@ from biomedcoop.cli.options import (
     Plugin,
     Precision,
     Quiet,
+    Window,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ def predict(
     ] = False,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
+    window: Window = None,
+    frame: Frame = None,
     backbone: OtherBackbone = None,
     plugin: Plugin = None,
     device: Device = "cpu",
@@ -84,8 +88,9 @@ def predict(
 
     if out is not None:
         check_predictions_file(out, overwrite)
-    total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note])))
-    classifier = load(model, backbone, device=device, precision=precision)
+    classifier = load(model, backbone, device=device, precision=precision).read_with(window, frame)
+    reading = classifier.reading
+    total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note]), reading=reading))
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
     kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad))
@@ -105,7 +110,7 @@ def predict(
             rows = counted(
                 predict_rows(
                     classifier,
-                    find_images(images, keep=kept),
+                    find_images(images, keep=kept, reading=reading),
                     keep=kept,
                     skip_bad=skip_bad,
                     progress=lambda done: progress("predicting", done, total),

@@ -13,6 +13,8 @@ from typing import Any
 from biomedcoop.data.dataset import SPLITS, Dataset
 from biomedcoop.data.images.facts import ImageFacts, Tally
 from biomedcoop.data.images.reading import open_image
+from biomedcoop.data.images.stacks import ALL, Reading
+from biomedcoop.data.images.windows import AUTO
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.data.sampling.few_shot import short_class
 from biomedcoop.data.sampling.folds import divide
@@ -96,6 +98,8 @@ def check_dataset(
     split_file: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     for_training: bool = True,
+    window: str = AUTO,
+    frame: str | int = ALL,
 ) -> AuditReport:
     """Read a dataset and decode every image in it once.
 
@@ -104,11 +108,12 @@ def check_dataset(
         shots: training images per class of the planned training; None for the number that training chooses by default.
         progress: called with (images done, images in total).
         for_training: False for test data; ``shots`` is then ignored.
+        window, frame: as for `load_dataset`.
 
     Raises:
         UserError: the dataset cannot be read at all (see `load_dataset`); faults of single images are in the report.
     """
-    data = read_dataset(source, split_file=split_file, for_training=for_training)
+    data = read_dataset(source, split_file, for_training=for_training, reading=Reading(window, str(frame)))
     report = AuditReport(
         name=data.name,
         shots=shots,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.images.sources import ImageSource, as_source
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import check_class_names, list_names
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.errors import UserError
@@ -46,6 +47,7 @@ class Dataset:
             values; a missing value is an empty string. The values may stand in reports: give bands, not single ages.
         root: folder that relative ``keys`` start from, or None for arrays.
         simulated: True if a program drew the images.
+        reading: how files with windows and frames were read; None where there are none.
         test_drawn: True if the source gives no test split, so that a share of its training images was drawn as one.
         notes: notes for the user on how the data were read, a sentence each.
 
@@ -64,6 +66,7 @@ class Dataset:
     root: Path | None = None
     simulated: bool = False
     test_drawn: bool = False
+    reading: Reading | None = None
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ def encode_for(classifier: Classifier, evaluated: EvaluatedImages, progress: Pro
     from biomedcoop.features.images import encode_images
 
     notify([*evaluated.notes, *map(str, evaluated.leaks)])
-    tally, count = Tally(tuple(classifier.facts.get("depths", ()))), counting(progress, "encoding test images")
+    tally, count = Tally.after(classifier.facts), counting(progress, "encoding test images")
     features = encode_images(classifier.backbone, evaluated.data, progress=count, tally=tally)
     unlike = None if classifier.domain is None else classifier.domain.unlike(features)
     note = "" if unlike is None else unlike_note(int(unlike.sum()), len(unlike), classifier.facts)

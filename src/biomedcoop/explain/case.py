@@ -213,7 +213,7 @@ def case(
     """
     check_top(top)
     named = class_number(classifier, rival)
-    source = as_source(image)
+    source = classifier.reading.source(as_source(image))
     training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)
     chosen = _sentences(classifier, prompts)
     feature = _feature(classifier, source)

@@ -123,7 +123,7 @@ def retrained(
         )
     request = TrainRequest.read(file)
     try:
-        data = read_dataset(str(request.data), split_file=request.split_file)
+        data = read_dataset(str(request.data), split_file=request.split_file, reading=request.reading)
     except UserError as error:
         raise UserError(f"the data of {run} cannot be read, so no other method can be trained: {error}") from error
     if data.class_names != classifier.class_names:

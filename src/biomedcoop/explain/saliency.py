@@ -14,7 +14,7 @@ import numpy.typing as npt
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.images.crops import Resize, centre_box, resize_and_crop
 from biomedcoop.data.images.reading import read_image
-from biomedcoop.data.images.sources import ImageSource, as_sources
+from biomedcoop.data.images.sources import ImageSource, named_file
 from biomedcoop.display import shown
 from biomedcoop.errors import ImageError, UserError, nearest
 from biomedcoop.evaluation.evaluate import check_classifier
@@ -164,7 +164,7 @@ def saliency(
         ('malignant tumor', True)
     """
     check_classifier(classifier)
-    sources = list(as_sources(images))
+    sources = list(classifier.reading.sources(images))
     found: list[SaliencyMap] = []
     with shown(progress) as tell:
         tell("explaining", 0, len(sources))
@@ -191,7 +191,7 @@ def saliency_stream(
     chosen, number = layer_for(classifier, map, layer), class_number(classifier, class_name)
     for position, source in enumerate(sources):
         try:
-            seen = look(classifier, source, str(source) if isinstance(source, Path) else f"images[{position}]")
+            seen = look(classifier, source, named_file(source) or f"images[{position}]")
         except ImageError as error:
             yield source, error
             continue
@@ -210,7 +210,7 @@ def saliency_stream(
                 method=classifier.method,
                 crop_size=len(seen.crop),
                 resize=classifier.backbone.resize,
-                name=source.name if isinstance(source, Path) else f"images[{position}]",
+                name=Path(named_file(source) or f"images[{position}]").name,
                 warnings=tuple(doubtful),
             ),
         )

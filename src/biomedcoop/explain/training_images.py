@@ -91,5 +91,5 @@ def _drawn(folder: Path) -> Dataset:
         raise UserError(f"{folder / DRAW}: damaged ({type(error).__name__}); train again") from error
     request = TrainRequest.read(folder / REQUEST)
     assert isinstance(request.data, str)  # as every saved request
-    data = read_dataset(request.data, split_file=request.split_file)
+    data = read_dataset(request.data, split_file=request.split_file, reading=request.reading)
     return data.select([i for i, key in enumerate(data.keys) if key in drawn])

@@ -75,7 +75,7 @@ def explain_images(
         pictures.mkdir()
     listed = [image if isinstance(image, ListedImage) else ListedImage(image, str(image), {}) for image in images]
     stream = saliency_stream(classifier, (image.file for image in listed), class_name, map, layer)
-    names = file_names(image.file for image in listed)
+    names = file_names(Path(str(image.file)) for image in listed)
     for done, (image, name, (_, found)) in enumerate(zip(listed, names, stream, strict=True), start=1):
         if isinstance(found, ImageError):
             if not skip_bad:

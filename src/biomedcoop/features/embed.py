@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.sources import named_file
+from biomedcoop.data.images.stacks import ALL, Reading
+from biomedcoop.data.images.windows import AUTO
 from biomedcoop.data.readers.listing import list_images, of_dataset
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.tables.writing import PARQUET_ROWS, open_pyarrow
@@ -129,6 +132,8 @@ def embed(
     unit_norm: bool = False,
     skip_bad: bool = False,
     labels: bool = True,
+    window: str = AUTO,
+    frame: str | int = ALL,
     device: str = "cpu",
     precision: str = "float32",
     progress: ProgressOption = None,
@@ -143,6 +148,7 @@ def embed(
         unit_norm: divide each feature by its Euclidean norm.
         skip_bad: go on after images that cannot be read.
         labels: False to read folders and tables without their classes and splits.
+        window, frame: see :func:`biomedcoop.load_dataset`; not for a dataset.
         device, precision: see :func:`biomedcoop.load_backbone`; not for a loaded backbone.
         progress: see :func:`biomedcoop.fit`.
 
@@ -163,15 +169,14 @@ def embed(
     if isinstance(source, Dataset):
         listing = of_dataset(source)
     else:
-        listing = list_images(source if isinstance(source, (list, tuple)) else [source], labels)  # type: ignore[list-item]
+        reading = Reading(window, str(frame))
+        listing = list_images(source if isinstance(source, (list, tuple)) else [source], labels, reading)  # type: ignore[list-item]
     model = backbone
     if not isinstance(model, Backbone):
         model = load_backbone(model, device=device, precision=precision)
     if not isinstance(source, Dataset):  # the notes on a loaded dataset were issued when it was loaded
         notify(listing.notes)
-    names = [
-        str(image) if isinstance(image, Path) else key for image, key in zip(listing.images, listing.keys, strict=True)
-    ]
+    names = [named_file(image) or key for image, key in zip(listing.images, listing.keys, strict=True)]
     tally = Tally()
     with shown(progress) as tell:
         images = list(zip(listing.images, names, strict=True))

@@ -24,6 +24,9 @@ SPACE: dict[str, str | int] = {"view": "facts of images, 1", "width": len(ImageF
 """Facts belong to an image's content alone, whichever backbone sees it; a change of what is read needs a new version."""
 
 
+_PLAIN = ImageFacts()
+
+
 class FactsStore:
     """Facts by content hash. Several threads may call ``add``; one thread calls all else.
 
@@ -59,7 +62,7 @@ class FactsStore:
             UserError: the store lacks the facts of an image; the message names it.
         """
         rows = self._store.get_all(digests, names)
-        return [ImageFacts(int(row[0]), *(bool(value) for value in row[1:])) for row in rows]
+        return [ImageFacts._make(type(of)(value) for of, value in zip(_PLAIN, row, strict=True)) for row in rows]
 
 
 def image_facts(data: Dataset, *, store_root: Path | None = None, workers: int | None = None) -> list[ImageFacts]:

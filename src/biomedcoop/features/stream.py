@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crop_reader import Crop, CropReader
 from biomedcoop.data.images.facts import ImageFacts, Tally
-from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.sources import ImageSource, named_file
 from biomedcoop.errors import ImageError
 from biomedcoop.features.parallel import run_ahead
 from biomedcoop.features.passes import Floats, image_passes
@@ -59,4 +58,4 @@ def stream_features(
 
 def _name(source: ImageSource, number: int) -> str:
     """An image's name in messages: its path, or its place among the images given."""
-    return str(source) if isinstance(source, Path) else f"images[{number}]"
+    return named_file(source) or f"images[{number}]"

@@ -212,6 +212,18 @@ def recipe(name: str, value: Any) -> str:
     return str(value)
 
 
+def window(name: str, value: Any) -> str:
+    from biomedcoop.data.images.windows import check_window
+
+    return check_window(name, value)
+
+
+def frame(name: str, value: Any) -> str:
+    from biomedcoop.data.images.stacks import check_frame_choice
+
+    return check_frame_choice(name, value)
+
+
 def precision(name: str, value: Any) -> str:
     from biomedcoop.backbones.registry import check_precision
 

@@ -280,7 +280,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
-        listed=unlabelled_of(method, request.unlabelled),
+        listed=unlabelled_of(method, request.unlabelled, data.reading),
         notes=tuple(notes),
     )
 

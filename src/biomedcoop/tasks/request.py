@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from biomedcoop.backbones.base import Backbone
     from biomedcoop.data.dataset import Dataset
+    from biomedcoop.data.images.stacks import Reading
 
 FORMAT_VERSION = 1
 
@@ -73,6 +74,8 @@ class TrainOptions(FitOptions, total=False):
     seeds: Sequence[int]
     compare: Iterable[str] | None
     split_file: str | os.PathLike[str] | None
+    window: str
+    frame: str | int
     n_bootstrap: int
     images: bool
 
@@ -420,6 +423,7 @@ class TrainRequest(FitRequest):
         compare: methods to train and test for comparison, on the same images and with the same draw and seed; None for those of
             :attr:`compared`.
         split_file: split JSON to use instead of the data's own split.
+        window, frame: see :func:`biomedcoop.load_dataset`.
         n_bootstrap: number of bootstrap resamples for each interval.
         images: show images, their maps and their names in ``report.html``.
     """
@@ -432,6 +436,17 @@ class TrainRequest(FitRequest):
         shown=True,
     )
     split_file: str | None = option(None, "Split JSON to use instead of the data's own split.", options.path)
+    window: str = option(
+        "auto",
+        "Window of grey DICOM, NIfTI and NRRD images: auto (that of the file, else by the kind of image), brain, lung, bone or "
+        "soft (CT), centre,width (e.g. 40,400), or file:NAME (that of the file with this explanation).",
+        options.window,
+    )
+    frame: str = option(
+        "all",
+        "Frames of a file, or slices of a DICOM series, to take: all, middle, or a number from 0.",
+        options.frame,
+    )
     n_bootstrap: int = option(
         1000,
         "Number of bootstrap resamples for each 95 % interval.",
@@ -439,6 +454,13 @@ class TrainRequest(FitRequest):
         kind=int,
     )
     images: bool = option(True, "Show images, their maps and their names in report.html.", options.yes_or_no, kind=bool)
+
+    @property
+    def reading(self) -> Reading:
+        """How files with windows and frames are read."""
+        from biomedcoop.data.images.stacks import Reading
+
+        return Reading(self.window, self.frame)
 
     @property
     def compared(self) -> tuple[str, ...]:

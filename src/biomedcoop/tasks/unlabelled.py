@@ -9,6 +9,7 @@ import numpy as np
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.readers.listing import list_images
 from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.data.sampling.leakage import copies
@@ -29,7 +30,7 @@ class Unlabelled(NamedTuple):
     notes: tuple[str, ...]
 
 
-def unlabelled_of(method: Method, source: str | None) -> Unlabelled | None:
+def unlabelled_of(method: Method, source: str | None, reading: Reading | None = None) -> Unlabelled | None:
     """The images of the option ``unlabelled``, read as for prediction; None for a method that uses none.
 
     Raises:
@@ -37,7 +38,7 @@ def unlabelled_of(method: Method, source: str | None) -> Unlabelled | None:
     """
     if source is None or not method.abilities.uses_unlabelled:
         return None
-    found = list_images([source], labels=False)
+    found = list_images([source], labels=False, reading=reading)
     if not found.images:
         raise UserError(f"{source} holds no image; give --unlabelled a folder or table with images")
     return Unlabelled(found.images, found.keys, tuple(found.notes))

@@ -58,11 +58,11 @@ def test_a_folder_is_searched_as_for_training(tmp_path: Path, test_images: list[
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(test_images[0], tmp_path / place)
     (tmp_path / "b" / "loop").symlink_to("..")
-    (tmp_path / "b" / "scan.dcm").touch()
+    (tmp_path / "b" / "scan.txt").touch()
     told: list[str] = []
     assert list(find_images([tmp_path], tell=told.append)) == [tmp_path / "a.png", tmp_path / "b" / "1.png"]
     assert told == [
-        f"1 file in {tmp_path.name} is not an image and was ignored (.dcm: 1); DICOM files are not read yet, convert them to PNG",
+        f"1 file in {tmp_path.name} is not an image and was ignored (.txt: 1)",
         f"a mask beside the images in {tmp_path.name} was left out, first {tmp_path.name}/a_mask.png",
         "the folder masks in b holds masks and was left out (files: 1)",
     ]
@@ -139,8 +139,8 @@ def test_a_parquet_table_without_paths(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     assert f"{tmp_path / 'no.png'} does not exist" in refusal(tmp_path / "no.png")
     assert f"{tmp_path} holds no image" in refusal(tmp_path)
-    (tmp_path / "scan.dcm").touch()
-    assert "is not an image and was ignored (.dcm: 1); DICOM files are not read yet" in refusal(tmp_path)
+    (tmp_path / "scan.txt").touch()
+    assert "is not an image and was ignored (.txt: 1)" in refusal(tmp_path)
 
 
 def test_paths_from_another_system(tmp_path: Path, test_images: list[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,13 +108,23 @@ def test_other_files_are_counted_by_suffix(scans: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "content"), [("x.dcm", b"x"), ("IM0001", b"\0" * 128 + b"DICM")])
-def test_dicom_is_told_to_be_no_image_yet(scans: Path, name: str, content: bytes) -> None:
-    (scans / name).write_bytes(content)
-    kind = ".dcm" if "." in name else "no suffix"
-    assert notes(scans) == [
-        f"1 file in scans is not an image and was ignored ({kind}: 1); DICOM files are not read yet, convert them to PNG"
-    ]
+@pytest.mark.parametrize("name", ["x.dcm", "IM0001", "1.2.840.99"])
+def test_dicom_is_known_by_its_content(scans: Path, name: str) -> None:
+    """Scanners write files without ending, or with the last number of an identifier as one."""
+    (scans / name).write_bytes(b"\0" * 128 + b"DICM")
+    assert name in found(scans)
+    assert notes(scans) == []
+
+
+def test_zip_archives_are_folders_where_nothing_else_is(scans: Path) -> None:
+    """An archive beside what was unpacked from it would bring each image twice."""
+    (scans / "exams").mkdir()
+    for place in ("copy.zip", "exams/one.zip"):
+        with zipfile.ZipFile(scans / place, "w") as archive:
+            archive.write(scans / "a.png", "inner/a.png")
+            archive.writestr("__MACOSX/a.png", b"x")
+    assert [name for name in found(scans) if ".zip" in name] == ["exams/one.zip/inner/a.png"]
+    assert notes(scans) == ["1 file in scans is not an image and was ignored (.zip: 1)"]
 
 
 def test_links_that_lead_nowhere(scans: Path) -> None:

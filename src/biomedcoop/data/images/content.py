@@ -6,15 +6,19 @@ import hashlib
 import io
 import stat
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from biomedcoop.data import archives
+from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
-from biomedcoop.errors import ImageError
+from biomedcoop.errors import ImageError, UserError
 
 _EMPTY = "the file is empty (0 bytes); copy it again or remove it"
 
@@ -44,8 +48,40 @@ def image_bytes(source: ImageSource, where: str | None = None) -> bytes:
         about = (source.mode, source.size, source.info.get("transparency"), palette, orientation)
         return f"Pillow {about} ".encode() + source.tobytes()
     if isinstance(source, ImageInFile):
-        return file_bytes(source.file, name) + source.options.key
+        return identity_of(stored_bytes(source, name), source.options)
     return file_bytes(source, name)
+
+
+def stored_bytes(source: ImageInFile, name: str, check: Callable[[BinaryIO], None] | None = None) -> bytes:
+    """:func:`file_bytes` of the file of an image; the last file with several frames is kept, so that it is read once for them."""
+    if not isinstance(source.file, Path) or not source.options.frame:
+        return file_bytes(source.file, name, check)
+    try:
+        with _KEEPING:
+            content = _kept(source.file, *archives.stamp(source.file))
+    except (OSError, UserError):
+        return file_bytes(source.file, name, check)  # which says what is wrong
+    if check is not None:
+        check(io.BytesIO(content))
+    return content
+
+
+_KEEPING = Lock()
+
+
+@lru_cache(maxsize=1)
+def _kept(file: Path, *_: int) -> bytes:
+    return file_bytes(file, str(file))
+
+
+def identity_of(content: bytes, options: DecodeOptions) -> bytes:
+    """The bytes that identify an image of a file; a short form where options select it, since many images may share the file."""
+    return _content_digest(content) + options.key if options.key else content
+
+
+@lru_cache(maxsize=1)
+def _content_digest(content: bytes) -> bytes:
+    return digest(content)
 
 
 def digest(identity: bytes) -> bytes:
@@ -89,6 +125,14 @@ def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] 
             check(io.BytesIO(file))
         return file
     try:
+        if (found := archives.inside(file)) is not None and found[1]:
+            if archives.stamp(file).size == 0:
+                raise ImageError(name, _EMPTY)
+            with archives.opened(file) as member:
+                if check is not None:
+                    check(member)
+                    member.seek(0)
+                return member.read()
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(name, "is a folder, not an image")
@@ -103,6 +147,8 @@ def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] 
             return opened.read()
     except ImageError:
         raise
+    except UserError as error:  # of an archive
+        raise ImageError(name, str(error).removeprefix(f"{file}: ")) from error
     except FileNotFoundError as error:
         raise ImageError(name, "there is no such file") from error
     except PermissionError as error:

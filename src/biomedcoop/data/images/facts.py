@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from biomedcoop.data.images.windows import ASKED, FROM_FILE, FROM_LUT, SOURCES
 
 
 class ImageFacts(NamedTuple):
@@ -14,7 +17,11 @@ class ImageFacts(NamedTuple):
         guessed: the depth is not stated and was guessed from the largest value.
         one_colour: all pixels are the same.
         transparent: every pixel is fully transparent.
-        several_frames: an animation or a multi-page file, of which only the first frame was read.
+        several_frames: an animation or a multi-page file, of which one frame was read.
+        window: number of the source of the window in `windows.SOURCES`; 0 for an image without window.
+        icc_ignored: the file has a colour profile, which is not applied.
+        names_patient: the file names a patient.
+        burned_in: text such as a name may be burned into the pixels.
     """
 
     depth: int = 8
@@ -22,6 +29,10 @@ class ImageFacts(NamedTuple):
     one_colour: bool = False
     transparent: bool = False
     several_frames: bool = False
+    window: int = 0
+    icc_ignored: bool = False
+    names_patient: bool = False
+    burned_in: bool = False
 
 
 @dataclass
@@ -30,17 +41,29 @@ class Tally:
 
     Attributes:
         trained_on: guessed depths of the images that a classifier learned from, if that is known.
+        trained_windows: sources of the windows of those images.
         images: how many were counted.
         depths: guessed depth -> how many images have it, and the first.
-        one_colour, transparent, several_frames: how many images, and the first.
+        windows: source of a window -> how many images have it, and the first.
+        one_colour, transparent, several_frames, icc_ignored, names_patient, burned_in: how many images, and the first.
     """
 
     trained_on: tuple[int, ...] = ()
+    trained_windows: tuple[int, ...] = ()
     images: int = 0
     depths: dict[int, tuple[int, str]] = field(default_factory=dict)
     one_colour: tuple[int, str] = (0, "")
     transparent: tuple[int, str] = (0, "")
     several_frames: tuple[int, str] = (0, "")
+    windows: dict[int, tuple[int, str]] = field(default_factory=dict)
+    icc_ignored: tuple[int, str] = (0, "")
+    names_patient: tuple[int, str] = (0, "")
+    burned_in: tuple[int, str] = (0, "")
+
+    @classmethod
+    def after(cls, facts: Mapping[str, Any]) -> Tally:
+        """An empty tally for images that a classifier with these facts is asked about."""
+        return cls(tuple(facts.get("depths", ())), tuple(facts.get("windows", ())))
 
     def add(self, key: str, facts: ImageFacts) -> None:
         """Count one image.
@@ -57,6 +80,14 @@ class Tally:
             self.one_colour = _counted(self.one_colour, key)
         if facts.several_frames:
             self.several_frames = _counted(self.several_frames, key)
+        if facts.window:
+            self.windows[facts.window] = _counted(self.windows.get(facts.window, (0, "")), key)
+        if facts.icc_ignored:
+            self.icc_ignored = _counted(self.icc_ignored, key)
+        if facts.names_patient:
+            self.names_patient = _counted(self.names_patient, key)
+        if facts.burned_in:
+            self.burned_in = _counted(self.burned_in, key)
 
     def notes(self, named: bool = True) -> list[str]:
         """A sentence for each thing that a user should know.
@@ -99,7 +130,36 @@ class Tally:
         if self.several_frames[0]:
             count, key = self.several_frames
             notes.append(f"files with several frames or pages: {count}{first(key)}; only the first frame is used")
+        notes += self._window_notes()
+        if self.icc_ignored[0]:
+            count, key = self.icc_ignored
+            notes.append(f"files with a colour profile (ICC), which is not applied: {count}{first(key)}")
+        if self.names_patient[0]:
+            count, key = self.names_patient
+            notes.append(
+                f"files that name a patient: {count}{first(key)}; nothing of it is written, but remove the names before you "
+                "pass the files on"
+            )
+        if self.burned_in[0]:
+            count, key = self.burned_in
+            notes.append(
+                f"images that may show burned-in text, such as a name: {count}{first(key)}; look at them, and crop it away"
+            )
         return notes
+
+    def _window_notes(self) -> list[str]:
+        """How grey values became pictures; nothing where all windows are those of the files or the one that was asked for."""
+        found = set(self.windows)
+        expected = set(self.trained_windows) or {max(found & {FROM_FILE, FROM_LUT, ASKED}, default=0)}
+        if not found or found <= expected:
+            return []
+        parts = [f"{self.windows[number][0]} by {SOURCES[number]}" for number in sorted(found)]
+        known = sorted(set(self.trained_windows))
+        training = f"; in training by {', '.join(SOURCES[number] for number in known)}" if known else ""
+        return [
+            f"grey values became pictures in several ways or without a window of the file: {'; '.join(parts)}{training}; "
+            "--window gives all images one window"
+        ]
 
 
 def _counted(so_far: tuple[int, str], key: str) -> tuple[int, str]:

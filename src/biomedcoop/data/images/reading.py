@@ -16,9 +16,9 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from biomedcoop.data.images.arrays import decode_array
-from biomedcoop.data.images.content import digest, file_bytes, image_bytes, source_name
+from biomedcoop.data.images.content import digest, identity_of, image_bytes, source_name, stored_bytes
 from biomedcoop.data.images.decoders import find_decoder
-from biomedcoop.data.images.decoders.base import START_BYTES, Decoded, Decoder
+from biomedcoop.data.images.decoders.base import START_BYTES, Decoded, Decoder, Refused
 from biomedcoop.data.images.facts import ImageFacts
 from biomedcoop.data.images.rgb import is_one_colour, to_rgb
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
@@ -89,6 +89,8 @@ def open_image(source: ImageSource, where: str | None = None, max_pixels: int = 
         is_one_colour(rendered.image),
         rendered.transparent,
         decoded.several_frames,
+        decoded.window,
+        **decoded.marks,
     )
     return OpenedImage(rendered.image, digest(identity), mode, facts)
 
@@ -104,9 +106,9 @@ def _decode(source: ImageSource, name: str, max_pixels: int) -> tuple[Decoded, b
         orientation = source.getexif().get(ExifTags.Base.Orientation, 1)
         return Decoded(source.copy(), source.mode, orientation), image_bytes(source, name)
     stored = source if isinstance(source, ImageInFile) else ImageInFile(source)
-    content = file_bytes(stored.file, name, partial(_check_header, name=name, max_pixels=max_pixels))
+    content = stored_bytes(stored, name, partial(_check_header, name=name, max_pixels=max_pixels))
     decoded = _decoder_of(content[:START_BYTES]).decode(content, stored.options)
-    return decoded, content + stored.options.key
+    return decoded, identity_of(content, stored.options)
 
 
 def _check_header(file: BinaryIO, name: str, max_pixels: int) -> None:
@@ -135,6 +137,8 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, Refused):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "the content is not a readable image, whatever the suffix says; convert it to PNG or remove it"
     if isinstance(error, Image.DecompressionBombError):

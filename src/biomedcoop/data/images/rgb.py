@@ -10,6 +10,8 @@ from PIL import Image
 from biomedcoop.data.images.decoders.base import Decoded
 from biomedcoop.data.images.samples import Rendered, Samples, render
 
+_MOST_STRETCHED = 2**26
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,9 +35,20 @@ def to_rgb(decoded: Decoded) -> tuple[Rendered, str]:
         pixels = _samples_of(pixels)
         mode = pixels.mode
     rendered = render(pixels) if isinstance(pixels, Samples) else _convert(pixels)
+    if decoded.pixel_aspect != 1:
+        rendered = replace(rendered, image=_with_square_pixels(rendered.image, decoded.pixel_aspect))
     if decoded.orientation in _TURNS:
         rendered = replace(rendered, image=rendered.image.transpose(_TURNS[decoded.orientation]))
     return rendered, mode
+
+
+def _with_square_pixels(image: Image.Image, aspect: float) -> Image.Image:
+    """The image with its coarser direction enlarged, so that nothing seen is lost; of a large image the finer one is reduced."""
+    width, height = image.size
+    enlarge = width * height * max(aspect, 1 / aspect) <= _MOST_STRETCHED
+    tall, narrow = (width, max(1, round(height * aspect))), (max(1, round(width / aspect)), height)
+    size = tall if (aspect > 1) == enlarge else narrow
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _samples_of(image: Image.Image) -> Samples:

@@ -38,6 +38,12 @@ class ImageInFile:
         return f"{file}#{self.options.frame}" if self.options.frame else str(file)
 
 
+def named_file(source: object) -> str | None:
+    """The name in messages of an image that is a file or a frame of one; None for any other image."""
+    file = source.file if isinstance(source, ImageInFile) else source
+    return str(source) if isinstance(file, Path) else None
+
+
 ImageSource = Path | bytes | ImageInFile | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """One image: a file, a file's bytes, a frame of either, a Pillow image, or an array [H, W], [H, W, 3] (red, green, blue) or
 [H, W, 4] (with alpha)."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from biomedcoop.data import archives
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import check_class_names, clean_class_name, difference, fold, same_class
 from biomedcoop.data.readers.folder_levels import Parts, are_aspects, check_levels
 from biomedcoop.data.readers.folder_names import is_image_folder, split_word
@@ -15,7 +17,7 @@ from biomedcoop.data.readers.walk import Walk
 from biomedcoop.errors import UserError
 
 
-def read_folder(folder: Path, for_training: bool = True) -> Dataset:
+def read_folder(folder: Path, for_training: bool = True, reading: Reading | None = None) -> Dataset:
     """Read ``<class>/…/image`` or ``<split>/<class>/…/image`` below ``folder``; a folder ``images`` may stand between.
 
     Class names are the folders' names with ``_`` as space, sorted; a benchmark dataset gets the label order of the
@@ -25,6 +27,7 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
     Args:
         folder: the folder.
         for_training: False for test data: one class is enough.
+        reading: how files with windows and frames are read.
 
     Raises:
         UserError: there is no image, an image is in no class folder, or the splits or classes are not valid.
@@ -86,7 +89,8 @@ def read_folder(folder: Path, for_training: bool = True) -> Dataset:
     notes += walk.notes(folder.name, named=False)  # reports hold them
     if loose:
         notes.append(f"{len(loose)} images in {folder.name} lie outside the class folders and were ignored")
-    return build_dataset(folder.name, class_names, rows, folder, folder, notes, for_training)
+    name = folder.stem if archives.is_archive(folder) else folder.name
+    return build_dataset(name, class_names, rows, folder, folder, notes, for_training, reading, listed=False)
 
 
 def _split_folders(walk: Walk, folder: Path) -> list[tuple[str, Path]]:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from unicodedata import normalize
 
+from biomedcoop.data import archives
+from biomedcoop.data.images.stacks import split_frame
 from biomedcoop.data.readers.rows import listed_twice
 from biomedcoop.errors import UserError
 
@@ -41,7 +43,7 @@ class ListedFiles:
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
         real = os.path.join(self._real_folders[folder], path.name)  # noqa: PTH118
-        if not os.path.isfile(path):  # noqa: PTH113
+        if not os.path.isfile(path) and not archives.is_file(split_frame(path)[0]):  # noqa: PTH113
             self._missing.append(listed)
         elif os.path.islink(real):  # noqa: PTH114
             real = os.path.realpath(real)

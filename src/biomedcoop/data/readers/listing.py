@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from biomedcoop.data import archives
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.stacks import Reading, split_frame
 from biomedcoop.data.readers.files import file_readers
 from biomedcoop.data.readers.files.coop_split import find_split_file
-from biomedcoop.data.readers.load import read_dataset
+from biomedcoop.data.readers.load import read_dataset, single_folder
 from biomedcoop.data.readers.named import user_path
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
 from biomedcoop.data.readers.walk import Walk
@@ -46,7 +47,9 @@ class Listing:
         self.notes += other.notes
 
 
-def list_images(sources: Sequence[str | os.PathLike[str]], labels: bool = True) -> Listing:
+def list_images(
+    sources: Sequence[str | os.PathLike[str]], labels: bool = True, reading: Reading | None = None
+) -> Listing:
     """List the images of sources.
 
     A source is read as :func:`biomedcoop.load_dataset` reads it if it gives classes: class folders, a folder with a split file, a
@@ -56,6 +59,7 @@ def list_images(sources: Sequence[str | os.PathLike[str]], labels: bool = True) 
 
     Args:
         labels: False to read every folder and every table of paths as for prediction.
+        reading: how files with windows and frames are read.
 
     Raises:
         UserError: there is no source, or one cannot be read.
@@ -68,16 +72,18 @@ def list_images(sources: Sequence[str | os.PathLike[str]], labels: bool = True) 
             raise UserError(f"a source of images is of the type {type(given).__name__}; give paths or names")
         source = os.fspath(given)
         if _gives_classes(source, labels):
-            listing.add(_labelled(source), f"{source}/" if len(sources) > 1 else "")
+            listing.add(_labelled(source, reading), f"{source}/" if len(sources) > 1 else "")
         else:
-            listing.add(_unlabelled(source))
+            listing.add(_unlabelled(source, reading))
     return listing
 
 
 def _gives_classes(source: str, labels: bool) -> bool:
     path = user_path(source)
-    if source.startswith("simulated:") or not path.exists():
+    if source.startswith("simulated:") or not (path.exists() or archives.is_file(split_frame(path)[0])):
         return True
+    if archives.is_archive(path):
+        return labels and not Walk().contents(single_folder(path)).images
     if path.is_dir():
         return labels and (find_split_file(path) is not None or not Walk().contents(path).images)
     if path.suffix.lower() in TABLE_SUFFIXES:
@@ -85,11 +91,12 @@ def _gives_classes(source: str, labels: bool) -> bool:
     return path.suffix.lower() in file_readers()
 
 
-def _labelled(source: str) -> Listing:
+def _labelled(source: str, reading: Reading | None) -> Listing:
     try:
-        data = read_dataset(source, for_training=False)
+        data = read_dataset(source, for_training=False, reading=reading)
     except UserError as error:
-        if user_path(source).is_dir() and any(Walk().images(user_path(source))):
+        path = user_path(source)
+        if (path.is_dir() or archives.is_archive(path)) and any(Walk().images(user_path(source))):
             raise UserError(f"{error}; or read the images without classes (--no-labels)") from error
         raise
     return of_dataset(data)
@@ -107,11 +114,11 @@ def of_dataset(data: Dataset) -> Listing:
     )
 
 
-def _unlabelled(source: str) -> Listing:
+def _unlabelled(source: str, reading: Reading | None) -> Listing:
     listing = Listing()
-    for image in find_images([user_path(source)], tell=listing.notes.append):
+    for image in find_images([user_path(source)], tell=listing.notes.append, reading=reading):
         listed = image if isinstance(image, ListedImage) else ListedImage(image, str(image), {})
-        listing.images.append(Path(listed.file))
+        listing.images.append(listed.file)
         listing.keys.append(listed.path)
     listing.classes += [None] * len(listing.keys)
     listing.splits += [None] * len(listing.keys)

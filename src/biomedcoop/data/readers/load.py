@@ -6,10 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from biomedcoop.data import archives
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.stacks import ALL, Reading
+from biomedcoop.data.images.windows import AUTO
 from biomedcoop.data.readers.files import file_readers
 from biomedcoop.data.readers.files.coop_split import apply_split, find_split_file, read_split
 from biomedcoop.data.readers.folder import read_folder
+from biomedcoop.data.readers.folder_names import is_visible, split_word
 from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.named import look_up, user_path
 from biomedcoop.data.readers.rows import check_training_images
@@ -20,7 +24,13 @@ from biomedcoop.errors import UserError, notify
 
 
 def load_dataset(
-    source: str | Path, *, split_file: str | Path | None = None, seed: int = 0, for_training: bool = True
+    source: str | Path,
+    *,
+    split_file: str | Path | None = None,
+    seed: int = 0,
+    for_training: bool = True,
+    window: str = AUTO,
+    frame: str | int = ALL,
 ) -> Dataset:
     """Read a dataset.
 
@@ -37,6 +47,8 @@ def load_dataset(
         seed: random seed of the test split (30 % of train, stratified, groups kept together) that is drawn if there is none. None
             is drawn if a class has fewer than 34 images (or groups, such as patients): all stay training images, and
             :func:`biomedcoop.train` tests by cross-validation.
+        window, frame: for DICOM, NIfTI and NRRD files: the window of grey values, and which frames or slices are taken; see
+            :class:`biomedcoop.data.images.stacks.Reading`.
 
     Returns:
         The dataset. Its ``notes`` tell what was drawn, ignored or assumed; they are also issued as warnings.
@@ -52,7 +64,7 @@ def load_dataset(
         >>> len(data.part("test"))
         3
     """
-    data = read_dataset(source, split_file, seed, for_training)
+    data = read_dataset(source, split_file, seed, for_training, Reading(window, str(frame)))
     notify(data.notes)
     return data
 
@@ -62,10 +74,11 @@ def read_dataset(
     split_file: str | Path | None = None,
     seed: int = 0,
     for_training: bool = True,
+    reading: Reading | None = None,
 ) -> Dataset:
     """:func:`load_dataset` without warnings."""
     try:
-        data = _load(source, split_file, for_training)
+        data = _load(source, split_file, for_training, reading or Reading())
         wanted = for_training and not data.counts("test").any()
         return with_test_split(data, seed) if wanted else data
     except PermissionError as error:
@@ -74,7 +87,7 @@ def read_dataset(
         ) from error
 
 
-def _load(source: str | Path, split_file: str | Path | None, for_training: bool) -> Dataset:
+def _load(source: str | Path, split_file: str | Path | None, for_training: bool, reading: Reading) -> Dataset:
     split_path = None if split_file is None else user_path(split_file)
     if split_path is not None:
         check_text(split_path, split_path.name)  # the name goes into reports and notes
@@ -84,23 +97,27 @@ def _load(source: str | Path, split_file: str | Path | None, for_training: bool)
     else:
         path = locate(source)
         check_text(path, path.name)
-        if path.is_dir():
+        if archives.is_archive(path):
+            where = path
+            data = read_folder(single_folder(path), for_training, reading)
+        elif path.is_dir():
             used_split = split_path or find_split_file(path)
             where = used_split or path
             data = (
-                read_split(used_split, path, for_training=for_training)
+                read_split(used_split, path, for_training=for_training, reading=reading)
                 if used_split
-                else read_folder(path, for_training)
+                else read_folder(path, for_training, reading)
             )
             data = marked(data, path)
             split_path = None
         elif path.suffix.lower() in file_readers():
             where = path
-            data = file_readers()[path.suffix.lower()](path, for_training=for_training)
+            data = file_readers()[path.suffix.lower()](path, for_training=for_training, reading=reading)
         else:
             endings = ", ".join(file_readers())
             raise UserError(
-                f"{path}: not a dataset; give a folder of class folders or a file with one of the endings {endings}"
+                f"{path}: not a dataset; give a folder of class folders, a zip archive of them, or a file with one "
+                f"of the endings {endings}"
             )
         if not user_path(source).exists() and path.stem.casefold() != str(source).casefold():
             data = replace(
@@ -112,6 +129,20 @@ def _load(source: str | Path, split_file: str | Path | None, for_training: bool)
     if for_training:
         check_training_images(data, where)
     return data
+
+
+def single_folder(archive: Path) -> Path:
+    """The folder of an archive that holds all else in it, as most archives have one; the archive itself if there is none."""
+    place = archive
+    while True:
+        folders, files = archives.names(place) or ([], [])
+        visible = [name for name in folders if is_visible(name)]
+        if len(visible) != 1 or any(map(is_visible, files)) or split_word(visible[0]):
+            return place
+        below, _ = archives.names(place / visible[0]) or ([], [])
+        if not below:
+            return place
+        place = place / visible[0]
 
 
 def locate(source: str | Path) -> Path:

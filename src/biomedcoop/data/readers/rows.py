@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.images.stacks import Reading, patient_groups, taken_from
 from biomedcoop.data.names import check_class_names, clean_class_name, is_text
 from biomedcoop.errors import UserError
 
@@ -17,7 +18,7 @@ _LARGEST_LABEL = 100_000  # a larger number is an identifier, not a label
 
 @dataclass(frozen=True)
 class Row:
-    """One image as a reader found it; ``split`` is one of SPLITS, ``group`` is empty where there is none."""
+    """One image file as a reader found it; ``split`` is one of SPLITS, ``group`` is empty where there is none."""
 
     key: str
     path: Path
@@ -94,8 +95,16 @@ def build_dataset(
     where: object,
     notes: Sequence[str] = (),
     for_training: bool = True,
+    reading: Reading | None = None,
+    listed: bool = True,
 ) -> Dataset:
     """The dataset of ``rows``, checked: class names, labels, unique keys, and names that reports and tables can hold.
+
+    A file with several frames gives an image for each. Without groups, the patients that DICOM files name become hashed groups.
+
+    Args:
+        reading: how files with windows and frames are read.
+        listed: the user listed the files one by one, so that none is left out.
 
     Raises:
         UserError: a check fails; the message names the first fault.
@@ -116,17 +125,24 @@ def build_dataset(
                 f"{where}: the file name {row.key!r} is not UTF-8, so no table can hold it; rename the file"
             )
         splits[row.key] = row.split
-    groups = [row.group for row in rows]
+    reading = reading or Reading()
+    taken, left_out = taken_from([row.path for row in rows], reading, listed=listed)
+    rows = [replace(rows[one.position], key=rows[one.position].key + one.frame) for one in taken]
+    groups: list[str] | None = [row.group for row in rows]
+    if not any(row.group for row in rows):
+        groups, about = patient_groups([one.facts for one in taken])
+        left_out += about
     return Dataset(
         name=name,
         class_names=tuple(class_names),
-        images=[row.path for row in rows],
-        keys=tuple(splits),
+        images=[one.source for one in taken],
+        keys=tuple(row.key for row in rows),
         labels=np.array([row.label for row in rows], dtype=np.int64),
         splits=np.array([row.split for row in rows], dtype=np.str_),
-        groups=np.array(groups, dtype=np.str_) if any(groups) else None,
+        groups=None if groups is None else np.array(groups, dtype=np.str_),
         root=root,
-        notes=tuple(notes),
+        reading=reading if any(one.facts.windowed for one in taken) else None,
+        notes=(*notes, *left_out),
     )
 
 

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import image_suffixes
+from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.stacks import Reading, Taken, split_frame, taken_from
 from biomedcoop.data.readers.files.table_columns import PATH_WORDS
 from biomedcoop.data.readers.listed_files import PathFinder
 from biomedcoop.data.readers.walk import Walk, check_text
@@ -18,9 +21,9 @@ from biomedcoop.errors import UserError
 
 
 class ListedImage(NamedTuple):
-    """An image that a table lists: the file, its path as the table gives it, and the cells to write beside its prediction."""
+    """An image: its source, its path as the input gives it, and the cells of a table to write beside its prediction."""
 
-    file: Path
+    file: ImageSource
     path: str
     kept: dict[str, str]
 
@@ -29,12 +32,14 @@ def find_images(
     inputs: Sequence[str | os.PathLike[str]],
     tell: Callable[[str], None] | None = None,
     keep: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> Iterator[Path | ListedImage]:
     """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
 
     Args:
         tell: called with each note on files that are left out of a folder.
         keep: columns of the tables to write beside the predictions, as :func:`kept_columns` gives them.
+        reading: how files with windows and frames are read; a file with several frames gives an image for each.
 
     Raises:
         UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row, or a name
@@ -42,15 +47,25 @@ def find_images(
     """
     for name in inputs:
         path = Path(name)
-        if path.is_dir():
-            yield from _images_in(path, tell)
-        elif not path.exists():
+        if path.is_dir() or archives.is_archive(path):
+            found = list(_images_in(path, tell))
+            taken, notes = taken_from(found, reading or Reading())
+            if not taken:
+                raise UserError(f"{path} holds no image that can be used ({'; '.join(notes)})")
+            for note in notes if tell is not None else ():
+                tell(note)  # type: ignore[misc]
+            yield from (_listed(one, str(found[one.position])) for one in taken)
+        elif not path.exists() and not archives.is_file(split_frame(path)[0]):
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
         elif path.suffix.lower() in TABLE_SUFFIXES:
-            yield from _images_of_table(path, keep)
+            yield from _images_of_table(path, keep, reading or Reading())
         else:
             check_text(path, str(path))
-            yield path
+            yield from (_listed(one, str(path)) for one in taken_from([path], reading or Reading(), listed=True)[0])
+
+
+def _listed(one: Taken, path: str) -> Path | ListedImage:
+    return Path(path) if isinstance(one.source, Path) else ListedImage(one.source, path + one.frame, {})
 
 
 def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:
@@ -104,7 +119,7 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
 
 
-def _images_of_table(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
+def _images_of_table(file: Path, keep: Sequence[str], reading: Reading) -> Iterator[ListedImage]:
     """The images of a table, read a row at a time; paths are relative to the table's folder."""
     table = open_table(file, ("path",))
     kept = {name: position for name in keep if (position := table.find(name)) is not None}
@@ -116,6 +131,7 @@ def _images_of_table(file: Path, keep: Sequence[str]) -> Iterator[ListedImage]:
         check_one_line(file, place, "path", path)
         empty = False
         found = finder.find(file.parent / path.replace("\\", "/"))
-        yield ListedImage(found, path, dict(zip(kept, cells, strict=True)))
+        for one in taken_from([found], reading, listed=True)[0]:
+            yield ListedImage(one.source, path + one.frame, dict(zip(kept, cells, strict=True)))
     if empty:
         raise UserError(f"{file} lists no image; give a table with a row per image")

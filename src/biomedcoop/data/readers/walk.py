@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import image_suffixes
+from biomedcoop.data.images.decoders.dicom import MARK, MARK_AT
 from biomedcoop.data.names import is_text
 from biomedcoop.data.readers.folder_names import (
     is_mask_folder,
@@ -43,6 +45,8 @@ class Contents:
 class Walk:
     """A walk over the folders of a dataset or of images to predict; it counts the files that it leaves out.
 
+    DICOM files are known by their content. A zip archive is a folder; those in a folder are read if it holds nothing else to read.
+
     Attributes:
         dangling: links whose target does not exist.
     """
@@ -51,7 +55,6 @@ class Walk:
         self.dangling: list[Path] = []
         self._seen: dict[str, tuple[str, Path]] = {}
         self._others: Counter[str] = Counter()
-        self._dicom = False
         self._masks = 0
         self._first_mask: Path | None = None
         self._mask_folders: dict[Path, int] = {}
@@ -83,7 +86,7 @@ class Walk:
             UserError: the folder cannot be read, or a name is not UTF-8.
         """
         folders, files = self._visible_names(folder)
-        images = [name for name in files if is_image(name)]
+        images = [name for name in files if is_image(name) or _is_dicom(folder / name)]
         mask_stems = masks_of([_stem(name) for name in images])
         masks = [name for name in images if _stem(name) in mask_stems]
         images = [name for name in images if _stem(name) not in mask_stems]
@@ -92,7 +95,8 @@ class Walk:
             self._mask_folders[folder / name] = sum(
                 is_visible(file) for _, _, held in os.walk(folder / name) for file in held
             )
-        return Contents(folders, images, masks, [name for name in files if not is_image(name)])
+        used = {*images, *masks}
+        return Contents(folders, images, masks, [name for name in files if name not in used])
 
     def notes(self, name: str, named: bool = True) -> list[str]:
         """Notes on the files that were left out of the folder called ``name``, a sentence each.
@@ -109,14 +113,13 @@ class Walk:
             commonest = self._others.most_common(_MOST_KINDS)
             kinds = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in commonest)
             more = ", …" if len(self._others) > len(commonest) else ""
-            hint = "; DICOM files are not read yet, convert them to PNG" if self._dicom else ""
             count = self._others.total()
             what = (
                 f"{count} files in {name} are not images and were"
                 if count > 1
                 else f"1 file in {name} is not an image and was"
             )
-            notes.append(f"{what} ignored ({kinds}{more}){hint}")
+            notes.append(f"{what} ignored ({kinds}{more})")
         if self._first_mask is not None:
             what = f"{self._masks} masks" if self._masks > 1 else "a mask"
             mask = f"{self._first_mask.parent.name}/{self._first_mask.name}"
@@ -148,16 +151,17 @@ class Walk:
             return
         self._seen[real] = (owner, folder)
         contents = self.contents(folder)
+        alone = not contents.images and not contents.folders
+        packed = [name for name in contents.others if alone and archives.is_archive(folder / name)]
         for name in contents.others:
-            suffix = _suffix(name)
-            self._dicom = (
-                self._dicom or suffix in (".dcm", ".dicom") or (not self._others[suffix] and _is_dicom(folder / name))
-            )
-            self._others[suffix] += 1
+            if name not in packed:
+                self._others[_suffix(name)] += 1
         if contents.masks and self._first_mask is None:
             self._first_mask = folder / contents.masks[0]
         self._masks += len(contents.masks)
         yield from (folder / name for name in contents.images)
+        for name in packed:
+            yield from self._descend(folder / name, owner, links)
         for name in contents.folders:
             path = folder / name
             target = os.path.realpath(path)
@@ -168,6 +172,8 @@ class Walk:
 
     def _visible_names(self, folder: Path) -> tuple[list[str], list[str]]:
         """The names of the visible folders and files in ``folder``."""
+        if (packed := archives.names(folder)) is not None:
+            return tuple([name for name in of if is_visible(name)] for of in packed)  # type: ignore[return-value]
         folders, files = [], []
         try:
             with os.scandir(folder) as entries:
@@ -243,11 +249,11 @@ def _suffix(name: str) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file without suffix is DICOM, as scanners write it."""
-    if path.suffix or not path.is_file():
-        return False
+    """Whether a file is DICOM by its content, as scanners write it: without an ending, or with a number as one."""
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
+        if not archives.is_file(path):
+            return False
+        with archives.opened(path) as file:
+            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+    except (OSError, UserError):
         return False

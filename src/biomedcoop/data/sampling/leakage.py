@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from biomedcoop.data import archives
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash, image_bytes
 from biomedcoop.data.images.sources import ImageInFile, ImageSource
-from biomedcoop.errors import ImageError
+from biomedcoop.errors import ImageError, UserError
 
 _CONSEQUENCE = "methods that learn from images look better than they are."
 
@@ -110,8 +111,8 @@ def _size(image: ImageSource) -> int:
     if not isinstance(file, Path):
         return len(image_bytes(file))
     try:
-        return file.stat().st_size
-    except OSError:
+        return archives.stamp(file).size
+    except (OSError, UserError):
         return 0
 
 

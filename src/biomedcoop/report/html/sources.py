@@ -14,6 +14,7 @@ import numpy.typing as npt
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.read_artefact import load, load_again
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.errors import UserError
 from biomedcoop.explain.training_images import TrainingImages, training_images
@@ -85,7 +86,8 @@ def find_sources(
     if classifier is None:
         classifier = _classifier(folder, request, inputs, class_names, missing)
     if data is None:
-        data = _data(request, inputs, missing)
+        reading = classifier.reading if classifier is not None and not request else Reading.of(request)
+        data = _data(request, inputs, reading, missing)
     known: dict[str, Any] = {"request": request, "hashes": _hashes(folder), "missing": missing, "visible": visible}
     if data is None:
         return Sources(classifier, **known)
@@ -133,7 +135,9 @@ def _classifier(
     return None
 
 
-def _data(request: Mapping[str, Any], inputs: EvaluationInputs | None, missing: dict[str, str]) -> Dataset | None:
+def _data(
+    request: Mapping[str, Any], inputs: EvaluationInputs | None, reading: Reading, missing: dict[str, str]
+) -> Dataset | None:
     """The data of a folder; else None, and a sentence in ``missing`` that says why."""
     if not request and inputs is None:
         missing[f"There are no images, maps and words: {INPUTS}, which says where they are, is not in the folder."] = ""
@@ -144,7 +148,8 @@ def _data(request: Mapping[str, Any], inputs: EvaluationInputs | None, missing: 
         return None
     try:
         split_file = request.get("split_file") if inputs is None else inputs.split_file
-        return read_dataset(source, None if split_file is None else Path(split_file), for_training=bool(request))
+        split_path = None if split_file is None else Path(split_file)
+        return read_dataset(source, split_path, for_training=bool(request), reading=reading)
     except (UserError, OSError) as error:
         missing["There are no images, because the data cannot be read any more."] = str(error)
         return None

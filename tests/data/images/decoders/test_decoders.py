@@ -81,8 +81,8 @@ def test_a_format_is_one_file(tmp_path: Path) -> None:
 def test_each_format_is_known_by_one_decoder(tmp_path: Path) -> None:
     picture = Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32).astype(np.uint8))
     for suffix in decoders.image_suffixes():
-        if suffix == ".pfm":
-            continue
+        if suffix in (".pfm", ".dcm", ".dicom", ".nii", ".nii.gz", ".nrrd"):
+            continue  # Pillow does not write them
         path = tmp_path / f"scan{suffix}"
         picture.convert("1" if suffix == ".pbm" else "L").save(path, **({"format": "JPEG"} if suffix == ".jpe" else {}))
         start = path.read_bytes()[:START_BYTES]

@@ -14,7 +14,8 @@ from biomedcoop.data.dataset import Dataset
 def file_readers() -> dict[str, Callable[..., Dataset]]:
     """The ``READERS`` of every module in this folder: lower-case file name ending -> reader.
 
-    A reader takes the path and ``for_training``; False is for test data, where one class is enough.
+    A reader takes the path, ``for_training`` (False is for test data, where one class is enough), and ``reading`` (how files with
+    windows and frames are read).
     """
     modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
     return {suffix: reader for module in modules for suffix, reader in getattr(module, "READERS", {}).items()}

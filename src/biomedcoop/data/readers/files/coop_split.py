@@ -13,7 +13,10 @@ from unicodedata import normalize
 
 import numpy as np
 
+from biomedcoop.data import archives
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.images.sources import ImageInFile
+from biomedcoop.data.images.stacks import Reading, split_frame
 from biomedcoop.data.names import fold
 from biomedcoop.data.readers.folder_names import is_visible, split_word
 from biomedcoop.data.readers.listed_files import ListedFiles, PathFinder
@@ -56,7 +59,9 @@ def find_split_file(folder: Path) -> Path | None:
     raise UserError(f"{folder}: it holds several split files ({names}); choose one with --split-file")
 
 
-def read_split(file: Path, folder: Path | None = None, *, for_training: bool = True) -> Dataset:
+def read_split(
+    file: Path, folder: Path | None = None, *, for_training: bool = True, reading: Reading | None = None
+) -> Dataset:
     """Read a split file and find its images.
 
     Args:
@@ -76,7 +81,7 @@ def read_split(file: Path, folder: Path | None = None, *, for_training: bool = T
     files = ListedFiles(root, file, confined=True)
     rows = [Row(entry.key, files.add(entry.key, entry.split), entry.label, entry.split) for entry in entries]
     files.check_existence()
-    return build_dataset(folder.name, class_names, rows, root, file, for_training=for_training)
+    return build_dataset(folder.name, class_names, rows, root, file, for_training=for_training, reading=reading)
 
 
 def apply_split(data: Dataset, file: Path) -> Dataset:
@@ -89,7 +94,7 @@ def apply_split(data: Dataset, file: Path) -> Dataset:
     """
     position = {key: index for index, key in enumerate(data.keys)}
     if data.root is not None:  # a table may write a path in another way than the split file
-        files = [(index, image) for index, image in enumerate(data.images) if isinstance(image, Path)]
+        files = [(i, str(image)) for i, image in enumerate(data.images) if isinstance(image, (Path, ImageInFile))]
         position = {Path(os.path.relpath(image, data.root)).as_posix(): index for index, image in files} | position
     # a file name may have another Unicode form here than in the split file
     if not all(map(str.isascii, position)):
@@ -179,7 +184,9 @@ def find_image_root(folder: Path, file: Path, entries: Sequence[SplitEntry]) -> 
     finder = PathFinder()
     best, most = folder, -1
     for root in chain([folder, folder / folder.name, folder / published], _below(folder, 2)):
-        found = sum(finder.find(root / entry.key.replace("\\", "/")).is_file() for entry in sample)
+        found = sum(
+            archives.is_file(split_frame(finder.find(root / entry.key.replace("\\", "/")))[0]) for entry in sample
+        )
         if found > most:
             best, most = root, found
         if found == len(sample):

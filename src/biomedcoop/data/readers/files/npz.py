@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from biomedcoop.data.catalogue import medmnist_class_names, medmnist_name
 from biomedcoop.data.dataset import SPLITS, Dataset
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import check_class_names, clean_class_name
 from biomedcoop.data.readers.rows import names_of_numbers
 from biomedcoop.errors import UserError
@@ -19,7 +20,7 @@ from biomedcoop.errors import UserError
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-def read_npz(file: Path, for_training: bool = True) -> Dataset:
+def read_npz(file: Path, for_training: bool = True, reading: Reading | None = None) -> Dataset:
     """Read the images of all splits into one array; nothing in the file is ever unpickled.
 
     Images are uint8 or uint16 [n, H, W], [n, H, W, 3] (red, green, blue) or [n, H, W, 4] (with alpha), labels integers [n] or

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.stacks import Reading, split_frame_key
 from biomedcoop.data.readers.files.table_columns import EXPECTED, read_columns
 from biomedcoop.data.readers.files.table_labels import read_labels
 from biomedcoop.data.readers.folder_names import split_word
@@ -21,7 +22,7 @@ from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
 from biomedcoop.errors import UserError
 
 
-def read_table(file: Path, for_training: bool = True) -> Dataset:
+def read_table(file: Path, for_training: bool = True, reading: Reading | None = None) -> Dataset:
     """Read a table of image paths (absolute, or relative to the table's folder) and labels.
 
     Labels are class names, in the order of their first row, or numbers 0..C-1, or codes that the optional column
@@ -59,8 +60,10 @@ def read_table(file: Path, for_training: bool = True) -> Dataset:
         for listed, (path, split), label, group in zip(columns.paths, located, labels.numbers, groups, strict=True)
     ]
     notes = (*labels.notes, *columns.notes)
-    data = build_dataset(file.stem, labels.class_names, rows, folder, file, notes, for_training)
-    return replace(data, subgroups={name: np.array(cells) for name, cells in columns.subgroups.items()})
+    data = build_dataset(file.stem, labels.class_names, rows, folder, file, notes, for_training, reading)
+    of_key = {row.key: number for number, row in enumerate(rows)}
+    of_image = [of_key[key] if key in of_key else of_key[split_frame_key(key)] for key in data.keys]
+    return replace(data, subgroups={name: np.array(cells)[of_image] for name, cells in columns.subgroups.items()})
 
 
 READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)

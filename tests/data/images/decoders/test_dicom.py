@@ -1,0 +1,345 @@
+"""Grey values of DICOM: Modality LUT, window, inversion, colours, frames; and what is refused, in one line without a name."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import JPEG2000Lossless
+
+from biomedcoop.data.images.content import content_hash
+from biomedcoop.data.images.decoders import dicom
+from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.reading import OpenedImage, open_image
+from biomedcoop.data.images.sources import ImageInFile
+from biomedcoop.data.images.windows import ASKED, CT_SOFT, FROM_FILE, FROM_LUT, PERCENTILES, STORED_RANGE
+from biomedcoop.errors import ImageError
+from dicom_files import NAMES, ct, ramp
+
+
+def saved(data: Dataset) -> bytes:
+    file = io.BytesIO()
+    data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def opened(data: Dataset | bytes, window: str = "auto", frame: int = 0) -> OpenedImage:
+    content = data if isinstance(data, bytes) else saved(data)
+    return open_image(ImageInFile(content, DecodeOptions(frame, window)), "scan")
+
+
+def grey(data: Dataset | bytes, window: str = "auto", frame: int = 0) -> npt.NDArray[np.uint8]:
+    return np.asarray(opened(data, window, frame).image)[..., 0]
+
+
+def refusal(data: Dataset | bytes, window: str = "auto", frame: int = 0) -> str:
+    with pytest.raises(ImageError) as caught:
+        opened(data, window, frame)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert not any(name in line for name in NAMES)
+    return line
+
+
+DCMTK = json.loads((Path(__file__).parent / "dcmtk.json").read_text())
+"""Some of pydicom's own files: the window asked for, and grey values on a grid of 6 × 6 pixels as dcmtk 3.6.7 draws them, in
+hexadecimal; ``python -m benchmarks.studies.dicom FILE…`` printed them (for JPEG 2000, dcmtk drew what GDCM had decompressed).
+"""
+
+
+@pytest.mark.parametrize("name", DCMTK)
+def test_pictures_are_those_of_dcmtk(name: str) -> None:
+    """Within one grey level, which rounding explains: dcmtk computes in whole numbers. MONOCHROME1 is tested below."""
+    window, values = DCMTK[name]
+    file = Path(str(get_testdata_file(name, download=False)))
+    picture = np.asarray(open_image(ImageInFile(file, DecodeOptions(0, window))).image).astype(int)
+    rows, columns = (np.linspace(0, n - 1, 6).astype(int) for n in picture.shape[:2])
+    expected = np.frombuffer(bytes.fromhex(values), np.uint8).reshape(6, 6, -1)
+    assert np.abs(picture[np.ix_(rows, columns)] - expected).max() <= 1
+    assert len(np.unique(expected)) > 3
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    # LINEAR of PS3.3 C.11.2.1.2 with centre 40, width 400: y = ((x − 39.5) / 399 + 0.5) · 255, x in Hounsfield units
+    [
+        (1024 - 160, 0),
+        (1024 - 60, 64),
+        (1024 + 40, 128),
+        (1024 + 140, 192),
+        (1024 + 240, 255),
+        (1024 - 1024, 0),
+        (4095, 255),
+    ],
+)
+def test_the_windows_of_a_file(stored: int, expected: int) -> None:
+    image = grey(ct(ramp(), WindowCenter=[40, 500], WindowWidth=[400, 2000]))
+    assert image.ravel()[stored] == expected
+
+
+def test_a_window_is_chosen_by_its_explanation() -> None:
+    data = ct(ramp(), WindowCenter=[40, 500], WindowWidth=[400, 2000], WindowCenterWidthExplanation=["SOFT", "BONE"])
+    assert (grey(data, "file:bone") == grey(ct(ramp(), WindowCenter=500, WindowWidth=2000))).all()
+    assert "none of its windows is explained as 'liver'" in refusal(data, "file:liver")
+
+
+def test_the_functions_of_a_window() -> None:
+    x = ramp().ravel().astype(float) - 1024
+    exact = np.clip((x - 40) / 400 + 0.5, 0, 1) * 255
+    sigmoid = 255 / (1 + np.exp(-4 * (x - 40) / 400))
+    for name, expected in (("LINEAR_EXACT", exact), ("SIGMOID", sigmoid)):
+        found = grey(ct(ramp(), WindowCenter=40, WindowWidth=400, VOILUTFunction=name)).ravel()
+        assert np.abs(found - expected).max() <= 0.5
+
+
+def test_rescale_comes_before_the_window() -> None:
+    twice = ct(ramp(), RescaleSlope=2, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
+    assert grey(twice).ravel()[532] == 128  # 2 · 532 − 1024 = 40
+
+
+@pytest.mark.parametrize(
+    ("changed", "inverted"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, True),
+        ({"PresentationLUTShape": "INVERSE"}, True),
+        ({"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}, True),  # once, not twice
+        ({"PresentationLUTShape": "IDENTITY"}, False),
+    ],
+)
+def test_inversion_comes_after_the_window(changed: dict[str, str], inverted: bool) -> None:
+    plain = grey(ct(ramp(), WindowCenter=40, WindowWidth=400))
+    found = grey(ct(ramp(), WindowCenter=40, WindowWidth=400, **changed))
+    assert (found == (255 - plain if inverted else plain)).all()
+
+
+def test_windows_where_the_file_states_none() -> None:
+    """CT has a meaning of its values; 8 bits are a picture already; else percentiles without padding."""
+    bare = opened(ct(ramp()))
+    assert bare.facts.window == CT_SOFT
+    assert (np.asarray(bare.image)[..., 0] == grey(ct(ramp()), "soft")).all()
+    picture = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    plain = opened(ct(picture, Modality="US", RescaleSlope=None, RescaleIntercept=None))
+    assert plain.facts.window == STORED_RANGE
+    assert (np.asarray(plain.image)[..., 0] == picture).all()
+    values = np.full((40, 40), 2000, dtype=np.int16)
+    values[:, 20:] = np.arange(800, dtype=np.int16).reshape(40, 20) + 100
+    padded = np.where(values == 2000, np.int16(-2000), values)
+    mr = {"Modality": "MR", "RescaleSlope": None, "RescaleIntercept": None}
+    found = opened(ct(padded, PixelPaddingValue=-2000, **mr))
+    assert found.facts.window == PERCENTILES
+    low, high = np.percentile(np.arange(800) + 100, [0.5, 99.5])
+    expected = np.clip((padded[:, 20:] - low) / (high - low), 0, 1) * 255
+    assert np.abs(np.asarray(found.image)[:, 20:, 0] - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("window", "centre", "width"), [("brain", 40, 80), ("lung", -600, 1500), ("bone", 400, 1800), ("50,350", 50, 350)]
+)
+def test_a_window_that_is_asked_for_goes_over_the_files(window: str, centre: int, width: int) -> None:
+    data = ct(ramp(), WindowCenter=1, WindowWidth=2)
+    found = opened(data, window)
+    x = ramp().astype(float) - 1024
+    assert np.abs(np.asarray(found.image)[..., 0] - np.clip((x - centre) / width + 0.5, 0, 1) * 255).max() <= 0.5
+    assert found.facts.window == ASKED
+    assert found.digest != opened(data).digest == content_hash(saved(data))
+    assert found.digest == content_hash(ImageInFile(saved(data), DecodeOptions(window=window)))
+
+
+def table(values: list[int], bits: int, first: int = 0) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [len(values), first, bits], values
+    item["LUTDescriptor"].VR = item["LUTData"].VR = "US"
+    return item
+
+
+def test_lookup_tables() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    voi = ct(pixels, VOILUTSequence=[table([4095 - 16 * i for i in range(256)], 12)], RescaleIntercept=0)
+    assert opened(voi).facts.window == FROM_LUT
+    assert grey(voi).ravel()[[0, 128, 255]].tolist() == [255, 127, 1]
+    modality = ct(
+        pixels, ModalityLUTSequence=[table([2 * i for i in range(256)], 16)], WindowCenter=256, WindowWidth=513
+    )
+    del modality.RescaleSlope, modality.RescaleIntercept
+    assert grey(modality).ravel()[[0, 128, 255]].tolist() == [0, 128, 254]
+    assert opened(modality).facts.window == FROM_FILE
+    voi.VOILUTSequence[0].LUTDescriptor = [256, 0, 99]
+    assert "VOI LUT Sequence (0028,3010) is damaged" in refusal(voi)
+
+
+def test_colours() -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    usual = {"Modality": "US", "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    usual |= {"RescaleSlope": None, "RescaleIntercept": None}
+    assert (np.asarray(opened(ct(rgb, **usual)).image) == rgb).all()
+    planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
+    by_plane = ct(rgb, **{**usual, "PlanarConfiguration": 1}, PixelData=planes.tobytes())
+    assert (np.asarray(opened(by_plane).image) == rgb).all()
+    assert "is for grey images" in refusal(ct(rgb, **usual), "40,400")
+    assert "its colours (3 samples, Photometric Interpretation (0028,0004) HSV) are not read" in refusal(
+        ct(rgb, **{**usual, "PhotometricInterpretation": "HSV"})
+    )
+
+
+def test_bits_beyond_those_stored_are_no_part_of_the_value() -> None:
+    """Overlays of earlier versions of the standard stand in the high bits."""
+    pixels = ramp().astype(np.uint16)
+    stated = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 40, "WindowWidth": 400}
+    assert (grey(ct(pixels | 0xF000, **stated)) == grey(ct(pixels, **stated))).all()
+    assert "High Bit (0028,0102)" in refusal(ct(pixels, BitsStored=12, HighBit=15))
+
+
+def test_frames_have_their_own_window_and_slope() -> None:
+    def group(name: str, **values: Any) -> Dataset:
+        item = Dataset()
+        inner = Dataset()
+        for key, value in values.items():
+            setattr(inner, key, value)
+        setattr(item, name, [inner])
+        return item
+
+    pixels = np.stack([ramp(), ramp()[::-1]])
+    data = ct(pixels, RescaleSlope=None, RescaleIntercept=None)
+    windows = [group("FrameVOILUTSequence", WindowCenter=c, WindowWidth=400) for c in (40, 240)]
+    data.PerFrameFunctionalGroupsSequence = windows
+    data.SharedFunctionalGroupsSequence = [
+        group("PixelValueTransformationSequence", RescaleSlope=1, RescaleIntercept=-1024)
+    ]
+    assert (grey(data, frame=0) == grey(ct(ramp(), WindowCenter=40, WindowWidth=400))).all()
+    assert (grey(data, frame=1)[::-1] == grey(ct(ramp(), WindowCenter=240, WindowWidth=400))).all()
+    assert "frame 2 was requested, but the file has 2" in refusal(data, frame=2)
+
+
+def test_pixels_that_are_not_square_become_so() -> None:
+    data = ct(ramp(), PixelSpacing=[2.0, 1.0])
+    assert opened(data).image.size == (64, 128)
+    assert opened(ct(ramp(), PixelAspectRatio=[1, 2])).image.size == (128, 64)
+    assert opened(ct(ramp(), PixelSpacing=[0.7, 0.7])).image.size == (64, 64)
+    assert "more than twenty times as long as wide" in refusal(ct(ramp(), PixelSpacing=[30.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "identical_to"),
+    [
+        ("MR_small_RLE.dcm", "MR_small.dcm"),
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm"),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm"),
+        ("MR_small_bigendian.dcm", "MR_small.dcm"),
+        ("MR_small_implicit.dcm", "MR_small.dcm"),
+        ("SC_rgb_rle.dcm", "SC_rgb_jpeg_gdcm.dcm"),  # JPEG lossless
+    ],
+)
+def test_lossless_compression_changes_nothing(name: str, identical_to: str) -> None:
+    one, other = (
+        np.asarray(open_image(Path(str(get_testdata_file(file, download=False)))).image)
+        for file in (name, identical_to)
+    )
+    assert (one == other).all()
+
+
+def test_damaged_data_end_no_process() -> None:
+    """GDCM, which alone decodes JPEG lossless, ends its process on some of these."""
+    content = Path(str(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))).read_bytes()
+    draw = np.random.default_rng(1)
+    start = content.find(b"\xff\xd8")
+    answers = set()
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in draw.integers(start, len(content), 5):
+            damaged[place] = draw.integers(256)
+        try:
+            answers.add(open_image(bytes(damaged)).image.size)
+        except ImageError as error:
+            answers.add(error.reason[:15])
+    assert len(answers) > 1
+    assert open_image(content).image.size == (100, 100)
+
+
+def cut(data: Dataset, share: float) -> bytes:
+    content = saved(data)
+    return content[: int(len(content) * share)]
+
+
+def test_faulty_files_are_one_line() -> None:
+    assert "Rows (0028,0010) is missing" in refusal(ct(ramp(), Rows=None))
+    assert "it states 0 rows" in refusal(ct(ramp(), Rows=0))
+    assert "the file is truncated" in refusal(cut(ct(ramp()), 0.8))
+    assert "holds no pixels" in refusal(ct(ramp(), PixelData=None))
+    assert "Rescale Slope (0028,1053) is 0" in refusal(ct(ramp(), RescaleSlope=0))
+    assert "Window Width (0028,1051) is 0" in refusal(ct(ramp(), WindowCenter=1, WindowWidth=0))
+    assert "Window Width (0028,1051) is 0.5, which LINEAR" in refusal(ct(ramp(), WindowCenter=1, WindowWidth=0.5))
+    assert "without a Window Width" in refusal(ct(ramp(), WindowCenter=1))
+    assert "is in Hounsfield units of CT, but its Modality (0008,0060) is MR" in refusal(
+        ct(ramp(), Modality="MR"), "lung"
+    )
+    for kind in ("SEG", "SR", "RTDOSE"):
+        assert f"no image to classify ({kind})" in refusal(ct(ramp(), Modality=kind))
+    nan = saved(ct(ramp(), RescaleSlope="12345678")).replace(b"12345678", b"NaN     ")
+    assert "Rescale Slope (0028,1053) is not a finite number" in refusal(nan)
+    assert "Rescale Slope (0028,1053) is not a number" in refusal(nan.replace(b"NaN     ", b"DOE^JOHN"))
+    assert "damaged" in refusal(b"\0" * 128 + b"DICM" + b"\xff" * 600)
+
+
+def test_bombs_are_refused_before_they_are_decoded() -> None:
+    assert "it states 100,000 frames, more than the limit of 10,000" in refusal(ct(ramp(), NumberOfFrames=100_000))
+    assert "65535 × 65535 pixels are more than the limit" in refusal(ct(ramp(), Rows=65535, Columns=65535))
+    data = ct(ramp().astype(np.uint16), BitsStored=12, HighBit=11)
+    data.compress(JPEG2000Lossless, generate_instance_uid=False)
+    content = saved(data)
+    place = content.find(b"\xff\x4f\xff\x51") + 8
+    grown = content[:place] + (60_000).to_bytes(4, "big") * 2 + content[place + 8 :]
+    assert "the header states 64 × 64 pixels, but the compressed frame 60000 × 60000" in refusal(grown)
+
+
+def test_a_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ct(np.zeros((512, 512), dtype=np.int16))
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    content = saved(data)
+    assert len(content) < 10_000
+    assert opened(content).image.size == (512, 512)
+    monkeypatch.setattr(dicom, "MAX_INFLATED", 2**18)
+    assert "it inflates to more than 262,144 bytes" in refusal(content)
+
+
+def test_a_missing_decoder_is_named_with_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False)
+    monkeypatch.setattr(Decoder, "is_available", False)
+    line = refusal(Path(str(file)).read_bytes())
+    assert "1.2.840.10008.1.2.4.80 (JPEG-LS Lossless Image Compression) needs pyjpegls: pip install pyjpegls" in line
+    assert "pip install 'biomedcoop[dicom]'" in line
+
+
+def test_without_pydicom_the_extra_is_named() -> None:
+    """In a process of its own, where pydicom cannot be imported."""
+    file = get_testdata_file("CT_small.dcm", download=False)
+    code = (
+        "import sys; sys.modules['pydicom'] = None\n"
+        "from pathlib import Path\n"
+        "from biomedcoop.data.images.reading import open_image\n"
+        f"open_image(Path({str(file)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("CT_small.dcm: DICOM needs pydicom: pip install 'biomedcoop[dicom]'")
+
+
+def test_what_is_told_of_a_file() -> None:
+    named = opened(ct(ramp())).facts
+    assert named.names_patient
+    assert not named.burned_in
+    assert not opened(ct(ramp(), PatientIdentityRemoved="YES")).facts.names_patient
+    assert not opened(ct(ramp(), PatientName="", PatientID="")).facts.names_patient
+    assert opened(ct(ramp(), Modality="US")).facts.burned_in
+    assert not opened(ct(ramp(), Modality="US", BurnedInAnnotation="NO")).facts.burned_in
+    assert opened(ct(ramp(), BurnedInAnnotation="YES")).facts.burned_in
+    assert opened(ct(ramp(), ICCProfile=b"\0" * 128)).facts.icc_ignored

@@ -1,0 +1,104 @@
+"""Slices of NIfTI volumes, and without a library the line that names it."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.decoders.volume import VolumeDecoder
+from biomedcoop.data.images.reading import open_image
+from biomedcoop.data.images.sources import ImageInFile
+from biomedcoop.data.images.stacks import Reading
+from biomedcoop.data.images.windows import ASKED, PERCENTILES
+from biomedcoop.data.readers.unlabelled import ListedImage, find_images
+from biomedcoop.errors import ImageError
+
+
+def nifti(
+    values: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1), flip: tuple[int, int, int] = (1, 1, 1)
+) -> bytes:
+    """A NIfTI-1 file of int16 values [x, y, z], x to the patient's right or, flipped, to the left, and so on."""
+    header = bytearray(348)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *values.shape, 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, 4, 16)
+    struct.pack_into("<8f", header, 76, 1, *spacing, 1, 1, 1, 1)
+    struct.pack_into("<3f", header, 108, 352, 1, 0)
+    struct.pack_into("<2h", header, 252, 0, 1)  # the matrix below holds
+    for axis in range(3):
+        row = [0.0] * 4
+        row[axis] = spacing[axis] * flip[axis]
+        struct.pack_into("<4f", header, 280 + 16 * axis, *row)
+    header[344:348] = b"n+1\0"
+    return bytes(header) + b"\0" * 4 + values.astype("<i2").tobytes(order="F")
+
+
+@pytest.fixture
+def values() -> np.ndarray:
+    return np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3) * 10
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_missing_library_is_named(
+    tmp_path: Path, values: np.ndarray, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biomedcoop.data.images.decoders.volume.find_spec", lambda name: None)
+    content = nifti(values)
+    path = tmp_path / "brain.nii.gz"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(ImageError, match=r"brain.nii.gz: NIfTI needs nibabel or SimpleITK: pip install nibabel"):
+        open_image(path)
+    assert VolumeDecoder("NIfTI", (".nii",), ("nibabel",)).suffixes == ()
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: short\n")
+    with pytest.raises(ImageError, match=r"NRRD needs SimpleITK: pip install SimpleITK"):
+        open_image(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("flip", [(1, 1, 1), (-1, -1, 1)])
+def test_slices_are_drawn_as_radiologists_look_at_them(values: np.ndarray, flip: tuple[int, int, int]) -> None:
+    """Axial, the patient's right on the left and anterior at the top, whichever way the values are stored."""
+    content = gzip.compress(nifti(values, flip=flip))
+    picture = np.asarray(open_image(ImageInFile(content, DecodeOptions(1, "300,600"))).image)[..., 0]
+    to_right_anterior = values[:: flip[0], :: flip[1], 1]
+    expected = to_right_anterior[::-1, ::-1].T / 600 * 255
+    assert np.abs(picture - expected).max() <= 0.5
+
+
+def test_windows_and_pixels_of_a_volume(values: np.ndarray) -> None:
+    opened = open_image(nifti(values, (1, 2, 5)))
+    assert opened.image.size == (4, 10)
+    assert opened.facts.window == PERCENTILES
+    darkest = np.asarray(open_image(ImageInFile(nifti(values), DecodeOptions(0))).image).min()
+    assert (
+        darkest < np.asarray(open_image(ImageInFile(nifti(values), DecodeOptions(2))).image).min()
+    )  # one scale for all slices
+    assert open_image(ImageInFile(nifti(values), DecodeOptions(0, "lung"))).facts.window == ASKED
+
+
+def test_slices_of_files_for_prediction(tmp_path: Path, values: np.ndarray) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti(values)))
+    found = list(find_images([tmp_path], reading=Reading(frame="middle")))
+    assert [one.path for one in found if isinstance(one, ListedImage)] == [f"{tmp_path}/a.nii.gz#1"]
+    assert len(list(find_images([tmp_path]))) == 3
+
+
+def test_faulty_volumes_are_one_line(values: np.ndarray) -> None:
+    content = nifti(values)
+    four = bytearray(nifti(np.zeros((2, 2, 6), dtype=np.int16)))
+    struct.pack_into("<8h", four, 40, 4, 2, 2, 2, 3, 1, 1, 1)
+    for faulty, words in (
+        (content[:380], "damaged"),
+        (gzip.compress(content)[:90], "damaged"),
+        (bytes(four), r"a volume of the shape \[2, 2, 2, 3\] is not read; give single volumes"),
+        (nifti(values, (0, 0, 0)), "damaged|states no distance"),
+        (nifti(values, (30, 1, 1)), "more than twenty times"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            open_image(faulty)
+    with pytest.raises(ImageError, match="no windows of its own to choose from"):
+        open_image(ImageInFile(content, DecodeOptions(0, "file:bone")))

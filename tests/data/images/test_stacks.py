@@ -1,0 +1,176 @@
+"""Which images of DICOM files are taken, in which order, of which patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import biomedcoop as bc
+from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.sources import ImageInFile
+from biomedcoop.data.images.stacks import Reading, facts_of, patient_groups, split_frame, taken_from
+from biomedcoop.data.readers.unlabelled import ListedImage, find_images
+from biomedcoop.errors import UserError
+from dicom_files import NAMES, ct, ramp, series, write
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return write(tmp_path / "film.dcm", ct(np.stack([ramp() + np.int16(n) for n in range(5)]), Modality="US"))
+
+
+def names(given: list[Path], **reading: str) -> list[str]:
+    """What prediction is asked about, by name."""
+    found = find_images(given, reading=Reading(**reading))
+    return [Path(one.path if isinstance(one, ListedImage) else one).name for one in found]
+
+
+def test_frames_of_a_file(film: Path) -> None:
+    assert names([film]) == [f"film.dcm#{number}" for number in range(5)]
+    assert names([film], frame="middle") == ["film.dcm#2"]
+    assert names([film], frame="4") == ["film.dcm#4"]
+    assert names([Path(f"{film}#3")]) == ["film.dcm#3"]
+    with pytest.raises(UserError, match=r"film.dcm: frame 5 was asked for, but it has 5 frames, numbered from 0"):
+        names([film], frame="5")
+
+
+def test_a_table_may_list_frames(film: Path) -> None:
+    table = film.parent / "list.csv"
+    table.write_text("path,label,site\nfilm.dcm#1,a,x\nfilm.dcm#2,b,y\n")
+    assert names([table]) == ["film.dcm#1", "film.dcm#2"]
+    data = bc.load_dataset(table, for_training=False)
+    assert data.images == [ImageInFile(film, DecodeOptions(frame)) for frame in (1, 2)]
+    write(film.parent / "still.dcm", ct(ramp()))
+    table.write_text("path,label,site\nstill.dcm,b,y\nfilm.dcm,a,x\n")
+    whole = bc.load_dataset(table, for_training=False, window="300,800")
+    assert whole.keys == ("still.dcm", *(f"film.dcm#{frame}" for frame in range(5)))
+    assert whole.images[5] == ImageInFile(film, DecodeOptions(4, "300,800"))
+    assert whole.subgroups["site"].tolist() == ["y", *"xxxxx"]
+
+
+def test_slices_stand_in_the_order_of_their_place(tmp_path: Path) -> None:
+    files = series(tmp_path, "one", 5)
+    assert names([tmp_path]) == [file.name for file in reversed(files)]
+    assert names([tmp_path], frame="middle") == [files[2].name]
+    assert names([tmp_path], frame="0") == [files[4].name]
+    table = tmp_path.parent / "listed.csv"
+    table.write_text("path\n" + "\n".join(str(file) for file in files))
+    assert names([table], frame="middle") == [file.name for file in files]  # the user lists each
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    files = series(tmp_path, "one", 4)
+    files[1].unlink()
+    series(tmp_path / "other", "two", 2)
+    (tmp_path / "copy.dcm").write_bytes(files[0].read_bytes())
+    write(tmp_path / "report.dcm", ct(ramp(), Modality="SR"))
+    write(tmp_path / "scout.dcm", ct(ramp(), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    write(tmp_path / "structure", ct(ramp(), Rows=None))
+    for number in range(2):
+        write(tmp_path / f"second{number}.dcm", ct(ramp(), SeriesInstanceUID="1.2.3.9", InstanceNumber=number))
+    told: list[str] = []
+    found = list(find_images([tmp_path], tell=told.append))
+    assert len(found) == 3 + 2 + 2
+    assert told == [
+        "DICOM files left out, copies of another file (same SOP Instance UID): 1",
+        "DICOM files left out, no images to classify (SR): 1",
+        "DICOM files left out, scouts (localizers): 1",
+        "DICOM files left out, no images to classify (no pixels): 1",
+        "folders with several DICOM series: 1; the series of a folder stand one after another (the first folder: 3, 2 images)",
+        "series with missing or uneven slices: 1; look at them",
+    ]
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "report.dcm").rename(tmp_path / "reports" / "report.dcm")
+    with pytest.raises(UserError, match=r"holds no image that can be used \(.*\(SR\): 1"):
+        list(find_images([tmp_path / "reports"]))
+
+
+def test_images_of_a_patient_stay_together(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for patient in ("p1", "p2"):
+            series(tmp_path / label / f"{patient}{label}", patient + label, 2)
+    data = bc.load_dataset(tmp_path, for_training=False)
+    assert data.groups is not None
+    assert len(set(data.groups)) == 4
+    assert all(len(set(data.groups[i : i + 2])) == 1 for i in range(0, 8, 2))
+    assert all(group.startswith("patient-") for group in data.groups)
+    again = bc.load_dataset(tmp_path, for_training=False)
+    assert again.groups is not None
+    assert (again.groups == data.groups).all()
+    assert "images of one patient stay together, as the DICOM files name it (4 groups)" in data.notes
+
+
+def test_groups_are_salted_with_all_files(tmp_path: Path) -> None:
+    """Likely patient numbers cannot be tried out against a group, nor two datasets be joined by it."""
+    files = [series(tmp_path / str(n), f"{n}", 1)[0] for n in range(3)]
+    three, _ = patient_groups([facts_of(file) for file in files])
+    two, _ = patient_groups([facts_of(file) for file in files[:2]])
+    assert three is not None
+    assert two is not None
+    assert not set(three) & set(two)
+
+
+def test_without_patient_numbers_the_study_is_the_group(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        series(tmp_path / name, "ANONYMOUS", 2)
+    data = bc.load_dataset(tmp_path, for_training=False)
+    assert data.groups is not None
+    assert [group.partition("-")[0] for group in data.groups] == ["study"] * 4
+    (tmp_path / "table.csv").write_text("path,label,group\na/IM0000,a,one\nb/IM0000,b,one\n")
+    table = bc.load_dataset(tmp_path / "table.csv", for_training=False)
+    assert table.groups is not None
+    assert table.groups.tolist() == ["one", "one"]  # the table's own groups go first
+
+
+def test_one_image_in_python_is_one_image(film: Path) -> None:
+    with pytest.raises(UserError, match=r"it holds 5 images; name one, e.g. 'film.dcm#2'"):
+        list(Reading().sources(film))
+    assert list(Reading().sources(f"{film}#2")) == [ImageInFile(film, DecodeOptions(2))]
+    assert list(Reading("300,800", "middle").sources([film])) == [ImageInFile(film, DecodeOptions(2, "300,800"))]
+    (source,) = Reading("300,800", "1").sources(film.read_bytes())
+    assert isinstance(source, ImageInFile)
+    assert source.options == DecodeOptions(1, "300,800")
+
+
+def test_other_images_do_not_depend_on_a_window(discs: Path) -> None:
+    image = next(discs.rglob("*.png"))
+    assert list(Reading("lung").sources([image, image.read_bytes()])) == [image, image.read_bytes()]
+    assert taken_from([image], Reading("lung"))[0][0].source == image
+    assert bc.load_dataset(discs, window="lung").reading is None
+
+
+def test_a_file_may_really_have_the_name_of_a_frame(tmp_path: Path) -> None:
+    (tmp_path / "a#1").touch()
+    assert split_frame(tmp_path / "a#1") == (tmp_path / "a#1", None)
+    assert split_frame(tmp_path / "b#1") == (tmp_path / "b", 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"window": "brian"}, "no window 'brian'; did you mean brain?"),
+        ({"window": "40"}, "no window '40'; give auto"),
+        ({"window": "40,0"}, "the width above 0"),
+        ({"window": "nan,1"}, "must be finite"),
+        ({"window": 3}, "window=3 must be auto"),
+        ({"frame": "-1"}, "frame='-1' must be all, middle, or the number"),
+        ({"frame": "1.5"}, "must be all, middle"),
+    ],
+)
+def test_options_that_cannot_be_used(values: dict[str, str], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Reading(**values)
+    assert line in str(caught.value)
+
+
+def test_spellings_of_a_window() -> None:
+    assert {Reading(window).window for window in ("40,400", " 40.0, 400 ", "4e1,400")} == {"40,400"}
+    assert Reading("LUNG", "007") == Reading("lung", "7")
+
+
+def test_facts_hold_no_name(tmp_path: Path) -> None:
+    """Of the identifiers, those that group and order images are kept, as they are stored; no name is read."""
+    text = repr(facts_of(write(tmp_path / "a.dcm", ct(ramp()))))
+    assert not any(name in text for name in NAMES if name != "PLANTED-ID-4711")
