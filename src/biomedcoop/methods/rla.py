@@ -6,6 +6,7 @@ ProLIP trains the last projection of the image tower, with λ = 1/K for K images
 for 300 steps on all images at once and a cosine to 0. RLA does so with an E × E matrix behind the projection. The published code
 takes another random crop of every image in each step; here every step takes all rows. For classes of different size, K is the mean
 number of images. The text side does not change, so W serves new classes, and a class without a training image keeps its words.
+The published values hold in every recipe: with ``mini``, ten times the learning rate gained less than a point on validation images.
 """
 
 from __future__ import annotations
