@@ -314,9 +314,7 @@ def test_a_choice_by_folds_is_said(data: bc.Dataset, tiny: Backbone, tmp_path: P
 
 
 def test_too_few_images_for_folds_are_said_first(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
-    words = (
-        "linear-probe takes C = 10 and chooses nothing by cross-validation: class 'blue cyst' has one training image."
-    )
+    words = "linear-probe takes C = 10 and chooses nothing by cross-validation: every class has one training image."
     with pytest.warns(Note, match=words):
         classifier = bc.fit(data, backbone=tiny, **{**PROBE, "shots": 1})
     assert float(classifier.state["c"]) == 10

@@ -90,7 +90,7 @@ def train_run(
     compared = [name for name in request.compared if can_run(get_method(name), request.backbone)]
     plans = {name: plan_fit(saved.for_method(name), data) for name in dict.fromkeys((request.method, *compared))}
     if any(map(len, plans[request.method].calibration)) and not plans[request.method].refits:
-        plans[OF_ALL] = plan_fit(dataclasses.replace(saved.for_method(request.method), alpha=None), data)
+        plans[OF_ALL] = plan_fit(saved.for_method(request.method).without_sets(), data)
     backbone = load_for(request.backbone, request.device, request.precision)
     for plan in plans.values():
         plan.method.check_backbone(backbone)

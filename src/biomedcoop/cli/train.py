@@ -103,7 +103,8 @@ def _signature() -> inspect.Signature:
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Estimated time for the candidates of method auto, such as 60s (the default) or 5min; dear ones are left out.",
+            help="Estimated time of one fit of method auto, such as 60s (the default) or 5min; dear candidates are left out. A "
+            "cross-validation makes 15 fits more.",
         ),
     ]
     options |= {

@@ -287,10 +287,12 @@ class FitRequest:
         unlabelled = self.unlabelled if get_method(method).abilities.uses_unlabelled else None
         beside_auto = self.method == AUTO != method and self.recipe == GENERAL
         recipe = FAST if beside_auto else self.recipe
-        alpha = self.alpha if method == self.method else None
-        return dataclasses.replace(
-            self, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled, alpha=alpha
-        )
+        own = self if method == self.method else self.without_sets()
+        return dataclasses.replace(own, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled)
+
+    def without_sets(self: Request) -> Request:
+        """The request without prediction sets and their options."""
+        return dataclasses.replace(self, alpha=None, score=options.SCORES[0], by_class=False)
 
     @classmethod
     def of(cls: type[Request], arguments: Mapping[str, Any]) -> Request:

@@ -82,6 +82,8 @@ def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
 
 def why_undivided(data: Dataset, related: npt.NDArray[np.int64]) -> str:
     """Why the images of a class cannot be in two folds, with the class's name; an empty text if those of every class can."""
+    if len(np.unique(data.labels)) == len(data) > 1:
+        return "every class has one training image"
     for label, name in enumerate(data.class_names):
         sets = related[data.labels == label]
         if len(sets) == 1:
