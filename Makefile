@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable ".[dev]"
 # Without its torchvision, which asks for a CUDA build of torch; the tests do without (tests/backbones/real_timm.py).
-	$(BIN)/pip install --quiet --no-deps "timm>=1.0.20"
+	$(BIN)/pip install --quiet --no-deps "timm>=1.0.31"
 	@touch $@
 
 clean:

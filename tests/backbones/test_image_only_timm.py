@@ -224,3 +224,8 @@ def test_a_missing_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"a model of the kind '{CONVOLUTIONS}' needs the package timm (" in refusal(folder)
     assert "pip install 'biomedcoop[timm]'" in refusal(folder)
     assert not has_text_tower(folder)
+
+
+def test_an_old_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "__version__", "1.0.20")
+    assert "timm 1.0.20 is too old; pip install -U 'biomedcoop[timm]'" in refusal(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from biomedcoop.errors import UserError
 
 OF_WEIGHTS = ("input_size", "fixed_input_size", "num_classes", "label_offset", "pool_size", "first_conv", "classifier")
 """What timm has to know about the weights, by its names."""
+
+OLDEST = (1, 0, 31)
+"""Version of timm; 1.0.20 sets the pooling of some models back to a mean when their classifier is taken off."""
 
 LATE = 32
 """A map of a convolution serves saliency if each of its places stands for at least as many px a side: earlier ones show edges."""
@@ -81,6 +85,8 @@ def load_timm(
         resize = resize_of(made_for(config))
     stored = read_weights(folder, WEIGHTS)
     timm = imported("timm", "timm", "timm", f"{folder}: a model of the kind '{architecture}'")
+    if tuple(map(int, re.findall(r"\d+", timm.__version__)[:3])) < OLDEST:
+        raise UserError(f"{folder}: timm {timm.__version__} is too old; pip install -U 'biomedcoop[timm]'")
     if not timm.is_model(architecture):
         raise UserError(
             f"{folder}: timm {timm.__version__} has no model '{architecture}'; a newer one may: pip install -U timm"
