@@ -52,12 +52,12 @@ def test_nested_folders_hidden_files_and_litter(class_folders: Path, draw: Draw)
     draw(class_folders / "loose.png")
     (class_folders / "cyst" / "Thumbs.db").write_bytes(b"x")
     (class_folders / "cyst" / "notes.txt").write_text("x")
-    (class_folders / "cyst" / "scan.dcm").write_bytes(b"x")
+    (class_folders / "cyst" / "scan.xyz").write_bytes(b"x")
     data = load_dataset(class_folders)
     assert len(data) == 21
     assert "cyst/patient 7/left/deep.png" in data.keys
     assert data.class_names == ("cyst", "normal scan")
-    assert "2 files in scans are not images and were ignored (.txt: 1, .dcm: 1)" in " ".join(data.notes)
+    assert "2 files in scans are not images and were ignored (.txt: 1, .xyz: 1)" in " ".join(data.notes)
     assert "1 images in scans lie outside the class folders" in " ".join(data.notes)
 
 
@@ -90,8 +90,8 @@ def message(folder: Path) -> str:
 def test_empty_folder(tmp_path: Path) -> None:
     assert "no image in it; expected one folder per class" in message(tmp_path)
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.dcm").write_bytes(b"x")
-    assert "1 files are .dcm" in message(tmp_path)
+    (tmp_path / "a" / "x.xyz").write_bytes(b"x")
+    assert "1 files are .xyz" in message(tmp_path)
 
 
 def test_images_without_class_folder(tmp_path: Path, draw: Draw) -> None:
@@ -139,7 +139,7 @@ def test_a_class_folder_without_an_image_is_said(tmp_path: Path, draw: Draw) -> 
         draw(tmp_path / "scans" / name / "1.png")
         draw(tmp_path / "scans" / name / "2.png")
     (tmp_path / "scans" / "c").mkdir()
-    (tmp_path / "scans" / "c" / "scan.dcm").touch()
+    (tmp_path / "scans" / "c" / "scan.xyz").touch()
     with pytest.raises(UserError, match="c: this class folder holds no image"):
         load_dataset(tmp_path / "scans")
 

@@ -103,8 +103,9 @@ def test_paths_that_are_not_there(source: str | Path, tmp_path: Path, monkeypatc
 
 
 def test_a_file_that_is_no_dataset(class_folders: Path) -> None:
-    assert "not a dataset; give a folder of class folders or a file with one of the endings .json" in message(
-        class_folders / "cyst" / "1.png"
+    assert (
+        "not a dataset; give a folder of class folders, a zip archive of them, or a file with one of the endings .json"
+        in message(class_folders / "cyst" / "1.png")
     )
 
 
@@ -153,7 +154,7 @@ def test_a_format_of_datasets_is_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "toy.py").write_text(
         "from biomedcoop.data.dataset import Dataset\n"
-        "def read_toy(file, for_training=True):\n"
+        "def read_toy(file, for_training=True, reading=None):\n"
         "    names = file.read_text().split()\n"
         "    keys = tuple(f'{name}.png' for name in names)\n"
         "    return Dataset(file.stem, names, keys, keys, range(len(names)), ['train'] * len(names))\n"
