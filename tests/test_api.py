@@ -310,7 +310,7 @@ def test_a_choice_by_folds_is_said(data: bc.Dataset, tiny: Backbone, tmp_path: P
     assert len(classifier.facts["training_images"]) == 18
     classifier.save(tmp_path / "model")
     assert f"- {how}\n" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert bc.fit(data, backbone=tiny, **{**PROBE, "method": "clip-adapter"}).facts["chosen"] == ""
+    assert bc.fit(data, backbone=tiny, **{**PROBE, "method": "simpleshot"}).facts["chosen"] == ""
 
 
 def test_too_few_images_for_folds_are_said_first(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
@@ -350,7 +350,9 @@ def test_an_image_drawn_twice_stays_in_one_fold(data: bc.Dataset) -> None:
 def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
     only = bc.Dataset("d", ["cyst"], data.images, data.keys, [0] * len(data), data.splits)
     for method in ("zero-shot", "biomedcoop"):
-        assert "d has one class ('cyst'), but a classifier needs at least two" in refusal(only, tiny, method=method)
+        assert "d has one class ('cyst'), but a classifier needs at least two" in refusal(
+            only, tiny, method=method, settings={}
+        )
 
 
 def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:

@@ -34,7 +34,7 @@ from biomedcoop.features.passes import encode_crops
 from biomedcoop.features.spaces import image_space, text_space
 from biomedcoop.features.texts import encode_texts
 from biomedcoop.methods import Method, Task, get_method
-from methods.test_methods import IN_EPOCHS, METHODS, NAMES, make_task, only
+from methods.test_methods import IN_EPOCHS, METHODS, NAMES, make_task, only, read_by
 from second_device import NAME, SecondDevice
 
 DEVICES = (pytest.param(NAME, id="second"), pytest.param("cuda", marks=pytest.mark.cuda))
@@ -97,11 +97,14 @@ def noise(backbone: Backbone, count: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_learns_what_it_learns_on_the_cpu(name: str, here: Task, elsewhere: Backbone) -> None:
     method = get_method(name)
+    here = read_by(method, here)
     features, answers = here.features[0].numpy(), []
     for task in (here, moved(here, elsewhere)):
         (state,) = method.fit(task, quick(method), [5])
         assert {tensor.device.type for tensor in state.values()} == {"cpu"}
-        answers.append(Classifier(tuple(NAMES), name, state, task.backbone, {}).probabilities(features))
+        answers.append(
+            Classifier(tuple(NAMES), name, state, method.read_from(task.backbone), {}).probabilities(features)
+        )
     np.testing.assert_allclose(answers[1], answers[0], atol=5e-3)
 
 
@@ -110,7 +113,7 @@ def test_a_method_learns_what_it_learns_on_the_cpu(name: str, here: Task, elsewh
 def test_no_step_moves_anything_between_devices(name: str, here: Task, parity: Path, device: str) -> None:
     method, counts = get_method(name), []
     backbone = load_backbone(parity / "model", device=device)
-    task = moved(here, backbone)
+    task = moved(read_by(method, here), backbone)
     method.fit(task, quick(method, 2), [5])  # encodes the texts of the classes, which are then kept
     for epochs in (2, 4):
         with SecondDevice() as second:

@@ -168,10 +168,10 @@ def test_a_mistake_is_one_line(words: list[str], message: str, refused: Refused,
     assert message in refused("explain", discs / "test" / "red_stone" / "00.png", *model_of(run), *words)
 
 
-def test_a_missing_run_is_one_line(refused: Refused, discs: Path, tmp_path: Path) -> None:
+def test_a_missing_run_is_one_line(refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:
     image = discs / "test" / "red_stone" / "00.png"
     assert str(tmp_path / "none") in refused("explain", image, "--model", tmp_path / "none")
-    assert "does not exist" in refused("explain", tmp_path / "none.png", "--model", tmp_path)
+    assert "does not exist" in refused("explain", tmp_path / "none.png", *model_of(run))
 
 
 def test_a_folder_with_other_files_stays(refused: Refused, run: Path, discs: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from biomedcoop.methods.auto import (
     tried_in,
 )
 from biomedcoop.report.tables import tried_cells
-from biomedcoop.tasks.plan import mixture_line
+from biomedcoop.tasks.mixture import mixture_line
 
 METHODS = "zero-shot,linear-probe,tip-adapter"
 RUNS, SHOTS, CLASSES = 2, 4, 3

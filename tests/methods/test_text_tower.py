@@ -13,7 +13,7 @@ import pytest
 import biomedcoop as bc
 from backbones.tiny_image_only import write_dinov2
 from biomedcoop.errors import UserError
-from biomedcoop.methods import all_methods
+from biomedcoop.methods import all_methods, get_method
 
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
@@ -38,10 +38,10 @@ def test_the_method_matrix() -> None:
 
 @pytest.mark.parametrize("method", NEEDING)
 def test_a_method_that_encodes_texts_is_refused(method: str, discs: Path, dino: Path) -> None:
-    data = bc.load_dataset(discs)
+    data, unlabelled = bc.load_dataset(discs), discs if get_method(method).abilities.uses_unlabelled else None
     for backbone in (dino, bc.load_backbone(dino)):
         with pytest.raises(UserError) as caught:
-            bc.fit(data, method, backbone, shots=2, settings={})
+            bc.fit(data, method, backbone, shots=2, settings={}, unlabelled=unlabelled)
         line = str(caught.value)
         begin = f"{method} encodes texts, but the backbone 'dino' has no text tower; choose the method auto or fine-tune or "
         assert line.startswith(begin)

@@ -112,6 +112,12 @@ class Classifier:
 
         Raises:
             UserError: there is no such window or choice of frames.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:kidney-ct?train=1&val=0&test=1")
+            >>> bc.fit(data, method="zero-shot").read_with(window="soft").reading.window
+            'soft'
         """
         own = self.reading
         other = Reading(own.window if window is None else window, own.frame if frame is None else frame)

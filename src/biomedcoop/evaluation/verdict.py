@@ -29,7 +29,7 @@ from biomedcoop.evaluation.headline import headline
 from biomedcoop.evaluation.metrics import CALIBRATION_BINS
 from biomedcoop.evaluation.next_step import UNLIKE, next_step
 from biomedcoop.evaluation.wording import count, interval, listed, mean_count, number
-from biomedcoop.tasks.plan import images_needed
+from biomedcoop.tasks.options import images_needed
 
 Fact = partial(Finding, alarm=False)
 

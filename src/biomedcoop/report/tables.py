@@ -9,7 +9,7 @@ from biomedcoop.evaluation.comparison import Comparison, first_measure
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
 from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
-from biomedcoop.tasks.plan import mixture_line, was_compared
+from biomedcoop.tasks.mixture import mixture_line, was_compared
 
 
 def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:

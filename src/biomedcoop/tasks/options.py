@@ -7,6 +7,7 @@ A check is called with the option's name and the value that was given. It return
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from numbers import Integral
@@ -299,3 +300,13 @@ def data(_: str, value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)):
         raise UserError(f"data must be a dataset from load_dataset, not {type(value).__name__}")
     return _path_text("data", value)
+
+
+def images_needed(alpha: float) -> int:
+    """Smallest number n of calibration images for which a set can leave a class out: ⌈(n + 1)(1 − α)⌉ ≤ n.
+
+    Example:
+        >>> images_needed(0.1), images_needed(0.05)
+        (9, 19)
+    """
+    return math.ceil((1 - alpha) / alpha - 1e-9)  # (1 − 0.1) / 0.1 is 9, also in floating point

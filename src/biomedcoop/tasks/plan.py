@@ -5,7 +5,6 @@ Planning reads no image and loads no backbone, so that a faulty request fails be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,8 @@ from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation, sets_of
-from biomedcoop.tasks.options import ALL, MAX_VIEWS, SCORES
+from biomedcoop.tasks.mixture import mixture_line
+from biomedcoop.tasks.options import ALL, MAX_VIEWS, SCORES, images_needed
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
@@ -196,28 +196,6 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def was_compared(tried: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether images were held out, so that the methods could be compared on them."""
-    return any(one["accuracy"] is not None for one in tried)
-
-
-def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence on the methods that were tried and their shares, the largest first; see :meth:`Method.tried`."""
-    if not was_compared(tried):
-        (alone,) = (one["method"] for one in tried if one["weight"])
-        return (
-            f"No training image could be held out, so no method was compared with another on these images. {alone} answers alone: "
-            "it was most often right on other datasets with about as many images per class."
-        )
-    chosen = [f"{one['method']} {100 * one['weight']:.0f} %" for one in tried if one["weight"]]
-    parts = [f"The answer is a mixture of {', '.join(chosen)}"]
-    if out := [one["method"] for one in tried if not one["weight"] and one["temperature"]]:
-        parts.append(f"left out, with less than 2 %: {', '.join(out)}")
-    if dear := [one["method"] for one in tried if not one["temperature"]]:
-        parts.append(f"not tried, because they take longer than the setting budget allows: {', '.join(dear)}")
-    return f"{'; '.join(parts)}."
-
-
 def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
     """Resolve a request for a dataset.
 
@@ -310,16 +288,6 @@ def _for_sets(request: FitRequest, data: Dataset, draws: Sequence[Draw], refits:
     return [draw[kept] for draw, (kept, _) in zip(draws, parts, strict=True)], [
         draw[calibration] for draw, (_, calibration) in zip(draws, parts, strict=True)
     ]
-
-
-def images_needed(alpha: float) -> int:
-    """Smallest number n of calibration images for which a set can leave a class out: ⌈(n + 1)(1 − α)⌉ ≤ n.
-
-    Example:
-        >>> images_needed(0.1), images_needed(0.05)
-        (9, 19)
-    """
-    return math.ceil((1 - alpha) / alpha - 1e-9)  # (1 − 0.1) / 0.1 is 9, also in floating point
 
 
 def _sets_notes(
