@@ -4,7 +4,8 @@
 
 ``docs/results/data/PAGE.json`` holds the tables of ``docs/results/PAGE.md`` by name. Each stands in the page between two markers,
 ``<!-- table: NAME -->`` and ``<!-- end -->``. The command of a page, with ``--page``, writes its tables into the data file and the
-page. What follows from them is written too: ``src/biomedcoop/methods/recommended.json`` and the README (``recommend.py``).
+page. What follows from them is written too: ``src/biomedcoop/methods/recommended.json``, the README and ``docs/methods.md``
+(``recommend.py``).
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from pathlib import Path
 
 from benchmarks.command import start
 from benchmarks.figures import FIGURES
-from benchmarks.recommend import read_report, recommend, renewed_readme, shipped
+from benchmarks.recommend import read_report, recommend, renewed_words, shipped
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 from biomedcoop.report.table import Table
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "results"
+WORDS = (ROOT / "README.md", ROOT / "docs" / "methods.md")
 RECOMMENDED = ROOT / "src" / "biomedcoop" / "methods" / "recommended.json"
 BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -93,9 +95,10 @@ def main() -> None:
     parser.parse_args()
     for page in page_names():
         renew(page)
-    content, readme = recommend(read_report()), ROOT / "README.md"
+    content = recommend(read_report())
     write_atomically(RECOMMENDED, shipped(content).encode())
-    write_atomically(readme, renewed_readme(readme.read_text(encoding="utf-8"), content).encode())
+    for path in WORDS:
+        write_atomically(path, renewed_words(path.read_text(encoding="utf-8"), content).encode())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Which method? The recommendation that the package ships, and two blocks of the README, all from the report ``few-shot``.
+"""Which method? The recommendation that the package ships, two blocks of the README and one of ``docs/methods.md``.
 
-``python -m benchmarks.pages`` writes them from the tables in ``docs/results/few-shot/tables``. Rules:
+``python -m benchmarks.pages`` writes them from the tables of the reports ``methods`` and, for what only it has, ``few-shot`` in
+``docs/results``: both have the same draws and test images. Rules:
 
 - Accuracy is the mean over the datasets, on test images, with recipe "fast". A method that chooses does so within its training
   images.
@@ -13,12 +14,14 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from benchmarks.datasets import GROUPS, WITHOUT_IMAGES
+from biomedcoop.evaluation.bootstrap import Estimate
+from biomedcoop.evaluation.wording import percent
 from biomedcoop.methods import get_method
 from biomedcoop.methods.recommended import describe
 from biomedcoop.report.table import Table
@@ -28,12 +31,16 @@ IMAGES = (1, 2, 4, 8, 16)
 """Labelled images of each class, all counted."""
 LEVEL = 1.0
 LARGEST = "largest class"
-TABLES = Path(__file__).parents[1] / "docs" / "results" / "few-shot" / "tables"
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+TABLES = (RESULTS / "few-shot" / "tables", RESULTS / "methods" / "tables")
+"""The later ones count where both have a method."""
+MIXTURE = "auto"
+"""The reference of the report ``methods``."""
 
 ByDataset = dict[str, float]
 Rows = Mapping[str, Mapping[str, str]]
 """A table of the report by the first cell of its rows."""
-BLOCK = re.compile(r"(<!-- (which method|results) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (which method|results|winners) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def collections() -> dict[str, tuple[str, ...]]:
@@ -42,13 +49,17 @@ def collections() -> dict[str, tuple[str, ...]]:
     return {"known": tuple(d for d in GROUPS["seen"] if d not in partly), "unknown": GROUPS["unseen"]}
 
 
-def read_report(folder: Path = TABLES) -> dict[str, Rows]:
+def read_table(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
+
+
+def read_report(folders: Sequence[Path] = TABLES) -> dict[str, Rows]:
     """The tables of accuracy by number of images, "datasets-1" to "datasets-16", and "data"."""
-    found = {}
-    for name in ("data", *(f"datasets-{images}" for images in IMAGES)):
-        with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            found[name] = {next(iter(row.values())): row for row in csv.DictReader(file)}
-    return found
+    names = ("data", *(f"datasets-{images}" for images in IMAGES))
+    return {
+        name: {m: row for folder in folders for m, row in read_table(folder / f"{name}.csv").items()} for name in names
+    }
 
 
 def measured(method: str, images: int, report: Mapping[str, Rows]) -> ByDataset:
@@ -110,10 +121,27 @@ def results_table(content: Mapping[str, Any]) -> Table:
     return Table(["", *(f"{words}, {images}" for words in ("known", "unknown") for images in shown)], rows)
 
 
-def renewed_readme(text: str, content: Mapping[str, Any]) -> str:
-    """The README with its two blocks written anew."""
+def winners_table(folder: Path = TABLES[-1]) -> Table:
+    """For seen and unseen data and each number of images: the best single method and ``auto`` minus it."""
+    rows: list[list[object]] = []
+    for group in GROUPS:
+        accuracy = read_table(folder / f"accuracy-{group}.csv")
+        minus = read_table(folder / f"difference-points-{group}.csv")
+        for images in map(str, IMAGES):
+            values = {name: float(row[images]) for name, row in accuracy.items() if name != MIXTURE}
+            best = max(values, key=lambda name: values[name])
+            low, high = (-float(minus[best][f"{images} {end}"]) / 100 for end in ("high", "low"))
+            lost = Estimate(-float(minus[best][images]) / 100, low, high)
+            cells = [f"{values[best]:.1f}", f"{float(accuracy[MIXTURE][images]):.1f}", percent(lost, signed=True)]
+            rows.append([f"{group}, {images}", f"`{best}`", *cells])
+    return Table(["data, images per class", "best method", "accuracy, %", "auto", "auto minus best"], rows)
+
+
+def renewed_words(text: str, content: Mapping[str, Any]) -> str:
+    """The README or the guide to the methods with its blocks written anew."""
     blocks = {
         "which method": "\n".join(fill(f"- {line}", 140, subsequent_indent="  ") for line in describe(content)),
         "results": results_table(content).markdown(),
+        "winners": winners_table().markdown(),
     }
     return BLOCK.sub(lambda block: f"{block[1]}\n{blocks[block[2]]}\n\n{block[3]}", text)

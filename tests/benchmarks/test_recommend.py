@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarks.pages import RECOMMENDED, ROOT
 from benchmarks.recommend import (
     IMAGES,
+    MIXTURE,
     RECIPE,
     TABLES,
     chosen,
@@ -14,8 +17,9 @@ from benchmarks.recommend import (
     measured,
     read_report,
     recommend,
-    renewed_readme,
+    renewed_words,
     shipped,
+    winners_table,
 )
 from biomedcoop.methods import all_methods
 from biomedcoop.methods.recommended import describe, recommended
@@ -27,10 +31,23 @@ def test_the_package_ships_what_the_tables_give() -> None:
     content = recommend(REPORT)
     assert RECOMMENDED.read_text(encoding="utf-8") == shipped(content), "run `python -m benchmarks.pages`"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == renewed_readme(readme, content), "run `python -m benchmarks.pages`"
+    assert readme == renewed_words(readme, content), "run `python -m benchmarks.pages`"
     assert readme.count("<!-- which method -->") == readme.count("<!-- results -->") == 1
     block = readme.partition("<!-- which method -->")[2].partition("<!-- end -->")[0].strip()
     assert len(block.splitlines()) <= 6
+    guide = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert guide == renewed_words(guide, content), "run `python -m benchmarks.pages`"
+    assert len(guide.splitlines()) <= 40
+
+
+def test_the_guide_says_what_the_mixture_loses_to_the_best_method() -> None:
+    rows = winners_table().rows
+    assert [row[0] for row in rows] == [f"{group}, {images}" for group in ("seen", "unseen") for images in IMAGES]
+    for _, best, accuracy, mixture, lost in ([str(cell) for cell in row] for row in rows):
+        assert best.strip("`") in set(all_methods()) - {MIXTURE}
+        value, low, high = (float(n.replace("−", "-")) for n in re.findall(r"[+−][\d.]+", lost))
+        assert value == pytest.approx(float(mixture) - float(accuracy), abs=0.11)
+        assert low <= value <= high
 
 
 def test_every_number_of_images_has_a_method_and_its_evidence() -> None:
@@ -46,8 +63,9 @@ def test_every_number_of_images_has_a_method_and_its_evidence() -> None:
 
 
 def test_numbers_are_those_of_the_named_recipe_and_of_known_methods() -> None:
-    text = (TABLES.parent / "report.md").read_text(encoding="utf-8")
-    assert f"backbone mini; recipe {RECIPE};" in text
+    for tables in TABLES:
+        text = (tables.parent / "report.md").read_text(encoding="utf-8")
+        assert f"backbone mini; recipe {RECIPE};" in text
     for images in IMAGES:
         measured = set(REPORT[f"datasets-{images}"])
         assert {"zero-shot", "linear-probe", "biomedcoop"} < measured <= set(all_methods())
@@ -79,7 +97,7 @@ def test_other_tables_give_other_words() -> None:
     assert describe(recommended()) != describe(content)
     for line in describe(content)[:2]:
         assert "coop with 1 or more images per class. With 16: 99.9 % right (zero-shot " in line
-    assert "| `coop` | **99.9** | **99.9** |" in renewed_readme("<!-- results -->\n<!-- end -->\n", content)
+    assert "| `coop` | **99.9** | **99.9** |" in renewed_words("<!-- results -->\n<!-- end -->\n", content)
 
 
 @pytest.mark.parametrize("collection", collections())

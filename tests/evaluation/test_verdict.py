@@ -313,9 +313,13 @@ def test_zero_shot_is_taken_where_nothing_better_is_known(monkeypatch: pytest.Mo
     assert verdict(TRUTH, GOOD, GOOD, shots=1)["next"].startswith(expected)
 
 
-def test_the_next_step_fits_method_and_classes() -> None:
+def test_a_method_without_sentences_is_not_told_to_check_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biomedcoop.evaluation.next_step._recommended", lambda *_: "linear-probe")
     half = [0] * 77 + [1] * 23, [1] * 50 + [0] * 50
-    assert "sentences" not in verdict(TRUTH, *half, methods=(BEST, "zero-shot"))["next"]
+    assert "sentences" not in verdict(TRUTH, *half, methods=("linear-probe", "zero-shot"))["next"]
+
+
+def test_the_next_step_fits_method_and_classes() -> None:
     # one image per class, of classes that the backbone knows: a method that is better than zero-shot is not given up
     assert "Take zero-shot" not in verdict(TRUTH, TRUTH, GOOD, shots=1)["next"]
     collapsed = verdict(
