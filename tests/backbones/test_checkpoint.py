@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,15 @@ def test_pickled_objects_are_refused_and_never_executed(
 ) -> None:
     use_bin(folder, {**state, "harmless": Trap(tmp_path / "sprung")}, _use_new_zipfile_serialization=archive)
     assert "refused, it holds more than tensors" in refusal(folder)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_refusal_of_a_bare_pickle_is_all_that_is_said(folder: Path, tmp_path: Path) -> None:
+    next(folder.glob("*.safetensors")).unlink()
+    (folder / "open_clip_pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung"), protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "refused, it holds more than tensors" in refusal(folder)
     assert not (tmp_path / "sprung").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from biomedcoop.backbones import BACKBONES, load_backbone
+from biomedcoop.backbones.catalogue import HubFiles
 from biomedcoop.backbones.selftest import FOLDER, IMAGES, TEMPLATE, selftest
 from biomedcoop.errors import UserError
 from hub_server import Hub
@@ -70,6 +71,11 @@ def test_what_cannot_be_had(hub: Hub, cache: Path) -> None:
         selftest("mini")
     with pytest.raises(UserError, match=f"has no {FOLDER}/squamous_cell_carcinoma_histopathology.jpeg"):
         selftest()
+
+
+def test_the_page_of_files_is_the_folder_that_holds_them() -> None:
+    assert HubFiles("owner/name", (f"{FOLDER}/{next(iter(IMAGES))}",)).page.endswith(f"owner/name/tree/main/{FOLDER}")
+    assert HubFiles("owner/name", ("a/b.png", "c.png")).page.endswith("owner/name/tree/main")
 
 
 def test_the_command_tells_each_answer_and_its_status_whether_all_are_right(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from biomedcoop.errors import UserError
 from biomedcoop.hub import endpoint
@@ -35,8 +35,10 @@ class HubFiles:
 
     @property
     def page(self) -> str:
-        """Address of the page that lists the files."""
-        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}/tree/{self.revision}"
+        """Address of the page that lists the files: the folder that holds them all, or the repository."""
+        folders = {PurePosixPath(file).parent.as_posix() for file in self.files}
+        folder = f"/{folders.pop()}" if len(folders) == 1 and folders != {"."} else ""
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}/tree/{self.revision}{folder}"
 
 
 @dataclass(frozen=True)

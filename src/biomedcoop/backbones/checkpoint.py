@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import takewhile
@@ -64,7 +65,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         else:
             with path.open("rb") as file:
                 archive = file.read(2) == b"PK"  # before torch 1.6 it was a bare pickle, which cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # our own line follows
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except UnpicklingError as error:
         raise UserError(
             f"{path}: refused, it holds more than tensors or is damaged; download it again, or take a copy in safetensors"
