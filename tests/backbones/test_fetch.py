@@ -316,6 +316,13 @@ def test_variables_of_the_hubs_client(hub: Hub, cache: Path, folder: Path, tmp_p
     assert hub.asked == []
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:9"])
+def test_a_hub_without_an_address_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert refused().startswith(f"HF_ENDPOINT is '{address}'; give it an address")
+    assert not folder.exists()
+
+
 def test_a_proxy_of_the_system_is_used(hub: Hub, folder: Path) -> None:
     command = [sys.executable, "-m", "biomedcoop", "backbones", "download", "biomedclip", "--quiet"]
     environment = {**os.environ, "HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.address}

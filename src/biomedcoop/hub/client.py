@@ -29,8 +29,17 @@ def client(progress: bool = True) -> ModuleType:
 
 
 def endpoint() -> str:
-    """Address of the hub: $HF_ENDPOINT, else https://huggingface.co."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    """Address of the hub: $HF_ENDPOINT, else https://huggingface.co.
+
+    Raises:
+        UserError: the variable holds no address.
+    """
+    given = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    if not given.startswith(("https://", "http://")):
+        raise UserError(
+            f"HF_ENDPOINT is '{given}'; give it an address that begins with https:// or http://, or unset it"
+        )
+    return given
 
 
 @contextmanager
