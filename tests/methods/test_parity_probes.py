@@ -21,6 +21,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task, get_method, krr
 from biomedcoop.methods.clap import HeldProbe
 from biomedcoop.methods.zs_lp import ZSLP
+from methods.plain_prolip import trained_matrix, unit
 
 Arrays = Mapping[str, Any]
 NAMES = ["glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain"]
@@ -285,31 +286,13 @@ def test_rla_equals_a_plain_computation(given: dict[str, float], world: World) -
     task = world.task([*range(6), *range(16, 22), *range(32, 38), *range(48, 54)], 2)
     states = method.fit(task, method.settings({**given, "epochs": epochs}), [1, 2])
     f, t = world.unit("train")[task_rows(task, world)].numpy(), world.texts["template_unit"].numpy()
-    one_hot = np.eye(4)[task.labels[0]]
     scale, penalty, peak = world.backbone.logit_scale, given.get("penalty", 1 / 6), given.get("lr", 1e-4)
-    matrix = np.eye(48)
-    first, second = np.zeros_like(matrix), np.zeros_like(matrix)
-    for step in range(epochs):
-        turned = f @ matrix.T
-        norm = np.linalg.norm(turned, axis=1, keepdims=True)
-        unit = turned / norm
-        logits = scale * unit @ t.T
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        along = (p - one_hot) @ t * scale / len(f)
-        along = (along - (along * unit).sum(1, keepdims=True) * unit) / norm
-        gradient = along.T @ f + 2 * penalty * (matrix - np.eye(48))
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        rate = peak / 2 * (1 + np.cos(np.pi * step / epochs))
-        unbiased = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
-        matrix -= rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-4)
+    matrix = trained_matrix(f, np.eye(48), 0.0, t, task.labels[0].numpy(), scale, penalty, peak, epochs)
     assert np.abs(matrix - np.eye(48)).max() > 1e-4
     for state in states:  # the other run has the images backwards
         np.testing.assert_allclose(state["matrix"], matrix, atol=1e-4 * max(1, peak / 1e-3), rtol=0)
-    test = world.unit("test").numpy() @ matrix.T
-    test /= np.linalg.norm(test, axis=1, keepdims=True)
     found = method.logits(states[0], world.features["test"], world.backbone)
-    np.testing.assert_allclose(found, scale * test @ t.T, atol=5e-3)
+    np.testing.assert_allclose(found, scale * unit(world.unit("test").numpy() @ matrix.T) @ t.T, atol=5e-3)
 
 
 def task_rows(task: Task, world: World) -> list[int]:

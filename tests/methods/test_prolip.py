@@ -13,6 +13,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.errors import UserError
 from biomedcoop.methods import Task, get_method
+from methods.plain_prolip import trained_matrix, unit
 
 NAMES = ["cyst", "stone", "tumor"]
 
@@ -46,33 +47,15 @@ def test_it_equals_a_plain_computation(given: dict[str, float], kind: str, reque
         start, bias = tensors["visual.attnpool.c_proj.weight"], tensors["visual.attnpool.c_proj.bias"]
     with torch.no_grad():
         t = backbone.encode_text([f"a photo of a {name}." for name in NAMES]).double().numpy()
-    t /= np.linalg.norm(t, axis=1, keepdims=True)
-    x, one_hot, scale = features.double().numpy(), np.eye(3)[labels], backbone.logit_scale
+    t, x, scale = unit(t), features.double().numpy(), backbone.logit_scale
     penalty, peak = given.get("penalty", 1 / shots), given.get("lr", 1e-4)
-    matrix = start.copy()
-    first, second = np.zeros_like(matrix), np.zeros_like(matrix)
-    for step in range(epochs):
-        moved = x @ matrix.T + bias
-        norm = np.linalg.norm(moved, axis=1, keepdims=True)
-        unit = moved / norm
-        logits = scale * unit @ t.T
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        along = (p - one_hot) @ t * scale / len(x)
-        along = (along - (along * unit).sum(1, keepdims=True) * unit) / norm
-        gradient = along.T @ x + 2 * penalty * (matrix - start)
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        rate = peak / 2 * (1 + np.cos(np.pi * step / epochs))
-        unbiased = first / (1 - 0.9 ** (step + 1)), second / (1 - 0.999 ** (step + 1))
-        matrix -= rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-4)
+    matrix = trained_matrix(x, start, bias, t, labels.numpy(), scale, penalty, peak, epochs)
     moved_by = np.abs(matrix - start).max()
     assert moved_by > 3 * peak
     for state in states:  # the other run has the images backwards
         np.testing.assert_allclose(state["matrix"], matrix, atol=0.01 * moved_by, rtol=0)
-    moved = x @ matrix.T + bias
-    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     found = method.logits(states[0], features, method.read_from(backbone))
-    np.testing.assert_allclose(found, scale * moved @ t.T, atol=1e-2 * scale * moved_by)
+    np.testing.assert_allclose(found, scale * unit(x @ matrix.T + bias) @ t.T, atol=1e-2 * scale * moved_by)
 
 
 def test_nothing_learned_changes_nothing(tiny: Backbone, data: Dataset) -> None:

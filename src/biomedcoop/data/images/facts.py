@@ -118,33 +118,29 @@ class Tally:
                 f"signed, 32-bit or float images, each scaled by its own smallest and largest value: {count}{first(key)}; "
                 "where values have a meaning (Hounsfield units), save 8-bit images with one window instead"
             )
-        if self.transparent[0]:
-            count, key = self.transparent
-            notes.append(
-                f"fully transparent images, which are read as black: {count}{first(key)}; "
-                "save them without the alpha channel"
-            )
-        if self.one_colour[0]:
-            count, key = self.one_colour
-            notes.append(f"images of a single colour: {count}{first(key)}; look at them, and remove or replace them")
-        if self.several_frames[0]:
-            count, key = self.several_frames
-            notes.append(f"files with several frames or pages: {count}{first(key)}; only the first frame is used")
         notes += self._window_notes()
-        if self.icc_ignored[0]:
-            count, key = self.icc_ignored
-            notes.append(f"files with a colour profile (ICC), which is not applied: {count}{first(key)}")
-        if self.names_patient[0]:
-            count, key = self.names_patient
-            notes.append(
-                f"files that name a patient: {count}{first(key)}; nothing of it is written, but remove the names before you "
-                "pass the files on"
-            )
-        if self.burned_in[0]:
-            count, key = self.burned_in
-            notes.append(
-                f"images that may show burned-in text, such as a name: {count}{first(key)}; look at them, and crop it away"
-            )
+        for (count, key), what, remedy in (
+            (
+                self.transparent,
+                "fully transparent images, which are read as black",
+                "; save them without the alpha channel",
+            ),
+            (self.one_colour, "images of a single colour", "; look at them, and remove or replace them"),
+            (self.several_frames, "files with several frames or pages", "; only the first frame is used"),
+            (self.icc_ignored, "files with a colour profile (ICC), which is not applied", ""),
+            (
+                self.names_patient,
+                "files that name a patient",
+                "; nothing of it is written, but remove the names before you pass the files on",
+            ),
+            (
+                self.burned_in,
+                "images that may show burned-in text, such as a name",
+                "; look at them, and crop it away",
+            ),
+        ):
+            if count:
+                notes.append(f"{what}: {count}{first(key)}{remedy}")
         return notes
 
     def _window_notes(self) -> list[str]:
