@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -180,7 +180,15 @@ def _rest_a_team() -> None:
 
 
 def _quota() -> float | None:
-    """Processor time, in cores, that the control groups of this process and their parents allow; None without a limit."""
+    """Processor time, in cores, that the control groups of this process and their parents allow; None without a limit.
+
+    It is read at most once a second: a prediction of one image asks several times, and each time costs as much as its decoding.
+    """
+    return _read_quota(_CGROUPS, _MEMBERSHIP, int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _read_quota(_groups: Path, _membership: Path, _second: int) -> float | None:
     try:
         lines = _MEMBERSHIP.read_text().splitlines()
     except OSError:

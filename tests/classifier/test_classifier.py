@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,22 @@ def test_what_a_user_should_know_of_the_images_is_a_warning(clf: bc.Classifier, 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Note)
         clf.predict([image, image])
+
+
+def test_threads_that_predict_at_once_get_the_answers_of_one(clf: bc.Classifier, test_images: list[Path]) -> None:
+    """One classifier serves eight threads, each with its own image or a few; torch keeps its number of threads."""
+    works = [test_images[n : n + 1 + n % 3] for n in range(8)]
+    alone, threads = [clf.predict_proba(work) for work in works], torch.get_num_threads()
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            together = list(pool.map(clf.predict_proba, works))
+            assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert torch.get_num_threads() == threads
+
+
+def test_one_image_after_many_has_the_bits_that_it_had_among_them(clf: bc.Classifier, test_images: list[Path]) -> None:
+    """Small works leave out the filling of a pass only where the bits are those of a full pass, which is found out on the way."""
+    among = clf.predict_proba(test_images[:5])
+    for _ in range(3):
+        assert np.array_equal(np.concatenate([clf.predict_proba(path) for path in test_images[:5]]), among)
+        assert np.array_equal(clf.predict_proba(test_images[:3]), among[:3])

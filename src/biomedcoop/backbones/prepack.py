@@ -37,18 +37,24 @@ def prepack_text_tower(backbone: Backbone) -> Backbone:
     return other
 
 
-def prepack_image_tower(backbone: Backbone) -> Backbone:
-    """The same backbone for passes of its image tower without gradients; prepacked once, and kept as long as the tower lives."""
+def prepack_image_tower(backbone: Backbone, images: int | None = None) -> Backbone:
+    """The same backbone for passes of its image tower without gradients; prepacked once, and kept as long as the tower lives.
+
+    Args:
+        images: images of a full pass, which the weights of dense layers are prepacked for; by default those of the first pass.
+    """
     other = copy.copy(backbone)
     tower = backbone.image_tower
     # a changed weight or a new hook needs another copy
+    modules = list(tower.modules())  # one walk: this is asked at every prediction
+    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
     state = (
-        is_watched(tower),
-        [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors_of(tower)],
+        any(m._forward_hooks for m in modules),
+        [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors],
     )
     kept = _kept.get(tower)
     if kept is None or kept[0] != state:
-        packed = _prepack(tower)
+        packed = _prepack(tower, images)
         kept = _kept[tower] = state, None if packed is tower else packed  # None: it must not keep itself alive
     other.image_tower = tower if kept[1] is None else kept[1]
     return other
@@ -62,7 +68,7 @@ def tensors_of(tower: nn.Module) -> list[Tensor]:
     return [*tower.parameters(), *tower.buffers()]
 
 
-def _prepack(tower: nn.Module) -> nn.Module:
+def _prepack(tower: nn.Module, images: int | None = None) -> nn.Module:
     """A copy that shares all tensors, with prepacked layers; the tower itself where nothing can be prepacked."""
     if is_watched(tower) or not any(map(can_prepack, tower.modules())):
         return tower
@@ -72,7 +78,7 @@ def _prepack(tower: nn.Module) -> nn.Module:
         if isinstance(layer, EfficientNetLite):
             layer.forward = PrepackedEfficientNetLite(layer, lock)  # type: ignore[method-assign]
         else:
-            layer.forward = PrepackedLinear(layer, lock)  # type: ignore[arg-type]
+            layer.forward = PrepackedLinear(layer, lock, images)  # type: ignore[arg-type]
     return tower
 
 
@@ -91,15 +97,16 @@ def can_prepack(layer: nn.Module) -> bool:
 
 
 class PrepackedLinear:
-    """The forward pass of a dense layer whose weights are prepacked for the number of rows of its first call.
+    """The forward pass of a dense layer whose weights are prepacked for one number of rows.
 
     Args:
         lock: held while weights are prepacked, so that several threads do not do it at once.
+        batch: size of the first dimension of the inputs to prepack for; by default that of the first call.
     """
 
-    def __init__(self, layer: nn.Linear, lock: Lock) -> None:
+    def __init__(self, layer: nn.Linear, lock: Lock, batch: int | None = None) -> None:
         self.weight, self.bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-        self.lock = lock
+        self.lock, self.batch = lock, batch
         self.rows = 0
         self.forward_weight: Tensor | None = None
         self.backward_weight: Tensor | None = None
@@ -108,7 +115,10 @@ class PrepackedLinear:
         rows, needs_gradient = x.numel() // self.weight.shape[1], torch.is_grad_enabled() and x.requires_grad
         needs_backward = needs_gradient and self.weight.dtype == torch.float32
         if self.forward_weight is None or (needs_backward and self.backward_weight is None):
-            self.prepack(rows, needs_backward)
+            self.prepack(rows if self.batch is None else rows // len(x) * self.batch, needs_backward)
+        if x.dim() == 2 and rows < self.rows and not needs_gradient:
+            # a row for each image: filling up costs next to nothing, and the bits of an image are those of a full pass
+            return self(F.pad(x, (0, 0, 0, self.rows - rows)))[:rows]
         if rows != self.rows or (needs_gradient and self.backward_weight is None):
             return F.linear(x, self.weight, self.bias)
         flat = x.reshape(rows, -1)

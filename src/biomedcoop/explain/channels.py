@@ -144,7 +144,7 @@ def _scored(classifier: Classifier, pixels: Tensor, classes: Tensor, channels: T
 
 def masked_features(backbone: Backbone, image: Tensor, masks: Tensor) -> Tensor:
     """Raw features float32 [K, E] of an image [3, S, S] seen through each of K masks [K, h, w], scaled to 0 … 1; batched."""
-    prepacked = prepack_image_tower(backbone)
+    prepacked = prepack_image_tower(backbone, image_batch(backbone))
 
     def encode(part: Tensor) -> Tensor:
         with torch.inference_mode():

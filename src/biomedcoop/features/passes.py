@@ -1,6 +1,7 @@
-"""Passes of fixed shape through the image tower.
+"""Passes through the image tower, in which the bits of a feature do not depend on the images encoded with it.
 
-The last pass is filled up with zeros, so that the bits of a feature do not depend on the images encoded with it.
+Passes have a fixed shape, and a last pass of fewer images is filled up with zeros. Where a pass of one image is found to give the
+bits of a full pass, as it does in some towers on some processors, the images of a last pass go through the tower one by one.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import prepack_image_tower
@@ -33,7 +35,9 @@ def image_batch(backbone: Backbone) -> int:
         return 64
     if backbone.precision == "int8":
         return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
-    weights = sum(parameter.numel() for parameter in backbone.image_tower.parameters())
+    tower = backbone.image_tower
+    if (weights := _weights.get(tower)) is None:
+        weights = _weights[tower] = sum(parameter.numel() for parameter in tower.parameters())
     return min(backbone.images_per_pass, max(1, 2**28 // weights))
 
 
@@ -51,17 +55,37 @@ def image_passes(
         The tags of one pass and its raw features float32 [n, E], on the backbone's device, which may still be computing them.
     """
     size = image_batch(backbone)
-    backbone = prepack_image_tower(backbone)
+    backbone = prepack_image_tower(backbone, size)
+    tower = backbone.image_tower
 
     def encode(batch: list[tuple[Crop, Tag]]) -> tuple[list[Tag], Tensor]:
-        filled = np.zeros((size, *batch[0][0].shape), dtype=np.uint8)
-        np.stack([crop for crop, _ in batch], out=filled[: len(batch)])
+        crops, tags = np.stack([crop for crop, _ in batch]), [tag for _, tag in batch]
         with torch.inference_mode():
-            rows = backbone.encode_image(backbone.normalize(filled))[: len(batch)].float()
-        return [tag for _, tag in batch], rows
+            if len(batch) == size:
+                return tags, run(crops)
+            if (known := _alone.get(tower)) == ALIKE:
+                return tags, torch.cat([run(crop[None]) for crop in crops])
+            filled = np.zeros((size, *crops.shape[1:]), dtype=np.uint8)
+            filled[: len(batch)] = crops
+            rows = run(filled)[: len(batch)]
+            if known is None:
+                _alone[tower] = UNKNOWN  # a process that predicts once does not pay for the question
+            elif known == UNKNOWN and backbone.device.type == "cpu":
+                _alone[tower] = ALIKE if torch.equal(run(crops[:1]), rows[:1]) else DIFFERENT
+        return tags, rows
+
+    def run(crops: npt.NDArray[np.uint8]) -> Tensor:
+        return backbone.encode_image(backbone.normalize(crops)).float()
 
     with closing(passes_on_every_core(encode, batched(tagged_crops, size), backbone.device)) as passes:
         yield from passes
+
+
+UNKNOWN, ALIKE, DIFFERENT = "unknown", "alike", "different"
+"""Whether a pass of one image gives the bits of a full pass."""
+
+_alone: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_weights: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:

@@ -1,0 +1,96 @@
+"""Milliseconds that a loaded classifier takes for one image and for many, beside what its image tower takes alone.
+
+    python -m benchmarks.speed.predict [--backbone mini] [--repeats 100] [--one-core]
+
+One image is given as the bytes of a PNG file. The tower alone encodes a crop in memory, with prepacked weights, in a pass of
+one image; "decode" reads the bytes and cuts the crop. Works take turns. The best times bound what a program can do; p50 and p95 are
+what a user waits. ``--one-core`` counts the processor's time of one core in place of the wall's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+import biomedcoop as bc
+from benchmarks.command import positive, start
+from biomedcoop.backbones.prepack import prepack_image_tower
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import open_image
+from biomedcoop.errors import Note
+from biomedcoop.features.passes import encode_crops, image_batch
+from biomedcoop.report.table import Table
+
+MANY = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="mini")
+    parser.add_argument("--repeats", type=positive, default=100)
+    parser.add_argument("--one-core", action="store_true")
+    args = parser.parse_args()
+    if args.one_core:
+        torch.set_num_threads(1)
+    warnings.simplefilter("ignore", Note)
+    print(measure(args.backbone, args.repeats, time.process_time if args.one_core else time.perf_counter).markdown())
+
+
+def measure(backbone: str, repeats: int, clock: Callable[[], float]) -> Table:
+    data = bc.load_dataset("simulated:breast-ultrasound?train=8&val=0&test=2")
+    classifier = bc.fit(data, method="tip-adapter", backbone=backbone, shots=8)
+    content = as_png(data.part("test").images[0])
+    frozen = classifier.backbone
+    crop = cut(content, frozen)
+    packed = prepack_image_tower(frozen, image_batch(frozen))
+    many, crops = [content] * MANY, [crop] * MANY
+
+    def tower() -> None:
+        with torch.inference_mode():
+            packed.encode_image(packed.normalize(crop[None]))
+
+    works: dict[str, tuple[Callable[[], object], int]] = {
+        "image tower alone, 1 image": (tower, 1),
+        "decode and crop, 1 image": (lambda: cut(content, frozen), 1),
+        "predict, 1 image": (lambda: classifier.predict_proba(content), 1),
+        f"encode {MANY} crops in memory, per image": (lambda: encode_crops(frozen, crops), MANY),
+        f"predict {MANY} images, per image": (lambda: classifier.predict_proba(many), MANY),
+    }
+    for work, _ in works.values():
+        for _ in range(3):
+            work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats):
+        for name, (work, images) in works.items():
+            if images == 1 or turn % 10 == 0:
+                before = clock()
+                work()
+                times[name].append(1e3 * (clock() - before) / images)
+    rows = [[name, *(f"{value:.1f}" for value in _summary(taken))] for name, taken in times.items()]
+    return Table(("work", "best, ms", "p50, ms", "p95, ms"), rows, align="lrrr")
+
+
+def cut(content: bytes, backbone: bc.backbones.base.Backbone) -> np.ndarray:
+    return resize_and_crop(open_image(content, None).image, backbone.image_size, backbone.resize)
+
+
+def as_png(image: object) -> bytes:
+    file = io.BytesIO()
+    opened = Image.fromarray(image) if isinstance(image, np.ndarray) else open_image(image, None).image
+    opened.save(file, "PNG")
+    return file.getvalue()
+
+
+def _summary(taken: list[float]) -> tuple[float, float, float]:
+    return min(taken), float(np.percentile(taken, 50)), float(np.percentile(taken, 95))
+
+
+if __name__ == "__main__":
+    start(main)
