@@ -49,6 +49,7 @@ def prepack_image_tower(backbone: Backbone, images: int | None = None) -> Backbo
     modules = list(tower.modules())  # one walk: this is asked at every prediction
     tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
     state = (
+        images,
         any(m._forward_hooks for m in modules),
         [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors],
     )

@@ -161,7 +161,7 @@ class Classifier:
         with torch_threads(1), torch.inference_mode():
             return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
-    def predict_stream(self, sources: Iterable[Any]) -> Iterator[Answer]:
+    def predict_stream(self, sources: Iterable[Any], batch: int | None = None) -> Iterator[Answer]:
         """Predict images one by one, in order; memory does not grow with the number of images.
 
         After the last image, warnings (:class:`biomedcoop.errors.Note`) tell of unusual images: different bit depths, images of
@@ -169,6 +169,8 @@ class Classifier:
 
         Args:
             sources: images in any form that :meth:`predict_proba` accepts.
+            batch: images that go through the image tower together; by default as many as suit the backbone and the device. The
+                last bits of probabilities can depend on it.
 
         Yields:
             An :class:`Answer` for each image: the image, its probabilities [C] or the :class:`ImageError` that says why it cannot
@@ -190,17 +192,19 @@ class Classifier:
         from biomedcoop.features.passes import image_batch
         from biomedcoop.features.stream import stream_features
 
-        tally, size = Tally.after(self.facts), image_batch(self.backbone)
-        found = 0
-        for batch in batched(stream_features(self.backbone, self.reading.sources(sources), tally=tally), size):
-            features = [feature for _, feature in batch if not isinstance(feature, ImageError)]
+        if batch is not None and batch < 1:
+            raise UserError(f"batch is {batch}; give a number of images, at least 1")
+        tally, size = Tally.after(self.facts), batch or image_batch(self.backbone)
+        ahead, found = max(16, 2 * size), 0
+        for part in batched(stream_features(self.backbone, self.reading.sources(sources), ahead, tally, size), size):
+            features = [feature for _, feature in part if not isinstance(feature, ImageError)]
             answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)
             rows = iter(answers)
             sets = iter(self.members(np.stack(features), answers) if self.sets is not None and features else ())
             unlike = self.domain.unlike(np.stack(features)).tolist() if self.domain is not None and features else []
             found += sum(unlike)
             marks = iter(unlike)
-            for source, feature in batch:
+            for source, feature in part:
                 if isinstance(feature, ImageError):
                     yield Answer(source, feature, None, None)
                 else:

@@ -42,7 +42,7 @@ def image_batch(backbone: Backbone) -> int:
 
 
 def image_passes(
-    backbone: Backbone, tagged_crops: Iterable[tuple[Crop, Tag]]
+    backbone: Backbone, tagged_crops: Iterable[tuple[Crop, Tag]], size: int | None = None
 ) -> Generator[tuple[list[Tag], Tensor], None, None]:
     """Encode crops pass by pass, in order.
 
@@ -50,11 +50,12 @@ def image_passes(
 
     Args:
         tagged_crops: crops uint8 [S, S, 3], each with a tag that comes back beside its feature.
+        size: images of a full pass; by default :func:`image_batch`.
 
     Yields:
         The tags of one pass and its raw features float32 [n, E], on the backbone's device, which may still be computing them.
     """
-    size = image_batch(backbone)
+    size = size or image_batch(backbone)
     backbone = prepack_image_tower(backbone, size)
     tower = backbone.image_tower
 

@@ -17,13 +17,18 @@ from biomedcoop.features.passes import Floats, image_passes
 
 
 def stream_features(
-    backbone: Backbone, sources: Iterable[ImageSource], max_ahead: int = 16, tally: Tally | None = None
+    backbone: Backbone,
+    sources: Iterable[ImageSource],
+    max_ahead: int = 16,
+    tally: Tally | None = None,
+    size: int | None = None,
 ) -> Iterator[tuple[ImageSource, Floats | ImageError]]:
     """Features of images as they come.
 
     Args:
         max_ahead: number of images that are read in advance.
         tally: counts the facts of each image when its feature is given.
+        size: images of a full pass; see :func:`biomedcoop.features.passes.image_passes`.
 
     Yields:
         The source and its raw feature [E], or the error that says why it has none.
@@ -44,7 +49,7 @@ def stream_features(
     with (
         CropReader(backbone.image_size, resize=backbone.resize) as read,
         closing(run_ahead(crop_or_error, named, max_ahead, read.threads)) as ahead,
-        closing(image_passes(backbone, ahead)) as passes,
+        closing(image_passes(backbone, ahead, size)) as passes,
     ):
         for tags, rows in passes:
             for (source, name, facts), feature in zip(tags, rows.cpu().numpy(), strict=True):
