@@ -6,12 +6,15 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.classifier.partial import content_of
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.data.readers.named import user_path
@@ -228,3 +231,46 @@ def _command(name: str, split: str | None, rename: Mapping[str, str]) -> str:
     for old, new in rename.items():
         words += ["--rename", f"{old}={new}"]
     return shlex.join([*words, "--out", "RUN"])
+
+
+def write_prediction_log(
+    file: Path,
+    classifier: Classifier,
+    counts: Mapping[str, int],
+    options: Mapping[str, object],
+    notes: Sequence[str],
+    began: float,
+) -> None:
+    """Write where a table of predictions comes from, as JSON: versions, checksums, options and counts. It names no image.
+
+    Args:
+        counts: numbers of images, by what happened to them.
+        options: what was asked for, JSON values.
+        notes: what was said of the images.
+        began: time at which the work began, seconds since the epoch.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    backbone, origin = classifier.backbone, classifier.origin
+    moments = {
+        name: datetime.fromtimestamp(at, timezone.utc) for name, at in (("began", began), ("ended", time.time()))
+    }
+    content = {
+        "format": "biomedcoop prediction log",
+        **{name: moment.isoformat(timespec="seconds") for name, moment in moments.items()},
+        "versions": {**versions(), **computed_on(backbone)},
+        "model": {
+            "sha256": None if origin is None else origin.sha256,
+            "answers_sha256": content_of(classifier),
+            "method": classifier.method,
+            "classes": list(classifier.class_names),
+            "backbone": backbone.name,
+            "fingerprint": backbone.fingerprint,
+        },
+        "options": dict(options),
+        "counts": dict(counts),
+        "notes": list(notes),
+        "disclaimer": "Not a medical device.",
+    }
+    write_atomically(file, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")

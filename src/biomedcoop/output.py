@@ -141,7 +141,7 @@ def new_folder(path: Path, *, overwrite: bool = False, mark: str, contents: Coll
         with _hidden(target, "new") as temporary:
             yield temporary
             if target.exists():
-                lock = _lock(target, wait=True)
+                lock = lock_of(target, wait=True)
                 target.replace(old)
             temporary.replace(target)
     except OSError as error:
@@ -186,7 +186,7 @@ def tidy(target: Path) -> None:
 
 def _tidy_one(left: Path, target: Path, word: str, ours: bool) -> None:
     try:
-        lock = _lock(left)
+        lock = lock_of(left)
     except BlockingIOError:  # its process lives
         return
     # the locks of other machines do not always arrive on a shared disk
@@ -251,13 +251,13 @@ def _hidden(target: Path, word: str) -> Iterator[Path]:
     """Yield a locked hidden folder beside ``target``; remove it at the end, unless it has been renamed to ``target``."""
     folder = _sibling(target, word)
     folder.mkdir(parents=True)
-    lock = _lock(folder, wait=True)
+    lock = lock_of(folder, wait=True)
     while not folder.exists():  # before the lock was set, another process removed the folder as a leftover
         if lock is not None:
             os.close(lock)
         folder = _sibling(target, word)
         folder.mkdir()
-        lock = _lock(folder, wait=True)
+        lock = lock_of(folder, wait=True)
     try:
         yield folder
     finally:
@@ -270,7 +270,7 @@ def _sibling(path: Path, word: str) -> Path:
     return path.parent / f".{path.name}.{word}-{_machine()}-{uuid.uuid4().hex[:8]}"
 
 
-def _lock(folder: Path, wait: bool = False) -> int | None:
+def lock_of(folder: Path, wait: bool = False) -> int | None:
     """An open, locked descriptor of a folder; None where the system cannot lock.
 
     The system releases the lock whenever the process ends. A process number in a file could be mistaken for a later process.

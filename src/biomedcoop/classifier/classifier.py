@@ -194,8 +194,10 @@ class Classifier:
 
         if batch is not None and batch < 1:
             raise UserError(f"batch is {batch}; give a number of images, at least 1")
+        if batch not in (None, 1) and self.backbone.precision == "int8":
+            raise UserError("with precision int8 images are encoded one by one; leave --batch out")
         tally, size = Tally.after(self.facts), batch or image_batch(self.backbone)
-        ahead, found = max(16, 2 * size), 0
+        ahead, found = max(16, 2 * (batch or 0)), 0
         for part in batched(stream_features(self.backbone, self.reading.sources(sources), ahead, tally, size), size):
             features = [feature for _, feature in part if not isinstance(feature, ImageError)]
             answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)

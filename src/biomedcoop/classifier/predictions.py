@@ -55,13 +55,16 @@ class Contents(NamedTuple):
         return self._replace(sets=classifier.sets is not None and self.sets is not False)
 
 
+PLAIN = Contents()
+
+
 def predict_rows(
     classifier: Classifier,
     images: Iterable[Path | ListedImage],
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
-    contents: Contents = Contents(),
+    contents: Contents = PLAIN,
     batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
@@ -133,7 +136,7 @@ def write_predictions(rows: Iterable[Row], columns: Sequence[str], out: Path, *,
 
 
 def columns_of(
-    classifier: Classifier, keep: Sequence[str] = (), skip_bad: bool = False, contents: Contents = Contents()
+    classifier: Classifier, keep: Sequence[str] = (), skip_bad: bool = False, contents: Contents = PLAIN
 ) -> list[str]:
     """Column names of the rows of :func:`predict_rows`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,11 @@ from biomedcoop.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from biomedcoop.data.readers.unlabelled import ListedImage
     from biomedcoop.data.tables.writing import Row
+
+MANY = 200
+"""Images from which on the predictions of an interrupted run are kept."""
 
 
 def predict(
@@ -53,6 +58,43 @@ def predict(
             help="Go on after images that cannot be read: their rows are empty but for the column 'error', which says why.",
         ),
     ] = False,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            metavar="K",
+            help="Write the K most probable classes of each image, in place of a column for each class.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", metavar="P", help="Mark images whose highest probability is below P in the column 'abstain'."
+        ),
+    ] = None,
+    sets: Annotated[
+        bool | None,
+        typer.Option(
+            "--sets/--no-sets",
+            help="Write prediction sets, or leave them out. Default: if the model was trained with --alpha.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            metavar="N",
+            help="Images that are encoded together. Default: what suits the backbone and device.",
+        ),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="FILE",
+            help="JSON file to write: versions, checksum of the model, options, counts, notes; no names.",
+        ),
+    ] = None,
     classes: NewClasses = None,
     prompts: NewPrompts = "auto",
     window: Window = None,
@@ -70,13 +112,16 @@ def predict(
     The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
     to the folder of the table. The column unlike_training is 1 for an image unlike the training images, else 0; a model of fewer
     than eight training images cannot tell and has no such column. Exit status 1 if an image cannot be read (with --skip-bad;
-    without, nothing is written).
+    without, nothing is written). With --out, predictions of 200 images or more survive an interruption: the same command continues.
 
     Not a medical device.
     """
     from biomedcoop.classifier import load
+    from biomedcoop.classifier.partial import continued, depends_on, partial_file
     from biomedcoop.classifier.predictions import (
+        ABSTAIN,
         UNLIKE,
+        Contents,
         check_predictions_file,
         columns_of,
         predict_rows,
@@ -85,43 +130,88 @@ def predict(
     from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.unlabelled import find_images, kept_columns
     from biomedcoop.data.tables.writing import write_csv, write_json
+    from biomedcoop.evaluation_run import write_prediction_log
+    from biomedcoop.output import check_new_file
 
+    began = time.time()
     if out is not None:
         check_predictions_file(out, overwrite)
+    if log is not None:
+        check_new_file(log, overwrite)
     classifier = load(model, backbone, device=device, precision=precision).read_with(window, frame)
     reading = classifier.reading
     total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note]), reading=reading))
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
-    kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad))
-    columns = columns_of(classifier, kept, skip_bad)
-    bad = unlike = 0
+    contents = Contents(top_k, threshold, sets).checked(classifier)
+    kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad, contents=contents))
+    columns = columns_of(classifier, kept, skip_bad, contents)
+    waiting = partial_file(out) if out is not None and total >= MANY else None
+    bad = unlike = abstained = done = earlier = 0
 
     def counted(rows: Iterable[Row]) -> Iterator[Row]:
-        nonlocal bad, unlike
+        nonlocal bad, unlike, abstained, done
         for row in rows:
             bad += row["prediction"] is None
             unlike += row.get(UNLIKE) or 0
-            yield row
+            abstained += row.get(ABSTAIN) or 0
+            done += 1
+            yield {name: row.get(name) for name in columns}
+
+    def taken(rows: int) -> None:
+        nonlocal earlier
+        earlier = rows
+        if rows:
+            inform(f"continues an interrupted run: {rows} of {total} predictions are there")
 
     # collected in a file before it is printed: a bad image must not leave half a table on the terminal or in a pipe
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as printed:
         with progress_bar() as progress:
-            rows = counted(
-                predict_rows(
+            listed = find_images(images, keep=kept, reading=reading)
+
+            def predicted(rest: Iterable[Path | ListedImage]) -> Iterator[Row]:
+                return predict_rows(
                     classifier,
-                    find_images(images, keep=kept, reading=reading),
+                    rest,
                     keep=kept,
                     skip_bad=skip_bad,
-                    progress=lambda done: progress("predicting", done, total),
+                    contents=contents,
+                    batch=batch,
+                    progress=lambda n: progress("predicting", earlier + n, total),
                 )
-            )
+
+            if waiting is None:
+                rows = counted(predicted(listed))
+            else:
+                depends = depends_on(classifier, kept, contents, batch)
+                rows = counted(continued(predicted, listed, waiting, depends, taken))
             if out is not None:
-                count = write_predictions(rows, columns, out, overwrite=overwrite)
+                try:
+                    count = write_predictions(rows, columns, out, overwrite=overwrite)
+                except KeyboardInterrupt:
+                    if waiting is None:
+                        raise
+                    raise KeyboardInterrupt(
+                        f"{done} of {total} predictions are kept in {waiting.name}; the same command continues"
+                    ) from None
+                if waiting is not None:
+                    waiting.unlink(missing_ok=True)
             else:
                 count = write_json(rows, printed) if json else write_csv(rows, columns, printed)
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout)
+    if log is not None:
+        counts = {"images": count, "unreadable": bad, "from an interrupted run": earlier}
+        counts |= {UNLIKE: unlike} if UNLIKE in columns else {}
+        counts |= {ABSTAIN: abstained} if ABSTAIN in columns else {}
+        chosen = {
+            **contents._asdict(),
+            "batch": batch,
+            "keep": kept,
+            "skip_bad": skip_bad,
+            "classes": classes is not None,
+        }
+        write_prediction_log(log, classifier, counts, chosen, notes_said(), began)
     if out is not None and json:
         found = unlike if UNLIKE in columns else None
         print_json({"out": str(out), "n_images": count, "unreadable": bad, UNLIKE: found, "notes": notes_said()})

@@ -1,0 +1,212 @@
+"""What ``predict`` writes beside the probabilities, what it leaves when it is killed, and how it continues."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import biomedcoop as bc
+
+BACKBONE = ("--backbone", Path(__file__).parents[1] / "parity_a" / "model")
+
+
+@pytest.fixture(scope="module")
+def model(discs: Path, parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier on the tiny backbone, with prediction sets."""
+    folder = tmp_path_factory.mktemp("options") / "model"
+    bc.fit(bc.load_dataset(discs), method="simpleshot", backbone=parity / "model", shots=20, alpha=0.2).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(discs: Path, parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("options") / "plain"
+    bc.fit(bc.load_dataset(discs), method="simpleshot", backbone=parity / "model", shots=4).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 260 images, two of which are no images."""
+    folder, generator = tmp_path_factory.mktemp("many"), np.random.default_rng(1)
+    lines = ["path,id"]
+    for number in range(260):
+        name = f"{number:03d}.png"
+        if number in (120, 250):
+            (folder / name).write_text("no image")
+        else:
+            Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / name)
+        lines.append(f"{name},case {number}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    return folder / "list.csv"
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_most_probable_classes_in_place_of_all(
+    model: Path, discs: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    cli("predict", model, discs / "test", *BACKBONE, "--out", tmp_path / "all.csv")
+    cli("predict", model, discs / "test", *BACKBONE, "--out", tmp_path / "top.csv", "--top-k", 2, "--no-sets")
+    for whole, top in zip(rows_of(tmp_path / "all.csv"), rows_of(tmp_path / "top.csv"), strict=True):
+        shares = sorted(((float(v), k[2:]) for k, v in whole.items() if k.startswith("p_")), reverse=True)
+        assert [top["top_1"], top["top_2"]] == [name for _, name in shares[:2]]
+        assert [float(top["p_top_1"]), float(top["p_top_2"])] == [share for share, _ in shares[:2]]
+        assert top["prediction"] == top["top_1"]
+        assert list(top) == ["path", "prediction", "top_1", "p_top_1", "top_2", "p_top_2", "unlike_training"]
+
+
+def test_a_threshold_marks_what_is_below_it(
+    plain: Path, model: Path, discs: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    cli("predict", plain, discs / "test", *BACKBONE, "--out", tmp_path / "a.csv", "--threshold", 0.6)
+    rows = rows_of(tmp_path / "a.csv")
+    best = [max(float(v) for k, v in row.items() if k.startswith("p_")) for row in rows]
+    assert [row["abstain"] == "1" for row in rows] == [share < 0.6 for share in best]
+    assert 0 < sum(row["abstain"] == "1" for row in rows) < len(rows)
+    assert "set" not in rows[0]
+    cli("predict", model, discs / "test", *BACKBONE, "--out", tmp_path / "b.csv", "--threshold", 0.6)
+    for row in rows_of(tmp_path / "b.csv"):
+        below = max(float(v) for k, v in row.items() if k.startswith("p_")) < 0.6
+        assert (row["abstain"] == "1") == (below or row["set_size"] != "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--top-k", 4], "top-k is 4, but the classifier has 3 classes; give 1 to 3"),
+        (["--top-k", 0], "top-k is 0"),
+        (["--threshold", 1.2], "threshold is 1.2, but it is a probability"),
+        (["--threshold", 0], "above 0 and at most 1"),
+        (["--sets"], "has no prediction sets; train it with --alpha"),
+        (["--batch", 0], "batch is 0; give a number of images, at least 1"),
+        (["--log", "/nowhere/log.json"], "/nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: list[Any], said: str, plain: Path, discs: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert said in refused("predict", plain, discs / "test", *BACKBONE, "--out", tmp_path / "out.csv", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_log_says_where_a_table_comes_from(
+    plain: Path, many: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    out, log = tmp_path / "out.csv", tmp_path / "log.json"
+    assert (
+        cli(
+            "predict",
+            plain,
+            many,
+            *BACKBONE,
+            "--out",
+            out,
+            "--skip-bad",
+            "--log",
+            log,
+            "--threshold",
+            0.9,
+            "--batch",
+            3,
+        ).status
+        == 1
+    )
+    text = log.read_text()
+    content = json.loads(text)
+    assert content["counts"]["images"] == 260
+    assert content["counts"]["unreadable"] == 2
+    assert content["counts"]["abstain"] == sum(row["abstain"] == "1" for row in rows_of(out))
+    assert content["model"]["sha256"] == json.loads((plain / "classifier.json").read_text())["sha256"]
+    assert content["options"]["threshold"] == 0.9
+    assert content["options"]["batch"] == 3
+    assert content["versions"]["biomedcoop"] == bc.__version__
+    assert ".png" not in text
+    assert str(many.parent) not in text
+
+
+def test_an_interrupted_run_continues_to_the_same_bytes(
+    plain: Path, model: Path, many: Path, tmp_path: Path, cli: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    """A bad image stops the run; it goes on with --skip-bad, after a kill, and after a change of the list or the model."""
+    whole = tmp_path / "whole.csv"
+    cli("predict", plain, many, *BACKBONE, "--out", whole, "--skip-bad", "--keep", "id")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.csv"]
+
+    out, waiting = tmp_path / "out.csv", tmp_path / ".out.csv.partial"
+    words = ("predict", plain, many, *BACKBONE, "--out", out, "--keep", "id")
+    assert "120.png" in refused(*words)
+    kept = waiting.read_bytes().splitlines()
+    assert 60 < len(kept) <= 121
+    assert not out.exists()
+
+    waiting.write_bytes(b"\n".join(kept) + b'\n{"mark": ["1')  # killed in the middle of a line
+    result = cli(*words, "--skip-bad")
+    assert f"continues an interrupted run: {len(kept) - 1} of 260 predictions are there" in result.err
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
+
+    out.unlink()
+    waiting.write_bytes(b"\n".join(kept) + b"\n")
+    image = many.parent / "050.png"
+    before = image.read_bytes()
+    Image.new("RGB", (40, 40), (200, 10, 10)).save(image)
+    assert "50 of 260 predictions are there" in cli(*words, "--skip-bad").err
+    changed = rows_of(out)
+    image.write_bytes(before)
+    expected = rows_of(whole)
+    assert [n for n in range(260) if changed[n] != expected[n]] == [50]
+
+    out.unlink()
+    waiting.write_bytes(b"\n".join(kept) + b"\n")
+    assert "continues" not in cli("predict", model, many, *BACKBONE, "--out", out, "--keep", "id", "--skip-bad").err
+    assert "set" in rows_of(out)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_continues(plain: Path, many: Path, tmp_path: Path, with_signal: int) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "biomedcoop",
+        "predict",
+        str(plain),
+        str(many),
+        *map(str, BACKBONE),
+        "--skip-bad",
+        "--batch",
+        "1",
+        "--out",
+    ]
+    subprocess.run([*words, str(tmp_path / "whole.csv")], check=False, capture_output=True)
+    out, waiting = tmp_path / "out.csv", tmp_path / ".out.csv.partial"
+    process = subprocess.Popen([*words, str(out)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not waiting.exists() or waiting.stat().st_size < 4000):
+        time.sleep(0.005)
+    os.kill(process.pid, with_signal)
+    said = process.communicate()[1]
+    assert not out.exists()
+    assert waiting.exists()
+    assert (
+        with_signal == signal.SIGKILL or "predictions are kept in .out.csv.partial; the same command continues" in said
+    )
+    done = subprocess.run([*words, str(out)], check=False, capture_output=True, text=True)
+    assert "continues an interrupted run: " in done.stderr
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not waiting.exists()
