@@ -109,7 +109,19 @@ def main() -> None:
     try:
         # wherever --debug stands, `fail` finds it; users write it behind the command too
         words = [word for word in sys.argv[1:] if word != DEBUG]
-        status = app(words, prog_name="biomedcoop", standalone_mode=False)
+        root = typer.main.get_command(app)
+        invoke = root.invoke
+
+        def invoke_and_listen(context: Any) -> Any:
+            nonlocal kept
+            try:
+                return invoke(context)
+            except KeyboardInterrupt as error:  # newer versions of typer make a bare exit status of it
+                kept = str(error) or kept
+                raise
+
+        root.invoke = invoke_and_listen  # type: ignore[method-assign, assignment]
+        status = root.main(words, prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
         fail(train.as_typed(str(error), error.option), error)
     except _CommandLineError as error:
