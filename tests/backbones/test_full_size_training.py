@@ -77,6 +77,21 @@ def test_biomedcoop_learns_on_real_images(family: str, place: Path) -> None:
     check_saved(classifier, data, place / "model")
 
 
+def test_evi_steer_learns_on_real_images(place: Path) -> None:
+    """Through both towers of a BiomedCLIP: eleven pairs of modules of rank 4, for two steps."""
+    write_bin(place / "biomedclip")
+    backbone, data = load_backbone(place / "biomedclip"), bc.load_dataset("busi")
+    settings = {"epochs": 2, "batch_size": 6}
+    classifier = bc.fit(data, "evi-steer", backbone, shots=2, settings=settings, seed=1)
+    assert classifier.state["text_uncertainty"].shape == (11, 4)
+    for tower in ("image", "text"):
+        moved = torch.stack([classifier.state[f"{tower}.{number}.up"].abs().amax() for number in range(1, 12)])
+        print(f"{tower}: W↑ moved by {moved.tolist()}")
+        assert (moved > 1e-5).all()
+        assert (moved < 0.01).all()
+    check_saved(classifier, data, place / "model")
+
+
 def test_a_linear_probe_learns_on_real_images(place: Path) -> None:
     folder = write_dinov2(place / "dinov2", width=384, layers=12, heads=6, patch=14, stored=518, size=224)
     data = bc.load_dataset("busi")

@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "clip-svd": {"epochs": 6, "lr": 0.02, "batch_size": 8},
     "cocoop": {"epochs": 3, "lr": 0.02, "batch_size": 4},
     "coop": {"epochs": 40, "lr": 0.02},
-    "evi-steer": {"epochs": 12, "lr": 0.02, "batch_size": 8},
+    "evi-steer": {"epochs": 8, "lr": 0.03, "batch_size": 12},
     "fine-tune": {"epochs": 4, "lr": 0.002, "mix": 1.0},
     "gda": {},
     "kgcoop": {"epochs": 60, "lr": 0.02},

@@ -73,7 +73,9 @@ class EviSteer(TowerMethod):
         super().check_backbone(backbone)
         steered_blocks(self.name, backbone)
 
-    def learners(self, task: Task, settings: EviSteerSettings, seeds: Sequence[int]) -> Sequence[Callable[[], Steering]]:
+    def learners(
+        self, task: Task, settings: EviSteerSettings, seeds: Sequence[int]
+    ) -> Sequence[Callable[[], Steering]]:
         template_embeddings(task.backbone, task.class_names, settings.template)  # refuses names that are too long
         return [partial(Steering, self.name, task.backbone, task.class_names, settings, seed) for seed in seeds]
 
@@ -91,7 +93,7 @@ class EviSteer(TowerMethod):
 
     def retarget(self, state: State, task: Task, settings: EviSteerSettings) -> State:
         own = unfrozen(task.backbone, {})
-        blocks, layers = steered_blocks(self.name, own)
+        _, layers = steered_blocks(self.name, own)
         rank = state["text_uncertainty"].shape[1]
         texts = Texts(own, task.class_names, settings.template, modules_of(state, TEXT, layers, rank, own))
         template_embeddings(task.backbone, task.class_names, settings.template)  # refuses names that are too long
@@ -166,14 +168,14 @@ class Steer:
 
     Attributes:
         text_uncertainty: u [r] of the classes; None in a text tower.
-        alphas: takes α of the tokens [..., r] of each pass; None where nobody asks for it.
+        alpha: α of the tokens [..., r] of the last pass; kept in training alone, where passes follow one another.
     """
 
     text_uncertainty: Tensor | None = None
-    alphas: list[Tensor] | None = None
+    alpha: Tensor
 
-    def __init__(self, module: Module) -> None:
-        self.module = module
+    def __init__(self, module: Module, *, keeps: bool) -> None:
+        self.module, self.keeps = module, keeps
 
     def __call__(self, _block: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         """Tokens [B, T, D], or a map [B, D, H, W] -> the same, steered."""
@@ -181,8 +183,8 @@ class Steer:
         down, up, weight, gate = self.module
         mu, u = F.linear(tokens.to(down.dtype), down).chunk(2, dim=-1)
         alpha = F.softplus(u.square()) + SMALL + 1
-        if self.alphas is not None:
-            self.alphas.append(alpha)
+        if self.keeps:
+            self.alpha = alpha
         confidence = 1 - 1 / alpha
         if self.text_uncertainty is not None:
             confidence = combined(confidence, 1 - self.text_uncertainty)
@@ -197,9 +199,9 @@ def combined(a: Tensor, b: Tensor) -> Tensor:
     return a * b / (1 - conflict + SMALL)
 
 
-def steer(blocks: Sequence[nn.Module], modules: Sequence[Module]) -> list[Steer]:
+def steer(blocks: Sequence[nn.Module], modules: Sequence[Module], *, keeps: bool = False) -> list[Steer]:
     """Put a module behind each block."""
-    hooks = [Steer(module) for module in modules]
+    hooks = [Steer(module, keeps=keeps) for module in modules]
     for block, hook in zip(blocks, hooks, strict=True):
         block.register_forward_hook(hook)
     return hooks
@@ -225,18 +227,12 @@ class Texts:
         self.words, self.mask = backbone.embed_tokens(ids).detach(), backbone.mask(ids)
         self.pooled = torch.arange(len(ids), device=backbone.device), backbone.pooled_token(self.mask)
         _, layers = steered_blocks("", backbone)
-        self.hooks = steer(layers, modules)
+        self.hooks = steer(layers, modules, keeps=True)
 
     def encode(self) -> tuple[Tensor, Tensor, Tensor]:
         """Class embeddings [C, E] of unit norm, their uncertainty [layers, r], and their divergence, a number."""
-        alphas = []
-        for hook in self.hooks:
-            hook.alphas = []
         embeddings = self.backbone.encode_text_embeddings(self.words, self.mask).to(self.backbone.learning_dtype)
-        for hook in self.hooks:
-            alphas.append(hook.alphas[0][self.pooled])
-            hook.alphas = None
-        alpha = torch.stack(alphas)  # [layers, C, r]
+        alpha = torch.stack([hook.alpha[self.pooled] for hook in self.hooks])  # [layers, C, r]
         return F.normalize(embeddings, dim=-1), (1 / alpha).mean(1), divergence(alpha).mean()
 
 
@@ -258,7 +254,7 @@ class Steering(Learner):
         }
         self.groups = [([part for own in self.modules.values() for module in own for part in module], settings.lr)]
         self.texts = Texts(self.backbone, class_names, settings.template, self.modules[TEXT])
-        self.hooks = steer(blocks, self.modules[IMAGE])
+        self.hooks = steer(blocks, self.modules[IMAGE], keeps=True)
 
     def shared(self) -> Sequence[Tensor]:
         """Class embeddings [C, E], their uncertainty [layers, r], and their divergence."""
@@ -267,9 +263,9 @@ class Steering(Learner):
     def losses(self, pixels: Tensor, labels: Tensor, shared: Sequence[Tensor]) -> Tensor:
         embeddings, u, of_texts = shared
         for hook, row in zip(self.hooks, u, strict=True):
-            hook.text_uncertainty, hook.alphas = row, []
+            hook.text_uncertainty = row
         features = F.normalize(self.backbone.encode_image(pixels), dim=-1)
-        of_images = torch.stack([divergence(hook.alphas[0]).flatten(1).mean(1) for hook in self.hooks]).mean(0)
+        of_images = torch.stack([divergence(hook.alpha).flatten(1).mean(1) for hook in self.hooks]).mean(0)
         losses = cross_entropies(self.backbone.logit_scale * features @ embeddings.T, labels)
         return losses + self.kl_weight * (of_images + of_texts)
 
