@@ -48,7 +48,7 @@ def check_saved(classifier: bc.Classifier, data: bc.Dataset, folder: Path) -> No
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert np.ptp(probabilities, axis=0).max() > 1e-6, "images are told apart"
     classifier.save(folder)
-    np.testing.assert_array_equal(bc.load(folder, classifier.backbone).predict_proba(images), probabilities)
+    np.testing.assert_array_equal(bc.load(folder, classifier.backbone.original).predict_proba(images), probabilities)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -65,7 +65,7 @@ class EviSteer(TowerMethod):
     paper = "MICCAI 2026, arXiv 2605.26292"
     settings_type = EviSteerSettings
     abilities = Abilities(uses_images=True, retargets=True, changes_towers=True)
-    parameters = "steering modules in both towers: 3r × (D of the image and text tower) for each pair of blocks"
+    parameters = "modules in both towers: 3r × D + r + 1 for each block"
     learned = (IMAGE, TEXT)
     crops: ClassVar[Crops] = Crops(flip=0.5)
 
