@@ -196,7 +196,8 @@ def fine_tune_figure(tables: Mapping[str, Table], path: Path) -> None:
 
     def panel(figure: Any) -> None:
         axis = figure.add_subplot()
-        for column, mark, colour in zip(range(3, 7), "os^x", (BLUE, "#D55E00", "#009E73", GREY), strict=True):
+        colours = (BLUE, "#D55E00", "#009E73", GREY, "#CC79A7", "#E69F00")
+        for column, mark, colour in zip(range(3, 9), "os^xDv", colours, strict=True):
             found = [(numbers(row[column])[0], place) for place, row in enumerate(table.rows) if numbers(row[column])]
             label = str(table.columns[column])
             axis.plot(

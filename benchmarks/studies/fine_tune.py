@@ -1,4 +1,4 @@
-"""Full fine-tuning beside a linear probe and BiomedCoOp: ``docs/results/fine-tune.md``.
+"""What trains the towers beside a linear probe and BiomedCoOp: ``docs/results/fine-tune.md``.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.fine_tune --work WORK --page
 
@@ -46,6 +46,8 @@ ROWS = {
     "biomedcoop": Row("biomedcoop", "fast"),
     "fine-tune": Row("fine-tune"),
     "fine-tune, lr 1e-4, mix 1": Row("fine-tune", settings=UNGUARDED),
+    "evi-steer": Row("evi-steer"),
+    "clip-svd": Row("clip-svd"),
 }
 
 

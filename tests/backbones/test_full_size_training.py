@@ -48,7 +48,7 @@ def check_saved(classifier: bc.Classifier, data: bc.Dataset, folder: Path) -> No
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert np.ptp(probabilities, axis=0).max() > 1e-6, "images are told apart"
     classifier.save(folder)
-    np.testing.assert_array_equal(bc.load(folder, classifier.backbone).predict_proba(images), probabilities)
+    np.testing.assert_array_equal(bc.load(folder, classifier.backbone.original).predict_proba(images), probabilities)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,6 +74,21 @@ def test_biomedcoop_learns_on_real_images(family: str, place: Path) -> None:
     print(f"{family}: losses {losses}, context moved by {moved.tolist()}")
     assert (moved > 1e-6).all()
     assert (moved < 0.1).all()
+    check_saved(classifier, data, place / "model")
+
+
+def test_evi_steer_learns_on_real_images(place: Path) -> None:
+    """Through both towers of a BiomedCLIP: eleven pairs of modules of rank 4, for two steps."""
+    write_bin(place / "biomedclip")
+    backbone, data = load_backbone(place / "biomedclip"), bc.load_dataset("busi")
+    settings = {"epochs": 2, "batch_size": 6}
+    classifier = bc.fit(data, "evi-steer", backbone, shots=2, settings=settings, seed=1)
+    assert classifier.state["text_uncertainty"].shape == (11, 4)
+    for tower in ("image", "text"):
+        moved = torch.stack([classifier.state[f"{tower}.{number}.up"].abs().amax() for number in range(1, 12)])
+        print(f"{tower}: W↑ moved by {moved.tolist()}")
+        assert (moved > 1e-5).all()
+        assert (moved < 0.01).all()
     check_saved(classifier, data, place / "model")
 
 

@@ -67,7 +67,10 @@ def attention_of(backbone: Backbone, tokens: Tensor, blocks: Iterable[Any]) -> t
         check_gradients(backbone)
     maps = []
     for block in blocks:
-        tokens, attention = block.with_attention(tokens)
+        given = tokens
+        tokens, attention = block.with_attention(given)
+        for hook in block._forward_hooks.values():  # a trained tower may change a block's output by one
+            tokens = hook(block, (given,), tokens)
         maps.append(attention)
     return tokens, maps
 

@@ -125,6 +125,10 @@ class Backbone(ABC):
         """Token ids [B, L] -> bool [B, L], True where a token is real; by default token 0 is padding."""
         return ids != 0
 
+    def pooled_token(self, mask: Tensor) -> Tensor:
+        """Mask [B, L] -> position int64 [B] of the token that stands for the whole text; by default the first, CLS."""
+        return torch.zeros(len(mask), dtype=torch.int64, device=mask.device)
+
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text before it is cut to the context length."""
         return [self.tokenizer.count(text) for text in texts]

@@ -29,11 +29,16 @@ def with_tensors(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Backbone:
         ValueError: a tensor has another shape.
     """
     other = unfrozen(backbone, tensors)
+    other.fingerprint = changed_fingerprint(backbone, tensors)
+    return other
+
+
+def changed_fingerprint(backbone: Backbone, tensors: Mapping[str, Tensor]) -> str:
+    """Fingerprint of the backbone together with the tensors by which its towers differ."""
     digest = hashlib.sha256(backbone.fingerprint.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    other.fingerprint = digest.hexdigest()
-    return other
+    return digest.hexdigest()
 
 
 def unfrozen(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Backbone:

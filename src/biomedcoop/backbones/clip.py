@@ -52,6 +52,10 @@ class ClipBackbone(Backbone):
         """Token ids [B, L] -> bool [B, L], True up to the end of the text, which has the highest id; token 0 is the word "!"."""
         return torch.arange(ids.shape[1], device=ids.device) <= ids.argmax(1, keepdim=True)
 
+    def pooled_token(self, mask: Tensor) -> Tensor:
+        """Mask [B, L] -> position int64 [B] of the end of the text."""
+        return mask.sum(1) - 1
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.token_embedding(ids)  # type: ignore[no-any-return]
 

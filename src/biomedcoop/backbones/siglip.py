@@ -89,6 +89,11 @@ class SiglipBackbone(Backbone):
         end = ids.eq(self.tokenizer.end_id).to(torch.int64).argmax(1, keepdim=True)
         return torch.arange(ids.shape[1], device=ids.device) <= end
 
+    def pooled_token(self, mask: Tensor) -> Tensor:
+        """Mask [B, L] -> position int64 [B], that of the last token of the context, padding included."""
+        last = len(self.towers.positional_embedding) - 1
+        return torch.full((len(mask),), last, device=mask.device)
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         return self.towers.token_embedding(ids)  # type: ignore[no-any-return]
 

@@ -151,11 +151,14 @@ def _scores(
                 raise Unable(str(error)) from error
             untested[test.key] = str(error)
             continue
-        if run.backbone.frozen is not None:
-            features = _own_test_features(work, test, run.backbone)
+        own = run.backbone
+        if state is not run.state and run.method.abilities.changes_towers:
+            own = run.method.adapted(state, own.original)  # its image tower may depend on the classes
+        if own.frozen is not None:
+            features = _own_test_features(work, test, own)
         with torch.inference_mode():
             # on the CPU, where the tensors of a state are, as a classifier does; a method that needs a GPU moves them itself
-            logits = run.method.logits(state, features, run.backbone)[:, columns]
+            logits = run.method.logits(state, features, own)[:, columns]
             scores[test.key] = score_line(logits.float().softmax(-1).numpy(), test)
     return scores, untested
 

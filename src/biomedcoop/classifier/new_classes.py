@@ -51,8 +51,12 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
             f"Made from a classifier of {', '.join(classifier.class_names)}; it was trained on no image of {', '.join(new)}."
         )
     facts["notes"] = [*facts.get("notes", ()), *notes]
+    # what training changed in the image tower may depend on the classes
+    own = method.adapted(state, backbone) if method.abilities.changes_towers else classifier.backbone
     # images of other classes may well be unlike the training images, and their sets have no calibration images
-    changed = dataclasses.replace(classifier, class_names=names, state=state, facts=facts, domain=None, sets=None)
+    changed = dataclasses.replace(
+        classifier, class_names=names, state=state, backbone=own, facts=facts, domain=None, sets=None
+    )
     origin = classifier.origin
     if (
         origin is None or origin.prompts is not None
