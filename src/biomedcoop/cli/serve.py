@@ -13,8 +13,8 @@ from biomedcoop.cli.options import Device, Precision, Quiet
 
 def serve(
     models: Annotated[
-        list[Path], typer.Argument(help="Run folders of 'train', or saved classifiers.", show_default=False)
-    ],
+        list[Path] | None, typer.Argument(help="Run folders of 'train', or saved classifiers.", show_default=False)
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Any other than the default needs a token.")
     ] = "127.0.0.1",
@@ -40,6 +40,14 @@ def serve(
     queue: Annotated[
         int, typer.Option("--queue", min=0, help="Requests that may wait; all further ones are refused.")
     ] = 16,
+    training: Annotated[
+        bool | None,
+        typer.Option(
+            "--training/--no-training",
+            help="Let the page train. Default: only where no other machine reaches the server.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     quiet: Quiet = False,
@@ -59,4 +67,4 @@ def serve(
     address = Address(host, port, tuple(allow_host or ()))
     guard = guard_for(address, read_token(token_file))
     limits = Limits(max_request * 2**20, max_images, max_pixels * 2**20, timeout, queue)
-    run(models, address, limits, guard, device=device, precision=precision, started=inform)
+    run(models or [], address, limits, guard, trains=training, device=device, precision=precision, started=inform)

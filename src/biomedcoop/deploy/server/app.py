@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from pathlib import Path
@@ -19,9 +20,11 @@ from biomedcoop.deploy.server.images import images_in
 from biomedcoop.deploy.server.limits import Limits, RefusedRequest
 from biomedcoop.deploy.server.metrics import Metrics
 from biomedcoop.deploy.server.models import Models, ServedModel
+from biomedcoop.deploy.server.training import Trainings, method_names
 from biomedcoop.deploy.server.uploads import FORM, RAW, read_uploads
 from biomedcoop.deploy.server.work import Deadline, Work
 from biomedcoop.errors import UserError
+from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.version import __version__
 
 PAGES = Path(__file__).parent / "pages"
@@ -31,6 +34,11 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; frame-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'"
+)
+"""For the report, which holds its own style and script, and a stricter policy that names its script."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -39,7 +47,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
 }
 
-BODY = {
+BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "Images: the files of a form, or one file as the body. A zip archive counts as its images.",
@@ -53,6 +61,11 @@ BODY = {
             **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", *RAW)},
         },
     }
+}
+TRAINING_BODY = {
+    "required": True,
+    "description": "Images, each under the name class/file, or split/class/file with the splits train, val and test.",
+    "content": {FORM: BODY["requestBody"]["content"][FORM]},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body is truncated or no form."},
@@ -73,7 +86,7 @@ _Frame = Query(
 )
 
 
-def make_app(models: Models, limits: Limits, guard: Guard) -> App:
+def make_app(models: Models, limits: Limits, guard: Guard, trainings: Trainings) -> App:
     """The server as an ASGI application."""
     app = FastAPI(title="biomedcoop", version=__version__, description=NOT_A_DEVICE, docs_url=None, redoc_url=None)
     work, metrics = Work(limits), Metrics()
@@ -150,6 +163,7 @@ def make_app(models: Models, limits: Limits, guard: Guard) -> App:
     async def count() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(work.inside), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    _add_training(app, limits, trainings)
     _add_errors(app)
     return _Outside(app, guard, metrics, {route.path for route in app.routes if hasattr(route, "path")})
 
@@ -173,6 +187,77 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/pages/{name}", include_in_schema=False)
     async def part(name: str) -> Response:
         return page(name)
+
+
+def _add_training(app: FastAPI, limits: Limits, trainings: Trainings) -> None:
+    @app.get("/train", summary="Whether this server trains, and by which methods")
+    async def about() -> dict[str, Any]:
+        return {"trains": trainings.reason is None, "reason": trainings.reason, "methods": method_names()}
+
+    @app.post(
+        "/train",
+        status_code=202,
+        responses={
+            **ERRORS,
+            403: {"description": "This server does not train."},
+            409: {"description": "One is running."},
+        },
+        openapi_extra={"requestBody": TRAINING_BODY},
+        summary="Train a model on images",
+    )
+    async def start(
+        request: Request,
+        name: str = Query(
+            "trained", pattern="^[A-Za-z0-9_-]{1,40}$", description="Name of the model: letters, digits, _, -."
+        ),
+        method: str = Query("auto", description="Adaptation method, see 'biomedcoop methods list'."),
+        modality: str | None = Query(None, description="Modality of the images, e.g. ultrasound."),
+        organ: str | None = Query(None, description="Organ in the images, e.g. breast."),
+        recipe: str = Query("general", description="Named set of settings, see 'biomedcoop train --help'."),
+        shots: str | None = Query(None, description="Training images per class. Default: 16, or fewer."),
+    ) -> dict[str, Any]:
+        given = {"method": method, "modality": modality, "organ": organ, "recipe": recipe, "shots": shots}
+        options = {key: value for key, value in given.items() if value is not None}
+        trainings.reserve()
+        try:
+            try:
+                TrainRequest.of({"data": ".", **options})
+            except UserError as error:
+                raise RefusedRequest(422, str(error)) from None
+            uploads = await read_uploads(request, limits.training_bytes, limits.training_images, 5 * limits.seconds)
+            training = await asyncio.to_thread(trainings.start, uploads, name, options)
+        except BaseException:
+            trainings.release()
+            raise
+        return training.to_dict()
+
+    @app.get("/train/{key}", summary="How far a training is, and its verdict")
+    async def state(key: str) -> dict[str, Any]:
+        return trainings.named(key).to_dict()
+
+    @app.delete("/train/{key}", summary="Stop a training")
+    async def stop(key: str) -> dict[str, Any]:
+        training = trainings.named(key)
+        training.stop.set()
+        return training.to_dict()
+
+    @app.get("/train/{key}/report.html", summary="The report of a training", response_class=Response)
+    async def report(key: str) -> Response:
+        return _made(
+            trainings.named(key).report, "text/html; charset=utf-8", {"Content-Security-Policy": REPORT_POLICY}
+        )
+
+    @app.get("/train/{key}/model.zip", summary="The trained model", response_class=Response)
+    async def model(key: str) -> Response:
+        training = trainings.named(key)
+        name = {"Content-Disposition": f'attachment; filename="{training.name}.zip"'}
+        return _made(training.model, "application/zip", name)
+
+
+def _made(content: bytes, kind: str, headers: dict[str, str]) -> Response:
+    if not content:
+        raise RefusedRequest(404, "the training is not done; ask for its state first")
+    return Response(content, media_type=kind, headers=headers)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from biomedcoop.deploy.server.guard import LOOPBACK, Guard
 from biomedcoop.deploy.server.limits import Limits
-from biomedcoop.errors import UserError
+from biomedcoop.errors import Note, UserError
 
 TOKEN = "BIOMEDCOOP_TOKEN"
 """Environment variable that holds the token."""
@@ -121,6 +122,7 @@ def serve(
     limits: Limits,
     guard: Guard,
     *,
+    trains: bool | None = None,
     device: str = "cpu",
     precision: str = "float32",
     started: Callable[[str], None] | None = None,
@@ -131,6 +133,7 @@ def serve(
 
     Args:
         folders: the classifiers to serve.
+        trains: whether the page may train; None allows it on loopback alone.
         started: called with a line for each classifier, and with the server's address.
 
     Raises:
@@ -140,14 +143,20 @@ def serve(
 
     from biomedcoop.deploy.server.app import make_app
     from biomedcoop.deploy.server.models import described, load_models
+    from biomedcoop.deploy.server.training import Trainings
 
+    allowed = not address.beyond_loopback if trains is None else trains
+    if not folders and not allowed:
+        raise UserError("name at least one model to serve, or let the page train one with --training")
     bound = bind(address)
     models = load_models(folders, device, precision)
     tell = started or (lambda _: None)
     for model in models:
         tell(f"{model.name}: {described(model.classifier)}")
+    off = None if allowed else "this server does not train; start it with --training"
+    trainings = Trainings(models, limits, off)
     config = uvicorn.Config(
-        make_app(models, limits, guard),
+        make_app(models, limits, guard, trainings),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -160,6 +169,10 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # its lines may quote addresses and clients
     host, port = bound.getsockname()[:2]
     tell(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}, docs at /docs; Ctrl-C ends it")
-    with suppress(KeyboardInterrupt):  # uvicorn repeats the signal that ended it
-        uvicorn.Server(config).run(sockets=[bound])
+    warnings.filterwarnings("ignore", category=Note)  # they are about single images, and stand in answers and reports
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn repeats the signal that ended it
+            uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        trainings.close()
     tell("stopped; all requests that had begun are answered")

@@ -80,6 +80,3 @@ class Work:
             deadline.end = 0.0
             deadline.check()
             raise
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -65,7 +65,7 @@ function add(files) {
 
 function card(row, file, model) {
   const item = make("li", { className: "case" });
-  const shown = picture(file, item);
+  const shown = row.error ? null : picture(file, item);
   if (shown) item.append(shown);
   else item.classList.add("plain");
   const body = make("div", {}, make("h3", { textContent: row.name }));
@@ -106,11 +106,11 @@ function bars(row) {
       make("td", {}, make("span", { className: "track" }, fill)),
       make("td", { className: "right", textContent: percent(share) }),
     ];
-    if (row.set) cells.push(make("td", { textContent: row.set.includes(name) ? "in the set" : "" }));
+    if (row.set) cells.push(make("td", { className: "set", textContent: row.set.includes(name) ? "in set" : "" }));
     body.append(make("tr", {}, ...cells));
   }
-  const titles = ["class", "share", "probability", ...(row.set ? ["prediction set"] : [])];
-  const head = make("tr", {}, ...titles.map((textContent) => Object.assign(make("th", { textContent }), { scope: "col" })));
+  const titles = [["class", ""], ["probability", ""], ["", "right"], ...(row.set ? [["set", "set"]] : [])];
+  const head = make("tr", {}, ...titles.map(([textContent, className]) => make(textContent ? "th" : "td", { textContent, className })));
   return make("table", { className: "bars" }, make("thead", {}, head), body);
 }
 
@@ -152,7 +152,8 @@ function explained(answer) {
     make("figcaption", { textContent: `${words} (${answer.map}).${grey} It shows where the score comes from, not that the answer is right.` }),
   );
   const right = make("div");
-  for (const text of new Set([...answer.warnings, ...answer.notes])) right.append(make("p", { className: "error", textContent: text }));
+  for (const textContent of answer.warnings) right.append(make("p", { className: "error", textContent }));
+  for (const textContent of answer.notes) if (!answer.warnings.includes(textContent)) right.append(make("p", { className: "note", textContent }));
   for (const side of [answer.sentences.predicted, answer.sentences.rival]) {
     if (!side.most.length) continue;
     right.append(make("h4", { textContent: `Sentences on ${side.class_name} (${side.probability.toFixed(2)}) that the image agrees with most` }));
