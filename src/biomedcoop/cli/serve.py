@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from biomedcoop.cli.console import inform
-from biomedcoop.cli.options import Device, Precision, Quiet
+from biomedcoop.cli.options import Device, OtherBackbone, Plugin, Precision, Quiet
 
 
 def serve(
@@ -48,6 +48,8 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    backbone: OtherBackbone = None,
+    plugin: Plugin = None,
     device: Device = "cpu",
     precision: Precision = "float32",
     quiet: Quiet = False,
@@ -67,4 +69,14 @@ def serve(
     address = Address(host, port, tuple(allow_host or ()))
     guard = guard_for(address, read_token(token_file))
     limits = Limits(max_request * 2**20, max_images, max_pixels * 2**20, timeout, queue)
-    run(models or [], address, limits, guard, trains=training, device=device, precision=precision, started=inform)
+    run(
+        models or [],
+        address,
+        limits,
+        guard,
+        trains=training,
+        backbone=backbone,
+        device=device,
+        precision=precision,
+        started=inform,
+    )

@@ -10,8 +10,10 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from PIL import Image
+
 from biomedcoop.data.images.decoders import find_decoder
-from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions
+from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Decoder
 from biomedcoop.data.images.decoders.dicom import DicomDecoder
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
 from biomedcoop.data.images.reading import DECODING_ERRORS
@@ -86,15 +88,7 @@ def _frames(upload: Upload, reading: Reading, limits: Limits) -> Iterator[Upload
         )
     if isinstance(decoder, DicomDecoder) and _DEFLATED in content[:4096]:
         raise RefusedRequest(415, f"{name}: deflated DICOM is not read by the server; save it without deflation")
-    try:
-        width, height = decoder.size(BytesIO(content))
-    except DECODING_ERRORS:
-        width = height = 0  # its decoding says what is wrong
-    if width * height > limits.pixels:
-        raise RefusedRequest(
-            413,
-            f"{name}: {width} × {height} pixels are more than the limit of {limits.pixels:,}; make the image smaller",
-        )
+    check_pixels(upload, decoder, limits)
     known = facts_of(content)
     if not known.windowed:
         yield UploadedImage(name, ImageInFile(content))
@@ -102,6 +96,20 @@ def _frames(upload: Upload, reading: Reading, limits: Limits) -> Iterator[Upload
     for number in _chosen(known.frames, reading.frame, name):
         shown = f"{name}#{number}" if known.frames > 1 else name
         yield UploadedImage(shown, ImageInFile(content, DecodeOptions(number, reading.window)))
+
+
+def check_pixels(upload: Upload, decoder: Decoder, limits: Limits) -> None:
+    """Refuse an image by the size in its header; of a header that cannot be read, the decoding says what is wrong."""
+    try:
+        width, height = decoder.size(BytesIO(upload.content))
+    except Image.DecompressionBombError:
+        width = height = limits.pixels
+    except DECODING_ERRORS:
+        return
+    if width * height > limits.pixels:
+        raise RefusedRequest(
+            413, f"{upload.name}: it has more pixels than the limit of {limits.pixels:,}; make the image smaller"
+        )
 
 
 def _chosen(frames: int, choice: str, name: str) -> Iterable[int]:

@@ -92,8 +92,13 @@ class Models:
             self._models.pop(name, None)
 
 
-def load_models(folders: Iterable[Path], device: str = "cpu", precision: str = "float32") -> Models:
+def load_models(
+    folders: Iterable[Path], backbone: str | None = None, device: str = "cpu", precision: str = "float32"
+) -> Models:
     """Load classifiers; those of one backbone share it.
+
+    Args:
+        backbone: see :func:`biomedcoop.load`; it is that of all of them.
 
     Raises:
         UserError: a folder is no artefact, or two have one name.
@@ -105,18 +110,18 @@ def load_models(folders: Iterable[Path], device: str = "cpu", precision: str = "
         name = place.parent.name if place.name == "model" else place.name
         if name in loaded:
             raise UserError(f"two models are named '{name}'; rename one of the folders")
-        classifier = _load(folder, backbones, device, precision)
+        classifier = _load(folder, backbones, backbone, device, precision)
         loaded[name] = ServedModel(name, classifier)
     return Models(loaded.values())
 
 
-def _load(folder: Path, backbones: list[Backbone], device: str, precision: str) -> Classifier:
+def _load(folder: Path, backbones: list[Backbone], named: str | None, device: str, precision: str) -> Classifier:
     for backbone in backbones:
         try:
             return load(folder, backbone)
         except UserError:  # it belongs to another backbone, or is damaged, which the next line reports
             continue
-    classifier = load(folder, device=device, precision=precision)
+    classifier = load(folder, named, device=device, precision=precision)
     backbones.append(classifier.backbone.original)
     return classifier
 

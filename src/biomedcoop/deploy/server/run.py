@@ -123,6 +123,7 @@ def serve(
     guard: Guard,
     *,
     trains: bool | None = None,
+    backbone: str | None = None,
     device: str = "cpu",
     precision: str = "float32",
     started: Callable[[str], None] | None = None,
@@ -149,7 +150,7 @@ def serve(
     if not folders and not allowed:
         raise UserError("name at least one model to serve, or let the page train one with --training")
     bound = bind(address)
-    models = load_models(folders, device, precision)
+    models = load_models(folders, backbone, device, precision)
     tell = started or (lambda _: None)
     for model in models:
         tell(f"{model.name}: {described(model.classifier)}")

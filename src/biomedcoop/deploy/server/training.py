@@ -19,7 +19,7 @@ from biomedcoop.data.dataset import SPLITS
 from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
-from biomedcoop.data.images.reading import DECODING_ERRORS
+from biomedcoop.deploy.server.images import check_pixels
 from biomedcoop.deploy.server.limits import Limits, RefusedRequest
 from biomedcoop.deploy.server.models import Models, ServedModel
 from biomedcoop.deploy.server.uploads import Upload
@@ -206,12 +206,7 @@ def _sorted_out(uploads: Sequence[Upload], limits: Limits) -> tuple[list[Upload]
         for part in parts:
             if part.startswith(".") or not part.isprintable() or len(part.encode()) > 200 or set(part) & set('<>:"|?*'):
                 raise RefusedRequest(422, f"'{part[:40]}' cannot be the name of a class or a file here; rename it")
-        try:
-            width, height = decoder.size(BytesIO(upload.content))
-        except DECODING_ERRORS:
-            width = height = 0  # its decoding says what is wrong
-        if width * height > limits.pixels:
-            raise RefusedRequest(413, f"{upload.name}: it has more than {limits.pixels:,} pixels; make it smaller")
+        check_pixels(upload, decoder, limits)
         above = parts[-3:-2] if parts[-3:-2] and parts[-3] in SPLITS else []
         name = str(PurePosixPath(*above, *parts[-2:]))
         if name in files:

@@ -114,7 +114,9 @@ class _Form:
         try:
             self.parser.write(chunk)
         except FormParserError:
-            raise RefusedRequest(400, f"the body is not {FORM} with the stated boundary; send it again") from None
+            raise RefusedRequest(
+                400, f"the body is not {FORM} with the stated boundary and short headers; send it again"
+            ) from None
 
     def files(self) -> list[Upload]:
         if not self.ended:
@@ -127,7 +129,7 @@ class _Form:
     def _grow(self, text: bytearray, more: bytes) -> None:
         text += more
         if len(text) > MOST_HEADER:
-            raise RefusedRequest(400, f"a header of the form has more than {MOST_HEADER} bytes; shorten the file name")
+            raise RefusedRequest(400, f"the form has headers of more than {MOST_HEADER} bytes; shorten the file name")
 
     def _header_end(self) -> None:
         from python_multipart.multipart import parse_options_header
