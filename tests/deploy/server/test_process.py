@@ -19,12 +19,14 @@ from deploy.server.client import Client, Reply
 
 pytestmark = pytest.mark.slow
 
+GUIDE = Path(__file__).parents[3] / "docs" / "serve.md"
+
 Served = Callable[..., tuple[Client, "subprocess.Popen[str]"]]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "scans"
+    folder = tmp_path_factory.mktemp("served") / "run"
     bc.fit(bc.load_dataset("simulated:breast-ultrasound?train=2&val=0&test=1"), "simpleshot", shots=2).save(folder)
     return folder
 
@@ -109,7 +111,7 @@ def test_a_changed_folder_is_noticed(served: Served, model: Path, discs: Path, t
         assert client.get("/health").json == {
             "status": "changed",
             "version": bc.__version__,
-            "changed_on_disk": ["scans"],
+            "changed_on_disk": ["run"],
         }
         assert client.send("/predict", scan).content == before
         shutil.rmtree(model)
@@ -119,3 +121,22 @@ def test_a_changed_folder_is_noticed(served: Served, model: Path, discs: Path, t
         shutil.rmtree(model, ignore_errors=True)
         kept.rename(model)
     assert client.get("/health").json["status"] == "ok"
+
+
+def test_the_commands_of_the_guide(served: Served, discs: Path, tmp_path: Path) -> None:
+    for number, scan in enumerate(sorted(discs.rglob("*.png"))[:2], start=1):
+        shutil.copy(scan, tmp_path / f"scan{number}.png")
+    guide = GUIDE.read_text(encoding="utf-8")
+    open_part, closed_part = guide.split("## Beyond this machine")
+    (make_token,) = re.findall(r"^\$ (openssl .+)$", closed_part, re.MULTILINE)
+    subprocess.run(make_token, shell=True, check=True, cwd=tmp_path)
+    done = 0
+    for part, options in ((open_part, ()), (closed_part, ("--token-file", str(tmp_path / "token")))):
+        client, _ = served(*options)
+        for command in re.findall(r"^\$ (curl .+)$", part, re.MULTILINE):
+            asked = command.replace("http://127.0.0.1:8000", client.url).replace("curl", "curl -sSf", 1)
+            ran = subprocess.run(asked, shell=True, check=True, cwd=tmp_path, capture_output=True, text=True)
+            assert '"error"' not in ran.stdout
+            assert ran.stdout
+            done += 1
+    assert done == 7
