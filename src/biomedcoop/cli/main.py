@@ -24,6 +24,7 @@ from biomedcoop.cli import (
     predict,
     prompts,
     report,
+    serve,
     suggest,
     train,
     words,
@@ -48,6 +49,7 @@ app.command("predict")(predict.predict)
 app.command("suggest")(suggest.suggest)
 app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
+app.command("serve")(serve.serve)
 app.command("words")(words.words)
 app.command("import-published")(import_published.import_published)
 app.add_typer(prompts.app, name="prompts")

@@ -83,17 +83,30 @@ class Page:
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
-    def open(self, file: Path) -> None:
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address."""
         self._loaded = False
-        self("Page.navigate", url=file.as_uri())
-        self._until(lambda: self._loaded, file.name)
+        self("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
+        self._until(lambda: self._loaded, str(page))
 
     def value(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        return self("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        """The value of an expression in the page, or what its promise becomes."""
+        return self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)["result"].get("value")
+
+    def wait_for(self, script: str) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + WAIT
+        while not self.value(f"Boolean({script})"):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files, or one folder, in a file input."""
+        found = self("Runtime.evaluate", expression=f"document.querySelector({selector!r})")["result"]["objectId"]
+        self("DOM.setFileInputFiles", files=[str(file) for file in files], objectId=found)
 
     def press(self, key: str) -> None:
-        code = {"Tab": 9, "Enter": 13, "Space": 32}[key]
+        code = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowLeft": 37, "ArrowRight": 39}[key]
         text = {"Enter": "\r", "Space": " "}.get(key)
         for kind in ("keyDown", "keyUp"):
             more = {"text": text} if text and kind == "keyDown" else {}

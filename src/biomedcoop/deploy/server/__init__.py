@@ -1,0 +1,1 @@
+"""One process that answers requests with fitted classifiers, and the web page beside it."""

@@ -1,0 +1,131 @@
+"""The classifiers of a server, by name. They stay as they were loaded, whatever becomes of their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier import Classifier, load
+from biomedcoop.classifier.artefact import DESCRIPTION
+from biomedcoop.data.names import list_names
+from biomedcoop.deploy.server.limits import RefusedRequest
+from biomedcoop.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A classifier and its name.
+
+    Attributes:
+        trained_here: it was trained on the page and is in memory alone.
+    """
+
+    name: str
+    classifier: Classifier
+    trained_here: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether its folder no longer holds the artefact that was loaded."""
+        origin = self.classifier.origin
+        if self.trained_here or origin is None:
+            return False
+        try:
+            content = json.loads((Path(origin.folder) / DESCRIPTION).read_bytes())
+        except (OSError, ValueError):
+            return True
+        return not isinstance(content, dict) or content.get("sha256") != origin.sha256
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a client may know of it; no path."""
+        own = self.classifier
+        return {
+            "name": self.name,
+            "method": own.method,
+            "backbone": own.backbone.name,
+            "classes": list(own.class_names),
+            "prediction_sets": own.sets is not None,
+            "knows_unlike_images": own.domain is not None,
+            "window": own.reading.window,
+            "frame": own.reading.frame,
+            "changed_on_disk": self.changed,
+            "trained_here": self.trained_here,
+        }
+
+
+class Models:
+    """All classifiers of a server; the first one answers requests that name none."""
+
+    def __init__(self, models: Iterable[ServedModel]) -> None:
+        self._lock, self._models = Lock(), {model.name: model for model in models}
+
+    def __iter__(self) -> Any:
+        with self._lock:
+            return iter(list(self._models.values()))
+
+    def named(self, name: str | None) -> ServedModel:
+        """
+        Raises:
+            RefusedRequest: there is no such model.
+        """
+        with self._lock:
+            if name is None and self._models:
+                return next(iter(self._models.values()))
+            if name in self._models:
+                return self._models[name]
+            known = list(self._models)
+        if name is None:
+            raise RefusedRequest(404, "no model is loaded; train one first, or start the server with one")
+        raise RefusedRequest(404, f"no model '{name[:80]}'; {nearest(name[:80], known)}")
+
+    def add(self, model: ServedModel) -> None:
+        with self._lock:
+            self._models[model.name] = model
+
+    def remove(self, name: str) -> None:
+        with self._lock:
+            self._models.pop(name, None)
+
+
+def load_models(
+    folders: Iterable[Path], backbone: str | None = None, device: str = "cpu", precision: str = "float32"
+) -> Models:
+    """Load classifiers; those of one backbone share it.
+
+    Args:
+        backbone: see :func:`biomedcoop.load`; it is that of all of them.
+
+    Raises:
+        UserError: a folder is no artefact, or two have one name.
+    """
+    loaded: dict[str, ServedModel] = {}
+    backbones: list[Backbone] = []
+    for folder in folders:
+        place = folder.resolve()
+        name = place.parent.name if place.name == "model" else place.name
+        if name in loaded:
+            raise UserError(f"two models are named '{name}'; rename one of the folders")
+        classifier = _load(folder, backbones, backbone, device, precision)
+        loaded[name] = ServedModel(name, classifier)
+    return Models(loaded.values())
+
+
+def _load(folder: Path, backbones: list[Backbone], named: str | None, device: str, precision: str) -> Classifier:
+    for backbone in backbones:
+        try:
+            return load(folder, backbone)
+        except UserError:  # it belongs to another backbone, or is damaged, which the next line reports
+            continue
+    classifier = load(folder, named, device=device, precision=precision)
+    backbones.append(classifier.backbone.original)
+    return classifier
+
+
+def described(classifier: Classifier) -> str:
+    """One line on a classifier for the terminal."""
+    return f"{classifier.method} on {classifier.backbone.name}, {list_names(classifier.class_names)}"

@@ -1,0 +1,170 @@
+"""What the server answers: the same as the classifier, in every form of a request."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import biomedcoop as bc
+from deploy.server.client import Client, Start
+from dicom_files import NAMES, ct, ramp, write
+
+
+def probabilities(row: dict[str, Any]) -> list[float]:
+    return list(row["probabilities"].values())
+
+
+def test_an_image_gets_the_classifiers_answer(client: Client, clf_served: bc.Classifier, scans: list[Path]) -> None:
+    answer = client.send("/predict", scans[0]).json
+    (row,) = answer["predictions"]
+    (known,) = clf_served.predict_stream([scans[0]])
+    assert answer["model"] == "discs"
+    assert row["name"] == scans[0].name
+    assert probabilities(row) == pytest.approx(known.probabilities.tolist(), abs=1e-6)
+    assert row["prediction"] == clf_served.predict([scans[0]])[0]
+    assert row["unlike_training"] == known.unlike_training
+    assert tuple(row["set"]) == clf_served.predict_sets([scans[0]])[0]
+    assert row["abstain"] == (len(row["set"]) != 1)
+
+
+def test_many_images_keep_their_order(client: Client, clf_served: bc.Classifier, scans: list[Path]) -> None:
+    rows = client.send("/predict", *scans).json["predictions"]
+    assert [probabilities(row) for row in rows] == [
+        pytest.approx(p, abs=1e-6) for p in clf_served.predict_proba(scans).tolist()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/octet-stream"])
+def test_the_body_may_be_the_image(client: Client, scans: list[Path], kind: str) -> None:
+    body = client.ask("POST", "/predict", scans[3].read_bytes(), Content_Type=kind).json["predictions"]
+    (row,) = client.send("/predict", scans[3]).json["predictions"]
+    assert body == [{**row, "name": "image"}]
+
+
+def test_a_zip_archive_counts_as_its_images(client: Client, scans: list[Path]) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("notes.txt", "no image")
+        archive.writestr("__MACOSX/a.png", "no image")
+        for scan in scans[:2]:
+            archive.write(scan, f"study/{scan.name}")
+    answer = client.send("/predict", ("scans.zip", packed.getvalue())).json
+    assert [row["name"] for row in answer["predictions"]] == [f"scans.zip/study/{scan.name}" for scan in scans[:2]]
+    assert answer["files_left_out"] == 1
+    plain = client.send("/predict", *scans[:2]).json["predictions"]
+    assert [probabilities(row) for row in answer["predictions"]] == [probabilities(row) for row in plain]
+
+
+def test_frames_and_windows_of_dicom(client: Client, tmp_path: Path) -> None:
+    film = write(tmp_path / "film.dcm", ct(np.stack([ramp(), ramp()[::-1], ramp().T])))
+    rows = client.send("/predict", film).json["predictions"]
+    assert [row["name"] for row in rows] == ["film.dcm#0", "film.dcm#1", "film.dcm#2"]
+    (middle,) = client.send("/predict?frame=middle", film).json["predictions"]
+    assert middle == rows[1]
+    (lung,) = client.send("/predict?frame=1&window=lung", film).json["predictions"]
+    assert probabilities(lung) != probabilities(middle)
+    assert "frame 7 was asked for, but it has 3" in client.refused(422, "/predict?frame=7", film)
+
+
+def test_a_bad_image_is_a_refusal_or_a_row(client: Client, scans: list[Path]) -> None:
+    cut = ("cut.png", scans[0].read_bytes()[:400])
+    assert client.refused(422, "/predict", scans[1], cut).startswith("cut.png: the file is truncated")
+    rows = client.send("/predict?skip_bad=true", scans[1], cut).json["predictions"]
+    assert "prediction" in rows[0]
+    assert rows[1]["error"].startswith("the file is truncated")
+
+
+def test_an_explanation(client: Client, clf_served: bc.Classifier, scans: list[Path]) -> None:
+    answer = client.send("/explain?class=red+stone", scans[0]).json
+    (known,) = bc.saliency(clf_served, scans[0], "red stone", progress=False)
+    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"].removeprefix("data:image/png;base64,"))))
+    assert np.array_equal(np.asarray(overlay), known.overlay())
+    assert {name: answer[name] for name in known.to_dict()} == known.to_dict()
+    assert np.allclose(np.array(answer["values"], dtype=float), known.values, atol=6e-4, equal_nan=True)
+    assert answer["sentences"]["predicted"]["most"][0]["text"]
+    assert "no class 'gallstone'" in client.refused(422, "/explain?class=gallstone", scans[0])
+    assert "one is explained at a time" in client.refused(413, "/explain", zip_of(scans[:2]))
+
+
+def zip_of(files: list[Path]) -> tuple[str, bytes]:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in files:
+            archive.write(file, file.name)
+    return "some.zip", packed.getvalue()
+
+
+def test_models_are_told_apart(client: Client, scans: list[Path]) -> None:
+    models = client.get("/models").json["models"]
+    assert [model["name"] for model in models] == ["discs", "same"]
+    assert models[0]["classes"] == ["blue cyst", "green tumor", "red stone"]
+    assert client.send("/predict?model=same", scans[0]).json["model"] == "same"
+    assert client.refused(404, "/predict?model=disc", scans[0]) == "no model 'disc'; did you mean discs?"
+
+
+def test_counters_for_prometheus(start: Start, scans: list[Path]) -> None:
+    own = start()
+    own.send("/predict", *scans[:3])
+    own.get("/no/such/address")
+    text = own.get("/metrics").content.decode()
+    assert 'biomedcoop_requests_total{path="/predict",status="200"} 1' in text
+    assert 'biomedcoop_requests_total{path="other",status="404"} 1' in text
+    assert 'biomedcoop_images_total{model="discs"} 3' in text
+    assert 'biomedcoop_request_seconds_bucket{path="/predict",le="+Inf"} 1' in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) .+|\w+(\{.*\})? [\d.]+", line), line
+
+
+def test_no_page_names_another_host(client: Client) -> None:
+    seen = ["/", "/docs"]
+    for address in seen:
+        reply = client.get(address)
+        assert reply.status == 200
+        assert not re.search(r"(https?:)?//[\w.]+\.", reply.content.decode().replace("// ", "")), address
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        seen += [a for a in re.findall(r'(?:src|href)="(/pages/[^"]+)"', reply.content.decode()) if a not in seen]
+    assert len(seen) > 4
+    assert {"/predict", "/explain", "/models", "/health", "/metrics"} <= set(client.get("/openapi.json").json["paths"])
+
+
+_written: list[str] | None = None
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if _written is not None and event == "open" and not isinstance(arguments[0], int):
+        mode, flags = arguments[1], arguments[2]
+        if (mode and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & 3):
+            _written.append(str(arguments[0]))
+
+
+def test_nothing_is_written(client: Client, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every file that is opened for writing, named or not, raises an event of the interpreter."""
+    global _written
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), dtype=np.uint8)
+    large = tmp_path / "Plantedname.png"
+    Image.fromarray(noise).save(large, compress_level=0)
+    scan = write(tmp_path / "Plantedfile.dcm", ct(ramp()))
+    assert large.stat().st_size > 3_000_000  # form parsers write files above 1 MB to a disk
+    client.send("/explain", large)  # the features of the sentences may go into the store, at the first explanation
+    sys.addaudithook(_watch)
+    _written = []
+    try:
+        (tmp_path / "control").write_bytes(b"")
+        for path in ("/predict", "/explain"):
+            for files in ([large], [scan], [zip_of([large])]):
+                assert client.send(path, *files).status == 200
+        client.refused(422, "/predict", ("cut.dcm", scan.read_bytes()[:-3000]))
+    finally:
+        written, _written = _written, None
+    assert written == [str(tmp_path / "control")]
+    said = "".join(capfd.readouterr()) + client.get("/metrics").content.decode()
+    assert not [word for word in (*NAMES, "Plantedname", "Plantedfile") if word in said]
