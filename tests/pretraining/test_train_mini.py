@@ -308,11 +308,11 @@ def test_one_epoch_on_a_slice_of_the_real_pool(tmp_path: Path) -> None:
         "--export",
         str(tmp_path / "backbone"),
         "--limit",
-        "400",
+        "150",
         "--views",
         "2",
         "--joint-steps",
-        "60",
+        "15",
         "--epochs",
         "1",
     ]
