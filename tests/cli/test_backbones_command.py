@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backbones.tiny_transformers_clip import write_transformers
 from biomedcoop.backbones import BACKBONES
+from biomedcoop.backbones.registry import check_place
+from biomedcoop.errors import UserError
 
 Cli = Callable[..., Any]
 Refused = Callable[..., str]
@@ -20,6 +24,7 @@ Refused = Callable[..., str]
 def folder(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny model where BiomedCLIP belongs, put there by hand."""
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    monkeypatch.setitem(BACKBONES, "biomedclip", replace(BACKBONES["biomedclip"], model=None))  # type: ignore[arg-type]
     return Path(shutil.copytree(parity / "model", tmp_path / "backbones" / "biomedclip"))
 
 
@@ -55,6 +60,40 @@ def test_verify(cli: Cli, folder: Path, refused: Refused) -> None:
     ]
     (folder / "source.json").write_text('{"files": {"vocab.txt": {}}}')
     assert "source.json: it cannot be read" in refused("backbones", "verify", "biomedclip")
+
+
+def test_another_model_under_a_known_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parity: Path
+) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    own = Path(shutil.copytree(parity / "model", tmp_path / "backbones" / "biomedclip"))
+    names = BACKBONES["biomedclip"].files
+    for name in {*names[2:]} - {path.name for path in own.iterdir()}:
+        (own / name).touch()
+    for words in (
+        ["backbones", "verify", "biomedclip"],
+        ["embed", parity, "--backbone", "biomedclip", "--out", "a.npz"],
+    ):
+        done = cli(*words)
+        line = done.err.splitlines()[-1]
+        assert (done.status, line.startswith(f"error: {own} holds ")) == (2, True), done
+        assert "MB, but 'biomedclip' stands for BiomedCLIP (784 MB); move the folder elsewhere and give it" in line
+    told = cli("backbones", "list", "--json")
+    one = {one["name"]: one for one in json.loads(told.out)}["biomedclip"]
+    assert (one["ready"], one["folder"]) == (False, str(own))
+    assert "stands for BiomedCLIP" in one["problem"]
+    assert "stands for BiomedCLIP" in cli("backbones", "list").err
+    # of a size that may be right: the sizes of the towers tell
+    with (own / "filling").open("wb") as file:
+        file.truncate(784_000_000)
+    err = cli("backbones", "verify", "biomedclip").err
+    assert "holds a model of other sizes (input " in err
+    assert "stands for BiomedCLIP (input 224 px, first kernel 16 px, joint width 512, text width 768)" in err
+    # of another layout
+    write_transformers(own)
+    (own / "open_clip_config.json").unlink()
+    with pytest.raises(UserError, match="holds a model in the layout 'clip-transformers', but 'biomedclip' stands for"):
+        check_place("biomedclip", own)
 
 
 def test_convert(cli: Cli, folder: Path, refused: Refused) -> None:
