@@ -92,6 +92,7 @@ def test_another_model_under_a_known_name(
     # of another layout
     write_transformers(own)
     (own / "open_clip_config.json").unlink()
+    (own / "open_clip_model.safetensors").unlink()
     with pytest.raises(UserError, match="holds a model in the layout 'clip-transformers', but 'biomedclip' stands for"):
         check_place("biomedclip", own)
 
@@ -103,9 +104,22 @@ def test_convert(cli: Cli, folder: Path, refused: Refused) -> None:
     new, old = folder / "open_clip_model.safetensors", folder / "open_clip_pytorch_model.bin"
     torch.save(load_file(new), old)
     new.unlink()
-    assert cli("backbones", "convert", "biomedclip", "--remove-old").out == f"{new} holds the same tensors\n"
+    assert (
+        cli("backbones", "convert", "biomedclip", "--remove-old").out == f"converted to {new}, all tensors are equal\n"
+    )
     assert (new.exists(), old.exists()) == (True, False)
     assert "nothing to convert" in refused("backbones", "convert", folder)
+    assert "'mini' comes with this package as safetensors, so there is nothing to convert" in refused(
+        "backbones", "convert", "mini"
+    )
+    assert "did you mean biomedclip" in refused("backbones", "convert", "biomedclp")
+    assert "run 'biomedcoop backbones download pmc-clip'" in refused("backbones", "convert", "pmc-clip")
+
+
+def test_an_open_clip_folder_without_its_configuration(cli: Cli, folder: Path) -> None:
+    (folder / "open_clip_config.json").unlink()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    assert f"{folder}: open_clip_config.json is missing" in cli("backbones", "verify", folder).err
 
 
 def test_offline(refused: Refused, folder: Path) -> None:

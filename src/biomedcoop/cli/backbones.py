@@ -139,7 +139,7 @@ def convert_weights(
     if json:
         print_json([str(file) for file in files])
     else:
-        print("\n".join(f"{file} holds the same tensors" for file in files))
+        print("\n".join(f"converted to {file}, all tensors are equal" for file in files))
 
 
 @app.command("selftest")
