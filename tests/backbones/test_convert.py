@@ -100,7 +100,7 @@ class Code:
 def test_what_cannot_be_converted(folder: Path, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{folder}: it holds no .bin, .pth, .pt file, so there is nothing to convert" in refused(folder)
     assert "only .bin, .pth, .pt files are converted" in refused(folder / WEIGHTS)
-    assert "neither a backbone on this machine nor a file" in refused(folder / BIN)
+    assert "neither a backbone nor a file nor a folder" in refused(folder / BIN)
     monkeypatch.chdir(tmp_path)
     use_bin(folder, {**state, "code": Code()})
     assert f"{folder / BIN}: refused, it holds more than tensors" in refused(folder, remove_old=True)

@@ -66,14 +66,24 @@ def test_a_repository_by_its_name(hub: Hub, made: Path, cache: Path, cli: Callab
 
 
 def test_without_the_network(hub: Hub, cache: Path, tmp_path: Path) -> None:
-    assert "this machine has, of the repository timm/resnet50.ours" in refused(offline=True)
-    folder = download(NAME)
+    folder = cache / "backbones" / "hub" / "timm" / "resnet50.ours"
+    put = f"put the files of {hub.address}/timm/resnet50.ours/tree/main into {folder}"
+    line = refused(offline=True)
+    assert line.startswith(
+        f"{NAME} is not complete on this machine, and the network is off: there is no configuration ("
+    )
+    assert line.endswith(f"{put}, or leave --offline and HF_HUB_OFFLINE out")
+    hub.trouble = {"HEAD open_clip_config.json": "hang up"}
+    assert refused().endswith(f"(HF_ENDPOINT={hub.address}); try again, or {put}")
+    hub.trouble.clear()
+    assert download(NAME) == folder
     hub.asked.clear()
     assert download(NAME, offline=True) == folder
     assert not hub.asked
     carried = Path(shutil.copytree(folder, tmp_path / "carried"))
     shutil.rmtree(folder)
-    shutil.copytree(carried, folder)
+    shutil.copytree(carried, folder, ignore=shutil.ignore_patterns("source.json"))
+    assert download(NAME, offline=True) == folder  # files that were put there by hand
     assert load_backbone(NAME).image_size == 64
 
 

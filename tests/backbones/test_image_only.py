@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from backbones.tiny_image_only import forward, write_dinov2, write_timm, write_v
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.families import family
 from biomedcoop.backbones.registry import has_text_tower
-from biomedcoop.errors import UserError
+from biomedcoop.errors import Note, UserError
 from biomedcoop.explain.channels import spatial
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
@@ -212,3 +213,14 @@ def test_faulty_tensors_are_refused_by_name(tmp_path: Path) -> None:
     assert "has neither model.safetensors nor pytorch_model.bin" in refusal(folder)
     (folder / "preprocessor_config.json").unlink()
     assert "has no preprocessor_config.json" in refusal(folder)
+
+
+def test_what_timm_asks_for_and_is_not_followed_is_said(tmp_path: Path) -> None:
+    folder = write_timm(tmp_path / "model")
+    edit_json(folder / "config.json", lambda c: c["pretrained_cfg"].update(crop_pct=0.9, interpolation="bilinear"))
+    with pytest.warns(Note, match=r"asks for crop_pct 0.9 .* and interpolation 'bilinear' .*: not followed"):
+        load_backbone(folder)
+    edit_json(folder / "config.json", lambda c: c["pretrained_cfg"].update(crop_pct=1.0, interpolation="bicubic"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        load_backbone(folder)

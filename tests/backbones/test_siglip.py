@@ -212,7 +212,7 @@ def state_of(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) 
         (
             "tokenizer_config.json",
             lambda c: c.update(tokenizer_class="GemmaTokenizer"),
-            "is a SigLIP 2, whose tokenizer (Gemma's) and preprocessing are not supported; take a SigLIP, such as google/siglip",
+            "is a SigLIP 2, whose tokenizer (Gemma's) and preprocessing are not supported; take a SigLIP, such as hub:google",
         ),
         ("config.json", lambda c: c.update(model_type="siglip2"), "is a SigLIP 2, whose tokenizer (Gemma's)"),
         (

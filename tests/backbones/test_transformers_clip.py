@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def test_the_files_of_the_catalogue_are_all_it_needs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
+    monkeypatch.setitem(BACKBONES, name, replace(BACKBONES[name], model=None))  # type: ignore[arg-type]  # the tiny one is none
     folder = write_transformers(tmp_path / "backbones" / name)
     old_files(folder)
     (folder / "merges.txt").rename(folder / "other.txt")

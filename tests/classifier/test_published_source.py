@@ -1,24 +1,23 @@
-"""Published checkpoints from a server on this machine that speaks the hub's protocol, and the words that name one.
-
-A download runs in a process of its own, because the hub's client reads its address once, when it is imported.
-"""
+"""Published checkpoints from a server on this machine that speaks the hub's protocol, and the words that name one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier.import_published import import_published
 from biomedcoop.classifier.published_source import REPOSITORY, Origin, find_source, origin_of
 from biomedcoop.errors import UserError
-from hub_server import Hub, serving
+from biomedcoop.hub import client
+from hub_server import COMMIT, Hub, serving
 from published_layout import write_biomedcoop
 
 NAMES = ("glioma tumor", "meningioma tumor", "pituitary tumor", "normal brain")
@@ -28,7 +27,18 @@ BASE = f"base2new/train_base/btmri/shots_16/{RUN}/model.pth.tar-50"
 
 
 @pytest.fixture
-def hub(tiny: Backbone, tmp_path: Path) -> Iterator[Hub]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the package and an empty one of the hub's client, without the proxies of this machine."""
+    for name in [name for name in os.environ if "proxy" in name.lower() or name.startswith("HF_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(client().constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its attempts
+    return tmp_path / "cache" / "published"
+
+
+@pytest.fixture
+def hub(tiny: Backbone, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The authors' repository with two checkpoints of the tiny model."""
     context = torch.randn(4, tiny.token_dim, generator=torch.Generator().manual_seed(0))
     files = {
@@ -36,69 +46,118 @@ def hub(tiny: Backbone, tmp_path: Path) -> Iterator[Hub]:
         for name, names in ((FEW_SHOT, NAMES), (BASE, NAMES[:2]))
     }
     with serving(Hub(REPOSITORY, files, large=files)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
         yield server
 
 
-def command(tmp_path: Path, address: str, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run ``biomedcoop import-published``; its client does not wait between attempts."""
-    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and not key.startswith("HF_")}
-    own = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "BIOMEDCOOP_CACHE": str(tmp_path / "cache")}
-    start = "import time; time.sleep = lambda seconds: None; from biomedcoop.cli import main; main()"
-    line = [sys.executable, "-c", start, "import-published", *map(str, words), "--quiet"]
-    return subprocess.run(line, env={**kept, **own, **more}, capture_output=True, text=True, timeout=120, check=False)
+def refused(source: str = "hub:btmri/16/1") -> str:
+    """The one line that the download is refused with."""
+    with pytest.raises(UserError) as caught:
+        find_source(source).fetch(progress=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_download_and_import(hub: Hub, tmp_path: Path, parity: Path) -> None:
-    tiny = parity / "model"
-    done = command(tmp_path, hub.address, "hub:btmri/16/1", "--out", tmp_path / "a", "--backbone", tiny)
-    assert done.stdout == f"biomedcoop on model, 4 classes: {', '.join(NAMES)}: in {tmp_path / 'a'}\n", done.stderr
-    assert (tmp_path / "cache" / "published" / FEW_SHOT).read_bytes() == hub.files[FEW_SHOT]
-    done = command(tmp_path, hub.address, "hub:base2new/btmri/16/1", "--out", tmp_path / "b", "--backbone", tiny)
-    assert done.stdout.startswith("biomedcoop on model, 2 classes: glioma tumor, meningioma tumor: in "), done.stderr
-    # what is here is not fetched again
+def by_hand(address: str, cache: Path) -> str:
+    """How a user does without the download."""
+    folder, _, name = FEW_SHOT.rpartition("/")
+    return f"put {name} from {address}/{REPOSITORY}/tree/main/{folder} into {cache / folder}"
+
+
+def test_download_and_import(hub: Hub, cache: Path, tiny: Backbone) -> None:
+    imported = import_published("hub:btmri/16/1", backbone=tiny, progress=False)
+    assert (imported.method, imported.class_names) == ("biomedcoop", NAMES)
+    assert (cache / FEW_SHOT).read_bytes() == hub.files[FEW_SHOT]
+    of_base = import_published("hub:base2new/btmri/16/1", backbone=tiny, progress=False)
+    assert of_base.class_names == NAMES[:2]
+    # what is here is not asked for again
     hub.asked.clear()
-    again = command(tmp_path, hub.address, "hub:btmri/16/1", "--out", tmp_path / "c", "--backbone", tiny)
-    assert again.returncode == 0
-    assert not [request for request in hub.asked if request.startswith("GET")]
+    assert import_published("hub:btmri/16/1", backbone=tiny, progress=False).class_names == NAMES
+    assert hub.asked == []
 
 
 @pytest.mark.parametrize(
     ("trouble", "words"),
-    [("404", "404"), ("500", "500"), ("hang up", "disconnected"), ("cut", "")],
+    [
+        ({"HEAD model.pth.tar-100": "404"}, "(404)"),
+        ({"HEAD model.pth.tar-100": "500"}, "500"),
+        ({"HEAD model.pth.tar-100": "hang up"}, "disconnected"),
+        ({"HEAD model.pth.tar-100": "page"}, "the answer is not that of a Hugging Face hub"),
+        ({"GET model.pth.tar-100": "page"}, "a web page came in place of model.pth.tar-100"),
+        ({"GET model.pth.tar-100": "cut"}, "cannot be downloaded from"),
+        ({"GET model.pth.tar-100": "wrong bytes"}, "differs from the hub's checksum"),
+    ],
 )
-def test_trouble_is_one_line_and_leaves_nothing(
-    hub: Hub, tmp_path: Path, parity: Path, trouble: str, words: str
-) -> None:
-    hub.trouble = {"GET model.pth.tar-100" if trouble == "cut" else "HEAD model.pth.tar-100": trouble}
-    done = command(tmp_path, hub.address, "hub:btmri/16/1", "--out", tmp_path / "a", "--backbone", parity / "model")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {FEW_SHOT} cannot be downloaded from {REPOSITORY}: ")
-    place = tmp_path / "cache" / "published" / FEW_SHOT
-    assert done.stderr.endswith(f"; try again, or put the file at {place} by hand\n")
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr.lower()
-    assert not (tmp_path / "a").exists()
-    assert not place.exists()
+def test_trouble_is_one_line_and_no_checkpoint(hub: Hub, cache: Path, trouble: dict[str, str], words: str) -> None:
+    hub.trouble = trouble
+    line = refused()
+    assert words in line
+    assert FEW_SHOT in line
+    if words not in ("(404)", "differs from the hub's checksum"):
+        assert line.endswith(f"; or {by_hand(hub.address, cache)}") or line.endswith(
+            f", or {by_hand(hub.address, cache)}"
+        )
+        assert f"HF_ENDPOINT={hub.address}" in line
+    assert not (cache / FEW_SHOT).exists()
+    hub.trouble.clear()
+    find_source("hub:btmri/16/1").fetch(progress=False)  # nothing of the trouble was kept
+    assert (cache / FEW_SHOT).read_bytes() == hub.files[FEW_SHOT]
 
 
-def test_a_missing_backbone_is_told_before_the_download(hub: Hub, tmp_path: Path) -> None:
-    done = command(tmp_path, hub.address, "hub:btmri/16/1", "--out", tmp_path / "a")
-    assert "backbone 'biomedclip' is not on this machine" in done.stderr
+def test_a_missing_backbone_is_told_before_the_download(hub: Hub) -> None:
+    with pytest.raises(UserError, match="backbone 'biomedclip' is not on this machine"):
+        import_published("hub:btmri/16/1")
     assert hub.asked == []
 
 
-def test_without_a_server_or_with_the_hub_switched_off(hub: Hub, tmp_path: Path, parity: Path) -> None:
+def test_a_dead_server_is_told_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    line = refused()
+    assert f"(HF_ENDPOINT={address})" in line
+    assert line.endswith(f"; try again, or {by_hand(address, cache)}")
+    assert waits == []
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    monkeypatch.setenv("HTTP_PROXY", address.replace("//", "//user:secret@"))
+    line = refused()
+    assert f"(HF_ENDPOINT=http://hub.invalid HTTP_PROXY={address})" in line
+    assert "secret" not in line
+
+
+def test_with_the_network_switched_off(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client().constants, "HF_HUB_OFFLINE", True)
+    put = by_hand(hub.address, cache)
+    assert refused() == (
+        f"{FEW_SHOT} is not on this machine, and the network is off; {put}, or leave HF_HUB_OFFLINE out"
+    )
+    # the cache of the hub's client is looked into
+    place = cache.parents[1] / "hf" / "hub" / f"models--{REPOSITORY.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    cached = place / "snapshots" / COMMIT / FEW_SHOT
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(hub.files[FEW_SHOT])
+    find_source("hub:btmri/16/1").fetch(progress=False)
+    assert (cache / FEW_SHOT).read_bytes() == hub.files[FEW_SHOT]
+    # and what lies in its place, from there or by hand, needs neither
+    shutil.rmtree(place)
+    find_source("hub:btmri/16/1").fetch(progress=False)
+    assert hub.asked == []
+
+
+def test_by_command_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, parity: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     words = ["hub:btmri/16/1", "--out", tmp_path / "a", "--backbone", parity / "model"]
-    assert "cannot be downloaded" in command(tmp_path, address, *words).stderr
-    assert "cannot be downloaded" in command(tmp_path, address, *words, HF_HUB_OFFLINE="1").stderr
-    # a file that was put there by hand needs no network
-    place = tmp_path / "cache" / "published" / FEW_SHOT
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(hub.files[FEW_SHOT])
-    by_hand = command(tmp_path, address, *words, HF_HUB_OFFLINE="1")
-    assert by_hand.returncode == 0, by_hand.stderr
+    status, out, err = cli("import-published", *words)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: the hub cannot be asked about {FEW_SHOT} of the Hugging Face model {REPOSITORY}: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +169,11 @@ def test_without_a_server_or_with_the_hub_switched_off(hub: Hub, tmp_path: Path,
         ("hub:../16/1", "no dataset '..' of the benchmark"),
         ("hub:bussi/16/1", "no dataset 'bussi' of the benchmark; did you mean busi?"),
         ("hub:base2new/btmri/4/1", "give hub:base2new/btmri/16/1"),
+        (
+            "hub:busi/3/1",
+            "the paper's runs have 1, 2, 4, 8 or 16 shots and seed 1, 2 or 3; give such a one, e.g. hub:busi/16/1",
+        ),
+        ("hub:busi/16/9", "1, 2, 4, 8 or 16 shots and seed 1, 2 or 3"),
     ],
 )
 def test_sources_that_name_no_checkpoint(source: str, words: str) -> None:

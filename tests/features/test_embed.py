@@ -38,3 +38,13 @@ def test_arrays_have_features_too(tiny: Backbone) -> None:
 def test_other_sources_are_refused(source: Any, tiny: Backbone) -> None:
     with pytest.raises(UserError, match="give"):
         bc.embed(source, tiny)
+
+
+def test_a_store_that_cannot_be_written_is_told_before_the_work(
+    tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "gone")
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(type(tiny), "encode_image", lambda *_: pytest.fail("the work has begun"))
+    with pytest.raises(UserError, match=r"cannot write .*; make room or choose another place with BIOMEDCOOP_CACHE"):
+        bc.embed(dataset(pictures(3)), tiny)

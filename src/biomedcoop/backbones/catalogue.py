@@ -42,6 +42,31 @@ class HubFiles:
 
 
 @dataclass(frozen=True)
+class Model:
+    """What the weights of a name must be: a folder filled by hand is compared with it.
+
+    Attributes:
+        families: layouts in which the model may lie, keys of :data:`biomedcoop.backbones.families.LOADERS`.
+        image_size: side of the input, px.
+        patch: side of the kernel of the image tower's first convolution, px; in a ViT the side of a patch.
+        embed_dim: width of the joint space.
+        token_dim: width of the text tower; 0 without one.
+    """
+
+    families: tuple[str, ...]
+    image_size: int
+    patch: int
+    embed_dim: int
+    token_dim: int
+
+    @property
+    def sizes(self) -> str:
+        """The sizes in words."""
+        text = f", text width {self.token_dim}" if self.token_dim else ", no text tower"
+        return f"input {self.image_size} px, first kernel {self.patch} px, joint width {self.embed_dim}{text}"
+
+
+@dataclass(frozen=True)
 class Entry:
     """One named backbone.
 
@@ -50,12 +75,14 @@ class Entry:
         sources: where the files come from; empty for the backbone in the package.
         licence: licence of the weights, as their publisher states it.
         megabytes: size of the files, MB; None where it is not known.
+        model: what the weights must be; None if they are not compared.
     """
 
     title: str
     sources: tuple[HubFiles, ...] = ()
     licence: str = ""
     megabytes: int | None = field(default=None)
+    model: Model | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -117,6 +144,7 @@ def lone_weights(folder: Path, pattern: str = "*") -> Path | None:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
+CLIP_FAMILIES = ("clip-transformers", "clip-openai", "clip")
 CLIP_FILES = ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "preprocessor_config.json")
 """Files of a CLIP in the layout of transformers."""
 
@@ -163,6 +191,7 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="MIT",
         megabytes=784,
+        model=Model(("bert",), 224, 16, 512, 768),
     ),
     "pmc-clip": Entry(
         "PMC-CLIP: ResNet-50 + BiomedBERT trained on 1.6 million figure-caption pairs",
@@ -175,24 +204,28 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="OpenRAIL AND MIT",
         megabytes=592,
+        model=Model(("pmc-clip",), 224, 3, 768, 768),
     ),
     "clip-vit-b-16": Entry(
         "OpenAI's CLIP ViT-B/16, trained on 400 million pairs of images and texts from the internet",
         (HubFiles("openai/clip-vit-base-patch16", CLIP_FILES),),
         licence="the publisher states none",
         megabytes=600,
+        model=Model(CLIP_FAMILIES, 224, 16, 512, 512),
     ),
     "clip-vit-b-32": Entry(
         "OpenAI's CLIP ViT-B/32: a quarter of the image tokens of ViT-B/16, so faster",
         (HubFiles("openai/clip-vit-base-patch32", CLIP_FILES),),
         licence="the publisher states none",
         megabytes=607,
+        model=Model(CLIP_FAMILIES, 224, 32, 512, 512),
     ),
     "pubmedclip": Entry(
         "PubMedCLIP: OpenAI's ViT-B/32 trained on with radiology images and captions (ROCO)",
         (HubFiles("flaviagiammarino/pubmed-clip-vit-base-patch32", CLIP_FILES),),
         licence="MIT",
         megabytes=607,
+        model=Model(CLIP_FAMILIES, 224, 32, 512, 512),
     ),
     "medsiglip": Entry(
         "MedSigLIP: SigLIP-400M trained on for medical images and texts; gated: accept its terms on the hub and log in first",
@@ -211,17 +244,20 @@ BACKBONES: Mapping[str, Entry] = {
         ),
         licence="Health AI Developer Foundations terms of use",
         megabytes=3513,
+        model=Model(("siglip",), 448, 14, 1152, 1152),
     ),
     "dinov2-vit-s-14": Entry(
         "DINOv2 ViT-S/14: image tower alone, trained on 142 million images without texts; for methods that need no text tower",
         (HubFiles("facebook/dinov2-small", VIT_FILES),),
         licence="Apache-2.0",
         megabytes=88,
+        model=Model(("vit-transformers",), 224, 14, 384, 0),
     ),
     "dinov2-vit-b-14": Entry(
         "DINOv2 ViT-B/14: the same, four times as large",
         (HubFiles("facebook/dinov2-base", VIT_FILES),),
         licence="Apache-2.0",
         megabytes=346,
+        model=Model(("vit-transformers",), 224, 14, 768, 0),
     ),
 }

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biomedcoop.backbones.catalogue import CONVERTIBLE, converted_name
-from biomedcoop.backbones.registry import is_name, locate
+from biomedcoop.backbones.catalogue import BACKBONES, CONVERTIBLE, converted_name
+from biomedcoop.backbones.registry import find_backbone, is_name, locate
 from biomedcoop.backbones.source import read_source, write_source
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest, notify
 from biomedcoop.hub.files import HubFile, sha256
 from biomedcoop.output import check_new_file, explain, new_file
 
@@ -37,7 +37,12 @@ def convert(name_or_path: str | Path, *, remove_old: bool = False) -> list[Path]
     if is_name(str(name_or_path)):
         path = locate(str(name_or_path)) or path
     if not path.exists():
-        raise UserError(f"{path}: neither a backbone on this machine nor a file nor a folder; give one of these")
+        if is_name(str(name_or_path)):
+            find_backbone(str(name_or_path))  # it is not here, and the line says how to get it
+        near = nearest(str(name_or_path), BACKBONES)
+        raise UserError(f"{path}: neither a backbone nor a file nor a folder; {near}")
+    if str(name_or_path) in BACKBONES and not BACKBONES[str(name_or_path)].sources:
+        raise UserError(f"'{name_or_path}' comes with this package as safetensors, so there is nothing to convert")
     endings = ", ".join(CONVERTIBLE)
     files = [path]
     if path.is_dir():
@@ -63,6 +68,7 @@ def _convert(file: Path, remove_old: bool) -> Path:
     if target.exists():
         if (key := _difference(state, read_tensors(target))) is not None:
             raise UserError(f"{target} exists already and differs from {file.name} in '{key}'; remove one of them")
+        notify([f"{target} was there already; its tensors are those of {file.name}."])
     else:
         check_new_file(target, overwrite=False)
         with new_file(target) as temporary:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biomedcoop.backbones.catalogue import PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS, lone_weights
+from biomedcoop.backbones.catalogue import ANY_WEIGHTS, PMC_CLIP_WEIGHTS, WEIGHTS_ENDINGS, lone_weights
 from biomedcoop.backbones.configuration import read_object, usable
 from biomedcoop.backbones.image_only_config import timm_family
 from biomedcoop.backbones.open_clip_config import CONFIG, open_clip_family
@@ -89,6 +89,11 @@ def hub_family(folder: Path) -> str:
             return timm_family(config)
     if model_type == "siglip2":
         raise UserError(f"{folder}: {SIGLIP2}")
+    if model_type == "bert" or any((folder / weights).is_file() for weights in ANY_WEIGHTS[:2]):
+        raise UserError(
+            f"{folder}: {CONFIG} is missing: {HUB_CONFIG} is that of a text tower ({model_type}), beside which the layout of "
+            f"open_clip has {CONFIG}; put it there from where the other files are"
+        )
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         known = ", ".join(f"'{name}'" for name in MODEL_TYPES)
         raise UserError(

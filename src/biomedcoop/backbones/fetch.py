@@ -25,9 +25,20 @@ from biomedcoop.backbones.catalogue import (
 )
 from biomedcoop.backbones.registry import by_hand, folder_of, locate, missing_files
 from biomedcoop.backbones.source import read_source, write_source
-from biomedcoop.errors import UserError, notify
+from biomedcoop.errors import UserError, nearest, notify
 from biomedcoop.hub import client, endpoint
-from biomedcoop.hub.files import HubFile, bytes_left, check_space, fetch, find_hub_file, in_words, matches, sha256
+from biomedcoop.hub.files import (
+    HubFile,
+    bytes_left,
+    check_space,
+    fetch,
+    find_hub_file,
+    in_cache,
+    in_words,
+    is_offline,
+    matches,
+    sha256,
+)
 from biomedcoop.output import check_writable, explain
 from biomedcoop.progress import Progress
 
@@ -61,9 +72,11 @@ def download(
         return get_files((source,), folder_of(name), offline=offline, progress=progress)
     entry = BACKBONES.get(name)
     if entry is None or not entry.sources:
-        have = ", ".join(n for n, e in BACKBONES.items() if e.sources)
+        if entry is not None:
+            raise UserError(f"'{name}' is part of this package, so there is nothing to download; it is ready for use")
+        have = [n for n, e in BACKBONES.items() if e.sources]
         raise UserError(
-            f"'{name}' cannot be downloaded; choose {have}, or {HUB}OWNER/NAME for any repository of the hub"
+            f"no backbone '{name}' to download; {nearest(name, have)}; {HUB}OWNER/NAME takes any repository of the hub"
         )
     sources = entry.sources
     if revision is not None:
@@ -82,22 +95,28 @@ def _of_repository(repo: str, revision: str, offline: bool, folder: Path) -> Hub
         UserError: it has no configuration or no weights of a known name.
     """
     here = read_source(folder)
-    local = _is_offline(offline)
+    local = is_offline(offline)
+    put = f"put the files of {HubFiles(repo, (), revision=revision).page} into {folder}"
 
     def has(file: str) -> bool:
         if local:
-            return file in here or _in_cache(repo, "model", file, revision) is not None
-        return find_hub_file(repo, file, kind="model", revision=revision) is not None
+            there = file in here or (folder / file).is_file()
+            return there or in_cache(repo, "model", file, revision) is not None
+        return find_hub_file(repo, file, f"try again, or {put}", kind="model", revision=revision) is not None
 
     configs = tuple(filter(has, ANY_CONFIG))
     weights = next(filter(has, ANY_WEIGHTS), None)
     for what, lacking, names in (("configuration", not configs, ANY_CONFIG), ("weights", weights is None, ANY_WEIGHTS)):
         if lacking:
-            where = "this machine has, of" if local else "the hub has, of"
+            if local:
+                raise UserError(
+                    f"{HUB}{repo} is not complete on this machine, and the network is off: there is no {what} "
+                    f"({' or '.join(names)}); {put}, or leave --offline and HF_HUB_OFFLINE out"
+                )
             raise UserError(
-                f"{where} the repository {repo} at revision '{revision}', no {what} of a known layout ({', '.join(names)}); "
-                "give a repository in the layout of open_clip, transformers or timm whose weights are one file"
-                + (", or leave --offline out" if local else "")
+                f"the hub has, of the repository {repo} at revision '{revision}', no {what} of a known layout "
+                f"({', '.join(names)}); give a repository in the layout of open_clip, transformers or timm whose weights are one "
+                "file"
             )
     assert weights is not None
     return HubFiles(repo, (*configs, weights, *filter(has, BESIDE_WEIGHTS)), revision=revision)
@@ -121,7 +140,7 @@ def get_files(
     sources: Sequence[HubFiles], folder: Path, *, offline: bool = False, progress: Progress | None = None
 ) -> Path:
     """Make the files of the hub be in a folder, verified; arguments and errors as for :func:`download`."""
-    ask = _cached if _is_offline(offline) else _published
+    ask = _cached if is_offline(offline) else _published
     files = list(ask(sources, folder))
     if not _all_here(files, folder, progress):
         try:
@@ -132,10 +151,6 @@ def get_files(
         with client().utils.WeakFileLock(folder.parent / f".{folder.name}.lock"):
             _place(files, folder, progress)
     return folder
-
-
-def _is_offline(asked: bool) -> bool:
-    return asked or bool(client().constants.HF_HUB_OFFLINE)
 
 
 def _published(sources: Sequence[HubFiles], folder: Path) -> Iterator[HubFile]:
@@ -172,7 +187,7 @@ def _cached(sources: Sequence[HubFiles], folder: Path) -> Iterator[HubFile]:
             other = here is not None and len(source.revision) == 40 and here.commit != source.revision
             if not other and name not in lacking:
                 continue
-            path = _in_cache(source.repo, source.kind, name, source.revision)
+            path = in_cache(source.repo, source.kind, name, source.revision)
             if path is None:
                 absent.append(name)
                 continue
@@ -193,11 +208,6 @@ def _cached_file(source: HubFiles, name: str, path: Path) -> HubFile:
     if not matches(path, file):
         raise UserError(f"{path} in the hub's cache is damaged; remove it and {path.resolve()}, and download again")
     return file
-
-
-def _in_cache(repository: str, kind: str, name: str, revision: str) -> Path | None:
-    found = client().try_to_load_from_cache(repository, name, revision=revision, repo_type=kind)
-    return Path(found) if isinstance(found, str) else None
 
 
 def _all_here(files: Sequence[HubFile], folder: Path, progress: Progress | None) -> bool:
@@ -253,8 +263,8 @@ def _place(files: Sequence[HubFile], folder: Path, progress: Progress | None) ->
 def _get(file: HubFile, target: Path, folder: Path, progress: Progress | None) -> None:
     if target.is_file() and matches(target, file, progress):
         return
-    cached = _in_cache(file.repository, file.kind, file.name, file.commit)
+    cached = in_cache(file.repository, file.kind, file.name, file.commit)
     if cached is not None and matches(cached, file, progress):
         shutil.copyfile(cached, target)
         return
-    fetch(file, target, progress, f"try again, what arrived is kept; or put the file into {folder}")
+    fetch(file, target, progress, f"put the file into {folder}")

@@ -22,7 +22,7 @@ from biomedcoop.backbones.configuration import (
     triple,
     usable,
 )
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, notify
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 
@@ -189,6 +189,18 @@ def timm_preparation(config: Mapping[str, Any]) -> Preparation:
     input_size = values.get("input_size")
     if not isinstance(input_size, list) or len(input_size) != 3 or input_size[0] != 3 or len(set(input_size[1:])) != 1:
         raise ValueError(f"input_size is {input_size!r}, must be [3, side, side]")
+    other = []
+    if (part := values.get("crop_pct")) not in (None, 1):
+        other.append(f"crop_pct {part} (the whole height or width is seen)")
+    if (way := values.get("interpolation")) not in (None, "bicubic"):
+        other.append(f"interpolation '{way}' (bicubic is used)")
+    if other:
+        notify(
+            [
+                f"{CONFIG} of '{config.get('architecture')}' asks for {' and '.join(other)}: not followed, so features differ a "
+                "little from timm's own."
+            ]
+        )
     return Preparation(
         image_size=at_least(input_size[1], "input_size"),
         mean=_channels(values, "mean", CONFIG),

@@ -62,6 +62,52 @@ def folder_of(name: str) -> Path:
     return weights_root() / name
 
 
+def check_place(name: str, folder: Path) -> None:
+    """Refuse a folder of a named backbone that cannot hold it, by its layout and size, without reading weights.
+
+    Raises:
+        UserError: it holds another model, or its configuration cannot be read.
+    """
+    from biomedcoop.backbones.families import family
+
+    entry = BACKBONES.get(name.removesuffix(ZEROED_PATCHES))
+    if entry is None or entry.model is None:
+        return
+    if (kind := family(folder)) not in entry.model.families:
+        raise _another_model(name, folder, f"a model in the layout '{kind}'", f"'{entry.model.families[0]}'")
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6
+    if entry.megabytes is not None and size < 0.4 * entry.megabytes:  # in half precision it has half the size
+        raise _another_model(name, folder, f"{size:.1f} MB", f"{entry.megabytes} MB")
+
+
+def _check_model(name: str, folder: Path, backbone: Backbone) -> None:
+    """Refuse a loaded model whose sizes are not those of its name."""
+    from torch import nn
+
+    entry = BACKBONES.get(name.removesuffix(ZEROED_PATCHES))
+    if entry is None or entry.model is None:
+        return
+    first = next(layer for layer in backbone.image_tower.modules() if isinstance(layer, nn.Conv2d))
+    text = backbone.token_dim if backbone.has_text_tower else 0
+    here = replace(
+        entry.model,
+        image_size=backbone.image_size,
+        patch=first.kernel_size[0],
+        embed_dim=backbone.embed_dim,
+        token_dim=text,
+    )
+    if here != entry.model:
+        raise _another_model(name, folder, f"a model of other sizes ({here.sizes})", entry.model.sizes)
+
+
+def _another_model(name: str, folder: Path, here: str, there: str) -> UserError:
+    name = name.removesuffix(ZEROED_PATCHES)
+    return UserError(
+        f"{folder} holds {here}, but '{name}' stands for {BACKBONES[name].title.partition(':')[0]} ({there}); move the folder "
+        f"elsewhere and give it as --backbone, or 'biomedcoop backbones download {name}'"
+    )
+
+
 def found() -> list[str]:
     """The backbones on this machine that no catalogue lists: repositories of the hub and models of open_clip, by name."""
     kinds = {"hub": HUB, "open_clip": open_clip_names.PREFIX}
@@ -143,8 +189,12 @@ def load_backbone(
     target = usable_device(device)
     own_name = name.removesuffix(ZEROED_PATCHES) if is_name(name) else folder.resolve().name
     text_dtype = dtype or torch.float32
+    if is_name(name):
+        check_place(name, folder)
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
         backbone = load_folder(folder, own_name, target, text_dtype)
+    if is_name(name):
+        _check_model(name, folder, backbone)
     if name.endswith(ZEROED_PATCHES):
         zero_patches(backbone)
     set_precision(backbone, precision)

@@ -27,7 +27,7 @@ CONFIG, PREPROCESSOR, TOKENIZER = "config.json", "preprocessor_config.json", "to
 
 SIGLIP2 = (
     "is a SigLIP 2, whose tokenizer (Gemma's) and preprocessing are not supported; take a SigLIP, such as "
-    "google/siglip-base-patch16-224 or medsiglip"
+    "hub:google/siglip-base-patch16-224 or medsiglip"
 )
 """What is said of a SigLIP 2, of fixed or of flexible input size."""
 

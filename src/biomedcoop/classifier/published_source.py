@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from biomedcoop.backbones.catalogue import HubFiles
+from biomedcoop.backbones.registry import by_hand
 from biomedcoop.data.catalogue import CatalogueEntry, entries
 from biomedcoop.data.readers.named import user_path
-from biomedcoop.errors import UserError, nearest
-from biomedcoop.hub import client, one_line_errors
-from biomedcoop.output import cache_root
+from biomedcoop.errors import UserError, nearest, notify
+from biomedcoop.hub import client
+from biomedcoop.hub.files import bytes_left, check_space, fetch, find_hub_file, in_cache, in_words, is_offline
+from biomedcoop.output import cache_root, check_writable, new_file
 
 REPOSITORY = "TahaKoleilat/BiomedCoOp"
 HUB, NOVEL = "hub:", "base2new"
 FORM = f"{HUB}DATASET/SHOTS/SEED or {HUB}{NOVEL}/DATASET/16/SEED, e.g. {HUB}busi/16/1"
 FILES = ("model.pth.tar-*", "model-best.pth.tar")
 """Names of checkpoints in a folder of the published code."""
+
+SHOTS, SEEDS = (1, 2, 4, 8, 16), (1, 2, 3)
+"""The runs of the paper."""
 
 METHODS = {name.lower(): name.lower() for name in ("BiomedCoOp", "CoOp", "CoCoOp", "KgCoOp", "ProGrad")}
 """Trainer in a path, lower case -> method."""
@@ -69,21 +76,39 @@ class Source:
         return origin_of(self.path)
 
     def fetch(self, *, progress: bool = True) -> None:
-        """Download the file, unless it is on this machine.
+        """Download the file, unless it is on this machine: under its path, or in the cache of the hub's client.
 
         Args:
             progress: show the hub's progress bar on stderr.
 
         Raises:
-            UserError: no connection, or no such file in the repository.
+            UserError: no connection, no such file in the repository, a wrong checksum, too little space.
         """
-        if self.hub_file is None:
+        if self.hub_file is None or self.path.is_file():
             return
-        with one_line_errors(
-            f"{self.hub_file} cannot be downloaded from {REPOSITORY}",
-            f"try again, or put the file at {self.path} by hand",
-        ):
-            client(progress).hf_hub_download(REPOSITORY, self.hub_file, local_dir=hub_folder())
+        client(progress)
+        put = by_hand([HubFiles(REPOSITORY, (self.hub_file,))], self.path.parent)
+        cached = in_cache(REPOSITORY, "model", self.hub_file, "main")
+        if cached is None and is_offline():
+            raise UserError(
+                f"{self.hub_file} is not on this machine, and the network is off; {put}, or leave HF_HUB_OFFLINE out"
+            )
+        try:
+            check_writable(self.path.parent)
+        except UserError as error:
+            raise UserError(f"{error} with BIOMEDCOOP_CACHE") from error
+        if cached is not None:
+            with new_file(self.path) as temporary:
+                shutil.copyfile(cached, temporary)
+            return
+        file = find_hub_file(REPOSITORY, self.hub_file, f"try again, or {put}", kind="model")
+        if file is None:
+            page = HubFiles(REPOSITORY, ()).page
+            raise UserError(f"the hub has no {self.hub_file} (404) in {REPOSITORY}; {page} lists what there is")
+        left = bytes_left(file, self.path)
+        check_space(self.path.parent, left, f"{file.base} needs", "set BIOMEDCOOP_CACHE to another folder")
+        notify([f"{file.base} needs {in_words(left)} in {self.path.parent}"])
+        fetch(file, self.path, instead=put)
 
 
 def find_source(source: str | os.PathLike[str]) -> Source:
@@ -151,6 +176,10 @@ def _hub_file(text: str) -> str:
         raise UserError(f"'{text}': no dataset '{dataset}' of the benchmark; {nearest(dataset, known)}")
     if novel and shots != 16:
         raise UserError(f"'{text}': base-to-novel checkpoints have 16 shots; give {HUB}{NOVEL}/{dataset}/16/{seed}")
+    if shots not in SHOTS or seed not in SEEDS:
+        raise UserError(
+            f"'{text}': the paper's runs have 1, 2, 4, 8 or 16 shots and seed 1, 2 or 3; give such a one, e.g. {HUB}{dataset}/16/1"
+        )
     place, epoch = (f"{NOVEL}/train_base", 50) if novel else ("few_shot", 100)
     run = f"BiomedCoOp_BiomedCLIP/nctx4_cscFalse_ctpend/seed{seed}/prompt_learner"
     return f"{place}/{dataset}/shots_{shots}/{run}/model.pth.tar-{epoch}"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biomedcoop.cli.console import inform, print_json, print_table, progress_bar
+from biomedcoop.cli.console import inform, print_json, print_table, progress_bar, say
 from biomedcoop.cli.options import Json, Offline, Quiet
+from biomedcoop.errors import UserError
 
 if TYPE_CHECKING:
     from biomedcoop.backbones.catalogue import Entry
@@ -31,25 +32,34 @@ def list_backbones(json: Json = False) -> None:
 
     table = Table("name", "description", "on this machine", "licence", "from")
     for one in facts:
-        here = f"{one['bytes'] / 1e6:.0f} MB" if one["ready"] else f"no ({one['megabytes'] or '?'} MB to download)"
+        here = f"{one['bytes'] / 1e6:.0f} MB" if one["bytes"] else f"no ({one['megabytes'] or '?'} MB to download)"
         origin = ", ".join(one["hub"]) or (
             "this package" if one["name"] in BACKBONES else one["name"].partition(":")[2]
         )
+        if one["problem"]:
+            here = f"another model, {here}"
+            say(f"NOTE: {one['problem']}")
         table.add_row(one["name"], one["title"], here, one["licence"], origin)
     print_table(table)
     inform("'biomedcoop backbones download NAME' gets one; 'biomedcoop backbones verify NAME' checks it")
 
 
 def _facts(name: str, entry: Entry) -> dict[str, Any]:
-    from biomedcoop.backbones.registry import locate
+    from biomedcoop.backbones.registry import check_place, locate
     from biomedcoop.backbones.source import read_source
 
     folder = locate(name)
-    sources = read_source(folder) if folder else {}
+    sources, problem = read_source(folder) if folder else {}, None
+    if folder is not None:
+        try:
+            check_place(name, folder)
+        except UserError as error:
+            problem = str(error)
     return {
         "name": name,
         "title": entry.title,
-        "ready": folder is not None,
+        "ready": folder is not None and problem is None,
+        "problem": problem,
         "folder": str(folder) if folder else None,
         "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) if folder else None,
         "megabytes": entry.megabytes,
@@ -129,7 +139,7 @@ def convert_weights(
     if json:
         print_json([str(file) for file in files])
     else:
-        print("\n".join(f"{file} holds the same tensors" for file in files))
+        print("\n".join(f"converted to {file}, all tensors are equal" for file in files))
 
 
 @app.command("selftest")

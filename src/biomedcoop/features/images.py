@@ -171,6 +171,8 @@ def _encode(
         missing: dict[int, list[int]] = {}  # image -> the numbers of its crops that have no feature yet
         for row in store.missing([key(digests[i], number) for i in there for number in range(views)]):
             missing.setdefault(there[row // views], []).append(row % views)
+        if missing:
+            store.check_writable()
 
         def cut(i: int) -> list[tuple[Crop, bytes]]:
             try:

@@ -36,7 +36,7 @@ from biomedcoop.features.shard import (
     open_shard,
     write_shard,
 )
-from biomedcoop.output import TEMPORARY_PREFIX, cache_root, replace_file
+from biomedcoop.output import TEMPORARY_PREFIX, cache_root, check_writable, replace_file
 
 SHARD_ROWS = 512
 """Vectors after which encoding writes a shard."""
@@ -146,6 +146,17 @@ class FeatureStore:
                 f"{name!r} or the feature store {self.folder} changed meanwhile; start again when nothing writes to it"
             )
         return features
+
+    def check_writable(self) -> None:
+        """Check before long work that vectors can be added.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        try:
+            check_writable(self.folder if self.folder.is_dir() else self.folder.parent)
+        except UserError as error:
+            raise UserError(f"the feature store has no place: {error} with BIOMEDCOOP_CACHE") from error
 
     def put(self, keys: Sequence[bytes], features: npt.NDArray[np.float32]) -> None:
         """Add vectors as one shard, on the disk when this returns. Keys that are already held keep their vector.

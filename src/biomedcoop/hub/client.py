@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -42,9 +45,37 @@ def endpoint() -> str:
     return given
 
 
+def route(url: str) -> str:
+    """The variables that decide where a request goes, for the error line: "HF_ENDPOINT=… HTTPS_PROXY=…"; "" if none does.
+
+    Example:
+        >>> import os
+        >>> os.environ["HF_ENDPOINT"] = "http://mirror.invalid"
+        >>> from biomedcoop.hub.client import route
+        >>> route("http://mirror.invalid/owner/name")
+        'HF_ENDPOINT=http://mirror.invalid'
+        >>> del os.environ["HF_ENDPOINT"]
+    """
+    address = urllib.parse.urlsplit(url)
+    mirror = os.environ.get("HF_ENDPOINT", "")
+    named = [f"HF_ENDPOINT={mirror}"] if mirror and url.startswith(mirror.rstrip("/") + "/") else []
+    if not urllib.request.proxy_bypass(address.hostname or ""):
+        proxies = {name.lower(): name for name, value in os.environ.items() if value}
+        variable = proxies.get(f"{address.scheme}_proxy") or proxies.get("all_proxy")
+        if variable:
+            without_password = re.sub("//[^/@]*@", "//", os.environ[variable])
+            named.append(f"{variable}={without_password}")
+    return " ".join(named)
+
+
 @contextmanager
-def one_line_errors(fault: str, remedy: str) -> Iterator[None]:
+def one_line_errors(fault: str, remedy: str | Callable[[], str], url: str = "") -> Iterator[None]:
     """Turn errors of the hub, the network and the disk inside the block into one line: fault, reason, remedy.
+
+    Args:
+        fault: what failed.
+        remedy: what the user can do; a function is called when the error has come.
+        url: where the request goes; the line then names the variables that decide it.
 
     Raises:
         UserError: any such error.
@@ -60,4 +91,7 @@ def one_line_errors(fault: str, remedy: str) -> Iterator[None]:
             raise
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
-        raise UserError(f"{fault}: {reason}; {remedy}") from error
+        of_disk = isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError)
+        if url and not of_disk and (by := route(url)):
+            reason += f" ({by})"
+        raise UserError(f"{fault}: {reason}; {remedy if isinstance(remedy, str) else remedy()}") from error

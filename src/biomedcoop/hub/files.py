@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomedcoop.errors import UserError
-from biomedcoop.hub.client import client, endpoint, one_line_errors
+from biomedcoop.hub.client import client, endpoint, one_line_errors, route
 from biomedcoop.progress import Progress, counting
 
 _CHUNK = 2**20
@@ -69,7 +69,7 @@ def find_hub_file(
     def address(revision: str) -> str:
         return str(hub.hf_hub_url(repository, name, repo_type=kind, revision=revision, endpoint=endpoint()))
 
-    with one_line_errors(f"the hub cannot be asked about {name} of {place}", remedy):
+    with one_line_errors(f"the hub cannot be asked about {name} of {place}", remedy, address(revision)):
         try:
             facts = hub.get_hf_file_metadata(address(revision))
         except hub.utils.EntryNotFoundError:
@@ -89,7 +89,7 @@ def find_hub_file(
     if facts.size is None or len(facts.etag or "") not in (40, 64) or not facts.commit_hash:
         raise UserError(
             f"{address(revision)}: the answer is not that of a Hugging Face hub (no size, checksum or commit), perhaps of a "
-            f"proxy or a login page; {remedy}"
+            f"proxy or a login page{_by(address(revision))}; {remedy}"
         )
     return HubFile(repository, kind, name, address(facts.commit_hash), facts.commit_hash, facts.size, facts.etag)
 
@@ -98,13 +98,13 @@ def fetch(
     file: HubFile,
     target: Path,
     progress: Progress | None = None,
-    remedy: str = "try again, what arrived is kept",
+    instead: str = "",
 ) -> None:
     """Download a file; what an earlier attempt left beside ``target`` is continued. It appears under its name when it is verified.
 
     Args:
         progress: reports the comparison with the checksum; the hub's client shows the download itself.
-        remedy: what the user can do if the download breaks off, for the error line.
+        instead: what the user can do in place of the download, for the error line.
 
     Raises:
         UserError: no connection (what arrived is kept), or a content that differs from the hub's checksum (it is removed).
@@ -113,10 +113,16 @@ def fetch(
     for old in target.parent.glob(_part(target).name):
         if old != part or old.stat().st_size > file.size:
             old.unlink()  # of an earlier version of the file
+
+    def remedy() -> str:
+        some = part.is_file() and part.stat().st_size > 0
+        return "try again" + (", what arrived is kept" if some else "") + (f"; or {instead}" if instead else "")
+
     try:
         _continue(file, part, remedy)
     finally:
-        _refuse_page(file, part, remedy)
+        if part.is_file():
+            _refuse_page(file, part, remedy)
     if not matches(part, file, progress):
         part.unlink()
         raise UserError(
@@ -125,10 +131,10 @@ def fetch(
     part.replace(target)
 
 
-def _continue(file: HubFile, part: Path, remedy: str) -> None:
+def _continue(file: HubFile, part: Path, remedy: Callable[[], str]) -> None:
     hub, before = client(), part.stat().st_size if part.exists() else 0
     with (
-        one_line_errors(f"{file.name} cannot be downloaded from {file.url}", remedy),
+        one_line_errors(f"{file.name} cannot be downloaded from {file.url}", remedy, file.url),
         part.open("ab") as out,
     ):
         try:
@@ -143,7 +149,7 @@ def _continue(file: HubFile, part: Path, remedy: str) -> None:
         except Exception as error:
             number = getattr(error, "errno", None)
             if number == errno.ENOSPC:
-                raise UserError(f"{part.parent}: the disk is full; make room and {remedy}") from error
+                raise UserError(f"{part.parent}: the disk is full; make room and {remedy()}") from error
             out.flush()
             here = part.stat().st_size
             # each version of the client says it in other words, some with advice about an argument that is not ours
@@ -152,17 +158,31 @@ def _continue(file: HubFile, part: Path, remedy: str) -> None:
             raise
 
 
-def _refuse_page(file: HubFile, part: Path, remedy: str) -> None:
+def _refuse_page(file: HubFile, part: Path, remedy: Callable[[], str]) -> None:
     """Remove what arrived if it is a web page."""
-    if not part.is_file():
-        return
     with part.open("rb") as content:
         start = content.read(64).lstrip().lower()
     if start.startswith(_PAGE):
         part.unlink()
         raise UserError(
-            f"{file.url}: a web page came in place of {file.base}, perhaps of a proxy or a login page; {remedy}"
+            f"{file.url}: a web page came in place of {file.base}, perhaps of a proxy or a login page{_by(file.url)}; "
+            f"{remedy()}"
         )
+
+
+def _by(url: str) -> str:
+    return f" ({by})" if (by := route(url)) else ""
+
+
+def in_cache(repository: str, kind: str, name: str, revision: str) -> Path | None:
+    """A file in the cache of the hub's own client ($HF_HOME); None if it is not there."""
+    found = client().try_to_load_from_cache(repository, name, revision=revision, repo_type=kind)
+    return Path(found) if isinstance(found, str) else None
+
+
+def is_offline(asked: bool = False) -> bool:
+    """Whether the network is off: ``asked`` for, or by $HF_HUB_OFFLINE."""
+    return asked or bool(client().constants.HF_HUB_OFFLINE)
 
 
 def bytes_left(file: HubFile, target: Path) -> int:
@@ -233,7 +253,7 @@ def read_url(url: str, name: str, remedy: str = "try again") -> bytes:
         UserError: no connection, or no such file.
     """
     content = io.BytesIO()
-    with one_line_errors(f"{name} cannot be downloaded from {url}", remedy):
+    with one_line_errors(f"{name} cannot be downloaded from {url}", remedy, url):
         client().file_download.http_get(url, content, displayed_filename=name)
     return content.getvalue()
 
