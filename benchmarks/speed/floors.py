@@ -60,10 +60,11 @@ def timings(
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended well: wall seconds and the largest resident memory, bytes."""
+    """A process that ended well: seconds on the clock, the largest resident memory in bytes, and seconds on processors."""
 
     seconds: float
     memory: int
+    processor: float = 0.0
 
 
 # Linux counts what a process held before exec as its own: started from here, each would seem as large as the benchmark
@@ -71,7 +72,7 @@ WATCH = """
 import os, sys, time
 start = time.perf_counter()
 _, status, usage = os.wait4(os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]), 0)
-print(f"\\n{status} {time.perf_counter() - start} {usage.ru_maxrss}")
+print(f"\\n{status} {time.perf_counter() - start} {usage.ru_maxrss} {usage.ru_utime + usage.ru_stime}")
 """
 
 
@@ -87,10 +88,10 @@ def run_process(command: Sequence[str], cache: Path) -> Finished:
     watched = [sys.executable, "-c", WATCH, *command]
     done = subprocess.run(watched, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output, _, last = done.stdout.rstrip().rpartition("\n")
-    status, seconds, kib = last.split()
+    status, seconds, kib, processor = last.split()
     if status != "0":
         raise SystemExit(f"{shlex.join(command)} failed:\n{output}")
-    return Finished(float(seconds), 1024 * int(kib))
+    return Finished(float(seconds), 1024 * int(kib), float(processor))
 
 
 def peak_mib() -> float:
