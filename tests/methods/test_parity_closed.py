@@ -225,6 +225,21 @@ def test_timo(support: str, search: bool, stored: dict[str, Tensor], later: Path
         close(method.logits(state, stored["test"], tiny), gold[f"{key}/test_logits"], 2.6e-4)
 
 
+def test_timo_searches_few_rows_by_their_products() -> None:
+    """The same logits as from weights, with fewer sentences than there are, each once, some twice, and all twice."""
+    generator = torch.Generator().manual_seed(3)
+    rows, sentences, f = (
+        torch.nn.functional.normalize(torch.randn(*shape, 64, generator=generator), dim=-1)
+        for shape in [(2, 10), (3, 7), (2, 5)]
+    )
+    images = rows, torch.tensor([[0, 1] * 5, [0, 1, 2, 2, 1] * 2])  # no image of the last class in the first run
+    match = torch.rand(2, 3, 7, generator=generator)
+    counts = [1, 4, 7, 9, 14]
+    for count, logits in zip(counts, timo.joint_logits(images, match, sentences, counts, f), strict=True):
+        weight, bias = timo.joint_discriminant(images, match, sentences, count)
+        close(logits, f @ weight.transpose(1, 2) + bias[:, None], 1e-4)
+
+
 @pytest.mark.parametrize("text", ["mean_raw", "template_unit"])
 @pytest.mark.parametrize("support", SUPPORTS)
 def test_ss_text_u(support: str, text: str, stored: dict[str, Tensor], later: Path, tiny: Backbone) -> None:

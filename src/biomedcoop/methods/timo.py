@@ -12,7 +12,8 @@ A class without an image is guided by the mean of its sentences, and its rows ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +21,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.images.crops import Crops
 from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
-from biomedcoop.methods.gda import GDASettings, discriminant, right_for_each
+from biomedcoop.methods.gda import NOTHING, GDASettings, discriminant, right_for_each
 from biomedcoop.methods.settings import setting
 from biomedcoop.methods.validation import Validation, first_best, right_by_run
 
@@ -133,6 +134,48 @@ def joint_discriminant(
     return discriminant(rows, torch.cat([of_sentences, labels], 1), c, GDASettings())
 
 
+def joint_logits(
+    images: tuple[Tensor, Tensor], match: Tensor, sentences: Tensor, counts: Sequence[int], f: Tensor
+) -> Iterator[Tensor]:
+    """Logits [R, V, C] of unit-norm features [R, V, E] by :func:`joint_discriminant` with each of several numbers of sentences.
+
+    All of them are made of the same rows, so the products of rows are computed once; a sentence that counts twice is one row of
+    weight 2. It is the quicker way where the rows are fewer than the numbers of a feature.
+    """
+    rows, labels = images
+    c, p, e = sentences.shape
+    best, order = match.sort(dim=-1, descending=True, stable=True)
+    ranked = sentences[torch.arange(c, device=order.device)[:, None], order] * best[..., None]  # [R, C, P, E]
+    every = torch.cat([ranked.flatten(1, 2), rows], 1).cpu()  # [R, M, E]
+    classes = torch.arange(c, device=labels.device).repeat_interleave(p).expand(len(labels), -1)
+    of_class = F.one_hot(torch.cat([classes, labels], 1).cpu(), c).to(every.dtype)  # [R, M, C]
+    products, across = every @ every.transpose(1, 2), f.cpu() @ every.transpose(1, 2)
+    for count in counts:
+        times = count // p + (torch.arange(p) < count % p).to(every.dtype)
+        times = torch.cat([times.repeat(c), torch.ones(labels.shape[1])])
+        kept = times.nonzero()[:, 0]
+        root, own = times[kept].sqrt()[:, None], of_class[:, kept]
+        share = root.square() * own
+        share = share / share.sum(1, keepdim=True)  # [R, M', C]: what each row gives to the mean of a class
+        k = products[:, kept][..., kept]
+        centred = k - own @ (share.transpose(1, 2) @ k)
+        to_means = centred @ share  # [R, M', C]
+        scatter = root * (centred - to_means @ own.transpose(1, 2)) * root.T
+        spread = scatter.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+        ridge = spread / max(1, c * count + labels.shape[1] - 1)
+        nothing = ridge < NOTHING
+        ridge = torch.where(nothing, torch.ones_like(ridge), ridge)
+        factor = torch.linalg.cholesky(scatter + ridge * torch.eye(len(kept)))
+        right = root * to_means
+        solved = torch.cholesky_solve(right, factor)  # [R, M', C]
+        theirs = across[..., kept]
+        means = theirs @ share  # [R, V, C]
+        seen = means - ((theirs - means @ own.transpose(1, 2)) * root.T) @ solved
+        sizes = (share * (k @ share)).sum(1) - (right * solved).sum(1)  # [R, C]
+        logits = e / ridge * (seen - sizes[:, None] / 2)
+        yield (torch.where(nothing, torch.zeros_like(logits), logits) - math.log(c)).to(f.device)
+
+
 def chosen_values(task: Task, sentences: Tensor, settings: TIMOSettings) -> tuple[Tensor, Tensor, Tensor]:
     """γ [R], β int64 [R] and α [R] of each run.
 
@@ -159,10 +202,15 @@ def chosen_values(task: Task, sentences: Tensor, settings: TIMOSettings) -> tupl
     def right(part: Validation, owners: Tensor) -> Tensor:
         match, f = matches(part.task, sentences), F.normalize(part.features, dim=-1)
         known = f @ guided(sentences, match, gamma[owners]).transpose(1, 2)
-        found = []
-        for count in counts:
-            weight, bias = joint_discriminant(rows_of(part.task), match, sentences, count)
-            found.append(right_for_each(alphas, f @ weight.transpose(1, 2) + bias[:, None], known, part.labels))
+        images = rows_of(part.task)
+        if len(counts) > 1 and images[1].shape[1] + len(sentences) * p < f.shape[-1]:
+            spoken: Iterable[Tensor] = joint_logits(images, match, sentences, counts, f)
+        else:
+            spoken = (
+                f @ weight.transpose(1, 2) + bias[:, None]
+                for weight, bias in (joint_discriminant(images, match, sentences, count) for count in counts)
+            )
+        found = [right_for_each(alphas, logits, known, part.labels) for logits in spoken]
         return torch.cat(found, 1)
 
     found = right_by_run(task, right) if len(counts) * len(tried) > 1 else None
