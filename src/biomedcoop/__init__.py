@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from biomedcoop.classifier.suggest import suggest
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset
+    from biomedcoop.deploy.onnx import export_onnx
     from biomedcoop.errors import ImageError, UserError
     from biomedcoop.estimators.encoder import ImageEncoder
     from biomedcoop.estimators.few_shot import FewShotClassifier
@@ -46,6 +47,7 @@ _WHERE = {
     "compare": "biomedcoop.api",
     "embed": "biomedcoop.features.embed",
     "evaluate": "biomedcoop.api",
+    "export_onnx": "biomedcoop.deploy.onnx",
     "fit": "biomedcoop.api",
     "fit_runs": "biomedcoop.api",
     "import_published": "biomedcoop.classifier",
@@ -73,6 +75,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "export_onnx",
     "fit",
     "fit_runs",
     "import_published",

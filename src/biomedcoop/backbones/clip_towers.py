@@ -48,11 +48,11 @@ class VisionTransformer(nn.Module):
     def embed(self, pixels: Tensor) -> Tensor:
         """Tokens before the first block: [B, T, W], class token first."""
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(len(patches), 1, -1)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)
         return self.ln_pre(torch.cat([first, patches], dim=1) + self.positional_embedding)  # type: ignore[no-any-return]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        first = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+        first = torch.zeros(pixels.shape[0], dtype=torch.int64, device=pixels.device)
         return self.ln_post(self.transformer(self.embed(pixels), first)) @ self.proj  # type: ignore[no-any-return]
 
 

@@ -61,7 +61,7 @@ class Attention(nn.Module):
 
     def of_one(self, x: Tensor, position: Tensor) -> Tensor:
         """``forward`` for one token of each row alone: [B, T, W] and positions [B] -> [B, 1, W]."""
-        (b, t, _), rows = x.shape, torch.arange(len(x), device=x.device)
+        (b, t, _), rows = x.shape, torch.arange(x.shape[0], device=x.device)
         seen = torch.arange(t, device=x.device) <= position[:, None] if self.causal else x.new_ones(b, t).bool()
         q, k, v = self.of_query(x[rows, position][:, None], x)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
@@ -112,7 +112,7 @@ class Block(nn.Module):
 
     def of_one(self, x: Tensor, position: Tensor) -> Tensor:
         """``forward`` for one token of each row alone: [B, T, W] and positions [B] -> [B, 1, W]."""
-        token = x[torch.arange(len(x), device=x.device), position][:, None]
+        token = x[torch.arange(x.shape[0], device=x.device), position][:, None]
         token = token + self.attn.of_one(self.ln_1(x), position)
         return token + self.mlp(self.ln_2(token))  # type: ignore[no-any-return]
 
@@ -135,5 +135,5 @@ class Transformer(nn.Module):
         for block in blocks:
             x = block(x)
         if is_watched(last):
-            return last(x)[torch.arange(len(x), device=x.device), position]  # type: ignore[no-any-return]
+            return last(x)[torch.arange(x.shape[0], device=x.device), position]  # type: ignore[no-any-return]
         return last.of_one(x, position)[:, 0]

@@ -29,12 +29,12 @@ class PoolingHead(nn.Module):
         self.mlp = MLP(config.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.attention.of_query(self.probe.expand(len(x), -1, -1), x)
+        q, k, v = self.attention.of_query(self.probe.expand(x.shape[0], -1, -1), x)
         return self.finish(F.scaled_dot_product_attention(q, k, v))
 
     def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``forward`` [B, W] and the probe's attention probabilities [B, H, 1, T]."""
-        q, k, v = self.attention.of_query(self.probe.expand(len(x), -1, -1), x)
+        q, k, v = self.attention.of_query(self.probe.expand(x.shape[0], -1, -1), x)
         probabilities = attention_probabilities(q, k)
         return self.finish(probabilities @ v), probabilities
 

@@ -150,11 +150,12 @@ class VisionTransformer(nn.Module):
     def embed(self, pixels: Tensor) -> Tensor:
         """Tokens before the first block: [B, T, W], CLS first, then registers."""
         patches = self.patch_embed(pixels)
-        cls = self.cls_token.expand(len(patches), -1, -1)
+        # from the shape, not by len(): an export keeps the number of images open
+        cls = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat([cls, patches], dim=1) + self.pos_embed
         if self.reg_token is None:
             return tokens
-        return torch.cat([tokens[:, :1], self.reg_token.expand(len(tokens), -1, -1), tokens[:, 1:]], dim=1)
+        return torch.cat([tokens[:, :1], self.reg_token.expand(tokens.shape[0], -1, -1), tokens[:, 1:]], dim=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.embed(pixels)

@@ -19,6 +19,7 @@ from biomedcoop.cli import (
     embed,
     evaluate,
     explain,
+    export,
     import_published,
     methods,
     predict,
@@ -50,6 +51,7 @@ app.command("suggest")(suggest.suggest)
 app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
 app.command("serve")(serve.serve)
+app.command("export")(export.export)
 app.command("words")(words.words)
 app.command("import-published")(import_published.import_published)
 app.add_typer(prompts.app, name="prompts")

@@ -84,7 +84,7 @@ class CLIPAdapter(Method):
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         f = F.normalize(features, dim=-1)
-        adapted = adapt(f[None], state["weight1"][None], state["weight2"][None], float(state["ratio"]))[0]
+        adapted = adapt(f[None], state["weight1"][None], state["weight2"][None], state["ratio"])[0]
         return state["logit_scale"] * adapted @ state["class_embeddings"].T
 
     def retarget(self, state: State, task: Task, settings: CLIPAdapterSettings) -> State:
@@ -130,7 +130,7 @@ def trained_adapter(
     return down, up
 
 
-def adapt(f: Tensor, weight1: Tensor, weight2: Tensor, ratio: float) -> Tensor:
+def adapt(f: Tensor, weight1: Tensor, weight2: Tensor, ratio: float | Tensor) -> Tensor:
     """Adapt unit-norm features [R, N, E]; the result has the same shape and is not normalised again."""
     hidden = (f @ weight1.transpose(1, 2)).relu()
     return ratio * (hidden @ weight2.transpose(1, 2)).relu() + (1 - ratio) * f

@@ -117,11 +117,11 @@ class KRR(Method):
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         f = F.normalize(features, dim=-1)
-        kernel = kernel_of(f @ state["keys"].T, float(state["beta"]))
+        kernel = kernel_of(f @ state["keys"].T, state["beta"])
         return SHARPNESS * (state["base"] * f @ state["class_embeddings"].T + kernel @ state["coefficients"])
 
 
-def kernel_of(cosines: Tensor, beta: float) -> Tensor:
+def kernel_of(cosines: Tensor, beta: float | Tensor) -> Tensor:
     """Kernel of images by their cosines."""
     return (-beta * (1 - cosines)).exp()
 

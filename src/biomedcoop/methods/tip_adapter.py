@@ -85,7 +85,7 @@ class TipAdapter(Method):
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
         f = F.normalize(features, dim=-1)
         known = state["logit_scale"] * f @ state["class_embeddings"].T
-        return known + state["alpha"] * from_cache(f @ state["keys"].T, state["values"], float(state["beta"]))
+        return known + state["alpha"] * from_cache(f @ state["keys"].T, state["values"], state["beta"])
 
 
 def cache_of(task: Task) -> tuple[Tensor, Tensor]:

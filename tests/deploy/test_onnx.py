@@ -1,0 +1,149 @@
+"""The ONNX file: the same probabilities as torch, metadata that suffice to use it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import biomedcoop as bc
+from backbones.tiny_clip import write_resnet, write_vit
+from backbones.tiny_image_only import resnet_state
+from backbones.tiny_image_only import write_resnet as write_image_resnet
+from backbones.tiny_image_only import write_vit as write_image_vit
+from backbones.tiny_lite import write_lite
+from backbones.tiny_pmc_clip import write_pmc_clip
+from backbones.tiny_siglip import write_siglip
+from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.images.crops import resize_and_crop
+from biomedcoop.data.images.reading import read_image
+from biomedcoop.errors import UserError
+from biomedcoop.methods import all_methods, get_method
+
+DATA = "simulated:breast-ultrasound?train=4&val=0&test=34"
+FAMILIES = {
+    "clip-vit": write_vit,
+    "clip-resnet": write_resnet,
+    "lite": write_lite,
+    "pmc-clip": write_pmc_clip,
+    "siglip": write_siglip,
+    "image-vit": write_image_vit,
+    "image-resnet": lambda folder: write_image_resnet(folder, resnet_state()),
+}
+QUICK = {"epochs": 1, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def data() -> bc.Dataset:
+    return bc.load_dataset(DATA)
+
+
+def by_hand(file: Path, images: list) -> np.ndarray:
+    """Probabilities as a user of the file computes them, from its metadata and crops of the package's own."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    resize = "squash" if said["crop"] == "none" else "shortest"
+    crops = np.stack([resize_and_crop(read_image(image), int(said["image_size"]), resize) for image in images])
+    return session.run(None, {"images": crops})[0]
+
+
+def same(classifier: bc.Classifier, folder: Path, images: list) -> None:
+    file = folder / "model.onnx"
+    bc.export_onnx(classifier, file, overwrite=True)
+    theirs, ours = by_hand(file, images), classifier.predict_proba(images)
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    np.testing.assert_allclose(by_hand(file, images[:1]), ours[:1], atol=1e-4)
+
+
+def test_a_hundred_scans_have_torchs_probabilities_and_the_metadata_say_how(
+    tiny: Backbone, data: bc.Dataset, tmp_path: Path
+) -> None:
+    classifier = bc.fit(data, method="tip-adapter", backbone=tiny, shots=4)
+    images = list(data.part("test").images)
+    assert len(images) >= 100
+    same(classifier, tmp_path, images)
+
+    said = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(said["class_names"]) == list(classifier.class_names)
+    assert json.loads(said["mean"]) == list(tiny.mean)
+    assert json.loads(said["std"]) == list(tiny.std)
+    assert said["crop"] == "centre"
+    assert "BICUBIC" in said["interpolation"]
+    assert said["opset"] == "17"
+    assert said["licence"]
+    assert "Not a medical device" in said["disclaimer"]
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model)
+    assert [(one.domain, one.version) for one in model.opset_import if not one.domain] == [("", 17)]
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert str(Path(bc.__file__).parent).encode() not in content
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(tiny: Backbone, data: bc.Dataset, tmp_path: Path) -> None:
+    per_image = bc.fit(data, method="cocoop", backbone=tiny, shots=1, settings={"epochs": 1})
+    plain = bc.fit(data, method="zero-shot", backbone=tiny)
+    with pytest.raises(UserError, match="runs the text tower for each image"):
+        bc.export_onnx(per_image, tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=r"ends in \.onnx"):
+        bc.export_onnx(plain, tmp_path / "a.pt")
+    (tmp_path / "there.onnx").write_bytes(b"kept")
+    with pytest.raises(UserError, match="exists already"):
+        bc.export_onnx(plain, tmp_path / "there.onnx")
+    with pytest.raises(UserError, match="other classes"):
+        bc.export_onnx(plain, tmp_path / "b.onnx", int8=bc.load_dataset("simulated:kidney-ct?train=1&val=0&test=1"))
+    with pytest.raises(UserError, match="no test images"):
+        bc.export_onnx(plain, tmp_path / "b.onnx", int8=data.part("train"))
+    assert [file.name for file in tmp_path.iterdir()] == ["there.onnx"]
+    assert (tmp_path / "there.onnx").read_bytes() == b"kept"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_kind_of_image_tower(family: str, data: bc.Dataset, tmp_path: Path) -> None:
+    backbone = bc.load_backbone(FAMILIES[family](tmp_path / family))
+    classifier = bc.fit(data, method="linear-probe", backbone=backbone, shots=4)
+    same(classifier, tmp_path, list(data.part("test").images)[:20])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(name for name in all_methods()))
+def test_every_method_whose_prediction_is_a_function_of_image_features(
+    method: str, tiny: Backbone, data: bc.Dataset, discs: Path, tmp_path: Path
+) -> None:
+    found = get_method(method)
+    if found.abilities.prompts_per_image:
+        with pytest.raises(UserError, match="cannot be exported"):
+            bc.export_onnx(
+                bc.fit(data, method=method, backbone=tiny, shots=1, settings={"epochs": 1}), tmp_path / "m.onnx"
+            )
+        return
+    known = {field for field in found.settings_type.__dataclass_fields__ if field in QUICK}
+    settings = {name: QUICK[name] for name in known}
+    if method == "auto":
+        settings = {"methods": "linear-probe,tip-adapter"}
+    unlabelled = discs / "test" / "blue_cyst" if found.abilities.uses_unlabelled else None
+    classifier = bc.fit(data, method=method, backbone=tiny, shots=4, settings=settings, unlabelled=unlabelled)
+    same(classifier, tmp_path, list(data.part("test").images)[:12])
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_its_cost_is_said(data: bc.Dataset, tmp_path: Path) -> None:
+    classifier = bc.fit(data, method="linear-probe", shots=4)
+    whole = bc.export_onnx(classifier, tmp_path / "whole.onnx")
+    small = bc.export_onnx(classifier, tmp_path / "small.onnx", int8=data)
+    assert whole.int8 is None
+    assert small.int8 is not None
+    assert small.int8["images"] == len(data.part("test").images)
+    assert (tmp_path / "small.onnx").stat().st_size < 0.4 * (tmp_path / "whole.onnx").stat().st_size
+    answers = by_hand(tmp_path / "small.onnx", list(data.part("test").images))
+    truth = data.part("test").labels
+    assert small.int8["accuracy"] == pytest.approx((answers.argmax(1) == truth).mean())
+    with torch.inference_mode():
+        right = (classifier.predict_proba(list(data.part("test").images)).argmax(1) == truth).mean()
+    assert small.int8["accuracy_float32"] == pytest.approx(right, abs=0.02)
