@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
+import re
+import subprocess
+import venv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 import biomedcoop as bc
 from backbones.tiny_clip import write_resnet, write_vit
@@ -147,3 +155,65 @@ def test_int8_is_smaller_and_its_cost_is_said(data: bc.Dataset, tmp_path: Path) 
     with torch.inference_mode():
         right = (classifier.predict_proba(list(data.part("test").images)).argmax(1) == truth).mean()
     assert small.int8["accuracy_float32"] == pytest.approx(right, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_guide_runs_without_torch_and_without_the_package(
+    data: bc.Dataset, discs: Path, tmp_path: Path
+) -> None:
+    """In a virtual environment that sees numpy, Pillow and onnxruntime alone, with the probabilities of the package."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    for package in (
+        "numpy",
+        "PIL",
+        "onnxruntime",
+        "flatbuffers",
+        "google",
+        "packaging",
+        "coloredlogs",
+        "humanfriendly",
+    ):
+        if (spec := importlib.util.find_spec(package)) is None:
+            continue
+        for folder in spec.submodule_search_locations or []:
+            for one in (Path(folder), Path(folder).with_name(Path(folder).name + ".libs")):
+                if one.exists() and not (site / one.name).exists():
+                    (site / one.name).symlink_to(one)
+    for name in ("pillow.libs", "numpy.libs"):
+        folder = Path(np.__file__).parents[1] / name
+        if folder.exists() and not (site / name).exists():
+            (site / name).symlink_to(folder)
+    absent = subprocess.run([python, "-c", "import torch"], capture_output=True)
+    assert absent.returncode != 0
+    guide = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(script.splitlines()) <= 30
+    (tmp_path / "example.py").write_text(script)
+    classifier = bc.fit(data, method="linear-probe", shots=4)
+    bc.export_onnx(classifier, tmp_path / "model.onnx")
+    images = []
+    for number, size in enumerate([(224, 224), (300, 211), (97, 160), (640, 480)]):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        images.append(tmp_path / f"{number}.png")
+    done = subprocess.run(
+        [python, tmp_path / "example.py", tmp_path / "model.onnx", *images], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
+    answers = [list(ast.literal_eval(line).values()) for line in lines]
+    np.testing.assert_allclose(answers, classifier.predict_proba(images), atol=2e-4)  # printed with four digits
+
+
+def test_the_command_writes_the_file_and_says_how_large_it_is(
+    tiny: Backbone, data: bc.Dataset, tmp_path: Path, parity: Path, cli: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    bc.fit(data, method="zero-shot", backbone=tiny).save(tmp_path / "model")
+    words = ("export", tmp_path / "model", "--backbone", parity / "model", "--out", tmp_path / "m.onnx")
+    assert "--onnx" in refused(*words)
+    assert cli(*words, "--onnx").status == 0
+    assert (tmp_path / "m.onnx").stat().st_size > 1000
+    assert "exists already" in refused(*words, "--onnx")
+    assert json.loads(cli(*words, "--onnx", "--overwrite", "--json").out)["out"] == str(tmp_path / "m.onnx")

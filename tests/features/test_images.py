@@ -145,7 +145,7 @@ def test_an_unreadable_image_keeps_what_was_encoded_before(tiny: Backbone, tmp_p
     passes.clear()
     features = encode_images(tiny, dataset(paths), store_root=store, progress=lambda *now: told.append(now))
     assert told[-1] == (3, 3)
-    assert passes == [8]
+    assert [n for n in passes if n > 1] == [8], "beside it, one image alone may be tried"
     np.testing.assert_allclose(features, direct(tiny, paths), atol=1e-5, rtol=0)
 
 
@@ -197,7 +197,7 @@ def test_shards_of_another_version_or_cut_short_are_encoded_again(
         caplog.clear()
         passes.clear()
         np.testing.assert_array_equal(encode_images(tiny, images, store_root=store), first)
-        assert passes == [8, 8, 8]
+        assert [n for n in passes if n > 1] == [8, 8, 8]
         assert reason in caplog.records[0].getMessage()
 
 

@@ -10,6 +10,7 @@ import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from biomedcoop.cli import (
     backbones,
@@ -35,8 +36,23 @@ from biomedcoop.errors import UserError
 from biomedcoop.threads import wait_passively
 from biomedcoop.version import __version__
 
+
+class Root(TyperGroup):
+    """The root command, which keeps what an interrupted command says of its work: newer versions of typer drop the words."""
+
+    said = ""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as error:
+            Root.said = str(error)
+            raise
+
+
 app = typer.Typer(
     name="biomedcoop",
+    cls=Root,
     help="Few-shot classification of biomedical images on frozen vision-language models.\n\nNot a medical device.",
     no_args_is_help=True,
     add_completion=False,
@@ -113,19 +129,7 @@ def main() -> None:
     try:
         # wherever --debug stands, `fail` finds it; users write it behind the command too
         words = [word for word in sys.argv[1:] if word != DEBUG]
-        root = typer.main.get_command(app)
-        invoke = root.invoke
-
-        def invoke_and_listen(context: Any) -> Any:
-            nonlocal kept
-            try:
-                return invoke(context)
-            except KeyboardInterrupt as error:  # newer versions of typer make a bare exit status of it
-                kept = str(error) or kept
-                raise
-
-        root.invoke = invoke_and_listen  # type: ignore[method-assign, assignment]
-        status = root.main(words, prog_name="biomedcoop", standalone_mode=False)
+        status = app(words, prog_name="biomedcoop", standalone_mode=False)
     except UserError as error:
         fail(train.as_typed(str(error), error.option), error)
     except _CommandLineError as error:
@@ -139,7 +143,7 @@ def main() -> None:
             error,
         )
     if status == INTERRUPTED:
-        end_interrupted(kept)
+        end_interrupted(Root.said or kept)
     sys.exit(status or 0)
 
 

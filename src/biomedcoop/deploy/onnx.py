@@ -148,17 +148,17 @@ def _module(classifier: Classifier) -> nn.Module:
     import torch
     from torch import Tensor, nn
 
+    backbone = classifier.backbone
+
     class Prediction(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            backbone = classifier.backbone
-            self.tower = backbone.image_tower
-            self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
-            self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
+            self.tower = backbone.image_tower  # its tensors are those of the graph
 
         def forward(self, images: Tensor) -> Tensor:
             pixels = images.permute(0, 3, 1, 2).float() / 255.0
-            features = classifier.backbone.encode_image((pixels - self.mean) / self.std)
+            mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
+            features = backbone.encode_image((pixels - mean) / std)
             return classifier.logits(features).softmax(-1)
 
     return Prediction().eval()
