@@ -17,6 +17,7 @@ import biomedcoop as bc
 from benchmarks.speed.full_size import SCALE, random_weights, write_bin, write_description
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
+from biomedcoop.backbones.registry import check_model, check_place
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,9 @@ def backbone(folders: tuple[Path, Path]) -> OpenClipBackbone:
     return loaded
 
 
-def test_sizes(backbone: OpenClipBackbone) -> None:
+def test_sizes(backbone: OpenClipBackbone, folders: tuple[Path, Path]) -> None:
+    check_place("biomedclip", folders[0])
+    check_model("biomedclip", folders[0], backbone)
     assert sum(p.numel() for p in backbone.towers.parameters()) == 195_902_721
     assert (backbone.image_size, backbone.context_length, backbone.embed_dim, backbone.token_dim) == (
         224,

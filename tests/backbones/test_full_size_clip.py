@@ -18,6 +18,8 @@ from backbones.full_clip import PARAMETERS, write_full_clip
 from benchmarks.speed.full_size import CLIP_TOKENS
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.clip import ClipBackbone
+from biomedcoop.backbones.registry import check_model, check_place
+from biomedcoop.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +65,11 @@ def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
 def backbone(twin: Twin) -> ClipBackbone:
     loaded = load_backbone(twin.folder)
     assert isinstance(loaded, ClipBackbone)
+    other = {"clip-vit-b-16": "clip-vit-b-32", "clip-vit-b-32": "clip-vit-b-16"}[twin.folder.name]
+    check_place(twin.folder.name, twin.folder)
+    check_model(twin.folder.name, twin.folder, loaded)
+    with pytest.raises(UserError, match="a model of other sizes"):
+        check_model(other, twin.folder, loaded)
     return loaded
 
 

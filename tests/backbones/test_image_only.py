@@ -15,7 +15,7 @@ from backbones.folders import edit_json, refusal
 from backbones.tiny_image_only import forward, write_dinov2, write_timm, write_vit
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.families import family
-from biomedcoop.backbones.registry import has_text_tower
+from biomedcoop.backbones.registry import check_model, check_place, has_text_tower
 from biomedcoop.errors import Note, UserError
 from biomedcoop.explain.channels import spatial
 
@@ -58,6 +58,8 @@ def test_dinov2_small_of_full_size(tmp_path: Path) -> None:
     assert largest_difference(folder, images=2) < 1e-4
     backbone = load_backbone(folder)
     assert (backbone.image_size, backbone.embed_dim) == (224, 384)
+    check_place("dinov2-vit-s-14", folder)
+    check_model("dinov2-vit-s-14", folder, backbone)
     assert (
         sum(parameter.numel() for parameter in backbone.towers.parameters()) == 22_056_576 - 384 - (37**2 - 16**2) * 384
     )

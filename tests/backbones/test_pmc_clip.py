@@ -30,6 +30,7 @@ from backbones.tiny_pmc_clip import (
 )
 from biomedcoop.backbones import BACKBONES, load_backbone
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.registry import check_model, check_place
 from biomedcoop.errors import UserError
 
 State = dict[str, torch.Tensor]
@@ -297,6 +298,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_full_size_features_are_those_of_a_second_forward_pass(full: Path) -> None:
     backbone = load_backbone(full)
     assert (backbone.image_size, backbone.embed_dim, backbone.token_dim) == (224, 768, 768)
+    check_place("pmc-clip", full)
+    check_model("pmc-clip", full, backbone)
     parameters = [sum(p.numel() for p in part.parameters()) for part in backbone.towers.children()]
     assert parameters == [37_792_352, 109_482_240]
     megabytes = sum(path.stat().st_size for path in full.iterdir()) / 1e6

@@ -20,6 +20,7 @@ from backbones.folders import edit_json, refusal
 from backbones.tiny_siglip import BASE, MEDSIGLIP, TINY, siglip_state, write_siglip
 from biomedcoop.backbones import BACKBONES, load_backbone
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.backbones.registry import check_model, check_place
 from biomedcoop.backbones.siglip import SiglipBackbone
 from biomedcoop.features.images import encode_images
 from biomedcoop.features.spaces import image_space
@@ -99,7 +100,10 @@ def test_full_size_is_equal_to_transformers() -> None:
 def test_medsiglip_of_full_size_is_equal_to_transformers() -> None:
     """google/medsiglip-448 with random weights: 3.5 GB on disk, about 11 GB of memory, one image and two texts."""
     with tempfile.TemporaryDirectory() as place:
-        loaded = load_backbone(write_siglip(Path(place) / "medsiglip", MEDSIGLIP))
+        folder = write_siglip(Path(place) / "medsiglip", MEDSIGLIP)
+        loaded = load_backbone(folder)
+        check_place("medsiglip", folder)
+        check_model("medsiglip", folder, loaded)
     assert isinstance(loaded, SiglipBackbone)
     (source,) = BACKBONES["medsiglip"].sources
     assert source.repo == "google/medsiglip-448"

@@ -80,8 +80,12 @@ def check_place(name: str, folder: Path) -> None:
         raise _another_model(name, folder, f"{size:.1f} MB", f"{entry.megabytes} MB")
 
 
-def _check_model(name: str, folder: Path, backbone: Backbone) -> None:
-    """Refuse a loaded model whose sizes are not those of its name."""
+def check_model(name: str, folder: Path, backbone: Backbone) -> None:
+    """Refuse a loaded model whose sizes are not those of its name.
+
+    Raises:
+        UserError: the sizes differ.
+    """
     from torch import nn
 
     entry = BACKBONES.get(name.removesuffix(ZEROED_PATCHES))
@@ -194,7 +198,7 @@ def load_backbone(
     with torch_threads(1):  # torch cannot share work among threads in a process forked from one that has done so
         backbone = load_folder(folder, own_name, target, text_dtype)
     if is_name(name):
-        _check_model(name, folder, backbone)
+        check_model(name, folder, backbone)
     if name.endswith(ZEROED_PATCHES):
         zero_patches(backbone)
     set_precision(backbone, precision)
