@@ -145,8 +145,9 @@ class Clock:
             self.timed += 1
             hours = seconds * (self.total - done) / 3600
             if self.timed == 2 and hours > self.hours:
+                told = f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"
                 raise UserError(
-                    f"{self.method} would take about {hours:.0f} hours on {self.backbone.device}: {self.total - done} steps of "
+                    f"{self.method} would take about {told} hours on {self.backbone.device}: {self.total - done} steps of "
                     f"{seconds:.2g} s through {self.backbone.name}; use --device cuda, a smaller backbone or --set epochs=…, or "
                     f"allow it with --set hours={math.ceil(hours)}"
                 )

@@ -1,0 +1,84 @@
+"""The wheel and the source archive: complete, with nothing else in them, and enough to run the main job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src" / "biomedcoop"
+
+
+def run(*words: object, **options: object) -> str:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both files, built from a copy of the tree, which stays as it is."""
+    place = tmp_path_factory.mktemp("wheel")
+    hidden = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", place / "tree" / "src", ignore=hidden)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "tests"):
+        source = ROOT / name
+        shutil.copytree(source, place / "tree" / name, ignore=hidden) if source.is_dir() else shutil.copy(
+            source, place / "tree" / name
+        )
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", place / "tree")
+    return place / "dist"
+
+
+def files_of_the_package() -> set[str]:
+    found = (path for path in SOURCES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(SOURCES.parent).as_posix() for path in found}
+
+
+def test_the_wheel_holds_the_package_and_its_licences_and_nothing_else(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    facts = {name for name in names if name.split("/")[0].endswith(".dist-info")}
+    assert names - facts == files_of_the_package()
+    about = {name.split("/", 1)[1] for name in facts}
+    assert {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"} <= about
+    assert "licenses/src/biomedcoop/backbones/mini/LICENSE.md" in about
+
+
+def test_the_source_archive_holds_what_the_wheel_is_made_of(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        names = {name.split("/", 1)[1] for name in file.getnames() if "/" in name}
+    assert {f"src/{name}" for name in files_of_the_package()} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"} <= names
+
+
+def test_the_index_would_take_both(built: Path) -> None:
+    said = run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()))
+    assert said.count("PASSED") == 2
+
+
+def test_the_main_job_runs_from_the_wheel_alone(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    options = {"cwd": tmp_path, "env": environment}
+    where = run(sys.executable, "-c", "import biomedcoop; print(biomedcoop.__file__)", **options)
+    assert Path(where.strip()).is_relative_to(tmp_path / "site")
+    command = (sys.executable, "-m", "biomedcoop")
+    run(*command, "datasets", "simulate", "breast-ultrasound", "--out", "data", **options)
+    run(*command, "train", "--data", "data", "--method", "simpleshot", "--shots", 4, "--out", "run", **options)
+    assert (tmp_path / "run" / "report.html").is_file()
+    images = sorted((tmp_path / "data" / "test").rglob("*.png"))[:2]
+    assert run(*command, "predict", "run", *images, **options).startswith("path,prediction,p_")
