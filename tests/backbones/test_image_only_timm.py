@@ -118,6 +118,8 @@ def test_a_model_without_a_map_says_so(
     discs: Path, tmp_path: Path, cli: Callable[..., Any], refused: Callable[..., str]
 ) -> None:
     write_model(tmp_path / "model", "test_resnet", SIZE, output_stride=8)
+    followed = {"crop_pct": 1.0, "interpolation": "bicubic"}
+    edit_json(tmp_path / "model" / "config.json", lambda content: content["pretrained_cfg"].update(followed))
     data = bc.load_dataset(discs)
     bc.fit(data, "simpleshot", str(tmp_path / "model"), shots=2, seed=1).save(tmp_path / "saved")
     image = next((discs / "test").rglob("*.png"))
