@@ -1,4 +1,4 @@
-# A server for one trained model: CPU only, not root, nothing written but to memory, no network of its own.
+# A server for one trained model: CPU only, not root, nothing written but to memory, no request to other machines.
 #   docker build -t biomedcoop . && docker compose up
 FROM python:3.12-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

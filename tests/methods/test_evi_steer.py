@@ -18,6 +18,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.methods import Task, check_towers, get_method
 from biomedcoop.methods.evi_steer import steered_blocks
 from methods.plain_evi_steer import encode_images, encode_texts, kl
+from methods.tiny_task import tiny_task
 
 TINY = Path(__file__).parents[1] / "parity_a" / "model"
 NAMES = ["cyst", "stone in a kidney", "tumor"]
@@ -26,12 +27,7 @@ PARTS = ("down", "up", "weight", "gate")
 
 @pytest.fixture
 def task(tiny: Backbone) -> Task:
-    generator = torch.Generator().manual_seed(3)
-    pixels = torch.randn(6, 3, tiny.image_size, tiny.image_size, generator=generator)
-    with torch.no_grad():
-        features = tiny.encode_image(pixels)
-    labels = torch.tensor([[0, 1, 2, 0, 1, 2]])
-    return Task(tiny, NAMES, features[None], labels, pixels=lambda run, rows, _: pixels[rows])
+    return tiny_task(tiny, NAMES)
 
 
 def test_it_equals_a_plain_training(task: Task) -> None:

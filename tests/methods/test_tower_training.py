@@ -25,18 +25,14 @@ from biomedcoop.methods.held_out import held_out_logits
 from biomedcoop.methods.linear_probe import CANDIDATES, fitted
 from biomedcoop.methods.tower_training import parts_of
 from biomedcoop.output import cache_root
+from methods.tiny_task import tiny_task
 
 TINY = Path(__file__).parents[1] / "parity_a" / "model"
 
 
 @pytest.fixture
 def task(tiny: Backbone) -> Task:
-    generator = torch.Generator().manual_seed(3)
-    pixels = torch.randn(6, 3, tiny.image_size, tiny.image_size, generator=generator)
-    with torch.no_grad():
-        features = tiny.encode_image(pixels)
-    labels = torch.tensor([[0, 1, 2, 0, 1, 2]])
-    return Task(tiny, ["cyst", "stone", "tumor"], features[None], labels, pixels=lambda run, rows, _: pixels[rows])
+    return tiny_task(tiny, ["cyst", "stone", "tumor"])
 
 
 def test_fine_tune_equals_a_plain_training(task: Task) -> None:

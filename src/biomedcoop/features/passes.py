@@ -1,7 +1,7 @@
 """Passes through the image tower, in which the bits of a feature do not depend on the images encoded with it.
 
-Passes have a fixed shape, and a last pass of fewer images is filled up with zeros. Where a pass of one image is found to give the
-bits of a full pass, as it does in some towers on some processors, the images of a last pass go through the tower one by one.
+Passes have a fixed shape, and a last pass of fewer images is filled up with zeros. In some towers on some processors a pass of one
+image gives the bits of a full pass. Where that is found, the images of a pass that is at most half full are encoded one by one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def image_passes(
         with torch.inference_mode():
             if len(batch) == size:
                 return tags, run(crops)
-            if (known := _alone.get(tower)) == ALIKE:
+            # an image alone costs about half a full pass of a few
+            if (known := _alone.get(tower)) == ALIKE and 2 * len(batch) <= size:
                 return tags, torch.cat([run(crop[None]) for crop in crops])
             filled = np.zeros((size, *crops.shape[1:]), dtype=np.uint8)
             filled[: len(batch)] = crops
