@@ -91,17 +91,18 @@ def test_the_safetensors_twin_has_the_same_fingerprint(folders: tuple[Path, Path
 
 
 LOAD_AND_ENCODE = """
-import resource, sys, time
+import sys, time
 import torch
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.open_clip import OpenClipBackbone
-start = time.process_time()
+from biomedcoop.benchmark.compute import Peak
+peak, start = Peak(), time.process_time()
 backbone = load_backbone(sys.argv[1])
 seconds = time.process_time() - start
 with torch.inference_mode():
     backbone.encode_image(torch.zeros(8, 3, 224, 224))
     backbone.encode_text(["a photo of a cyst."] * 16)
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(seconds, peak.mebibytes() / 2**10)
 """
 
 

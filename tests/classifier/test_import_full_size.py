@@ -35,13 +35,15 @@ def folders() -> Iterator[tuple[Path, Path, torch.Tensor]]:
 
 
 IMPORT = """
-import resource, sys, time
+import sys, time
 from biomedcoop.backbones import load_backbone
+from biomedcoop.benchmark.compute import Peak
 import biomedcoop as bc
 backbone = load_backbone(sys.argv[1])
-loaded, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, time.process_time()
+peak = Peak()
+loaded, start = peak.mebibytes(), time.process_time()
 bc.import_published(sys.argv[2], sys.argv[4:], backbone=backbone).save(sys.argv[3])
-print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 - loaded)
+print(time.process_time() - start, (peak.mebibytes() - loaded) / 2**10)
 """
 
 
