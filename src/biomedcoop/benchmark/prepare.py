@@ -46,7 +46,8 @@ class Grid:
     def add(self, group: Group, plan: Plan) -> None:
         """Add a group with all that it needs but the test images."""
         self.groups.append(group)
-        self.images.setdefault((group.dataset, group.backbone), set()).update(plan.drawn.tolist())
+        needed = plan.drawn if plan.listed is None else plan.data.indices("train")
+        self.images.setdefault((group.dataset, group.backbone), set()).update(needed.tolist())
         if plan.sentences is not None:
             every = (text for texts in plan.sentences.by_class for text in texts)
             self.sentences.setdefault(group.backbone, {}).update(dict.fromkeys(every))
