@@ -11,6 +11,7 @@ import pytest
 import biomedcoop as bc
 from biomedcoop.backbones.registry import automatic_device
 from biomedcoop.benchmark.plan import Group, groups_of, plan_group, trained_part, unused
+from biomedcoop.benchmark.prepare import Grid
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.record import resolved_device, resolved_precisions
 from biomedcoop.benchmark.sources import Source
@@ -81,6 +82,15 @@ def test_training_images_that_no_run_draws_are_unlabelled_images(discs: Path) ->
     assert set(plan.unlabelled.names) == rest
     assert len(plan.draws) == 2
     assert plan.draws[0].tolist() != plan.draws[1].tolist()
+
+
+def test_images_are_encoded_of_the_classes_that_are_trained() -> None:
+    data, asked = scans(), protocol(kind="base-to-novel", methods=["coop"], shots=[2])
+    (group,), grid = groups(asked), Grid()
+    plan = trained_part(asked, plan_group(asked, group, data))
+    grid.add(group, data, plan)
+    (positions,) = grid.images.values()
+    assert {data.keys[i] for i in positions} == {plan.data.keys[i] for i in plan.drawn}
 
 
 def test_a_method_that_needs_unlabelled_images_is_skipped_if_every_image_is_drawn() -> None:
