@@ -10,7 +10,13 @@ CHAPTERS = {
     "scikit-learn": ["FewShotClassifier", "ImageEncoder"],
     "Benchmarks": ["run_benchmark"],
     "Options of a run": ["tasks.request.FitRequest", "tasks.request.TrainRequest"],
-    "A method of your own": ["methods.Method", "methods.Abilities", "methods.Task", "methods.register", "methods.setting"],
+    "A method of your own": [
+        "methods.Method",
+        "methods.Abilities",
+        "methods.Task",
+        "methods.register",
+        "methods.setting",
+    ],
     "Data and errors": ["Dataset", "UserError", "ImageError"],
     "What functions return": [
         "report.run.RunReport",

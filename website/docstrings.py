@@ -1,7 +1,8 @@
 """The project's docstrings as Markdown, for the pages of the Python reference.
 
 A docstring may name several arguments in one line of ``Args`` (``window, frame: see ...``), titles one example ``Example``, and
-points at other names by the roles of Sphinx (``:func:`fit```). mkdocstrings expects a line for each argument, ``Examples``, and links.
+points at other names by the roles of Sphinx (``:func:`fit```). mkdocstrings expects a line for each argument, ``Examples``, and
+links.
 """
 
 from __future__ import annotations

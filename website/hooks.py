@@ -70,8 +70,8 @@ def linked(text: str, page: str) -> str:
         page: the page's path within the site.
 
     Returns:
-        The same text. A link to a file of the repository that is no page becomes plain words; a link to nothing stays, for MkDocs to
-        complain of.
+        The same text. A link to a file of the repository that is no page becomes plain words. A link to nothing stays: MkDocs
+        complains of it.
     """
     here = "" if page in BESIDE.values() else posixpath.join("docs", posixpath.dirname(page))
 

@@ -14,7 +14,12 @@ from website.chapters import CHAPTERS
 
 def python_page() -> str:
     """The public names of the package, for mkdocstrings to fill in."""
-    parts = ["# Python", "", "`import biomedcoop as bc`. Names are loaded on first use; `bc.__version__` is the version.", ""]
+    parts = [
+        "# Python",
+        "",
+        "`import biomedcoop as bc`. Names are loaded on first use; `bc.__version__` is the version.",
+        "",
+    ]
     for chapter, names in CHAPTERS.items():
         parts += [f"## {chapter}", ""]
         for name in names:
@@ -25,7 +30,12 @@ def python_page() -> str:
 def commands_page() -> str:
     """Every command with its arguments and options."""
     root = typer.main.get_command(app)
-    parts = ["# Commands", "", "`biomedcoop COMMAND --help` prints the same. Options that stand before the command:", ""]
+    parts = [
+        "# Commands",
+        "",
+        "`biomedcoop COMMAND --help` prints the same. Options that stand before the command:",
+        "",
+    ]
     parts += [*_parameters(root), ""]
     for words, command in _commands(root, ("biomedcoop",)):
         context = click.Context(command, info_name=" ".join(words))
