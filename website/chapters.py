@@ -17,7 +17,7 @@ CHAPTERS = {
         "methods.register",
         "methods.setting",
     ],
-    "Data and errors": ["Dataset", "UserError", "ImageError"],
+    "Data and errors": ["Dataset", "data.images.stacks.Reading", "UserError", "ImageError"],
     "What functions return": [
         "report.run.RunReport",
         "evaluation.comparison.Comparison",
