@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+IMPORT = "classifier.import_published.import_published"
+"""The function by its full path, because a module of the package ``classifier`` has its name."""
+
 CHAPTERS = {
     "From images to a classifier": ["load_dataset", "fit", "fit_runs", "train", "evaluate", "compare"],
-    "A fitted classifier": ["Classifier", "load", "export_onnx", "import_published"],
+    "A fitted classifier": ["Classifier", "load", "export_onnx", IMPORT],
     "Explanations and reports": ["saliency", "check_saliency", "case", "words", "write_html"],
     "Features, labels, backbones": ["embed", "suggest", "load_backbone"],
     "scikit-learn": ["FewShotClassifier", "ImageEncoder"],
