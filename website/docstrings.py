@@ -20,18 +20,9 @@ ROLE = re.compile(r":(?P<kind>func|class|data|meth|mod|attr|exc):`~?(?P<target>[
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites each docstring once its module has been read, and shows a request's options by their defaults alone."""
+    """Rewrites each docstring once its module has been read."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        if (
-            isinstance(obj, griffe.Attribute)
-            and isinstance(obj.value, griffe.ExprCall)
-            and str(obj.value.function) == "option"
-        ):
-            default = obj.value.arguments[
-                0
-            ]  # of a field of a request; what else ``option`` holds is for the command line
-            obj.value = None if "MISSING" in str(default) else default
         if obj.docstring:
             obj.docstring.value = markdown(obj.docstring.value, obj.parent.path if obj.parent else "")
 

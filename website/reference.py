@@ -23,7 +23,9 @@ def python_page() -> str:
     for chapter, names in CHAPTERS.items():
         parts += [f"## {chapter}", ""]
         for name in names:
-            parts += [f"::: biomedcoop.{name}", "    options: {heading_level: 3}", ""]
+            # the signature of a request holds the words of every option once more
+            options = "heading_level: 3" + ", show_signature: false" * name.startswith("tasks.request.")
+            parts += [f"::: biomedcoop.{name}", f"    options: {{{options}}}", ""]
     return "\n".join(parts)
 
 
