@@ -377,7 +377,6 @@ def open_hub(repository: str, token: str, place: Path, monkeypatch: pytest.Monke
     constants = client().constants
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(place / "hf" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server has large files by their addresses
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(place / "cache"))
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its attempts

@@ -239,7 +239,7 @@ def test_an_answer_that_tells_the_token_is_not_repeated(hub: OpenHub, clf: bc.Cl
 
 def test_a_card_that_the_hub_refuses(hub: OpenHub, clf: bc.Classifier) -> None:
     hub.trouble["POST validate"] = "400"
-    assert "cannot be written" in not_published(clf)
+    assert "cannot be written: Invalid metadata in README.md" in not_published(clf)
     assert set(hub.files) == {".gitattributes"}
 
 

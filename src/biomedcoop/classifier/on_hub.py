@@ -55,8 +55,9 @@ class HubName(NamedTuple):
         part = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
         found = re.fullmatch(rf"(?P<repository>{part}/{part})(?:@(?P<revision>[\w.-]+(?:/[\w.-]+)*))?", words, re.ASCII)
         if found is None:
+            typed = f"{PREFIX}{words}" if is_hub_name(text) else text
             raise UserError(
-                f"'{text}' names no model of the Hugging Face hub; write it as {PREFIX}owner/name or {PREFIX}owner/name@revision"
+                f"'{typed}' names no model of the Hugging Face hub; write it as {PREFIX}owner/name or {PREFIX}owner/name@revision"
             )
         return cls(found["repository"], found["revision"] or "main")
 

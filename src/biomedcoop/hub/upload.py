@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def upload(
         else:
             _check(found, repository, mark, private, overwrite)
             parent, hidden = found.sha, bool(found.private)
-        additions = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+        # given as open files, they go by HTTP: Xet is a second protocol, with logs of its own, and of use for large files
+        additions = [hub.CommitOperationAdd(name, io.BytesIO(content)) for name, content in files.items()]
         done = api.create_commit(repository, additions, commit_message=message, parent_commit=parent)
         return Uploaded(str(done.oid), hidden)
 
@@ -95,7 +97,7 @@ def _one_line(place: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    fault, remedy = f"{place} cannot be written", "try again; what arrived is not shown before it is complete"
+    fault, remedy = f"{place} cannot be written", "try again; nothing is visible there before all of it has arrived"
     with warnings.catch_warnings(record=True) as said, one_line_errors(fault, remedy, f"{endpoint()}/"):
         warnings.simplefilter("always")
         try:
@@ -114,7 +116,10 @@ def _one_line(place: str) -> Iterator[None]:
             raise UserError(f"{fault}: {answers[error.response.status_code]}") from error
         except RuntimeError as error:  # around what happens in the client's threads
             raise OSError(str(error.__cause__ or error)) from error
-        except (ValueError, LookupError, TypeError) as error:  # the client takes an answer apart before it looks at it
+        except (ValueError, LookupError, TypeError) as error:
+            if isinstance(error.__cause__, HfHubHTTPError):  # what the hub has against the model card
+                raise OSError(str(error)) from error
+            # else the client has taken an answer apart that it did not look at
             words = without_token(" ".join(str(error).split()))[:200]
             raise UserError(
                 f"{fault}: the answer of {endpoint()} is not that of a Hugging Face hub ({words}), perhaps of a proxy or a login "
