@@ -68,9 +68,9 @@ class Example:
     scale: float
 
 
-def example(shots: int = 16) -> Example:
+def example(source: str = "simulated:breast-ultrasound", shots: int = 16) -> Example:
     """Train on simulated images; a minute on one core."""
-    data = bc.load_dataset("simulated:breast-ultrasound")
+    data = bc.load_dataset(source)
     classifier, free = (
         bc.fit(data, "biomedcoop", shots=shots, recipe="fast", settings=settings, progress=False)
         for settings in (None, {"sccm_weight": 0})

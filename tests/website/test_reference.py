@@ -35,6 +35,7 @@ def test_every_variable_that_is_read_stands_on_its_page() -> None:
     assert {name for name in named if name.startswith("BIOMEDCOOP_") and name not in words} == set()
 
 
+@pytest.mark.slow
 def test_every_file_of_a_run_and_every_key_in_it_stands_on_its_page(tmp_path: Path) -> None:
     data = "simulated:breast-ultrasound?train=8&val=0&test=2"
     bc.train(data, tmp_path / "run", method="simpleshot", alpha=0.2, n_bootstrap=40, progress=False)
@@ -73,7 +74,7 @@ def test_every_command_and_option_is_on_the_page_of_commands() -> None:
 def test_figures_are_drawn_from_a_small_example(tmp_path: Path) -> None:
     from website.drawings import draw, example
 
-    draw(tmp_path, example(shots=2))
+    draw(tmp_path, example("simulated:breast-ultrasound?train=2&val=0&test=2", shots=2))
     kept = sorted(file.name for file in (ROOT / "docs/concepts").glob("*.svg"))
     assert sorted(file.name for file in tmp_path.iterdir()) == kept
     assert "<svg" in (tmp_path / "sccm.svg").read_text(encoding="utf-8")
