@@ -1,14 +1,15 @@
-# make demo: set up, draw a simulated example, train, compare, predict.   make test: set up, run every check.
+# make demo: set up, draw a simulated example, train, compare, predict.   make test: set up, run every check.   make docs: build the documentation site.
 PYTHON ?= python3
 VENV ?= .venv
 # One known version, so that pip does not fetch a CUDA build where a CPU build of it is on offer.
 TORCH ?= torch==2.13.0
 DEMO ?= demo
+SITE ?= site
 BIN := $(VENV)/bin
 # One process of one thread for each core; the tests of a file share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test setup clean
+.PHONY: demo test docs setup clean
 
 demo: $(VENV)/.installed
 	$(BIN)/biomedcoop datasets simulate breast-ultrasound --out $(DEMO)/data --overwrite
@@ -25,6 +26,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(PYTEST)
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir $(abspath $(SITE))
+	@echo "Open $(SITE)/index.html"
+
 setup: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
@@ -40,5 +45,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps "timm>=1.0.31"
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(SITE)
