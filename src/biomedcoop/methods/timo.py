@@ -212,7 +212,8 @@ def logits_of_products(k: Tensor, own: Tensor, times: Tensor, across: Tensor, wi
     solved = root * solved
     means = across @ share  # [V, C]
     seen = means - across @ solved + means @ (own.T @ solved)
-    return width / ridge * (seen - sizes / 2) - math.log(own.shape[1])
+    logits: Tensor = width / ridge * (seen - sizes / 2) - math.log(own.shape[1])
+    return logits
 
 
 def chosen_values(task: Task, sentences: Tensor, settings: TIMOSettings) -> tuple[Tensor, Tensor, Tensor]:
