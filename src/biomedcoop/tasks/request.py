@@ -201,8 +201,8 @@ class FitRequest:
     )
     sampling: str = option(
         options.EQUAL,
-        "How training images are drawn: equal (--shots of each class), or realistic (--shots times the number of classes in all, so "
-        "that classes are as frequent as in your data; a rare one may get none).",
+        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, so that classes are as "
+        "frequent as in your data; a rare one may get none).",
         options.sampling,
     )
     repeat_shots: bool = option(
