@@ -30,7 +30,7 @@ def test_all_images_of_uneven_classes() -> None:
 
 def test_more_shots_than_images() -> None:
     with pytest.raises(
-        UserError, match=r"class 'stone' has 4 images in train but shots=16; lower --shots, .* or --shots all"
+        UserError, match=r"class 'stone' has 4 images in train but shots=16; lower shots, .* or shots='all'"
     ):
         planned((40, 4), 16)
     assert len(planned((40, 4), 16, repeat_shots=True).draws[0]) == 32
@@ -59,9 +59,9 @@ def test_a_class_without_an_image_is_named(method: str, what: str) -> None:
 
 
 def test_realistic_draws_that_cannot_be() -> None:
-    with pytest.raises(UserError, match=r"has 44 training images but shots=30 takes 60; lower --shots"):
+    with pytest.raises(UserError, match=r"has 44 training images but shots=30 takes 60; lower shots"):
         planned((40, 4), 30, sampling="realistic")
-    with pytest.raises(UserError, match="takes each image once; leave out --repeat-shots, or --sampling realistic"):
+    with pytest.raises(UserError, match="takes each image once; leave out repeat_shots=True, or sampling='realistic'"):
         planned((40, 4), 2, sampling="realistic", repeat_shots=True)
     with pytest.raises(UserError, match="sampling='real' must be equal or realistic"):
         planned((40, 4), 2, sampling="real")
