@@ -36,10 +36,10 @@ _COMMAND_LINE = "_BIOMEDCOOP_COMMAND_LINE"
 RENAMED = {"plugin": "plugins", "set": "settings"}
 """Options that have another name in Python."""
 
-SWITCHES = ("by-class", "images", "offline", "overwrite", "repeat-shots", "skip-bad", "training")
+SWITCHES = ("by-class", "images", "offline", "overwrite", "repeat-shots", "skip-bad")
 """Options that take no value; an option ``--no-images`` is another one switched off."""
 
-NOT_IN_PYTHON = ("allow-host", "help", "no-labels", "to", "token-file")
+NOT_IN_PYTHON = ("allow-host", "help", "no-labels", "to", "token-file", "training")
 """Options of commands alone, which keep their spelling."""
 
 _OPTION = re.compile(
