@@ -71,6 +71,21 @@ def test_faulty_archives(tmp_path: Path) -> None:
         bc.load_dataset(damaged)
 
 
+def test_an_archive_in_an_archive_is_left_out_and_said(tmp_path: Path) -> None:
+    series(tmp_path / "exam", "one", 2)
+    inner = packed(tmp_path / "exam", tmp_path / "exam.zip")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.write(inner, "inner.zip")
+        archive.write(tmp_path / "exam" / "IM0000", "IM0000")
+    told: list[str] = []
+    assert list(find_images([tmp_path / "both.zip"], tell=told.append)) == [tmp_path / "both.zip" / "IM0000"]
+    assert "1 file in both.zip is not an image and was ignored (.zip: 1)" in told
+    with zipfile.ZipFile(tmp_path / "alone.zip", "w") as archive:
+        archive.write(inner, "inner.zip")
+    with pytest.raises(UserError, match=r"alone.zip.*holds no image"):
+        list(find_images([tmp_path / "alone.zip"]))
+
+
 def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "SMALL", 2**20)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -190,11 +190,12 @@ def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
     try:
         # a decoder has recognised the file, with or without the mark
         data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
-        if not data.file_meta.get("TransferSyntaxUID"):
+        if data.preamble is None and "TransferSyntaxUID" not in data.file_meta:
             implicit, little = data.original_encoding
             data.file_meta.TransferSyntaxUID = (
                 (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
             )
+        data.file_meta.TransferSyntaxUID  # noqa: B018 - a damaged one fails here
     except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
         raise damaged(error) from None  # the text of the error may quote the header
     return data
