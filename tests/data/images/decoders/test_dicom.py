@@ -430,6 +430,11 @@ def test_a_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(data)
     assert len(content) < 10_000
     assert opened(content).image.size == (512, 512)
+    monkeypatch.setattr(dicom, "SMALL", 2**10)
+    monkeypatch.setattr(dicom, "MAX_RATIO", 2)
+    assert f"it inflates to more than {2 * len(content):,} bytes" in refusal(content)
+    monkeypatch.setattr(dicom, "MAX_RATIO", 2000)
+    assert opened(content).image.size == (512, 512)
     monkeypatch.setattr(dicom, "MAX_INFLATED", 2**18)
     assert "it inflates to more than 262,144 bytes" in refusal(content)
 

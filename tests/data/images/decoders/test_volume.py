@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,25 @@ def test_windows_and_pixels_of_a_volume(values: np.ndarray) -> None:
         darkest < np.asarray(open_image(ImageInFile(nifti(values), DecodeOptions(2))).image).min()
     )  # one scale for all slices
     assert open_image(ImageInFile(nifti(values), DecodeOptions(0, "lung"))).facts.window == ASKED
+
+
+def test_bombs_are_refused_before_they_are_unpacked(values: np.ndarray) -> None:
+    content = nifti(values)
+    huge = bytearray(content)
+    struct.pack_into("<8h", huge, 40, 3, 32000, 32000, 32000, 1, 1, 1, 1)
+    for faulty in (bytes(huge), gzip.compress(bytes(huge))):
+        with pytest.raises(
+            ImageError, match=r"its header states 65,536,000,000,352 bytes of values, more than the limit"
+        ):
+            open_image(faulty)
+    bomb = gzip.compress(content + bytes(2**26))
+    tracemalloc.start()
+    try:
+        found = open_image(ImageInFile(bomb, DecodeOptions(1)))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert (np.asarray(found.image) == np.asarray(open_image(ImageInFile(content, DecodeOptions(1))).image)).all()
 
 
 def test_slices_of_files_for_prediction(tmp_path: Path, values: np.ndarray) -> None:

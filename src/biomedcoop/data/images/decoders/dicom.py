@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.data.archives import MAX_RATIO, SMALL
 from biomedcoop.data.images import apart
 from biomedcoop.data.images.decoders.base import Decoded, DecodeOptions, Refused, check_frame
 from biomedcoop.data.images.samples import Samples
@@ -50,7 +51,7 @@ MAX_FRAMES = 10_000
 """Largest number of frames of a file."""
 
 MAX_INFLATED = 2**30
-"""Largest size of a deflated file, bytes."""
+"""Largest size of a deflated file when it is inflated, bytes; each stored byte may become as many as in a zip archive."""
 
 NEEDED = "DICOM needs pydicom: pip install 'biomedcoop[dicom]'"
 
@@ -214,6 +215,7 @@ def _check_deflated(file: BinaryIO) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     begin = file.read(4096)
+    most = min(MAX_INFLATED, max(SMALL, MAX_RATIO * file.seek(0, io.SEEK_END)))
     file.seek(0)
     if str(DeflatedExplicitVRLittleEndian).encode() not in begin:
         return
@@ -225,8 +227,8 @@ def _check_deflated(file: BinaryIO) -> None:
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while chunk := inflate.unconsumed_tail or file.read(2**16):
             size += len(inflate.decompress(chunk, 2**20))
-            if size > MAX_INFLATED:
-                raise Refused(f"it inflates to more than {MAX_INFLATED:,} bytes; give the image without deflation")
+            if size > most:
+                raise Refused(f"it inflates to more than {most:,} bytes; give the image without deflation")
             if inflate.eof:
                 break
     except DAMAGE as error:
