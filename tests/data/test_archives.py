@@ -67,6 +67,8 @@ def test_faulty_archives(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a.zip/a.png: (damaged in the archive|the content is not)"):
         open_image(damaged / "a.png")
     damaged.write_bytes(bytes(content[:-30]))
+    with pytest.raises(ImageError, match=r"a.zip: it is a zip archive; .* it is damaged: copy it again"):
+        open_image(next(iter(find_images([damaged]))))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"not a dataset|there is no such"):
         bc.load_dataset(damaged)
 
