@@ -5,6 +5,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO ?= demo
 SITE ?= site
+# What is installed for the demo; INSTALL=. takes the wheel in place of the tree.
+INSTALL ?= --editable .
 BIN := $(VENV)/bin
 # One process of one thread for each core; the tests of a file share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
@@ -36,7 +38,7 @@ $(VENV)/.installed: pyproject.toml
 	@echo "installing into $(VENV); the first time this takes a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet $(INSTALL)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
