@@ -95,7 +95,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "prompt_templates.py").write_text(f"TEMPLATES = {words!r}\n")
     (place / "words.csv").write_text("class,sentence\ncyst,A round dark cyst.\nstone,A bright stone with a shadow.\n")
     options = {"method": "biomedcoop", "recipe": "fast", "settings": {"epochs": 2}}
-    bc.train(place / "scans", place / "run", progress=False, **options)
+    bc.train(place / "scans", place / "run", html=False, progress=False, **options)
     return place
 
 
