@@ -58,7 +58,11 @@ def test_the_public_checks_cover_every_supported_python_and_system() -> None:
     matrix = workflow["jobs"]["tests"]["strategy"]["matrix"]
     supported = set(re.findall(r"Python :: (3\.\d+)", read("pyproject.toml")))
     assert set(matrix["python"]) == supported
-    assert {"ubuntu-latest", *(row["os"] for row in matrix["include"])} == {"ubuntu-latest", "macos-latest", "windows-latest"}
+    assert {"ubuntu-latest", *(row["os"] for row in matrix["include"])} == {
+        "ubuntu-latest",
+        "macos-latest",
+        "windows-latest",
+    }
     for job in workflow["jobs"].values():
         assert job["timeout-minutes"] <= 90
         assert all("run" in step or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"])
@@ -82,7 +86,9 @@ def test_an_issue_about_a_fault_asks_for_the_report() -> None:
 
 def test_the_tested_versions_are_those_of_all_that_is_needed() -> None:
     tested = dict(re.findall(r"^([\w.-]+)==(\S+)$", read("requirements/tested.txt").lower().replace("_", "-"), re.M))
-    asked = re.findall(r'"([\w-]+)(?:\[[\w,]+\])?>=', read("pyproject.toml").partition("dependencies = [")[2].partition("]\n\n")[0])
+    asked = re.findall(
+        r'"([\w-]+)(?:\[[\w,]+\])?>=', read("pyproject.toml").partition("dependencies = [")[2].partition("]\n\n")[0]
+    )
     assert "torch" in asked
     missing = {name.lower().replace("_", "-") for name in asked} - tested.keys() - {"tomli"}
     assert missing == set()

@@ -71,7 +71,17 @@ def test_another_build_has_the_same_bytes(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built.parent / "tree", tmp_path / "tree", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     for path in (tmp_path / "tree").rglob("*"):
         os.utime(path, (1_500_000_000, 1_500_000_000))
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", tmp_path / "tree", env=EPOCH)
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path / "dist",
+        tmp_path / "tree",
+        env=EPOCH,
+    )
     (first,), (second,) = built.glob("*.whl"), (tmp_path / "dist").glob("*.whl")
     assert first.name == second.name
     assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
