@@ -374,3 +374,9 @@ class Classifier:
         from biomedcoop.classifier.artefact import save
 
         save(self, Path(folder), overwrite=overwrite)
+
+    def push_to_hub(self, name: str, *, private: bool = True, overwrite: bool = False) -> str:
+        """Publish the artefact on the Hugging Face hub; see :func:`biomedcoop.classifier.on_hub.publish`."""
+        from biomedcoop.classifier.on_hub import publish
+
+        return publish(self, name, private=private, overwrite=overwrite)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.backbones.catalogue import BACKBONES
 from biomedcoop.backbones.extras import imported
 from biomedcoop.classifier.artefact import RESIZES
+from biomedcoop.classifier.card_header import licence_of
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.crops import resize_and_crop
@@ -208,7 +208,6 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
     import torch
 
     backbone = classifier.backbone
-    entry = BACKBONES.get(backbone.original.name)
     values: dict[str, Any] = {
         "class_names": list(classifier.class_names),
         "input": "uint8 [N, S, S, 3], RGB; the normalisation is inside the graph",
@@ -226,7 +225,7 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
         "opset": OPSET,
         "biomedcoop_version": __version__,
         "torch_version": torch.__version__,
-        "licence": (entry.licence if entry else "") or "that of the backbone's weights",
+        "licence": licence_of(backbone.original.name) or "that of the backbone's weights",
         "disclaimer": "Not a medical device. For research; not for diagnosis or treatment.",
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}

@@ -249,8 +249,6 @@ class FitRequest:
         method = get_method(self.method)
         method.settings(self.settings, self.recipe)
         uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
-        if uses[0] and self.unlabelled is None:
-            raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
         if self.unlabelled is not None and not any(uses):
             raise UserError(
                 f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
