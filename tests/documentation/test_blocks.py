@@ -80,7 +80,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the names that the pages use: ``scans``, ``new_scans``, ``scan1.png``, …; every image is simulated."""
     place = tmp_path_factory.mktemp("reader")
     for folder, seed in (("scans", 0), ("other_scans", 1)):
-        write_simulated(f"simulated:breast-ultrasound?train=3&val=0&test=1&seed={seed}", place / folder)
+        write_simulated(f"simulated:breast-ultrasound?train=3&val=0&test=2&seed={seed}", place / folder)
     images = sorted((place / "other_scans" / "test").rglob("*.png"))
     for folder in ("new_scans", "unlabelled"):
         (place / folder).mkdir()
