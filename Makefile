@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # One process of one thread for each core; the tests of a file share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test docs setup clean
+.PHONY: demo test docs setup tested clean
 
 demo: $(VENV)/.installed
 	$(BIN)/biomedcoop datasets simulate breast-ultrasound --out $(DEMO)/data --overwrite
@@ -33,6 +33,10 @@ docs: $(VENV)/.installed-docs
 	@echo "Open $(SITE)/index.html"
 
 setup: $(VENV)/.installed-dev
+
+# The versions of this environment, once all checks have passed in it (docs/versions.md).
+tested: $(VENV)/.installed-dev
+	{ echo "# $$($(BIN)/python -VV), $$(uname -sm); written by 'make tested'"; $(BIN)/pip freeze --exclude-editable; } > requirements/tested.txt
 
 $(VENV)/.installed: pyproject.toml
 	@echo "installing into $(VENV); the first time this takes a minute or more"
