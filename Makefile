@@ -5,11 +5,13 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO ?= demo
 SITE ?= site
+# What is installed for the demo; INSTALL=. takes the wheel in place of the tree.
+INSTALL ?= --editable .
 BIN := $(VENV)/bin
 # One process of one thread for each core; the tests of a file share their fixtures.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test docs setup clean
+.PHONY: demo test docs setup tested clean
 
 demo: $(VENV)/.installed
 	$(BIN)/biomedcoop datasets simulate breast-ultrasound --out $(DEMO)/data --overwrite
@@ -32,11 +34,15 @@ docs: $(VENV)/.installed-docs
 
 setup: $(VENV)/.installed-dev
 
+# The versions of this environment, once all checks have passed in it (docs/versions.md).
+tested: $(VENV)/.installed-dev
+	{ echo "# $$($(BIN)/python -VV), $$(uname -sm); written by 'make tested'"; $(BIN)/pip freeze --exclude-editable; } > requirements/tested.txt
+
 $(VENV)/.installed: pyproject.toml
 	@echo "installing into $(VENV); the first time this takes a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet $(INSTALL)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
