@@ -1,4 +1,4 @@
-"""Which method? The recommendation that the package ships, two blocks of the README and one of ``docs/methods.md``.
+"""Which method? The recommendation that the package ships, and the blocks of the README and of ``docs/methods.md`` that say it.
 
 ``python -m benchmarks.pages`` writes them from the tables of the reports ``methods`` and, for what only it has, ``few-shot`` in
 ``docs/results``: both have the same draws and test images. Rules:
@@ -116,7 +116,7 @@ def shipped(content: Mapping[str, Any]) -> str:
 
 
 def results_table(content: Mapping[str, Any]) -> Table:
-    """Every method with the fewest and the most images, for the README."""
+    """Every method with the fewest and the most images, for the guide to the methods."""
     shown = ("1", "4", "16")
     parts = [content[collection] for collection in collections()]
     rows: list[list[object]] = [[LARGEST, *(part[LARGEST] for part in parts for _ in shown)]]

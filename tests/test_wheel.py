@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+EPOCH = {**os.environ, "SOURCE_DATE_EPOCH": "1764460800"}
 SOURCES = ROOT / "src" / "biomedcoop"
 
 
@@ -34,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(source, place / "tree" / name, ignore=hidden) if source.is_dir() else shutil.copy(
             source, place / "tree" / name
         )
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", place / "tree")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist", place / "tree", env=EPOCH)
     return place / "dist"
 
 
@@ -61,6 +64,27 @@ def test_the_source_archive_holds_what_the_wheel_is_made_of(built: Path) -> None
         names = {name.split("/", 1)[1] for name in file.getnames() if "/" in name}
     assert {f"src/{name}" for name in files_of_the_package()} <= names
     assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"} <= names
+
+
+def test_another_build_has_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    """From another folder, at another time, and straight from the tree; the first wheel came from the source archive."""
+    shutil.copytree(built.parent / "tree", tmp_path / "tree", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    for path in (tmp_path / "tree").rglob("*"):
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path / "dist",
+        tmp_path / "tree",
+        env=EPOCH,
+    )
+    (first,), (second,) = built.glob("*.whl"), (tmp_path / "dist").glob("*.whl")
+    assert first.name == second.name
+    assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
 
 
 def test_the_index_would_take_both(built: Path) -> None:
