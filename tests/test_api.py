@@ -261,7 +261,7 @@ def test_few_groups_and_groups_on_both_sides_are_said(data: bc.Dataset, tiny: Ba
         ({"views": "per-epoch", "settings": {"epochs": 20_000}}, "epochs=20000 needs more than 10000 crops per image"),
         (
             {"views": "per-epoch", "method": "lp++"},
-            "lp++ uses all views of all images at once, so --views per-epoch",
+            "lp++ uses all views of all images at once, so views='per-epoch'",
         ),
     ],
 )
@@ -440,7 +440,7 @@ def test_sentences_of_the_library_are_said_with_their_kind(tiny: Backbone, discs
 
     clf, said = trained()
     assert clf.facts["sentences"] == "templates: general"
-    assert "--modality ultrasound --organ breast" in said[0]
+    assert "modality='ultrasound' organ='breast'" in said[0]
     for options in ({"modality": "sonography", "organ": "breast"}, {"dataset": replace(data, name="BUSI")}):
         clf, said = trained(**options)
         assert (clf.facts["sentences"], said) == ("library: busi (ultrasound, breast)", [line])
@@ -560,7 +560,7 @@ def test_a_run_that_fails_leaves_nothing_and_harms_nothing(discs: Path, tiny: Ba
     with pytest.raises(bc.ImageError, match=r"05\.png"):
         again(tmp_path / "other")
     assert not any(what.startswith("training") for what in told)  # found before the long work
-    with pytest.raises(bc.UserError, match=r"run exists already.*--overwrite"):
+    with pytest.raises(bc.UserError, match=r"run exists already.*overwrite=True"):
         again(earlier)
     shutil.copy(folder / "test" / "red_stone" / "04.png", folder / "test" / "red_stone" / "05.png")
     again(earlier, overwrite=True)

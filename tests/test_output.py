@@ -126,7 +126,7 @@ def test_overwriting_replaces_the_whole_folder(place: Path, old: Path) -> None:
 
 
 def test_a_result_is_overwritten_only_on_demand(place: Path, old: Path) -> None:
-    with pytest.raises(UserError, match=r"x exists already; choose another folder or pass --overwrite"):
+    with pytest.raises(UserError, match=r"x exists already; choose another folder or pass overwrite=True"):
         check_new_folder(old, False, MARK)
     with pytest.raises(UserError, match="exists already"), new_folder(old, mark=MARK):
         pytest.fail("the work must not begin")
@@ -398,7 +398,7 @@ def test_a_file_is_refused_before_long_work(tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("old")
     for name, message in (
         ("folder", "folder is a folder; name a file"),
-        ("there.csv", "there.csv exists already; choose another name or pass --overwrite"),
+        ("there.csv", "there.csv exists already; choose another name or pass overwrite=True"),
         ("nowhere/new.csv", "nowhere is not a folder; create it first or choose another place"),
         ("there.csv/new.csv", "there.csv is not a folder"),
     ):

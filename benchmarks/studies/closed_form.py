@@ -2,6 +2,7 @@
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.closed_form --alphas gda,gda:floor=0,timo:alpha=0 --page
+    python -m benchmarks.studies.closed_form --time --set timo:alpha=0 --set timo:search=true,alpha=0
 
 Mean accuracy in percent over the datasets of each group and three seeds, with recipe general, so that methods choose their values
 by cross-validation within the training images. Test images are not looked at. Settings of recipe general are chosen by this table:
@@ -16,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +39,7 @@ from biomedcoop.tasks.request import FitRequest
 from biomedcoop.threads import torch_threads
 
 SHOTS = (1, 4, 16)
+WIDTHS = (512, 768)
 ALPHA_SHOTS = (1, 2, 4, 8, 16)
 OTHERS = ("zero-shot", "linear-probe", "lp++", "tip-adapter")
 Row = tuple[str, tuple[tuple[str, str], ...]]
@@ -109,9 +112,19 @@ def right_share(
         return 100 * float((method.logits(state, features, backbone).argmax(1) == labels).double().mean())
 
 
-def fit_seconds(row: Row, backbone: str, folds: bool, runs: int = 1, classes: int = 10, images: int = 16) -> float:
-    """Processor seconds of a fit per run, on features drawn by chance; the least of three."""
-    model, (name, given) = loaded(backbone), row
+def widened(model: Backbone, width: int) -> Backbone:
+    """The backbone with a joint space of another width, whose text features are drawn by chance."""
+    other = copy(model)
+    other.embed_dim = width
+    other.encode_text = lambda texts: torch.randn(len(texts), width, generator=torch.Generator().manual_seed(2))
+    return other
+
+
+def fit_seconds(
+    row: Row, model: Backbone, folds: bool, runs: int = 1, classes: int = 10, images: int = 16, repetitions: int = 5
+) -> float:
+    """Processor seconds of a fit per run, on features drawn by chance; the least of some repetitions, after one to warm up."""
+    name, given = row
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(classes).repeat_interleave(images).expand(runs, -1)
     centres = torch.randn(classes, model.embed_dim, generator=generator)
@@ -123,11 +136,11 @@ def fit_seconds(row: Row, backbone: str, folds: bool, runs: int = 1, classes: in
     task = Task(model, names, features, labels, sentences, folds=chosen, unlabelled=more)
     method, seconds = get_method(name), []
     settings = method.settings(dict(given), "general")
-    for _ in range(3):
+    for _ in range(1 + repetitions):
         begin = time.process_time()
         method.fit(task, settings, list(range(runs)))
         seconds.append(time.process_time() - begin)
-    return min(seconds) / runs
+    return min(seconds[1:]) / runs
 
 
 def title(row: Row) -> str:
@@ -150,16 +163,12 @@ def accuracy_table(rows: Sequence[Row], groups: Mapping[str, Sequence[str]], bac
 
 
 def time_table(rows: Sequence[Row], backbone: str) -> Table:
-    """Processor milliseconds of a fit on one thread, at 16 images for each of 10 classes.
-
-    Methods with a template encode it in each fit, which is all that zero-shot does.
-    """
+    """Processor milliseconds of a fit on one thread, at 16 images for each of 10 classes, with stored features of each width."""
     ways = {"fixed": (False, 1), "chosen by folds": (True, 1), "fixed, each of 8": (False, 8)}
+    columns = {(width, way): (widened(loaded(backbone), width), *ways[way]) for width in WIDTHS for way in ways}
     with torch_threads(1):
-        table = [
-            [title(row), *(f"{1000 * fit_seconds(row, backbone, *way):.1f}" for way in ways.values())] for row in rows
-        ]
-    return Table(["fit, ms", *ways], table)
+        table = [[title(row), *(f"{1000 * fit_seconds(row, *way):.1f}" for way in columns.values())] for row in rows]
+    return Table(["fit, ms", *(f"E = {width}, {way}" for width, way in columns)], table)
 
 
 def parsed(text: str) -> Row:

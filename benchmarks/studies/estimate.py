@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks.command import start
@@ -102,12 +103,7 @@ def rows(folder: Path, datasets: Sequence[str]) -> Table:
     for group in complete_groups(datasets):
         own = GROUPS[group]
         for shots in SHOTS:
-            found = np.array(
-                [
-                    [json.loads((folder / f"estimate-{d}-{shots}-{s}.json").read_text("utf-8")) for s in SEEDS]
-                    for d in own
-                ]
-            )  # [datasets, seeds, 5]
+            found = np.stack([_kept(folder, dataset, shots) for dataset in own])  # [datasets, seeds, 5]
             value, low, high, *reached = found.transpose(2, 0, 1)
             cells.append(
                 [
@@ -128,6 +124,24 @@ def rows(folder: Path, datasets: Sequence[str]) -> Table:
     return Table([*columns, *(kind.format(split) for kind in kinds for split in SPLITS)], cells, "lr" + "r" * 8)
 
 
+def by_dataset(folder: Path, datasets: Sequence[str]) -> Table:
+    """Estimate minus the balanced accuracy on the validation split, in points, of each dataset."""
+    columns = [f"{text}, {shots}" for text in ("estimate", "estimate − validation") for shots in SHOTS]
+    cells = []
+    for dataset in datasets:
+        found = [_kept(folder, dataset, shots) for shots in SHOTS]
+        estimates = [number(float(one[:, 0].mean())) for one in found]
+        differences = [f"{100 * (one[:, 0] - one[:, 3]).mean():+.1f}".replace("-", "−") for one in found]
+        cells.append([dataset, *estimates, *differences])
+    return Table(["mean of the draws", *columns], cells, "l" + "r" * 4)
+
+
+def _kept(folder: Path, dataset: str, shots: int) -> npt.NDArray[np.float64]:
+    """What :func:`compute` kept of each seed, [seeds, 5]."""
+    files = [folder / f"estimate-{dataset}-{shots}-{seed}.json" for seed in SEEDS]
+    return np.array([json.loads(file.read_text("utf-8")) for file in files])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args = arguments(parser)
@@ -139,7 +153,8 @@ def main() -> None:
     work = partial(compute, folder, args.backbone, METHODS)
     for done, name in enumerate(LocalProcesses(args.jobs).map(work, items), start=1):
         print(f"{done}/{len(items)} {name}", flush=True)
-    show("estimate", {"estimate": rows(folder, args.datasets)}, args)
+    tables = {"estimate": rows(folder, args.datasets), "datasets": by_dataset(folder, args.datasets)}
+    show("estimate", tables, args)
 
 
 if __name__ == "__main__":

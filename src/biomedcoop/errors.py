@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class Note(UserWarning):
@@ -24,7 +27,67 @@ def notify(notes: Iterable[str], kind: type[Note] = Note) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         level, frame = level + 1, frame.f_back
     for note in notes:
-        warnings.warn(note, kind, stacklevel=level)
+        warnings.warn(spelled(note), kind, stacklevel=level)
+
+
+_COMMAND_LINE = "_BIOMEDCOOP_COMMAND_LINE"
+"""Set in the environment while a command runs, so that its worker processes spell options as it does."""
+
+RENAMED = {"plugin": "plugins", "set": "settings"}
+"""Options that have another name in Python."""
+
+SWITCHES = ("by-class", "images", "offline", "overwrite", "repeat-shots", "skip-bad")
+"""Options that take no value; an option ``--no-images`` is another one switched off."""
+
+NOT_IN_PYTHON = ("allow-host", "help", "no-labels", "to", "token-file", "training")
+"""Options of commands alone, which keep their spelling."""
+
+_OPTION = re.compile(
+    r"(?P<command>'(?:biomedcoop|train|evaluate|ray|backbones) [^']*'|biomedcoop [a-z]+ [a-z]+ --.*)"  # to be typed as it is
+    r"|--(?P<dict>set|rename) (?P<quote>'?)(?P<key>[^=';]{1,80}?)=(?P<one>[^\s;)']*[^\s;)',])(?P=quote)"
+    r"|--(?P<name>[a-z][a-z-]*)"
+    r"(?: (?P<value>'[^']*'|\d[\d.]*|[A-Z][A-Z:]+\b|(?:all|middle|cuda|ray|realistic|per-epoch)\b|library:[\w-]+"
+    r"|(?<=--modality )[\w-]+|(?<=--organ )[\w-]+))?"
+)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Spell options in errors and notes as on the command line, where the messages are written so."""
+    os.environ[_COMMAND_LINE] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_COMMAND_LINE]
+
+
+def spelled(message: str) -> str:
+    """A message with its options as the caller gives them: in Python, ``--shots all`` is ``shots='all'``.
+
+    Example:
+        >>> spelled("lower --shots, or pass --repeat-shots or --set lr=0.1")
+        "lower shots, or pass repeat_shots=True or settings={'lr': 0.1}"
+    """
+    return message if _COMMAND_LINE in os.environ else _OPTION.sub(_in_python, message)
+
+
+def _in_python(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    if found["command"] or name in NOT_IN_PYTHON:
+        return found[0]
+    if found["dict"]:
+        return f"{RENAMED.get(found['dict'], found['dict'])}={{'{found['key']}': {_literal(found['one'])}}}"
+    if name.startswith("no-"):
+        return f"{name.removeprefix('no-')}=False"
+    word = RENAMED.get(name, name.replace("-", "_"))
+    if value is None:
+        return f"{word}=True" if name in SWITCHES else word
+    return f"{word}={_literal(value)}"
+
+
+def _literal(value: str) -> str:
+    """A value as it stands in Python: a number, a placeholder such as FILE or a quoted text stays as it is."""
+    return value if re.fullmatch(r"\d[\d.e+-]*|[A-Z:]+|…|'.*'", value) else repr(value)
 
 
 class UserError(ValueError):
@@ -37,6 +100,9 @@ class UserError(ValueError):
     """
 
     option: str | None = None
+
+    def __str__(self) -> str:
+        return spelled(super().__str__())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

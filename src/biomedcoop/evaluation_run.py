@@ -204,6 +204,7 @@ def _report(
         versions={**versions(), **computed_on(backbone)},
         comparison=comparison,
         recipe=facts.get("recipe"),
+        sampling=facts.get("sampling", "equal"),
         split=evaluated.split,
         trained_on=facts.get("dataset"),
         unlike=encoded.unlike_note,

@@ -253,6 +253,7 @@ def _report(
         versions={**versions(), "CPU threads": str(trained.facts["threads"]), **computed_on(backbone)},
         comparison=tested.comparison,
         recipe=request.recipe,
+        sampling=request.sampling,
         unlike=tested.unlike_note,
         leaks=tuple(leak.text for leak in shared),
         notes=tuple(dict.fromkeys([*how_it_was_made(trained.facts), *trained.facts["notes"], *others])),

@@ -222,7 +222,7 @@ def test_text_features_follow_the_embeddings(vit: Path) -> None:
 
 def test_dropout_is_refused(tiny_clip_vit: Backbone) -> None:
     ids = tiny_clip_vit.tokenize(["stone"])
-    with pytest.raises(UserError, match=r"clip-vit: .* has no dropout; use --set text_dropout=0"):
+    with pytest.raises(UserError, match=r"clip-vit: .* has no dropout; use settings={'text_dropout': 0}"):
         tiny_clip_vit.encode_text_embeddings(tiny_clip_vit.embed_tokens(ids), tiny_clip_vit.mask(ids), lambda x: x)
 
 

@@ -208,7 +208,7 @@ def test_without_a_server_the_line_names_files_address_and_folder(
     assert str(caught.value).endswith(f"with access to the internet, or {put}")
     for file in hub.files:
         (folder / file).write_bytes(hub.files[file])
-    assert refused().endswith("; try again, or use --offline: all files are here")
+    assert refused().endswith("; try again, or use offline=True: all files are here")
     assert download("biomedclip", offline=True) == folder
 
 

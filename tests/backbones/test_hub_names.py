@@ -72,7 +72,7 @@ def test_without_the_network(hub: Hub, cache: Path, tmp_path: Path) -> None:
     assert line.startswith(
         f"{NAME} is not complete on this machine, and the network is off: there is no configuration ("
     )
-    assert line.endswith(f"{put}, or leave --offline and HF_HUB_OFFLINE out")
+    assert line.endswith(f"{put}, or leave offline=True and HF_HUB_OFFLINE out")
     hub.trouble = {"HEAD open_clip_config.json": "hang up"}
     assert refused().endswith(f"(HF_ENDPOINT={hub.address}); try again, or {put}")
     hub.trouble.clear()

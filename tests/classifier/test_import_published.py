@@ -213,7 +213,7 @@ def test_other_class_names_or_another_order(published: Path, tiny: Backbone, tmp
     assert "was trained on 4 classes (glioma tumor, " in refusal(published, NAMES[:3], backbone=tiny)
     assert "give at least two names that differ" in refusal(published, ("a", "A"), backbone=tiny)
     moved = Path(shutil.copy(published, tmp_path / "model.pth.tar-100"))
-    assert "--classes 'glioma tumor, meningioma tumor, pituitary tumor, normal brain'" in refusal(moved, backbone=tiny)
+    assert "classes='glioma tumor, meningioma tumor, pituitary tumor, normal brain'" in refusal(moved, backbone=tiny)
     assert bc.import_published(moved, data="btmri", backbone=tiny).class_names == NAMES
     assert "was trained on 4 classes" in refusal(moved, data="busi", backbone=tiny)
     assert "give one of them" in refusal(moved, NAMES, data="btmri", backbone=tiny)

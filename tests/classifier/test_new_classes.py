@@ -11,6 +11,7 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.errors import spelled
 
 NEW = ["normal scan", "benign tumor"]
 
@@ -44,8 +45,8 @@ def test_notes_are_issued_once_and_kept(data: bc.Dataset, tiny: Backbone, tmp_pa
     clf = bc.fit(data, "zero-shot-ensemble", tiny, prompts="templates")
     new, said = turned(clf, NEW)
     (note,) = said
-    assert "add --prompts library:busi" in note
-    assert new.facts["notes"] == [*clf.facts["notes"], note]
+    assert "add prompts='library:busi'" in note
+    assert list(map(spelled, new.facts["notes"])) == [*map(spelled, clf.facts["notes"]), note]
     words = tmp_path / "words.json"
     words.write_text(json.dumps({"na\u0308vus": ["grey . " * 40, "Dark."], "HER2-": ["Pale."]}), encoding="utf-8")
     new, said = turned(clf, ["HER2-", "N\u00e4\u200bvus"], str(words))

@@ -204,7 +204,7 @@ def test_a_bad_image_stops_everything(
     clf: bc.Classifier, test_images: list[Path], bad_image: Path, tmp_path: Path, ending: str
 ) -> None:
     rows = predict_rows(clf, [*test_images, bad_image])
-    with pytest.raises(bc.UserError, match=r"bad\.png: .*--skip-bad"):
+    with pytest.raises(bc.UserError, match=r"bad\.png: .*skip_bad=True"):
         write_predictions(rows, COLUMNS, tmp_path / f"out{ending}")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
 
@@ -290,7 +290,7 @@ def test_an_earlier_file_is_kept_until_the_new_one_is_whole(
 ) -> None:
     out = tmp_path / "out.csv"
     out.write_text("precious")
-    with pytest.raises(bc.UserError, match=r"out\.csv exists already.*--overwrite"):
+    with pytest.raises(bc.UserError, match=r"out\.csv exists already.*overwrite=True"):
         write_predictions(predict_rows(clf, test_images), COLUMNS, out)
     with pytest.raises(bc.UserError, match=r"bad\.png"):
         write_predictions(predict_rows(clf, [bad_image]), COLUMNS, out, overwrite=True)

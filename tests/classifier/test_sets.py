@@ -252,5 +252,5 @@ def test_damaged_sets_are_refused() -> None:
 
 
 def test_a_score_without_alpha_is_said_to_change_nothing(discs: Path, tiny: Backbone) -> None:
-    with pytest.warns(Note, match="--score is given; without --alpha there are no prediction sets"):
+    with pytest.warns(Note, match="score is given; without alpha there are no prediction sets"):
         bc.fit(bc.load_dataset(discs), "simpleshot", tiny, shots=2, score="aps")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from biomedcoop.evaluation.comparison import Comparison, Predictions
+from biomedcoop.evaluation.next_step import UNLIKE
 from biomedcoop.evaluation.verdict import judge
 from biomedcoop.methods.recommended import recommended
 
@@ -357,6 +360,25 @@ def sets_verdict(members, answers, calibration, alpha=0.1) -> str:
     sets = {"alpha": alpha, "members": np.asarray(members, dtype=bool)[None], "calibration": calibration}
     tested = Comparison.of(Predictions(keys, np.asarray(TRUTH), ("cyst", "stone"), {"gda": p}, **sets), n_bootstrap=40)
     return next((one.text for one in judge(tested, shots=16) if one.kind == "sets of all classes"), "")
+
+
+@pytest.mark.parametrize(
+    ("flagged", "of", "groups", "alarm"),
+    [
+        *[(2, 10, None, False), (6, 30, None, False), (7, 30, None, True)],
+        *[(14, 100, None, False), (18, 100, None, True), (18, 100, 10, False)],
+    ],
+)
+def test_images_unlike_the_training_images_alarm_where_false_alarms_cannot_be_the_reason(
+    flagged: int, of: int, groups: int | None, alarm: bool
+) -> None:
+    """Up to 10 % are false alarms; few images, or few patients, may show more of them by chance."""
+    of_group = None if groups is None else np.array([str(i % groups) for i in range(of)])
+    tested = comparison_of([0, 1] * (of // 2), [0, 1] * (of // 2), groups=of_group)
+    unlike = np.arange(of) < flagged
+    tested = Comparison.of(replace(tested.predictions, unlike=unlike), n_bootstrap=200)
+    findings = judge(tested, shots=16, recipe="general", unlike="Some are unlike them")
+    assert [f.text for f in findings if f.kind == UNLIKE] == ["Some are unlike them."] * alarm
 
 
 def test_sets_of_all_classes_are_of_no_use_and_the_reason_is_said() -> None:

@@ -199,7 +199,7 @@ def test_gda_takes_new_classes_by_its_rows(stored: dict[str, Tensor], later: Pat
     expected = tiny.logit_scale * f @ turned["text"].T + state["alpha"] * (f @ weight.T + bias)
     close(method.logits(turned, f, tiny), expected, 1e-5)
     (few,) = method.fit(support_task(stored, np.arange(60), tiny), method.settings({}), [1])
-    with pytest.raises(UserError, match=r"at least 64 crops of training images.* more --shots or --views"):
+    with pytest.raises(UserError, match=r"at least 64 crops of training images.* more shots or views"):
         method.retarget(few, new, method.settings({}))
 
 

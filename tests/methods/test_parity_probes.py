@@ -199,7 +199,7 @@ def test_a_class_without_an_image_falls_near_the_images(world: World) -> None:
 def test_too_many_images_are_refused(world: World) -> None:
     method, rows = get_method("krr"), krr.MOST_ROWS + 1
     task = Task(world.backbone, NAMES, torch.zeros(1, rows, 48), torch.zeros(1, rows, dtype=torch.int64))
-    with pytest.raises(UserError, match="krr takes at most 10000 training images or views, not 10001; lower --shots"):
+    with pytest.raises(UserError, match="krr takes at most 10000 training images or views, not 10001; lower shots"):
         method.fit(task, method.settings({}, "general"), [1])
 
 

@@ -177,7 +177,7 @@ def test_what_was_kept_is_for_the_same_training_only(task: Task) -> None:
 def test_a_training_that_takes_too_long_is_refused_with_the_estimate(task: Task) -> None:
     method, seen = get_method("fine-tune"), []
     settings = method.settings({"epochs": 2000, "batch_size": 2, "hours": 1e-5})
-    with pytest.raises(UserError, match=r"about .* hours on cpu: 5998 steps of .* --set hours=1$"):
+    with pytest.raises(UserError, match=r"about .* hours on cpu: 5998 steps of .* settings=\{'hours': 1\}$"):
         method.fit(task, settings, [1], lambda done, total, words: seen.append(done))
     assert seen == [1, 2]
     assert len(method.fit(task, method.settings({"epochs": 2, "hours": 0.1}), [1])) == 1
@@ -193,14 +193,14 @@ def test_features_alone_are_refused(task: Task) -> None:
 
 def test_a_training_that_diverges(task: Task) -> None:
     method = get_method("fine-tune")
-    with pytest.raises(UserError, match=r"diverged .* --set lr=1e\+17"):
+    with pytest.raises(UserError, match=r"diverged .* settings=\{'lr': 1e\+17\}"):
         method.fit(task, method.settings({"epochs": 6, "lr": 1e18}), [1])
     assert not list((cache_root() / "training").glob("*.safetensors"))
 
 
 def test_options_that_do_not_apply(discs: Path, tiny: Backbone, tmp_path: Path) -> None:
     data = bc.load_dataset(discs)
-    with pytest.raises(UserError, match="new random crop of each image at every step, so --views does not apply"):
+    with pytest.raises(UserError, match="new random crop of each image at every step, so views does not apply"):
         bc.fit(data, "fine-tune", tiny, shots=2, views=4)
     for precision in ("bfloat16", "int8"):
         with pytest.raises(UserError, match=f"loaded with precision {precision}; use precision float32"):

@@ -223,7 +223,7 @@ def test_training_that_diverges_is_an_error(bad: float) -> None:
             yield torch.zeros(2, 1, dtype=torch.int64), 1e3
 
     p = torch.tensor([[1.0], [1.0]], requires_grad=True)
-    with pytest.raises(UserError, match=r"training diverged .*; lower the learning rate, e\.g\. --set lr="):
+    with pytest.raises(UserError, match=r"training diverged .*; lower the learning rate, e\.g\. settings=\{'lr': "):
         sgd([p], lambda _: p**4, explode())
     p = torch.tensor([[1.0], [1.0]], requires_grad=True)
     one_run = torch.tensor([[bad], [1.0]])  # the other run is fine

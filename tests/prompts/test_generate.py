@@ -410,7 +410,7 @@ def test_answers_that_cannot_be_used(model: Model, cache: Path, trouble: str, re
     model.always = trouble
     with pytest.raises(UserError) as caught:
         generate(Wanted(["a", "b"], "CT", "kidney"), endpoint(model), cache)
-    assert f"'a' has 0 of 50 sentences and scribe brings no new ones ({reason}); see --model" in str(caught.value)
+    assert f"'a' has 0 of 50 sentences and scribe brings no new ones ({reason}); see model" in str(caught.value)
     assert len(model.asked) == 7 + 4
 
 
@@ -485,7 +485,7 @@ def test_trouble_that_stays_is_one_line_and_costs_nothing(
 
 def test_a_model_with_little_to_say(model: Model, cache: Path) -> None:
     model.always = "one"
-    with pytest.raises(UserError, match=r"has 40 of 50 .* brings too few at a time; ask for fewer with --n 40, or"):
+    with pytest.raises(UserError, match=r"has 40 of 50 .* brings too few at a time; ask for fewer with n=40, or"):
         # every request brings one sentence; there is an end to asking all the same
         generate(Wanted(CLASSES, "CT", "kidney", 50), endpoint(model), cache)
 
@@ -493,7 +493,7 @@ def test_a_model_with_little_to_say(model: Model, cache: Path) -> None:
 def test_no_answer_in_time(model: Model, cache: Path) -> None:
     model.always = "silence"
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"no answer within 0\.2 s, 2 times; raise --timeout or try later; answers"):
+    with pytest.raises(UserError, match=r"no answer within 0\.2 s, 2 times; raise timeout or try later; answers"):
         generate(WANTED, endpoint(model, timeout=0.2, retries=1), cache)
     assert time.monotonic() - start < 10
     assert len(model.asked) == 2
@@ -502,12 +502,12 @@ def test_no_answer_in_time(model: Model, cache: Path) -> None:
 @pytest.mark.parametrize("trouble", ["hang up", "no http", "broken off"])
 def test_a_connection_that_breaks(model: Model, cache: Path, trouble: str) -> None:
     model.always = trouble
-    with pytest.raises(UserError, match=r"scribe at http://127.* cannot be reached \(.*\); see --base-url; answers so"):
+    with pytest.raises(UserError, match=r"scribe at http://127.* cannot be reached \(.*\); see base_url; answers so"):
         generate(WANTED, endpoint(model, retries=0), cache)
 
 
 def test_no_one_listens(free_address: str, cache: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be reached \(.*refused.*\); see --base-url; answers so far are kept"):
+    with pytest.raises(UserError, match=r"cannot be reached \(.*refused.*\); see base_url; answers so far are kept"):
         generate(WANTED, Endpoint("scribe", free_address, retries=0), cache)
 
 

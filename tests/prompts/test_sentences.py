@@ -103,7 +103,7 @@ def test_class_names_alone_never_decide(
         UserError, match=r"does not cover this task: library:ctkidney \(CT, kidney\) has classes of these"
     ) as caught:
         sentences_for(KIDNEYS, dataset, "library", modality, organ)
-    assert "add --prompts library:ctkidney" in str(caught.value)
+    assert "add prompts='library:ctkidney'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_near_names_are_offered() -> None:
     (note,) = sentences_for(["NORMAL", "PNEUMONIA"]).notes
     assert "add --prompts library:covid or --prompts library:pneumoniamnist;" in note
     assert "library:busi" not in sentences_for(names, None, "auto", "MRI", "breast").notes[0]
-    with pytest.raises(UserError, match="add --prompts library:busi"):
+    with pytest.raises(UserError, match="add prompts='library:busi'"):
         sentences_for(names, source="library")
 
 

@@ -246,7 +246,7 @@ def test_where_sentences_are_written(tmp_path: Path) -> None:
         ("new.csv", "sentences are written as JSON; give a name that ends with .json"),
         ("new", "give a name that ends with .json"),
         ("folder.json", "folder.json is a folder; name a file"),
-        ("there.json", "there.json exists already; choose another name or pass --overwrite"),
+        ("there.json", "there.json exists already; choose another name or pass overwrite=True"),
         ("nowhere/new.json", "nowhere is not a folder; create it first or choose another place"),
         ("there.json/new.json", "there.json is not a folder"),
     ):

@@ -48,5 +48,5 @@ def test_a_method_for_a_gpu_on_a_cpu(
 ) -> None:
     # the two steps that were timed are kept for a run that allows the time; other tests look into the common cache
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"^clip-svd would take about \d+ hours on cpu: .*use --device cuda"):
+    with pytest.raises(UserError, match=r"^clip-svd would take about \d+ hours on cpu: .*use device='cuda'"):
         bc.fit(few, "clip-svd", tiny, shots=1, settings={"epochs": 10**8})

@@ -20,7 +20,8 @@ def model_card(description: Mapping[str, Any], place: str = "this/folder") -> st
     names = ", ".join(description["class_names"])
     shots, plugin = facts.get("shots"), description.get("plugin")
     number = {None: "none", "all": "the whole training split", "unknown": "an unknown number"}
-    images = number.get(shots, f"{shots} per class")
+    mean = " on average" if facts.get("sampling") == "realistic" else ""
+    images = number.get(shots, f"{shots} per class{mean}")
     seed = facts.get("seed")
     size, crop = (description["preprocessing"][key] for key in ("image_size", "crop"))
     kept = "not included; what training changed in it is" if facts.get("changes_towers") else "frozen, not included"

@@ -33,7 +33,7 @@ from biomedcoop.cli import (
     words,
 )
 from biomedcoop.cli.console import INTERRUPTED, end_interrupted, say, show_log
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, command_line
 from biomedcoop.threads import wait_passively
 from biomedcoop.version import __version__
 
@@ -117,6 +117,11 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run a command; an error in the user's input prints one line on stderr and exits with status 2."""
+    with command_line():
+        _run()
+
+
+def _run() -> None:
     wait_passively()
     show_log()
     if isinstance(sys.stdout, io.TextIOWrapper):  # folder names may not be UTF-8, and some terminals lack Unicode

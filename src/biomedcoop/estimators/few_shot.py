@@ -50,8 +50,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             as labels are their own names. A method that reads no words needs none.
         random_state: seed of the draw and of the order of batches, as ``seed`` of :func:`biomedcoop.fit`; a ``RandomState`` or None
             draws it.
-        recipe, settings, prompts, modality, organ, views, unlabelled, repeat_shots, calibrate, alpha, by_class, plugins, device,
-            precision: see :class:`biomedcoop.tasks.request.FitRequest`.
+        recipe, settings, prompts, modality, organ, views, unlabelled, sampling, repeat_shots, calibrate, alpha, by_class, plugins,
+            device, precision: see :class:`biomedcoop.tasks.request.FitRequest`.
         set_score: score of the prediction sets, ``score`` there.
 
     Attributes:
@@ -87,6 +87,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         organ: str | None = None,
         views: int | str = 1,
         unlabelled: str | os.PathLike[str] | None = None,
+        sampling: str = "equal",
         repeat_shots: bool = False,
         calibrate: str = "auto",
         alpha: float | None = None,
@@ -108,6 +109,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.organ = organ
         self.views = views
         self.unlabelled = unlabelled
+        self.sampling = sampling
         self.repeat_shots = repeat_shots
         self.calibrate = calibrate
         self.alpha = alpha
@@ -167,7 +169,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return classifier.probabilities(features)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the label of each image [N], of the type of ``classes_``. Errors are those of :meth:`predict_proba`."""
+        """Predict the label of each image [N], of the type of ``classes_``. Arguments and errors are those of
+        :meth:`predict_proba`.
+        """
         best = self.predict_proba(X).argmax(1)
         found: npt.NDArray[Any] = self.classes_[best]
         return found

@@ -15,7 +15,7 @@ from biomedcoop.evaluation.answers import Answers, put_together
 from biomedcoop.evaluation.evaluate import own_features
 from biomedcoop.progress import Progress
 from biomedcoop.tasks.choice import kept_for_validation
-from biomedcoop.tasks.options import ALL
+from biomedcoop.tasks.options import ALL, REALISTIC
 from biomedcoop.tasks.plan import DEFAULT_SHOTS, Plan, plan_fit
 from biomedcoop.tasks.request import FitRequest
 
@@ -74,6 +74,9 @@ def shots_outside(request: FitRequest, data: Dataset, divisions: Divisions) -> i
     if request.shots == ALL or (request.shots is not None and request.repeat_shots):
         return request.shots
     classes = len(data.class_names)
+    if request.sampling == REALISTIC:
+        fewest = min(int((~tested).sum()) for _, _, tested in divisions)
+        return max(1, min(int(request.shots or DEFAULT_SHOTS), fewest // classes))
     left = [int(np.bincount(data.labels[~tested], minlength=classes).min()) for _, _, tested in divisions]
     return max(1, min(int(request.shots or DEFAULT_SHOTS), min(left) - kept_for_validation(request, data)))
 

@@ -42,6 +42,9 @@ GAMMAS = tuple(range(5, 101, 5))
 STEPS = 10
 """Number of values of β that TIMO-S compares, from 1 to twice the number of sentences."""
 
+MORE_ROWS = 1.5
+"""Up to so many rows for each number of a feature, products of rows are the quicker way to choose."""
+
 
 @dataclass(frozen=True)
 class TIMOSettings:
@@ -139,41 +142,78 @@ def joint_logits(
 ) -> Iterator[Tensor]:
     """Logits [R, V, C] of unit-norm features [R, V, E] by :func:`joint_discriminant` with each of several numbers of sentences.
 
-    All of them are made of the same rows, so the products of rows are computed once; a sentence that counts twice is one row of
-    weight 2. It is the quicker way where the rows are fewer than the numbers of a feature.
+    All of them are made of the same rows, so the products of rows are computed once, those of sentences once for all runs; a
+    sentence that counts twice is one row of weight 2. It is the quicker way where the rows are not many more than the numbers of a
+    feature.
     """
-    rows, labels = images
+    rows, labels = (tensor.cpu() for tensor in images)
     c, p, e = sentences.shape
-    best, order = match.sort(dim=-1, descending=True, stable=True)
-    ranked = sentences[torch.arange(c, device=order.device)[:, None], order] * best[..., None]  # [R, C, P, E]
-    every = torch.cat([ranked.flatten(1, 2), rows], 1).cpu()  # [R, M, E]
-    classes = torch.arange(c, device=labels.device).repeat_interleave(p).expand(len(labels), -1)
-    of_class = F.one_hot(torch.cat([classes, labels], 1).cpu(), c).to(every.dtype)  # [R, M, C]
-    products, across = every @ every.transpose(1, 2), f.cpu() @ every.transpose(1, 2)
+    n = labels.shape[1]
+    best, order = match.cpu().sort(dim=-1, descending=True, stable=True)
+    spoken = sentences.cpu().flatten(0, 1)  # [C·P, E]
+    # the best sentence of each class, then the second best of each: fewer sentences are the first rows of more
+    index = (order + p * torch.arange(c)[:, None]).mT.flatten(1)  # [R, P·C]
+    factor = best.mT.flatten(1)[:, None]  # [R, 1, P·C]
+
+    def with_sentences(x: Tensor) -> Tensor:
+        """Products [R, N, P·C] of unit-norm rows [R, N, E] with the sentences in this order."""
+        return (x @ spoken.T).gather(2, index[:, None].expand(-1, x.shape[1], -1)) * factor
+
+    products = rows.new_empty(len(rows), n + c * p, n + c * p)  # [R, M, M], images before sentences
+    products[:, :n, :n] = rows @ rows.mT
+    products[:, :n, n:] = with_sentences(rows)
+    products[:, n:, :n] = products[:, :n, n:].mT
+    products[:, n:, n:] = (spoken @ spoken.T)[index[:, :, None], index[:, None]] * factor * factor.mT
+    across = torch.cat([f.cpu() @ rows.mT, with_sentences(f.cpu())], -1)  # [R, V, M]
+    classes = torch.cat([labels, torch.arange(c).repeat(p).expand(len(labels), -1)], 1)
+    of_class = F.one_hot(classes, c).to(rows.dtype)  # [R, M, C]
     for count in counts:
-        times = count // p + (torch.arange(p) < count % p).to(every.dtype)
-        times = torch.cat([times.repeat(c), torch.ones(labels.shape[1])])
-        kept = times.nonzero()[:, 0]
-        root, own = times[kept].sqrt()[:, None], of_class[:, kept]
-        share = root.square() * own
-        share = share / share.sum(1, keepdim=True)  # [R, M', C]: what each row gives to the mean of a class
-        k = products[:, kept][..., kept]
-        centred = k - own @ (share.transpose(1, 2) @ k)
-        to_means = centred @ share  # [R, M', C]
-        scatter = root * (centred - to_means @ own.transpose(1, 2)) * root.T
-        spread = scatter.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
-        ridge = spread / max(1, c * count + labels.shape[1] - 1)
-        nothing = ridge < NOTHING
-        ridge = torch.where(nothing, torch.ones_like(ridge), ridge)
-        factor = torch.linalg.cholesky(scatter + ridge * torch.eye(len(kept)))
-        right = root * to_means
-        solved = torch.cholesky_solve(right, factor)  # [R, M', C]
-        theirs = across[..., kept]
-        means = theirs @ share  # [R, V, C]
-        seen = means - ((theirs - means @ own.transpose(1, 2)) * root.T) @ solved
-        sizes = (share * (k @ share)).sum(1) - (right * solved).sum(1)  # [R, C]
-        logits = e / ridge * (seen - sizes[:, None] / 2)
-        yield (torch.where(nothing, torch.zeros_like(logits), logits) - math.log(c)).to(f.device)
+        m = n + c * min(count, p)
+        times = count // p + (torch.arange(p) < count % p).to(rows.dtype)
+        times = torch.cat([torch.ones(n), times.repeat_interleave(c)])[:m, None]
+        # one run after the other: the matrices of all of them would not fit into the processor's cache
+        found = [
+            logits_of_products(k[:m, :m], own[:m], times, seen[:, :m], e)
+            for k, own, seen in zip(products, of_class, across, strict=True)
+        ]
+        yield torch.stack(found).to(f.device)
+
+
+def logits_of_products(k: Tensor, own: Tensor, times: Tensor, across: Tensor, width: int) -> Tensor:
+    """Logits [V, C] of the discriminant analysis of M rows, from their products.
+
+    Args:
+        k: products of the rows, [M, M].
+        own: their classes, one-hot [M, C].
+        times: how often each row counts, [M, 1].
+        across: products of V features with the rows, [V, M].
+        width: width E of a row.
+    """
+    root = times.sqrt()
+    share = times * own
+    share = share / share.sum(0)  # [M, C]: what each row gives to the mean of a class
+    to_means = k @ share  # [M, C]
+    among_means = share.T @ to_means  # [C, C]
+    # the products of centred rows, (1 − own shareᵀ) k (1 − share ownᵀ), are k with a change of rank 2 C
+    centred = to_means - own @ among_means  # [M, C], of centred rows with means
+    half = centred + own @ (among_means / 2)
+    scatter = torch.addmm(k, torch.cat([own, half], 1), torch.cat([half, own], 1).T, alpha=-1)
+    if times.max() > 1:
+        scatter.mul_(root).mul_(root.T)
+    ridge = float(scatter.trace()) / max(1.0, float(times.sum()) - 1)
+    if ridge < NOTHING:
+        return torch.full((len(across), own.shape[1]), -math.log(own.shape[1]))
+    scatter.diagonal().add_(ridge)
+    right = root * centred
+    factor = torch.linalg.cholesky(scatter)
+    solved = torch.linalg.solve_triangular(factor, right, upper=False)
+    sizes = among_means.diagonal() - solved.square().sum(0)  # [C]
+    solved = torch.linalg.solve_triangular(factor.T, solved, upper=True)  # [M, C]
+    solved = root * solved
+    means = across @ share  # [V, C]
+    seen = means - across @ solved + means @ (own.T @ solved)
+    logits: Tensor = width / ridge * (seen - sizes / 2) - math.log(own.shape[1])
+    return logits
 
 
 def chosen_values(task: Task, sentences: Tensor, settings: TIMOSettings) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,7 +243,7 @@ def chosen_values(task: Task, sentences: Tensor, settings: TIMOSettings) -> tupl
         match, f = matches(part.task, sentences), F.normalize(part.features, dim=-1)
         known = f @ guided(sentences, match, gamma[owners]).transpose(1, 2)
         images = rows_of(part.task)
-        if len(counts) > 1 and images[1].shape[1] + len(sentences) * p < f.shape[-1]:
+        if images[1].shape[1] + len(sentences) * p <= MORE_ROWS * f.shape[-1]:
             spoken: Iterable[Tensor] = joint_logits(images, match, sentences, counts, f)
         else:
             spoken = (

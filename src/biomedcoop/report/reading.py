@@ -157,6 +157,7 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         versions=values["versions"],
         comparison=comparison,
         recipe=values.get("recipe"),
+        sampling=values.get("sampling", "equal"),
         split=values.get("split", "test"),
         trained_on=values.get("trained_on") if values.get("evaluation") else None,
         unlike=values.get("unlike", ""),

@@ -55,6 +55,7 @@ class RunReport:
         backbone: name of the frozen model.
         fingerprint: fingerprint of the backbone.
         shots: training images per class, "all", or None for a method that needs none.
+        sampling: how they were drawn, "equal" or "realistic"; of a realistic draw, ``shots`` is the mean over the classes.
         seed: random seed of the draw of the training images and of the training.
         versions: software versions, e.g. {"torch": "2.4.0"}.
         comparison: predictions and metrics of each method on the same test images; the reported method first.
@@ -80,6 +81,7 @@ class RunReport:
     versions: Mapping[str, str]
     comparison: Comparison
     recipe: str | None = None
+    sampling: str = "equal"
     split: str = "test"
     trained_on: str | None = None
     unlike: str = ""
@@ -182,6 +184,7 @@ class RunReport:
             "fingerprint": self.fingerprint,
             "text_tower": self.text_tower,
             "shots": self.shots,
+            "sampling": self.sampling,
             "seed": self.seed,
             "versions": dict(self.versions),
             "rows": {name: metrics.to_dict() for name, metrics in self.rows.items()},

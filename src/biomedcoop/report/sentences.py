@@ -40,7 +40,8 @@ def setup(report: RunReport) -> str:
     if report.shots == "all":
         learned = "was trained on all training images"
     elif isinstance(report.shots, int):
-        learned = f"was trained on {count(report.shots, 'image')} per class ({report.shots * c} in total)"
+        mean = " on average" if report.sampling == "realistic" else ""
+        learned = f"was trained on {count(report.shots, 'image')} per class{mean} ({report.shots * c} in total)"
     elif report.shots is not None:
         learned = "was trained on an unknown number of images"
     method = all_methods().get(report.method)

@@ -24,6 +24,9 @@ MAX_VIEWS = 10_000
 SCORES = ("lac", "aps", "raps")
 """Scores of prediction sets; see :mod:`biomedcoop.classifier.conformal`."""
 
+EQUAL, REALISTIC = "equal", "realistic"
+"""Ways to draw training images: as many of each class, or whatever their class; see :mod:`biomedcoop.data.sampling.few_shot`."""
+
 CALIBRATE = ("auto", "yes", "no")
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -121,6 +124,12 @@ def alpha(name: str, value: Any) -> float | None:
 def score(name: str, value: Any) -> str:
     if text("lac")(name, value) not in SCORES:
         raise UserError(f"no score '{value}' of prediction sets; {nearest(value, SCORES)}")
+    return str(value)
+
+
+def sampling(name: str, value: Any) -> str:
+    if value not in (EQUAL, REALISTIC):
+        raise UserError(f"{name}={value!r} must be {EQUAL} or {REALISTIC}")
     return str(value)
 
 

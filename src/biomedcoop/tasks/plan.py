@@ -15,13 +15,13 @@ import numpy as np
 from biomedcoop.data.catalogue import find
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.calibration import one_of_each_set, set_aside
-from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, select_classes
+from biomedcoop.data.sampling.few_shot import Draw, sample_few_shot, sample_realistic, select_classes
 from biomedcoop.errors import UserError
 from biomedcoop.prompts import Sentences
 from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation, sets_of
 from biomedcoop.tasks.mixture import mixture_line
-from biomedcoop.tasks.options import ALL, MAX_VIEWS, SCORES, images_needed
+from biomedcoop.tasks.options import ALL, MAX_VIEWS, REALISTIC, SCORES, images_needed
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
@@ -156,6 +156,7 @@ class Plan:
             "dataset": self.data.name,
             "simulated": self.data.simulated,
             "shots": self.shots,
+            "sampling": self.request.sampling,
             "recipe": self.request.recipe,
             "views": "per-epoch" if self.per_epoch else self.views,
             "benchmark_dataset": self.benchmark,
@@ -202,8 +203,8 @@ def plan_fit(
     """Resolve a request for a dataset.
 
     Args:
-        draw: called with (data, shots, seed) for the training images of a run, in place of the published few-shot draw; a
-            method that chooses values then does so by cross-validation within them.
+        draw: called with (data, shots, seed) for the training images of a run, in place of the draw that the request names; a
+            method that chooses values then does so by cross-validation within them, as after a realistic draw.
         listed: unlabelled images, in place of those that the request names.
 
     Raises:
@@ -234,11 +235,14 @@ def plan_fit(
     shots, shots_notes = _shots(request, data, method)
     notes += shots_notes
     number = shots if isinstance(shots, int) else None
+    if draw is None and request.sampling == REALISTIC:
+        draw = sample_realistic
     draw_one = draw or (lambda data, number, seed: sample_few_shot(data, number, seed, request.repeat_shots)[0])
     draws = [
         draw_one(data, number, seed) if method.abilities.uses_images else np.zeros(0, dtype=np.int64)
         for seed in request.seeds
     ]
+    notes += _realistic_notes(request, data, method, draws)
     refits = request.alpha is not None and _refits(request, method, draws)
     draws, calibration = _for_sets(request, data, draws, refits)
     notes += _sets_notes(request, data, method, draws, calibration, refits)
@@ -340,6 +344,8 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
         ]
     if request.shots is not None:
         return request.shots, []
+    if request.sampling == REALISTIC:
+        return max(1, min(DEFAULT_SHOTS, int(counts.sum()) // len(counts))), []
     count, kept = int(counts[smallest]), kept_for_validation(request, data)
     shots = max(1, min(DEFAULT_SHOTS, count - kept))
     if shots == DEFAULT_SHOTS:
@@ -350,6 +356,24 @@ def _shots(request: FitRequest, data: Dataset, method: Method) -> tuple[int | st
         f"class {data.class_names[smallest]!r} has {count} training image{'s' * (count != 1)}, so {shots} of each class "
         f"{'is' if shots == 1 else 'are'} used instead of {DEFAULT_SHOTS}{why}; --shots all takes all images of every class"
     ]
+
+
+def _realistic_notes(request: FitRequest, data: Dataset, method: Method, draws: Sequence[Draw]) -> list[str]:
+    """What realistic draws gave, and which classes have no image."""
+    if request.sampling != REALISTIC or not method.abilities.uses_images:
+        return []
+    notes = []
+    for seed, draw in zip(request.seeds, draws, strict=True):
+        counts = np.bincount(data.labels[draw], minlength=len(data.class_names))
+        of_classes = ", ".join(f"{n} of {name!r}" for name, n in zip(data.class_names, counts.tolist(), strict=True))
+        notes.append(f"seed {seed}: {len(draw)} training images are drawn whatever their class: {of_classes}")
+        if not counts.all():
+            absent = ", ".join(repr(data.class_names[i]) for i in np.flatnonzero(counts == 0))
+            what = "only words tell of it" if method.abilities.needs_text_tower else "it is never the answer"
+            notes.append(
+                f"seed {seed}: no training image of {absent}, so {what}; give more --shots, or leave out --sampling realistic"
+            )
+    return notes
 
 
 def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:

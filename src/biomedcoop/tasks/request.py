@@ -53,6 +53,7 @@ class FitOptions(TypedDict, total=False):
     modality: str | None
     organ: str | None
     budget: float | str
+    sampling: str
     repeat_shots: bool
     views: int | str
     calibrate: str | bool
@@ -104,6 +105,8 @@ class FitRequest:
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
         unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
             columns of labels are not read.
+        sampling: "equal" draws ``shots`` images of each class; "realistic" draws as many images in all, whatever their class, so
+            that classes are as frequent as in the training images, and a rare one may get none.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
         calibrate: fit a temperature on held-out answers about the training images: "yes" (or True), "no" (or False), or "auto",
             which does it where a fit takes no step through the text tower and the recipe is not a published one.
@@ -196,6 +199,12 @@ class FitRequest:
         "read as labels. Copies of training and test images are left out.",
         options.path,
     )
+    sampling: str = option(
+        options.EQUAL,
+        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, so that classes are as "
+        "frequent as in your data; a rare one may get none).",
+        options.sampling,
+    )
     repeat_shots: bool = option(
         False, "Draw with repetition from classes with fewer images than --shots.", options.yes_or_no, kind=bool
     )
@@ -248,6 +257,8 @@ class FitRequest:
 
         method = get_method(self.method)
         method.settings(self.settings, self.recipe)
+        if self.sampling == options.REALISTIC and self.repeat_shots:
+            raise UserError("a realistic draw takes each image once; leave out --repeat-shots, or --sampling realistic")
         uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
         if self.unlabelled is not None and not any(uses):
             raise UserError(

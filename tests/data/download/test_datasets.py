@@ -127,7 +127,7 @@ def test_no_server(entry: CatalogueEntry, root: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     line = refused(lambda: download_dataset("busi"))
     assert line.startswith("the hub cannot be asked about BUSI.zip of the Hugging Face dataset ")
-    assert line.endswith(f"; try again, or put BUSI.zip into {root} and use --offline")
+    assert line.endswith(f"; try again, or put BUSI.zip into {root} and use offline=True")
     (root / "BUSI").mkdir()
     line = refused(lambda: prepare_folder(root / "BUSI"))
     assert line.startswith("the hub cannot be asked about split_BUSI.json of ")

@@ -86,7 +86,7 @@ def test_without_test_images_a_test_split_is_drawn(many_images: Path) -> None:
 def test_several_split_files(folder: Path) -> None:
     write(folder / "split_A.json", SPLIT)
     write(folder / "split_B.json", SPLIT)
-    with pytest.raises(UserError, match=r"several split files \(split_A.json, split_B.json\); .*--split-file"):
+    with pytest.raises(UserError, match=r"several split files \(split_A.json, split_B.json\); .*split_file"):
         load_dataset(folder)
     write(folder / "split_d.json", SPLIT)
     check(load_dataset(folder))
