@@ -197,7 +197,7 @@ def fine_tune_figure(tables: Mapping[str, Table], path: Path) -> None:
     def panel(figure: Any) -> None:
         axis = figure.add_subplot()
         colours = (BLUE, "#D55E00", "#009E73", GREY, "#CC79A7", "#E69F00")
-        for column, mark, colour in zip(range(3, 9), "os^xDv", colours, strict=True):
+        for column, mark, colour in zip(range(3, len(table.columns)), "os^xDv", colours, strict=False):
             found = [(numbers(row[column])[0], place) for place, row in enumerate(table.rows) if numbers(row[column])]
             label = str(table.columns[column])
             axis.plot(

@@ -1,10 +1,11 @@
-"""Which method? The recommendation that the package ships, two blocks of the README and one of ``docs/methods.md``.
+"""Which method? The recommendation that the package ships, and the blocks of the README and of ``docs/methods.md`` that say it.
 
 ``python -m benchmarks.pages`` writes them from the tables of the reports ``methods`` and, for what only it has, ``few-shot`` in
 ``docs/results``: both have the same draws and test images. Rules:
 
 - Accuracy is the mean over the datasets, on test images, with recipe "fast". A method that chooses does so within its training
   images.
+- Methods that learn from unlabelled images too are left out: a user may have none.
 - Methods within a point of the first are level with it. A level method that learns from no image is recommended, else the level
   method that is level for most numbers of images: more changes of method would be noise.
 """
@@ -56,10 +57,15 @@ def read_table(path: Path) -> Rows:
 
 def read_report(folders: Sequence[Path] = TABLES) -> dict[str, Rows]:
     """The tables of accuracy by number of images, "datasets-1" to "datasets-16", and "data"."""
-    names = ("data", *(f"datasets-{images}" for images in IMAGES))
-    return {
-        name: {m: row for folder in folders for m, row in read_table(folder / f"{name}.csv").items()} for name in names
-    }
+    names = [f"datasets-{images}" for images in IMAGES]
+    tables = {name: [read_table(folder / f"{name}.csv") for folder in folders] for name in ("data", *names)}
+    joined = {name: {key: row for table in of for key, row in table.items()} for name, of in tables.items()}
+    return joined | {name: from_labels(joined[name]) for name in names}
+
+
+def from_labels(by_method: Mapping[str, Any]) -> dict[str, Any]:
+    """What belongs to methods that need no unlabelled images."""
+    return {name: value for name, value in by_method.items() if not get_method(name).abilities.uses_unlabelled}
 
 
 def measured(method: str, images: int, report: Mapping[str, Rows]) -> ByDataset:
@@ -110,7 +116,7 @@ def shipped(content: Mapping[str, Any]) -> str:
 
 
 def results_table(content: Mapping[str, Any]) -> Table:
-    """Every method with the fewest and the most images, for the README."""
+    """Every method with the fewest and the most images, for the guide to the methods."""
     shown = ("1", "4", "16")
     parts = [content[collection] for collection in collections()]
     rows: list[list[object]] = [[LARGEST, *(part[LARGEST] for part in parts for _ in shown)]]
@@ -125,7 +131,7 @@ def winners_table(folder: Path = TABLES[-1]) -> Table:
     """For seen and unseen data and each number of images: the best single method and ``auto`` minus it."""
     rows: list[list[object]] = []
     for group in GROUPS:
-        accuracy = read_table(folder / f"accuracy-{group}.csv")
+        accuracy = from_labels(read_table(folder / f"accuracy-{group}.csv"))
         minus = read_table(folder / f"difference-points-{group}.csv")
         for images in map(str, IMAGES):
             values = {name: float(row[images]) for name, row in accuracy.items() if name != MIXTURE}

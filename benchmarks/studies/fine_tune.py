@@ -3,7 +3,7 @@
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.fine_tune --work WORK --page
 
 Accuracy on the test split with its interval, one seed. A cell that is in ``--work`` is not computed again; after ``--minutes`` no
-other cell is begun, and the tables show a dash for what is missing.
+other cell is begun. The tables show a dash for a missing cell, and leave out rows and columns without any.
 """
 
 from __future__ import annotations
@@ -72,12 +72,14 @@ def tables(found: Mapping[tuple[str, int, str], Mapping[str, float]]) -> dict[st
         one = found.get((dataset, shots, row))
         return "–" if one is None else f"{one['accuracy']:.1f} ({one['low']:.0f}–{one['high']:.0f})"
 
+    columns = [row for row in ROWS if any((dataset, shots, row) in found for dataset in DATASETS for shots in SHOTS)]
     rows = [
-        [group[dataset], dataset, shots, *(cell(dataset, shots, row) for row in ROWS)]
+        [group[dataset], dataset, shots, *(cell(dataset, shots, row) for row in columns)]
         for dataset in DATASETS
         for shots in SHOTS
+        if any((dataset, shots, row) in found for row in ROWS)
     ]
-    return {"accuracy": Table(["group", "dataset", "images per class", *ROWS], rows)}
+    return {"accuracy": Table(["group", "dataset", "images per class", *columns], rows)}
 
 
 def main() -> None:

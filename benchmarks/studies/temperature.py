@@ -1,9 +1,10 @@
-"""How strongly should a temperature be held near 1? Log-loss on validation images, by the standard deviation of ln T's prior.
+"""How should a temperature be fitted to few images? Log-loss on validation images, by the targets and by ln T's prior.
 
     BIOMEDCOOP_DATA=FOLDER python -m benchmarks.studies.temperature
 
-Of each method, number of images per class and group, it prints the mean log-loss without a temperature and with each standard
-deviation; the last has no prior. The last row of a method is the mean of its rows.
+Of each method, number of images per class and group, it prints the mean log-loss without a temperature (T = 1) and with each way of
+fitting it: by the number of images that the targets count more (C: one of each class, as Platt), and by the prior's standard
+deviation; "none" is no prior. The last row of a method is the mean of its rows.
 Settings are those of recipe general, two draws each.
 """
 
@@ -28,7 +29,16 @@ from biomedcoop.evaluation.study.inputs import encoded
 METHODS = ("krr", "simpleshot", "linear-probe", "clip-adapter", "gda", "tip-adapter")
 SHOTS = (2, 4, 16)
 SEEDS = (1, 2)
-SPREADS = (0.25, 0.5, 1.0, 2.0, 1e9)
+WAYS = {
+    "0, 1": (0.0, 1.0),
+    "1, 0.25": (1.0, 0.25),
+    "1, 0.5": (1.0, 0.5),
+    "1, 1": (1.0, 1.0),
+    "1, 2": (1.0, 2.0),
+    "1, none": (1.0, 1e9),
+    "C, 1": (None, 1.0),
+}
+"""Number of images that the targets count more, None for one of each class, and standard deviation of the prior."""
 
 
 def log_loss(logits: Any, labels: Any, t: float) -> float:
@@ -37,7 +47,7 @@ def log_loss(logits: Any, labels: Any, t: float) -> float:
 
 
 def losses(name: str, method: str, shots: int) -> Iterator[list[float]]:
-    """For each draw, the log-loss on the validation split with T = 1 and with each standard deviation."""
+    """For each draw, the log-loss on the validation split with T = 1 and with each way."""
     data, features = encoded(name, "mini")
     held: list[tuple[Any, Any]] = []
     real = temperature.fit_temperature
@@ -53,8 +63,9 @@ def losses(name: str, method: str, shots: int) -> Iterator[list[float]]:
         with torch.inference_mode():
             answers = classifier.logits(torch.as_tensor(features[val]))
         found = [log_loss(answers, data.labels[val], 1.0)]
-        for spread in SPREADS:
-            with patch.object(temperature, "SPREAD", spread):
+        for images, spread in WAYS.values():
+            shared = len(data.class_names) if images is None else images
+            with patch.multiple(temperature, SHARED_IMAGES=shared, SPREAD=spread):
                 found.append(log_loss(answers, data.labels[val], real(logits, labels)))
         yield found
 
@@ -64,8 +75,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     args = parser.parse_args()
     warnings.simplefilter("ignore", Note)
-    print("| method | shots | group | T = 1 |", *(f"{spread:g} |" for spread in SPREADS))
-    print("|---|--:|---|--:|" + "--:|" * len(SPREADS))
+    print("| method | shots | group | T = 1 |", *(f"{way} |" for way in WAYS))
+    print("|---|--:|---|--:|" + "--:|" * len(WAYS))
     for method in args.methods:
         every = []
         for shots in SHOTS:

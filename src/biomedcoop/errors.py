@@ -21,13 +21,13 @@ class Note(UserWarning):
 _BETWEEN = ("biomedcoop", "contextlib", "joblib", "matplotlib", "sklearn")
 
 
-def notify(notes: Iterable[str]) -> None:
+def notify(notes: Iterable[str], kind: type[Note] = Note) -> None:
     """Issue each note as a warning that points to the user's line, past this package and what calls it back."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         level, frame = level + 1, frame.f_back
     for note in notes:
-        warnings.warn(spelled(note), Note, stacklevel=level)
+        warnings.warn(spelled(note), kind, stacklevel=level)
 
 
 _COMMAND_LINE = "_BIOMEDCOOP_COMMAND_LINE"

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import biomedcoop as bc
 from backbones.full_clip import PARAMETERS, write_full_clip
 from benchmarks.speed.full_size import CLIP_TOKENS
 from biomedcoop.backbones import load_backbone
@@ -90,17 +89,6 @@ def test_sizes(backbone: ClipBackbone) -> None:
     assert backbone.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-6)
     assert backbone.towers.text_config.vocab_size == CLIP_TOKENS
     assert sum(p.numel() for p in backbone.towers.parameters()) in PARAMETERS.values()
-
-
-def test_biomedcoop_trains_on_it(backbone: ClipBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path))
-    data = bc.load_dataset("simulated:breast-ultrasound")
-    classifier = bc.fit(
-        data, method="biomedcoop", backbone=backbone, shots=2, settings={"epochs": 3, "n_sentences": 3}, seed=1
-    )
-    probabilities = classifier.predict_proba([data.images[i] for i in data.indices("test")[:3]])
-    assert np.isfinite(probabilities).all()
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
 
 
 def test_pubmedclip_as_its_authors_published_it(twin: Twin, backbone: ClipBackbone, tmp_path: Path) -> None:

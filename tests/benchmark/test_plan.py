@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import biomedcoop as bc
 from biomedcoop.backbones.registry import automatic_device
 from biomedcoop.benchmark.plan import Group, groups_of, plan_group, trained_part, unused
+from biomedcoop.benchmark.prepare import Grid
 from biomedcoop.benchmark.protocol import Protocol
 from biomedcoop.benchmark.record import resolved_device, resolved_precisions
 from biomedcoop.benchmark.sources import Source
@@ -71,9 +73,29 @@ def test_a_method_that_cannot_do_the_protocol_is_refused(name: str, classes: int
         plan_group(asked, groups(asked)[0], scans(classes))
 
 
-def test_a_method_that_needs_unlabelled_images_is_skipped_with_its_reason() -> None:
-    asked = protocol(methods=["ss-text-u"])
-    with pytest.raises(UserError, match="ss-text-u learns from unlabelled images too"):
+def test_training_images_that_no_run_draws_are_unlabelled_images(discs: Path) -> None:
+    data = bc.load_dataset(discs)
+    asked = protocol(methods=["ss-text-u"], shots=[2])
+    plan = plan_group(asked, groups(asked)[0], data)
+    assert plan.unlabelled is not None
+    rest = {data.keys[i] for i in set(data.indices("train").tolist()) - set(plan.drawn.tolist())}
+    assert set(plan.unlabelled.names) == rest
+    assert len(plan.draws) == 2
+    assert plan.draws[0].tolist() != plan.draws[1].tolist()
+
+
+def test_images_are_encoded_of_the_classes_that_are_trained() -> None:
+    data, asked = scans(), protocol(kind="base-to-novel", methods=["coop"], shots=[2])
+    (group,), grid = groups(asked), Grid()
+    plan = trained_part(asked, plan_group(asked, group, data))
+    grid.add(group, data, plan)
+    (positions,) = grid.images.values()
+    assert {data.keys[i] for i in positions} == {plan.data.keys[i] for i in plan.drawn}
+
+
+def test_a_method_that_needs_unlabelled_images_is_skipped_if_every_image_is_drawn() -> None:
+    asked = protocol(methods=["ss-text-u"], shots=[8])
+    with pytest.raises(UserError, match="every one is drawn; lower shots"):
         plan_group(asked, groups(asked)[0], scans())
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,3 +65,16 @@ def test_settings_are_read_as_they_were_given(tiny: Backbone) -> None:
         classifier = bc.load(EARLIER / "artefacts" / name, tiny)
         settings = get_method(classifier.method).settings(classifier.settings)
         assert set(vars(settings)) >= set(classifier.settings)
+
+
+def test_the_commands_take_a_run_of_version_0_1(
+    cli: Callable[..., Any], refused: Callable[..., str], discs: Path, parity: Path
+) -> None:
+    """Given its backbone; without it, the line names the backbone that is asked for."""
+    image = discs / "test" / "red_stone" / "00.png"
+    result = cli("predict", EARLIER / "run", image, "--backbone", parity / "model", "--json")
+    assert result.status == 0, result.err
+    (row,) = json.loads(result.out)
+    assert set(row) >= {"path", "prediction", "p_blue cyst", "p_green tumor", "p_red stone"}
+    assert sum(row[f"p_{name}"] for name in ("blue cyst", "green tumor", "red stone")) == pytest.approx(1, abs=1e-3)
+    assert "--backbone" in refused("predict", EARLIER / "run", image)

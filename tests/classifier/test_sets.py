@@ -53,11 +53,11 @@ def closed() -> Iterator[str]:
 # -- temperature
 
 
-def test_the_temperature_is_the_most_probable_one_with_one_more_image_of_each_class() -> None:
+def test_the_temperature_is_the_most_probable_one_with_one_more_image_that_all_classes_share() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 50)
     logits = 6 * (generator.standard_normal((50, 3)) + np.eye(3)[labels])
-    targets = (np.eye(3)[labels] * 50 + 1) / 53
+    targets = (np.eye(3)[labels] * 50 + 1 / 3) / 51
 
     def loss(temperature: float) -> float:
         z = logits / temperature
@@ -77,7 +77,16 @@ def test_a_few_answers_that_are_all_wrong_do_not_flatten_all_probabilities() -> 
 def test_answers_without_an_error_do_not_claim_certainty() -> None:
     logits = 100 * np.eye(2)[[0, 0, 1, 1]]
     p = 1 / (1 + np.exp(-100 / fit_temperature(logits, np.array([0, 0, 1, 1]))))
-    assert (4 + 1) / (4 + 2) < p < 0.995  # without the logits divided, it is 1 to the last bit
+    assert (4 + 1 / 2) / (4 + 1) < p < 0.9995  # without the logits divided, it is 1 to the last bit
+
+
+def test_answers_that_are_right_as_often_as_they_say_stay_as_they_are() -> None:
+    """Also with few images of many classes: 14 of 16 answers are right, and their probability is 0.88."""
+    labels = np.arange(16) % 8
+    answers = labels.copy()
+    answers[:2] += 1
+    logits = np.log(0.88 / (0.12 / 7)) * np.eye(8)[answers]
+    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.15)
 
 
 def test_a_temperature_is_fitted_where_it_is_cheap_and_changes_no_answer(discs: Path, tiny: Backbone) -> None:

@@ -67,8 +67,25 @@ def test_faulty_archives(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a.zip/a.png: (damaged in the archive|the content is not)"):
         open_image(damaged / "a.png")
     damaged.write_bytes(bytes(content[:-30]))
+    with pytest.raises(ImageError, match=r"a.zip: it is a zip archive; .* it is damaged: copy it again"):
+        open_image(next(iter(find_images([damaged]))))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"not a dataset|there is no such"):
         bc.load_dataset(damaged)
+
+
+def test_an_archive_in_an_archive_is_left_out_and_said(tmp_path: Path) -> None:
+    series(tmp_path / "exam", "one", 2)
+    inner = packed(tmp_path / "exam", tmp_path / "exam.zip")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.write(inner, "inner.zip")
+        archive.write(tmp_path / "exam" / "IM0000", "IM0000")
+    told: list[str] = []
+    assert list(find_images([tmp_path / "both.zip"], tell=told.append)) == [tmp_path / "both.zip" / "IM0000"]
+    assert "1 file in both.zip is not an image and was ignored (.zip: 1)" in told
+    with zipfile.ZipFile(tmp_path / "alone.zip", "w") as archive:
+        archive.write(inner, "inner.zip")
+    with pytest.raises(UserError, match=r"alone.zip.*holds no image"):
+        list(find_images([tmp_path / "alone.zip"]))
 
 
 def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

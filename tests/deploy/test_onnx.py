@@ -114,9 +114,38 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tiny: Backbone, data: bc
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_kind_of_image_tower(family: str, data: bc.Dataset, tmp_path: Path) -> None:
+    """Probabilities of float32 are torch's; weights of int8 are within half a step."""
     backbone = bc.load_backbone(FAMILIES[family](tmp_path / family))
     classifier = bc.fit(data, method="linear-probe", backbone=backbone, shots=4)
-    same(classifier, tmp_path, list(data.part("test").images)[:20])
+    images = list(data.part("test").images)[:20]
+    same(classifier, tmp_path, images)
+    few = data.select(data.indices("test")[:20])
+    written = bc.export_onnx(classifier, tmp_path / "small.onnx", int8=few)
+    assert written.int8 is not None
+    onnx.checker.check_model(onnx.load(tmp_path / "small.onnx"))
+    assert np.abs(by_hand(tmp_path / "small.onnx", images) - classifier.predict_proba(images)).mean() < 0.05
+    whole, small = (weights_of(tmp_path / name) for name in ("model.onnx", "small.onnx"))
+    rounded = [name for name in whole if f"{name}_int8" in small]
+    assert len(rounded) > 3
+    for name in rounded:
+        values, steps = small[f"{name}_int8"], small[f"{name}_scale"]
+        assert values.dtype == np.int8
+        assert name not in small
+        assert (np.abs(values * steps - whole[name]) <= steps * 0.501).all()
+
+
+def weights_of(file: Path) -> dict[str, np.ndarray]:
+    return {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["busi", "covid_cxr3"])
+def test_a_hundred_collected_images_have_torchs_probabilities(name: str, tmp_path: Path) -> None:
+    data = bc.load_dataset(name)
+    classifier = bc.fit(data, method="linear-probe", shots=4)
+    images = [data.images[i] for i in (*data.indices("test"), *data.indices("val"))][:100]
+    assert len(images) == 100
+    same(classifier, tmp_path, images)
 
 
 @pytest.mark.slow

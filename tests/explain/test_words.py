@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import sample_few_shot
 from biomedcoop.data.sampling.leakage import digest
+from biomedcoop.explain.figures import similarity_figure
 from biomedcoop.explain.vocabulary import NearWord
 from biomedcoop.features.images import encode_images
 from biomedcoop.methods import all_methods
@@ -222,3 +224,11 @@ def test_names_are_escaped_in_html(data: Dataset, tiny: Backbone) -> None:
 def test_a_wrong_number_is_refused(top: Any, data: Dataset, tiny: Backbone) -> None:
     with pytest.raises(bc.UserError, match=r"top is .*whole number of at least 1"):
         bc.words(bc.fit(data, "zero-shot", tiny), top)
+
+
+def test_classes_that_a_tokenizer_cannot_tell_apart_have_a_figure(data: Dataset, tiny: Backbone) -> None:
+    same = dataclasses.replace(data, class_names=("class 1", "class 2", "class 3"))
+    found = bc.words(bc.fit(same, method="zero-shot", backbone=tiny))
+    assert found.before is not None
+    np.testing.assert_allclose(found.before, 1, atol=1e-6)
+    similarity_figure(found).savefig(io.BytesIO())

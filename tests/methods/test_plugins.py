@@ -24,7 +24,7 @@ from biomedcoop.methods.plugin_code import plugin_of
 
 ROOT = Path(__file__).parents[2]
 (TOY,) = re.findall(
-    r"^```python\n(.*?NearestMean.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S
+    r"^```python[^\n]*\n(.*?NearestMean.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M | re.S
 )
 """The code of the guide: a closed form without a single setting."""
 TINY = str(ROOT / "tests" / "parity_a" / "model")

@@ -308,7 +308,7 @@ def test_one_epoch_on_a_slice_of_the_real_pool(tmp_path: Path) -> None:
         "--export",
         str(tmp_path / "backbone"),
         "--limit",
-        "150",
+        "40",
         "--views",
         "2",
         "--joint-steps",

@@ -141,7 +141,11 @@ def get_files(
 ) -> Path:
     """Make the files of the hub be in a folder, verified; arguments and errors as for :func:`download`."""
     ask = _cached if is_offline(offline) else _published
-    files = list(ask(sources, folder))
+    return place_files(list(ask(sources, folder)), folder, progress=progress)
+
+
+def place_files(files: Sequence[HubFile], folder: Path, *, progress: Progress | None = None) -> Path:
+    """Make files that the hub has told of be in a folder, verified; see :func:`get_files`."""
     if not _all_here(files, folder, progress):
         try:
             check_writable(folder.parent)

@@ -27,6 +27,7 @@ from biomedcoop.prompts import Sentences
 from biomedcoop.tasks.plan import Plan, plan_fit
 from biomedcoop.tasks.request import FitRequest
 from biomedcoop.tasks.sentences import find_sentences
+from biomedcoop.tasks.unlabelled import training_images
 
 FEWEST_CLASSES = 4
 """Minimum number of classes for base-to-novel: a single novel class would always be answered rightly."""
@@ -134,7 +135,13 @@ def plan_group(protocol: Protocol, group: Group, data: Dataset) -> Plan:
         settings=group.row.settings,
         prompts=protocol.prompts,
     )
-    plan = plan_fit(request, data, sample_realistic if protocol.kind == "realistic" else None)
+    draw = sample_realistic if protocol.kind == "realistic" else None
+    plan = plan_fit(request, data, draw, training_images(data) if method.abilities.uses_unlabelled else None)
+    if plan.listed is not None and not len(np.setdiff1d(data.indices("train"), plan.drawn)):
+        raise UserError(
+            f"{method.name} takes training images that no run draws as its unlabelled images, and every one is drawn; "
+            "lower shots (in the protocol, or with --shots) or add images"
+        )
     return plan if plan.sentences is None else dataclasses.replace(plan, sentences=sentences_of(protocol, data))
 
 

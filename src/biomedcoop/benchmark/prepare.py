@@ -43,10 +43,17 @@ class Grid:
     images: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     sentences: dict[str, dict[str, None]] = field(default_factory=dict)
 
-    def add(self, group: Group, plan: Plan) -> None:
-        """Add a group with all that it needs but the test images."""
+    def add(self, group: Group, data: Dataset, plan: Plan) -> None:
+        """Add a group with all that it needs but the test images.
+
+        Args:
+            data: the dataset, of which the plan may have some of the classes.
+        """
         self.groups.append(group)
-        self.images.setdefault((group.dataset, group.backbone), set()).update(plan.drawn.tolist())
+        needed = plan.drawn if plan.listed is None else plan.data.indices("train")
+        place = {key: position for position, key in enumerate(data.keys)}
+        own = {place[plan.data.keys[i]] for i in needed.tolist()}
+        self.images.setdefault((group.dataset, group.backbone), set()).update(own)
         if plan.sentences is not None:
             every = (text for texts in plan.sentences.by_class for text in texts)
             self.sentences.setdefault(group.backbone, {}).update(dict.fromkeys(every))
@@ -97,7 +104,7 @@ def plan_grid(work: Work, backbones: Mapping[str, str], finished: set[str], prog
         except UserError as error:
             grid.lines += group.lines("skipped", reason=str(error))
             continue
-        grid.add(group, trained_part(work.protocol, plan))
+        grid.add(group, data, trained_part(work.protocol, plan))
     for dataset, backbone in list(grid.images):
         for test in test_sets(work.protocol, work.sources, dataset):
             grid.images.setdefault((test.dataset, backbone), set()).update(test.positions.tolist())

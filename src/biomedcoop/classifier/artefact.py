@@ -50,6 +50,16 @@ def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> No
 
 def write_into(classifier: Classifier, folder: Path) -> None:
     """Write the artefact's three files into an existing folder."""
+    for name, content in files_of(classifier).items():
+        (folder / name).write_bytes(content)
+
+
+def files_of(classifier: Classifier, place: str = "this/folder") -> dict[str, bytes]:
+    """The artefact's three files, content by name.
+
+    Args:
+        place: where a reader of the model card finds them.
+    """
     from safetensors.torch import save as to_bytes
 
     from biomedcoop.methods import get_method
@@ -82,9 +92,11 @@ def write_into(classifier: Classifier, folder: Path) -> None:
         "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
     }
     description["sha256"] = checksum(description)
-    (folder / TENSORS).write_bytes(tensors)
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(model_card(description), encoding="utf-8")
+    return {
+        TENSORS: tensors,
+        DESCRIPTION: f"{json.dumps(description, indent=1, ensure_ascii=False)}\n".encode(),
+        CARD: model_card(description, place).encode(),
+    }
 
 
 def checksum(description: Mapping[str, Any]) -> str:

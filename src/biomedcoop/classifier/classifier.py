@@ -110,6 +110,9 @@ class Classifier:
     def read_with(self, window: str | None = None, frame: str | None = None) -> Classifier:
         """The same classifier with another window or choice of frames; None keeps its own.
 
+        Args:
+            window, frame: see :func:`biomedcoop.load_dataset`.
+
         Raises:
             UserError: there is no such window or choice of frames.
 
@@ -125,6 +128,9 @@ class Classifier:
 
     def logits(self, features: Tensor) -> Tensor:
         """Compute logits [N, C] from raw image features [N, E], on the features' device and with their gradient.
+
+        Args:
+            features: as the backbone's ``encode_image`` gives them, without a norm of 1.
 
         Example:
             >>> import biomedcoop as bc
@@ -145,6 +151,9 @@ class Classifier:
 
     def probabilities(self, features: Floats) -> Floats:
         """Compute probabilities float32 [N, C] from raw image features [N, E].
+
+        Args:
+            features: those of :func:`biomedcoop.embed`, for example; float32.
 
         Example:
             >>> import biomedcoop as bc
@@ -374,3 +383,9 @@ class Classifier:
         from biomedcoop.classifier.artefact import save
 
         save(self, Path(folder), overwrite=overwrite)
+
+    def push_to_hub(self, name: str, *, private: bool = True, overwrite: bool = False) -> str:
+        """Publish the artefact on the Hugging Face hub; see :func:`biomedcoop.classifier.on_hub.publish`."""
+        from biomedcoop.classifier.on_hub import publish
+
+        return publish(self, name, private=private, overwrite=overwrite)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from biomedcoop.classifier.card_header import MEASURES, card_header, licence_of
 
-def model_card(description: Mapping[str, Any]) -> str:
-    """Markdown for ``README.md`` beside the tensors.
+
+def model_card(description: Mapping[str, Any], place: str = "this/folder") -> str:
+    """Markdown for ``README.md`` beside the tensors, with the header that the Hugging Face hub reads.
 
     Args:
         description: the content of ``classifier.json``.
+        place: what a reader of the card gives to :func:`biomedcoop.load`.
     """
     facts, backbone = description["facts"], description["backbone"]
+    licence = licence_of(backbone["name"])
     names = ", ".join(description["class_names"])
     shots, plugin = facts.get("shots"), description.get("plugin")
     number = {None: "none", "all": "the whole training split", "unknown": "an unknown number"}
@@ -25,7 +29,9 @@ def model_card(description: Mapping[str, Any]) -> str:
     if crop == "none":
         resized = f"squashed to {size} × {size} px (bicubic)"
     lines = [
-        f"# {description['method']} classifier: {facts.get('dataset', 'unnamed dataset')}",
+        *card_header(description),
+        "",
+        f"# {description['method']} classifier: {facts.get('dataset') or 'a dataset without a name'}",
         "",
         "**Not a medical device.** For research; not for diagnosis or treatment.",
         "",
@@ -36,6 +42,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"- Classes: {names}",
         f"- Method: {description['method']}" + (f", from the plug-in {plugin} (not included)" if plugin else ""),
         f"- Backbone ({kept}): {backbone['name']}, fingerprint `{backbone['fingerprint']}`",
+        f"- Licence: that of the backbone's weights{f' ({licence})' if licence else ''}; the training images may set further terms",
         f"- Training images: {images}" + ("" if seed is None else f"; seed {seed}"),
         *(
             [f"- Imported from: {imported['file']}, SHA-256 {imported['sha256']}"]
@@ -60,12 +67,7 @@ def model_card(description: Mapping[str, Any]) -> str:
             "| measure | value | interval |",
         ]
         lines += ["|---|--:|--:|"]
-        for key, name in (
-            ("accuracy", "accuracy"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("macro_f1", "macro-F1"),
-            ("auroc", "AUROC"),
-        ):
+        for key, (name, _) in MEASURES.items():
             if (e := results.get(key)) is not None:
                 value = "–" if e["value"] is None else f"{100 * e['value']:.1f} %"
                 interval = "–" if e["low"] is None else f"{100 * e['low']:.1f}–{100 * e['high']:.1f} %"
@@ -73,7 +75,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         if cautions := results.get("notes"):
             lines += ["", *(f"- {caution}" for caution in cautions)]
         lines += [""]
-    lines += ["## Use", "", "```python", "import biomedcoop as bc", "", 'clf = bc.load("this/folder")']
+    lines += ["## Use", "", "```python", "import biomedcoop as bc", "", f'clf = bc.load("{place}")']
     lines += ['clf.predict_proba(["image.png"])  # columns: ' + names, "```", ""]
     lines += ["## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in description["settings"].items()]

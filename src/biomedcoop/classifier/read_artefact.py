@@ -15,6 +15,7 @@ import numpy as np
 from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import Domain
+from biomedcoop.classifier.on_hub import downloaded, is_hub_name
 from biomedcoop.classifier.origin import Origin, with_origin
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.errors import UserError
@@ -39,7 +40,8 @@ def load(
     """Read a classifier and load its backbone.
 
     Args:
-        folder: an artefact, or a run folder with an artefact in ``model``.
+        folder: an artefact, or a run folder with an artefact in ``model``; or "hf://owner/name" or "hf://owner/name@revision", a
+            classifier on the Hugging Face hub, see :func:`biomedcoop.classifier.on_hub.downloaded`.
         backbone: a loaded backbone, or the name or folder of one; by default the name in the artefact.
         device: device of a backbone that is not loaded yet.
         precision: precision of its image tower, if it is not loaded yet; see :func:`biomedcoop.load_backbone`.
@@ -61,7 +63,7 @@ def load(
 
     if not isinstance(folder, (str, os.PathLike)):
         raise UserError(f"{folder!r} is not a path; give the folder of a saved classifier")
-    path = Path(folder)
+    path = downloaded(folder) if is_hub_name(folder) else Path(folder)
     if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
         path = path / "model"
     description = _description(path)
@@ -193,7 +195,7 @@ def _description(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: damaged ({type(error).__name__}); {AGAIN}") from error
     if type(version) is not int or version < 1:
         raise UserError(f"{file}: damaged (format_version is {version!r}); {AGAIN}")

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from biomedcoop.cli.console import print_json, print_table
 from biomedcoop.cli.options import Json
 
+BugReport = Annotated[
+    bool, typer.Option("--bug-report", help="Print what an issue needs, as Markdown without paths and names.")
+]
 
-def doctor(json: Json = False) -> None:
+
+def doctor(bug_report: BugReport = False, json: Json = False) -> None:
     """Check versions, hardware, cache folder and the shipped backbone. Exit status 1 if a check fails."""
     checks = examine()
-    if json:
+    if bug_report:
+        from biomedcoop.cli.bug_report import bug_report as facts_of
+        from biomedcoop.cli.bug_report import markdown
+
+        facts = facts_of(checks)
+        print_json(facts) if json else print(markdown(facts))
+    elif json:
         print_json(checks)
     else:
         from rich.table import Table

@@ -43,7 +43,10 @@ def explain(
         list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
     ],
     model: Annotated[
-        Path, typer.Option("--model", help="Run folder of 'train', or saved classifier.", show_default=False)
+        Path,
+        typer.Option(
+            "--model", help="Run folder of 'train', saved classifier, or hf://OWNER/NAME.", show_default=False
+        ),
     ],
     class_name: Annotated[
         str | None, typer.Option("--class", help="Class to explain. Default: the predicted class of each image.")

@@ -23,7 +23,7 @@ def export(
         typer.Option(
             "--int8",
             metavar="DATA",
-            help="Round to 8-bit integers. Training images of DATA choose the ranges, test images show the cost.",
+            help="Store the weights as 8-bit integers, a quarter of the size. Test images of DATA show the cost.",
         ),
     ] = None,
     backbone: OtherBackbone = None,

@@ -25,6 +25,7 @@ from biomedcoop.cli import (
     methods,
     predict,
     prompts,
+    publish,
     report,
     serve,
     suggest,
@@ -68,6 +69,7 @@ app.command("embed")(embed.embed)
 app.command("explain")(explain.explain)
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("publish")(publish.publish)
 app.command("words")(words.words)
 app.command("import-published")(import_published.import_published)
 app.add_typer(prompts.app, name="prompts")

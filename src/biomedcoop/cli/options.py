@@ -86,7 +86,9 @@ Quiet = Annotated[
     ),
 ]
 """Its callback tells :mod:`biomedcoop.cli.console`, so a command that prints through it need not read the value."""
-Model = Annotated[Path, typer.Argument(help="Run folder of 'train', or saved classifier.", show_default=False)]
+Model = Annotated[
+    Path, typer.Argument(help="Run folder of 'train', saved classifier, or hf://OWNER/NAME.", show_default=False)
+]
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:

@@ -13,7 +13,8 @@ from biomedcoop.cli.options import Device, OtherBackbone, Plugin, Precision, Qui
 
 def serve(
     models: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders of 'train', or saved classifiers.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Run folders of 'train', saved classifiers, or hf://OWNER/NAME.", show_default=False),
     ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Any other than the default needs a token.")

@@ -16,7 +16,10 @@ def suggest(
         list[Path], typer.Argument(help="Image files, folders, or tables with a column 'path'.", show_default=False)
     ],
     model: Annotated[
-        Path, typer.Option("--model", help="Run folder of 'train', or saved classifier.", show_default=False)
+        Path,
+        typer.Option(
+            "--model", help="Run folder of 'train', saved classifier, or hf://OWNER/NAME.", show_default=False
+        ),
     ],
     number: Annotated[int, typer.Option("--images", help="Number of images to suggest.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,

@@ -118,7 +118,7 @@ class Dataset:
         return len(self.labels)
 
     def indices(self, split: str) -> npt.NDArray[np.int64]:
-        """Positions of the images of ``split`` in file order.
+        """Positions of the images of ``split`` in file order, int64 [N].
 
         Raises:
             UserError: ``split`` is not train, val or test.

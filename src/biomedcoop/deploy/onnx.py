@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.backbones.catalogue import BACKBONES
 from biomedcoop.backbones.extras import imported
 from biomedcoop.classifier.artefact import RESIZES
+from biomedcoop.classifier.card_header import licence_of
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.crops import resize_and_crop
@@ -39,9 +39,6 @@ OPSET = 17
 
 TOLERANCE = 1e-4
 """Largest difference of a probability from torch's."""
-
-CALIBRATION_IMAGES = 100
-"""Most images that choose the ranges of the activations of int8."""
 
 INPUT, OUTPUT = "images", "probabilities"
 
@@ -80,8 +77,7 @@ def export_onnx(
     Args:
         classifier: with a float32 backbone on the CPU.
         path: file to write, ``.onnx``.
-        int8: a dataset; the weights and activations become 8-bit integers. Images of its training split choose the ranges, and
-            those of its test split show what the rounding costs.
+        int8: a dataset; the weights are stored as 8-bit integers, and the images of its test split show what the rounding costs.
         overwrite: replace an existing file.
 
     Raises:
@@ -138,9 +134,8 @@ def _check_int8(classifier: Classifier, data: Dataset) -> None:
     check_dataset(data)
     if data.class_names != classifier.class_names:
         raise UserError("the data for int8 have other classes than the classifier; give data with the same classes")
-    for split in ("train", "test"):
-        if not len(data.indices(split)):
-            raise UserError(f"the data for int8 have no {split} images; give data with a training and a test split")
+    if not len(data.indices("test")):
+        raise UserError("the data for int8 have no test images; give data with a test split")
 
 
 def _module(classifier: Classifier) -> nn.Module:
@@ -208,7 +203,6 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
     import torch
 
     backbone = classifier.backbone
-    entry = BACKBONES.get(backbone.original.name)
     values: dict[str, Any] = {
         "class_names": list(classifier.class_names),
         "input": "uint8 [N, S, S, 3], RGB; the normalisation is inside the graph",
@@ -226,7 +220,7 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
         "opset": OPSET,
         "biomedcoop_version": __version__,
         "torch_version": torch.__version__,
-        "licence": (entry.licence if entry else "") or "that of the backbone's weights",
+        "licence": licence_of(backbone.original.name) or "that of the backbone's weights",
         "disclaimer": "Not a medical device. For research; not for diagnosis or treatment.",
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
@@ -276,30 +270,10 @@ def _crops(classifier: Classifier, data: Dataset) -> Crops:
 
 def _quantise(classifier: Classifier, file: Path, data: Dataset) -> dict[str, float]:
     """Replace a float32 file by its int8 twin; returns the cost on the test images."""
-    quantization = imported("onnxruntime.quantization", "onnxruntime", "onnx", "int8")
-    train, test = data.part("train"), data.part("test")
-    chosen = np.random.default_rng(0).permutation(len(train.images))[:CALIBRATION_IMAGES]
-    calibration = iter(_crops(classifier, train.select(np.sort(chosen))))
-
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
-        def get_next(self) -> dict[str, Crops] | None:
-            crop = next(calibration, None)
-            return None if crop is None else {INPUT: crop[None]}
-
+    test = data.part("test")
     crops = _crops(classifier, test)
     before = _run(file, crops).argmax(1)
-    prepared, rounded = file.with_name("prepared.onnx"), file.with_name("int8.onnx")
-    with _quiet():
-        quantization.quant_pre_process(file, prepared, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            prepared,
-            rounded,
-            Reader(),
-            per_channel=True,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-        )
-    rounded.replace(file)
-    prepared.unlink()
+    _round_weights(file)
     _describe(classifier, file, "int8")
     after = _run(file, crops).argmax(1)
     return {
@@ -308,3 +282,43 @@ def _quantise(classifier: Classifier, file: Path, data: Dataset) -> dict[str, fl
         "accuracy_float32": float((before == test.labels).mean()),
         "same": float((after == before).mean()),
     }
+
+
+def _round_weights(file: Path) -> None:
+    """Store the weights of convolutions and products as int8 with a scale for each output; onnxruntime multiplies them out once,
+    when it loads the file, which it would do anew for each batch with DequantizeLinear.
+
+    Activations stay float32: rounded too, they change predictions far more, and convolutions by integers are hardly quicker
+    on processors without instructions for them (``docs/onnx.md``).
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(file)
+    stored = {one.name: one for one in model.graph.initializer}
+    nodes = []
+    for node in list(model.graph.node):
+        weights = stored.get(node.input[1]) if node.op_type in ("Conv", "Gemm", "MatMul") else None
+        if weights is None or weights.data_type != onnx.TensorProto.FLOAT or len(weights.dims) < 2:
+            continue
+        del stored[weights.name]  # of several nodes that share it, the first says which axis holds the outputs
+        turned = any(one.name == "transB" and one.i for one in node.attribute)
+        axis = 0 if node.op_type == "Conv" or turned else len(weights.dims) - 1
+        values = numpy_helper.to_array(weights)
+        largest = np.abs(values).max(axis=tuple(i for i in range(values.ndim) if i != axis), keepdims=True)
+        scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        rounded, scales, whole = (f"{weights.name}_{part}" for part in ("int8", "scale", "whole"))
+        model.graph.initializer.remove(weights)
+        model.graph.initializer.extend(
+            [
+                numpy_helper.from_array(np.rint(values / scale).astype(np.int8), rounded),
+                numpy_helper.from_array(scale, scales),
+            ]
+        )
+        nodes += [
+            helper.make_node("Cast", [rounded], [whole], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", [whole, scales], [weights.name]),
+        ]
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    onnx.save(model, file)

@@ -169,7 +169,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return classifier.probabilities(features)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Predict the label of each image [N], of the type of ``classes_``. Errors are those of :meth:`predict_proba`."""
+        """Predict the label of each image [N], of the type of ``classes_``. Arguments and errors are those of
+        :meth:`predict_proba`.
+        """
         best = self.predict_proba(X).argmax(1)
         found: npt.NDArray[Any] = self.classes_[best]
         return found

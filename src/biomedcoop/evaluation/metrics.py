@@ -99,9 +99,9 @@ class Metrics:
     """Expected calibration error, 15 equal-width bins of the top probability."""
     classes: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """[C][C] numbers of answers, summed over the runs: rows are true classes, columns are predicted classes."""
+    """[C, C] numbers of answers, summed over the runs: rows are true classes, columns are predicted classes."""
     confusion_rates: tuple[tuple[Estimate, ...], ...]
-    """[C][C] the confusion matrix as shares of each row."""
+    """[C, C] the confusion matrix as shares of each row."""
     quadratic_kappa: Estimate | None = None
     """Quadratic weighted kappa of the grades, 0 for chance and 1 for perfect agreement; None if the classes are no grades."""
     grades: tuple[str, ...] = ()

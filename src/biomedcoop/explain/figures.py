@@ -55,7 +55,8 @@ def similarity_figure(words: Words) -> Figure:
     side = max(2.6, 0.6 * c)
     figure = new_figure(2 * side + 2.6, side + 1.6)
     axes = figure.subplots(1, 2, sharey=True)
-    lowest = float(min(words.before.min(), words.after.min()))
+    # embeddings of names that a tokenizer cannot tell apart are equal: their cosines are 1, or above it by rounding
+    lowest = min(float(words.before.min()), float(words.after.min()), 0.99)
     titles = f"before: '{words.template}'", f"after: {words.title}"
     for place, cosines, title in zip(axes, (words.before, words.after), titles, strict=True):
         image = place.imshow(cosines, cmap="viridis", vmin=lowest, vmax=1)

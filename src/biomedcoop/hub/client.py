@@ -90,8 +90,14 @@ def one_line_errors(fault: str, remedy: str | Callable[[], str], url: str = "") 
         if not isinstance(error, HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
             raise
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        reason = without_token(" ".join(str(cause).split()).rstrip(".")) or type(cause).__name__
         of_disk = isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError)
         if url and not of_disk and (by := route(url)):
             reason += f" ({by})"
         raise UserError(f"{fault}: {reason}; {remedy if isinstance(remedy, str) else remedy()}") from error
+
+
+def without_token(text: str) -> str:
+    """A text from a server without the user's token, should the server have sent it back."""
+    token = client().get_token()
+    return text.replace(token, "…") if token else text

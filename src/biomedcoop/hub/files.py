@@ -209,6 +209,8 @@ def check_space(place: Path, needed: int, what: str, remedy: str) -> int:
 
 def in_words(size: int) -> str:
     """A number of bytes as text: 784300000 -> "784.3 MB"."""
+    if size < 50_000:  # else "0.0 MB"
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

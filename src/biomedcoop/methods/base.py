@@ -21,7 +21,7 @@ from biomedcoop.errors import UserError
 from biomedcoop.lazy import F
 from biomedcoop.methods.plugin_code import guarded, is_own
 from biomedcoop.methods.recipes import check_recipe, recipe_settings
-from biomedcoop.methods.settings import declared, make_settings
+from biomedcoop.methods.settings import declared, make_settings, present_names
 from biomedcoop.threads import threads_for, torch_cores
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ class Method(ABC):
             UserError: an unknown recipe or setting, or a value that cannot be used.
         """
         check_recipe(recipe)
-        return make_settings(self.name, self.settings_type, {**recipe_settings(recipe, self.name, dataset), **single})
+        changes = {**recipe_settings(recipe, self.name, dataset), **present_names(self.settings_type, single)}
+        return make_settings(self.name, self.settings_type, changes)
 
 
 REGISTRY: dict[str, Method] = {}

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from biomedcoop.deprecation import deprecated
 from biomedcoop.errors import UserError, nearest
 
 RENAMED_SETTINGS = {"context_length": "n_context"}
-"""Setting names in artefacts of earlier versions -> their present names."""
+"""Former setting names -> their present names. Artefacts may hold them for good, users write them until the version below."""
+
+FORMER_NAMES_END = "0.4"
 
 SPELLINGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -120,6 +123,23 @@ def declared(settings_type: type) -> dict[str, Setting]:
     return declarations_by_name
 
 
+def present_names(settings_type: type, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the user under their present names, with a note about each former one.
+
+    Raises:
+        UserError: a setting is given under both names.
+    """
+    known, values = declared(settings_type), dict(changes)
+    for former in changes.keys() & RENAMED_SETTINGS.keys() - known.keys():
+        present = RENAMED_SETTINGS[former]
+        if present in known:
+            if present in changes:
+                raise UserError(f"{former} is the former name of the setting {present}; give {present} alone")
+            deprecated(f"the setting {former}", present, FORMER_NAMES_END)
+            values[present] = values.pop(former)
+    return values
+
+
 def make_settings(method: str, settings_type: type, changes: Mapping[str, Any]) -> Any:
     """An instance of ``settings_type`` with changed values, which may be strings, and defaults for the others.
 
@@ -129,9 +149,7 @@ def make_settings(method: str, settings_type: type, changes: Mapping[str, Any]) 
     known, values = declared(settings_type), {}
     for name, value in changes.items():
         if name not in known:
-            renamed = RENAMED_SETTINGS.get(name)
-            hint = f"it is now called {renamed}" if renamed in known else nearest(name, known)
-            raise UserError(f"method {method} has no setting '{name}'; {hint}")
+            raise UserError(f"method {method} has no setting '{name}'; {nearest(name, known)}")
         try:
             values[name] = known[name].converted(value)
         except (TypeError, ValueError, OverflowError, KeyError) as error:

@@ -59,7 +59,7 @@ class Plan:
         published: True if the settings are those published for this dataset.
         views: number of views of each training image.
         per_epoch: True if view e is for epoch e.
-        listed: the unlabelled images that the request names; None for a method that uses none.
+        listed: unlabelled images, some of which may be copies; None for a method that uses none.
         notes: notes to issue before the work starts.
     """
 
@@ -197,12 +197,15 @@ def how_it_was_made(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None) -> Plan:
+def plan_fit(
+    request: FitRequest, data: Dataset, draw: DrawImages | None = None, listed: Unlabelled | None = None
+) -> Plan:
     """Resolve a request for a dataset.
 
     Args:
         draw: called with (data, shots, seed) for the training images of a run, in place of the draw that the request names; a
             method that chooses values then does so by cross-validation within them, as after a realistic draw.
+        listed: unlabelled images, in place of those that the request names.
 
     Raises:
         UserError: an unknown method, setting or recipe; a backbone without the towers that the method needs; too few images or
@@ -262,7 +265,7 @@ def plan_fit(request: FitRequest, data: Dataset, draw: DrawImages | None = None)
         published=published_for(request.recipe, method.name, benchmark),
         views=views,
         per_epoch=per_epoch,
-        listed=unlabelled_of(method, request.unlabelled, data.reading),
+        listed=listed or unlabelled_of(method, request.unlabelled, data.reading),
         notes=tuple(notes),
     )
 

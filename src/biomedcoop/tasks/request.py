@@ -264,8 +264,6 @@ class FitRequest:
         if self.sampling == options.REALISTIC and self.repeat_shots:
             raise UserError("a realistic draw takes each image once; leave out --repeat-shots, or --sampling realistic")
         uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
-        if uses[0] and self.unlabelled is None:
-            raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
         if self.unlabelled is not None and not any(uses):
             raise UserError(
                 f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"

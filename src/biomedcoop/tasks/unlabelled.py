@@ -34,14 +34,22 @@ def unlabelled_of(method: Method, source: str | None, reading: Reading | None = 
     """The images of the option ``unlabelled``, read as for prediction; None for a method that uses none.
 
     Raises:
-        UserError: the source holds no image.
+        UserError: the method needs a source, or the source holds no image.
     """
-    if source is None or not method.abilities.uses_unlabelled:
+    if not method.abilities.uses_unlabelled:
         return None
+    if source is None:
+        raise UserError(f"{method.name} learns from unlabelled images too; name them with --unlabelled FOLDER")
     found = list_images([source], labels=False, reading=reading)
     if not found.images:
         raise UserError(f"{source} holds no image; give --unlabelled a folder or table with images")
     return Unlabelled(found.images, found.keys, tuple(found.notes))
+
+
+def training_images(data: Dataset) -> Unlabelled:
+    """All training images of a dataset, without their labels; a plan leaves out those that it draws."""
+    train = data.indices("train").tolist()
+    return Unlabelled([data.images[i] for i in train], [data.keys[i] for i in train], ())
 
 
 def without_copies(unlabelled: Unlabelled, data: Dataset, used: Draw) -> Unlabelled:

@@ -174,7 +174,7 @@ def test_offline(hub: Hub, root: Path) -> None:
 def test_too_little_space(hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
-    assert "but 0.0 MB are free; make room or choose another disk" in refused(lambda: download_dataset("busi"))
+    assert "but 1.0 kB are free; make room or choose another disk" in refused(lambda: download_dataset("busi"))
     assert "GET BUSI.zip" not in hub.asked
 
 

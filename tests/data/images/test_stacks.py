@@ -124,6 +124,35 @@ def test_without_patient_numbers_the_study_is_the_group(tmp_path: Path) -> None:
     assert table.groups.tolist() == ["one", "one"]  # the table's own groups go first
 
 
+def test_view_and_side_give_results_by_subgroup(tmp_path: Path) -> None:
+    """Only the usual terms, because other text could be anything, such as a name."""
+    stated = [
+        {"ViewPosition": "PA", "Laterality": "L"},
+        {"ViewPosition": "AP", "Laterality": "R", "ImageLaterality": "L"},
+        {"ViewPosition": NAMES[4]},
+        {"ViewPosition": "pa", "Laterality": ""},
+    ]
+    for number, attributes in enumerate(stated):
+        series(tmp_path / "ab"[number % 2] / str(number), f"p{number}", 1, **attributes)
+    data = bc.load_dataset(tmp_path, for_training=False)
+    found = dict(zip([key.split("/")[1] for key in data.keys], data.subgroups["view"], strict=True))
+    assert found == {"0": "PA", "1": "AP", "2": "", "3": "PA"}
+    assert set(data.subgroups) == {"view"}  # one side alone divides nothing
+    assert "results are also given by view, as the DICOM files state it" in data.notes
+    table = tmp_path / "list.csv"
+    table.write_text("path,label,view,site\na/0/IM0000,a,front,x\nb/1/IM0000,b,back,y\n")
+    assert bc.load_dataset(table, for_training=False).subgroups["view"].tolist() == ["front", "back"]
+
+
+def test_folders_of_files_without_mark_and_ending(tmp_path: Path) -> None:
+    marked = series(tmp_path / "new", "one", 3)
+    for file in marked:
+        content = file.read_bytes()
+        (tmp_path / "old").mkdir(exist_ok=True)
+        (tmp_path / "old" / file.name).write_bytes(content[132:])
+    assert names([tmp_path / "old"]) == [file.name for file in reversed(marked)]
+
+
 def test_one_image_in_python_is_one_image(film: Path) -> None:
     with pytest.raises(UserError, match=r"it holds 5 images; name one, e.g. 'film.dcm#2'"):
         list(Reading().sources(film))

@@ -23,6 +23,9 @@ from biomedcoop.report.html.sources import find_sources
 from biomedcoop.report.markdown import render as summary
 from biomedcoop.report.reading import read_report
 
+TINY = str(Path(__file__).parents[2] / "parity_a" / "model")
+"""The tiny model, where it does not matter what a backbone knows."""
+
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
@@ -76,7 +79,16 @@ def test_the_learning_curve_ends_at_the_results_of_the_report(run: Path, page: s
 
 
 def test_a_curve_of_a_quicker_recipe_is_said_to_be_another_training(discs: Path, tmp_path: Path) -> None:
-    bc.train(discs, tmp_path / "run", method="kgcoop", shots=4, settings={"epochs": 1}, n_bootstrap=40, html=False)
+    bc.train(
+        discs,
+        tmp_path / "run",
+        method="kgcoop",
+        shots=4,
+        settings={"epochs": 1},
+        n_bootstrap=40,
+        backbone=TINY,
+        html=False,
+    )
     request = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**request, "settings": {}}))
     text = text_of(bc.write_html(tmp_path / "run").read_text(encoding="utf-8"))
@@ -138,7 +150,7 @@ def test_no_note_names_a_file(discs: Path, tmp_path: Path) -> None:
     frames[0].save(first[0].with_name("moving.gif"), save_all=True, append_images=frames[1:])
     run = tmp_path / "run"
     with pytest.warns(bc.errors.Note):
-        report = bc.train(data, run, method="simpleshot", shots="all", n_bootstrap=40, images=False)
+        report = bc.train(data, run, method="simpleshot", shots="all", n_bootstrap=40, backbone=TINY, images=False)
     assert "--no-images" in report.command
     assert json.loads((run / "run.json").read_text())["images"] is False
     for file in ("report.html", "report.md"):
@@ -294,7 +306,7 @@ def test_names_cannot_break_the_page(tmp_path: Path, discs: Path) -> None:
     data = shutil.copytree(discs, tmp_path / "scans")
     for split in ("train", "test"):
         (data / split / "red_stone").rename(data / split / "<script>alert(1)<&$x^")
-    bc.train(data, tmp_path / "run", method="simpleshot", shots=4, n_bootstrap=40)
+    bc.train(data, tmp_path / "run", method="simpleshot", shots=4, n_bootstrap=40, backbone=TINY)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("<script>") == 1
     assert "&lt;script&gt;alert(1)&lt;&amp;$x^" in page
@@ -305,7 +317,7 @@ def test_names_from_right_to_left_stand_apart(tmp_path: Path, discs: Path) -> No
     for split in ("train", "test"):
         (data / split / "red_stone").rename(data / split / "كيس 5 mm")
         (data / split / "blue_cyst").rename(data / split / "גידול")
-    bc.train(data, tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40)
+    bc.train(data, tmp_path / "run", method="tip-adapter", shots=4, n_bootstrap=40, backbone=TINY)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'"[^"<>]*<bdi>', page), "attributes hold no markup"
     assert "<title>" in page
@@ -359,7 +371,7 @@ def test_a_page_that_cannot_be_written_loses_nothing(
 
     monkeypatch.setattr("biomedcoop.report.html.page.render", broken)
     with pytest.warns(bc.errors.Note, match=r"report.html was not written \(RuntimeError: no ink\)"):
-        report = bc.train(discs, tmp_path / "run", method="zero-shot", compare=[], n_bootstrap=40)
+        report = bc.train(discs, tmp_path / "run", method="zero-shot", compare=[], n_bootstrap=40, backbone=TINY)
     assert report.metrics.n_images == 30
     assert (tmp_path / "run" / "model" / "classifier.json").is_file()
     assert (tmp_path / "run" / "report.md").is_file()
@@ -425,7 +437,7 @@ def test_what_is_gone_of_an_evaluation_is_said_once(
 
 def test_an_evaluation_in_python_says_why_its_page_cannot_show_images_again(discs: Path, tmp_path: Path) -> None:
     data = bc.load_dataset(discs)
-    bc.compare(bc.fit(data, method="tip-adapter", shots=2), data, out=tmp_path / "out", n_bootstrap=40)
+    bc.compare(bc.fit(data, method="tip-adapter", shots=2, backbone=TINY), data, out=tmp_path / "out", n_bootstrap=40)
     with pytest.warns(bc.errors.Note) as notes:
         bc.write_html(tmp_path / "out")
     assert {str(note.message) for note in notes} == {
@@ -447,7 +459,7 @@ def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path)
     small = tmp_path / "scans"
     for folder in (discs / "test").iterdir():
         shutil.copytree(folder, small / folder.name)
-    bc.train(small, tmp_path / "run", method="simpleshot", shots=4, seeds=[1, 2], n_bootstrap=40)
+    bc.train(small, tmp_path / "run", method="simpleshot", shots=4, seeds=[1, 2], n_bootstrap=40, backbone=TINY)
     text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert "the test is a cross-validation" in text
     assert re.search(r"Mean ± standard deviation over \d cross-validations", text)
@@ -464,7 +476,7 @@ def test_a_cross_validation_of_two_seeds_has_a_page(discs: Path, tmp_path: Path)
 
 
 def test_a_page_of_two_seeds_says_whose_answers_it_shows(discs: Path, tmp_path: Path) -> None:
-    bc.train(discs, tmp_path / "run", method="simpleshot", shots=2, seeds=[5, 2], n_bootstrap=40)
+    bc.train(discs, tmp_path / "run", method="simpleshot", shots=2, seeds=[5, 2], n_bootstrap=40, backbone=TINY)
     p = read_report(tmp_path / "run").comparison.predictions
     wrong = int((p.runs(p.method)[0].argmax(axis=1) != p.labels).sum())
     text = text_of((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
@@ -523,7 +535,7 @@ def test_many_classes_get_a_square_each(discs: Path, tmp_path: Path) -> None:
         for number in range(7):
             shutil.copytree(source, data / split / f"class {number}")
     with pytest.warns(bc.errors.Note, match="copies of an image of another class"):
-        bc.train(data, tmp_path / "run", method="zero-shot", n_bootstrap=40)
+        bc.train(data, tmp_path / "run", method="zero-shot", n_bootstrap=40, backbone=TINY)
     report = read_report(tmp_path / "run")
     for name in ("roc", "precision-recall"):
         squares = report.figure(name).get_axes()

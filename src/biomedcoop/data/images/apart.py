@@ -73,7 +73,7 @@ def serve() -> None:
         content = sys.stdin.buffer.read(size)
         try:
             values = np.ascontiguousarray(
-                pixel_array(dcmread(io.BytesIO(content)), index=frame, decoding_plugin="gdcm")
+                pixel_array(dcmread(io.BytesIO(content), force=True), index=frame, decoding_plugin="gdcm")
             )
             answer: dict[str, Any] = {"dtype": values.dtype.str, "shape": values.shape}
             body = values.tobytes()

@@ -124,6 +124,8 @@ def _check_header(file: BinaryIO, name: str, max_pixels: int) -> None:
 
 def _decoder_of(start: bytes) -> Decoder:
     decoder = find_decoder(start)
+    if decoder is None and start.startswith(b"PK\x03\x04"):
+        raise Refused("it is a zip archive; name it .zip, or if that is its name, it is damaged: copy it again")
     if decoder is None:
         raise UnidentifiedImageError("no decoder knows it")
     return decoder

@@ -20,7 +20,16 @@ import numpy as np
 from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import all_decoders, find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Refused
-from biomedcoop.data.images.decoders.dicom import DicomDecoder, no_image, numbers, raw, read_header, reading, shape_of
+from biomedcoop.data.images.decoders.dicom import (
+    DicomDecoder,
+    no_image,
+    numbers,
+    raw,
+    read_header,
+    reading,
+    shape_of,
+    word,
+)
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_sources
 from biomedcoop.data.images.windows import AUTO, check_window
 from biomedcoop.errors import UserError
@@ -45,7 +54,17 @@ _TAGS = (
         "SeriesInstanceUID",
     ),
     *("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("ViewPosition", "ImageLaterality", "Laterality"),
 )
+_VIEWS = (
+    *("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"),
+    *("CC", "MLO", "ML", "LM", "LMO", "XCC", "XCCL", "XCCM", "FB", "SIO", "ISO", "CV", "AT"),
+)
+"""Terms of View Position (0018,5101) of radiographs and mammograms; other text might be anything."""
+
+_SIDES = {"R": "right", "L": "left", "B": "both"}
+"""Terms of Image Laterality (0020,0062) and Laterality (0020,0060)."""
+
 _FRAME = re.compile(r"(?P<file>.+)#(?P<frame>\d+)")
 _UNEVEN = 0.1
 """Share of the usual distance between slices by which one may differ before a note tells of it."""
@@ -131,6 +150,8 @@ class Facts(NamedTuple):
         patient, study, series, instance: identifiers as they are stored; empty where there is none.
         place: place along the normal of its slice in mm, or None.
         number: Instance Number.
+        view: View Position, such as "PA"; empty where none of the usual terms is stated.
+        laterality: "right", "left" or "both", or empty.
     """
 
     windowed: bool = False
@@ -143,6 +164,8 @@ class Facts(NamedTuple):
     instance: bytes = b""
     place: float | None = None
     number: float = 0.0
+    view: str = ""
+    laterality: str = ""
 
 
 class Taken(NamedTuple):
@@ -251,6 +274,8 @@ def _facts_in(header: Header) -> Facts:
         instance=_identifier(header, "SOPInstanceUID"),
         place=_place(header),
         number=next(iter(numbers(header, "InstanceNumber")), 0.0),
+        view=view if (view := word(header, "ViewPosition")) in _VIEWS else "",
+        laterality=_SIDES.get(word(header, "ImageLaterality") or word(header, "Laterality"), ""),
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.images.stacks import Reading, patient_groups, taken_from
+from biomedcoop.data.dataset import MOST_SUBGROUPS, SPLITS, Dataset
+from biomedcoop.data.images.stacks import Facts, Reading, patient_groups, taken_from
 from biomedcoop.data.names import check_class_names, clean_class_name, is_text
 from biomedcoop.errors import UserError
 
@@ -132,6 +132,8 @@ def build_dataset(
     if not any(row.group for row in rows):
         groups, about = patient_groups([one.facts for one in taken])
         left_out += about
+    subgroups, about = _subgroups([one.facts for one in taken])
+    left_out += about
     return Dataset(
         name=name,
         class_names=tuple(class_names),
@@ -140,10 +142,21 @@ def build_dataset(
         labels=np.array([row.label for row in rows], dtype=np.int64),
         splits=np.array([row.split for row in rows], dtype=np.str_),
         groups=None if groups is None else np.array(groups, dtype=np.str_),
+        subgroups={name: np.array(values, dtype=np.str_) for name, values in subgroups.items()},
         root=root,
         reading=reading if any(one.facts.windowed for one in taken) else None,
         notes=(*notes, *left_out),
     )
+
+
+def _subgroups(facts: Sequence[Facts]) -> tuple[dict[str, list[str]], list[str]]:
+    """View and laterality of each image as DICOM files state them, if the images differ in them, and a note."""
+    columns = {"view": [one.view for one in facts], "laterality": [one.laterality for one in facts]}
+    found = {name: values for name, values in columns.items() if 1 < len(set(values) - {""}) <= MOST_SUBGROUPS}
+    notes = [
+        f"results are also given by {' and '.join(found)}, as the DICOM files state {'them' if len(found) > 1 else 'it'}"
+    ]
+    return found, notes if found else []
 
 
 def listed_twice(first_split: str, second_split: str) -> str:

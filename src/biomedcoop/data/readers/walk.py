@@ -14,7 +14,8 @@ from pathlib import Path
 
 from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import image_suffixes
-from biomedcoop.data.images.decoders.dicom import MARK, MARK_AT
+from biomedcoop.data.images.decoders.base import START_BYTES
+from biomedcoop.data.images.decoders.dicom import DicomDecoder
 from biomedcoop.data.names import is_text
 from biomedcoop.data.readers.folder_names import (
     is_mask_folder,
@@ -254,6 +255,6 @@ def _is_dicom(path: Path) -> bool:
         if not archives.is_file(path):
             return False
         with archives.opened(path) as file:
-            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+            return DicomDecoder().recognizes(file.read(START_BYTES))
     except (OSError, UserError):
         return False

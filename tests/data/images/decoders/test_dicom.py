@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydicom.uid import JPEG2000Lossless
 from biomedcoop.data.images.content import content_hash
 from biomedcoop.data.images.decoders import dicom
 from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.reading import OpenedImage, open_image
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.windows import ASKED, CT_SOFT, FROM_FILE, FROM_LUT, PERCENTILES, STORED_RANGE
@@ -123,6 +125,27 @@ def test_inversion_comes_after_the_window(changed: dict[str, str], inverted: boo
     assert (found == (255 - plain if inverted else plain)).all()
 
 
+def test_windows_at_the_edge_of_the_standard() -> None:
+    x = ramp().ravel().astype(float) - 1024
+    one = grey(ct(ramp(), WindowCenter=40, WindowWidth=1)).ravel()
+    assert (one == np.where(x > 39.5, 255, 0)).all()
+    falling = grey(ct(ramp(), RescaleSlope=-1, RescaleIntercept=1024, WindowCenter=-40, WindowWidth=400)).ravel()
+    assert np.abs(falling - np.clip((-x + 40 + 0.5) / 399 + 0.5, 0, 1) * 255).max() <= 0.5
+
+
+def test_values_of_ct_that_are_no_hounsfield_units_get_no_window_of_ct() -> None:
+    """A picture of a screen has the Modality of what it shows; maps of blood flow state a Rescale Type."""
+    picture = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    screen = ct(picture, RescaleSlope=None, RescaleIntercept=None)
+    assert opened(screen).facts.window == STORED_RANGE
+    assert (grey(screen) == picture).all()
+    assert "its Rescale Intercept (0028,1052) is missing" in refusal(screen, "brain")
+    flow = ct(ramp(), RescaleType=NAMES[0])
+    assert opened(flow).facts.window == PERCENTILES
+    assert "its Rescale Type (0028,1054) is not HU; give centre,width or auto" in refusal(flow, "lung")
+    assert opened(ct(ramp(), RescaleType="HU")).facts.window == CT_SOFT
+
+
 def test_windows_where_the_file_states_none() -> None:
     """CT has a meaning of its values; 8 bits are a picture already; else percentiles without padding."""
     bare = opened(ct(ramp()))
@@ -138,6 +161,9 @@ def test_windows_where_the_file_states_none() -> None:
     mr = {"Modality": "MR", "RescaleSlope": None, "RescaleIntercept": None}
     found = opened(ct(padded, PixelPaddingValue=-2000, **mr))
     assert found.facts.window == PERCENTILES
+    padded[:5, :20], padded[5:9, :20] = -1990, -1995
+    ranged = opened(ct(padded, PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1990, **mr))
+    assert (np.asarray(ranged.image) == np.asarray(found.image)).all()
     low, high = np.percentile(np.arange(800) + 100, [0.5, 99.5])
     expected = np.clip((padded[:, 20:] - low) / (high - low), 0, 1) * 255
     assert np.abs(np.asarray(found.image)[:, 20:, 0] - expected).max() <= 0.5
@@ -174,6 +200,10 @@ def test_lookup_tables() -> None:
     del modality.RescaleSlope, modality.RescaleIntercept
     assert grey(modality).ravel()[[0, 128, 255]].tolist() == [0, 128, 254]
     assert opened(modality).facts.window == FROM_FILE
+    frame = Dataset()
+    frame.FrameVOILUTSequence = [Dataset()]
+    frame.FrameVOILUTSequence[0].VOILUTSequence = voi.VOILUTSequence
+    assert (grey(ct(pixels, PerFrameFunctionalGroupsSequence=[frame], RescaleIntercept=0)) == grey(voi)).all()
     voi.VOILUTSequence[0].LUTDescriptor = [256, 0, 99]
     assert "VOI LUT Sequence (0028,3010) is damaged" in refusal(voi)
 
@@ -192,12 +222,104 @@ def test_colours() -> None:
     )
 
 
+def with_palette(
+    pixels: npt.NDArray[np.uint8], bits: int, colours: list[list[int]], segmented: bool = False
+) -> Dataset:
+    """A picture whose tables for red, green and blue hold words of 16 bits."""
+    data = ct(
+        pixels, Modality="US", PhotometricInterpretation="PALETTE COLOR", RescaleSlope=None, RescaleIntercept=None
+    )
+    for name, words in zip(("Red", "Green", "Blue"), colours, strict=True):
+        setattr(data, f"{name}PaletteColorLookupTableDescriptor", [256, 0, bits])
+        data[f"{name}PaletteColorLookupTableDescriptor"].VR = "US"
+        kind = "Segmented" if segmented else ""
+        setattr(data, f"{kind}{name}PaletteColorLookupTableData", np.array(words, "<u2").tobytes())
+    return data
+
+
+def test_palettes_of_16_bits() -> None:
+    """The depth of their colours is that of the tables: a dark frame is as dark as it is in a film with bright ones."""
+    dark = np.zeros((16, 16), dtype=np.uint8)
+    rising = np.arange(256)
+    high = [(rising * 256).tolist(), (rising[::-1] * 256).tolist(), [128] * 256]
+    first = np.asarray(opened(with_palette(dark, 16, high)).image)
+    assert first[0, 0].tolist() == [0, 255, 0]
+    only_blue = np.asarray(opened(with_palette(dark, 16, [high[0], high[0], high[2]])).image)
+    assert only_blue.max() == 0  # 128 of 65,535
+    low = np.asarray(opened(with_palette(rising.astype(np.uint8).reshape(16, 16), 16, [rising.tolist()] * 3)).image)
+    assert (low[..., 0].ravel() == rising).all()  # 8-bit colours in words of 16 bits
+
+
+def test_palettes_in_segments() -> None:
+    """One entry as it is, then 255 in a line (PS3.3 C.7.9.2)."""
+    line = [0, 1, 0, 1, 255, 255 * 256]
+    picture = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    found = np.asarray(opened(with_palette(picture, 16, [line] * 3, segmented=True)).image)
+    assert (found == picture[..., None]).all()
+
+
 def test_bits_beyond_those_stored_are_no_part_of_the_value() -> None:
-    """Overlays of earlier versions of the standard stand in the high bits."""
+    """Overlays of earlier versions of the standard stand in the high bits, or in the low ones."""
     pixels = ramp().astype(np.uint16)
     stated = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 40, "WindowWidth": 400}
-    assert (grey(ct(pixels | 0xF000, **stated)) == grey(ct(pixels, **stated))).all()
-    assert "High Bit (0028,0102)" in refusal(ct(pixels, BitsStored=12, HighBit=15))
+    plain = grey(ct(pixels, **stated))
+    assert (grey(ct(pixels | 0xF000, **stated)) == plain).all()
+    assert (grey(ct(pixels << 4 | 0xF, **{**stated, "HighBit": 15})) == plain).all()
+    assert (grey(ct(pixels << 2 | 0x4001, **{**stated, "HighBit": 13})) == plain).all()
+    assert "end at bit 16 (High Bit (0028,0102))" in refusal(ct(pixels, **{**stated, "HighBit": 16}))
+    assert "end at bit 5" in refusal(ct(pixels, **{**stated, "HighBit": 5}))
+    packed = ct(pixels, **stated)
+    packed.compress(JPEG2000Lossless, generate_instance_uid=False)
+    packed.HighBit = 15
+    assert "save it uncompressed with High Bit 11" in refusal(packed)
+
+
+@pytest.mark.parametrize(("high", "shift"), [(11, 0), (15, 4)])
+def test_signed_values_of_12_bits(high: int, shift: int) -> None:
+    signed = (np.arange(4096) - 2048).reshape(64, 64).astype(np.int16)
+    stated = {"RescaleIntercept": 0, "WindowCenter": 40, "WindowWidth": 400}
+    stored = ((signed & 0xFFF) << shift).astype(np.int16)
+    found = grey(ct(stored, BitsStored=12, HighBit=high, **stated))
+    assert (found == grey(ct(signed, **stated))).all()
+
+
+BARE = {
+    "MR_small_implicit.dcm": True,
+    "MR_small.dcm": True,
+    "MR_small_bigendian.dcm": True,
+    "SC_rgb_jpeg_gdcm.dcm": False,
+}
+"""Files of pydicom with an implicit, explicit and big-endian header, and JPEG lossless; whether they can do without meta header."""
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_files_without_preamble_and_mark(name: str) -> None:
+    """Old archives hold them, with the meta header or without."""
+    content = Path(str(get_testdata_file(name, download=False))).read_bytes()
+    (length,) = struct.unpack_from("<I", content, 140)
+    picture = np.asarray(opened(content).image)
+    assert (np.asarray(opened(content[132:]).image) == picture).all()
+    without = content[144 + length :]
+    if BARE[name]:
+        assert (np.asarray(opened(without).image) == picture).all()
+        assert "truncated" in refusal(without[:-200])
+    else:
+        assert "does not state how (Transfer Syntax UID (0002,0010)); export it again" in refusal(without)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"\x08\0\x08",
+        bytes(600),
+        b"\x08\0" * 300,  # a label image
+        b"\x08\0\x02\0\0\0\0\0" + bytes([0, 0, 0, 0, 64, 0, 64, 0, 24, 0]) + bytes(500),  # TGA with a name of 8 bytes
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(500),  # one element and no other
+    ],
+)
+def test_other_files_are_not_taken_for_dicom(start: bytes) -> None:
+    assert not dicom.DicomDecoder().recognizes(start[:512])
 
 
 def test_frames_have_their_own_window_and_slope() -> None:
@@ -308,6 +430,11 @@ def test_a_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(data)
     assert len(content) < 10_000
     assert opened(content).image.size == (512, 512)
+    monkeypatch.setattr(dicom, "SMALL", 2**10)
+    monkeypatch.setattr(dicom, "MAX_RATIO", 2)
+    assert f"it inflates to more than {2 * len(content):,} bytes" in refusal(content)
+    monkeypatch.setattr(dicom, "MAX_RATIO", 2000)
+    assert opened(content).image.size == (512, 512)
     monkeypatch.setattr(dicom, "MAX_INFLATED", 2**18)
     assert "it inflates to more than 262,144 bytes" in refusal(content)
 
@@ -342,4 +469,14 @@ def test_what_is_told_of_a_file() -> None:
     assert opened(ct(ramp(), Modality="US")).facts.burned_in
     assert not opened(ct(ramp(), Modality="US", BurnedInAnnotation="NO")).facts.burned_in
     assert opened(ct(ramp(), BurnedInAnnotation="YES")).facts.burned_in
-    assert opened(ct(ramp(), ICCProfile=b"\0" * 128)).facts.icc_ignored
+    assert opened(ct(ramp(), ConversionType="WSD")).facts.burned_in  # a picture of a screen with CT
+    rgb = {"Modality": "SM", "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    rgb |= {"RescaleSlope": None, "RescaleIntercept": None, "PatientName": "", "PatientID": ""}
+    colours = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    path = Dataset()
+    path.ICCProfile = b"\0" * 128
+    for profile in ({"ICCProfile": path.ICCProfile}, {"OpticalPathSequence": [path]}):
+        tally = Tally()
+        tally.add("slide", opened(ct(colours, **rgb, **profile)).facts)
+        assert tally.notes() == ["files with a colour profile (ICC), which is not applied: 1, first slide"]
+    assert not opened(ct(colours, **rgb)).facts.icc_ignored

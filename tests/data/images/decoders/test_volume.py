@@ -1,9 +1,10 @@
-"""Slices of NIfTI volumes, and without a library the line that names it."""
+"""Slices of NIfTI and NRRD volumes, and without a library the line that names it."""
 
 from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,31 @@ def nifti(
     return bytes(header) + b"\0" * 4 + values.astype("<i2").tobytes(order="F")
 
 
+def nrrd(
+    values: np.ndarray,
+    spacing: tuple[float, float, float] = (1, 1, 1),
+    flip: tuple[int, int, int] = (1, 1, 1),
+    encoding: str = "raw",
+    **fields: str,
+) -> bytes:
+    """An NRRD file of int16 values [x, y, z], x to the patient's left or, flipped, to the right, and so on."""
+    axes = (np.diag(spacing) * flip).tolist()
+    lines = {
+        "type": "short",
+        "dimension": "3",
+        "space": "left-posterior-superior",
+        "sizes": " ".join(map(str, values.shape)),
+        "space directions": " ".join(f"({x},{y},{z})" for x, y, z in axes),
+        "kinds": "domain domain domain",
+        "endian": "little",
+        "encoding": encoding,
+        "space origin": "(0,0,0)",
+    } | {name.replace("_", " "): value for name, value in fields.items()}
+    content = values.astype("<i2").tobytes(order="F")
+    header = "NRRD0004\n" + "".join(f"{name}: {value}\n" for name, value in lines.items()) + "\n"
+    return header.encode() + (gzip.compress(content) if encoding == "gzip" else content)
+
+
 @pytest.fixture
 def values() -> np.ndarray:
     return np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3) * 10
@@ -69,6 +95,50 @@ def test_slices_are_drawn_as_radiologists_look_at_them(values: np.ndarray, flip:
     assert np.abs(picture - expected).max() <= 0.5
 
 
+@pytest.mark.parametrize("flip", [(1, 1, 1), (-1, -1, 1)])
+def test_simpleitk_draws_nifti_as_nibabel_does(values: np.ndarray, flip: tuple[int, int, int]) -> None:
+    content = nifti(values, (1, 2, 5), flip)
+    one, other = (
+        VolumeDecoder("NIfTI", (".nii",), (library,)).decode(content, DecodeOptions(1, "300,600"))
+        for library in ("SimpleITK", "nibabel")
+    )
+    assert (np.asarray(one.pixels) == np.asarray(other.pixels)).all()
+    assert one.pixel_aspect == other.pixel_aspect == 2
+
+
+@pytest.mark.parametrize("flip", [(1, 1, 1), (-1, -1, 1)])
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_slices_of_nrrd(values: np.ndarray, flip: tuple[int, int, int], encoding: str) -> None:
+    content = nrrd(values, (1, 2, 5), flip, encoding)
+    picture = VolumeDecoder("NRRD", (".nrrd",), ("SimpleITK",)).decode(content, DecodeOptions(1, "300,600"))
+    expected = values[:: flip[0], :: flip[1], 1].T / 600 * 255
+    assert np.abs(np.asarray(picture.pixels) - expected).max() <= 0.5
+    assert picture.pixel_aspect == 2
+    opened = open_image(ImageInFile(content, DecodeOptions(0, "lung")))
+    assert opened.image.size == (4, 10)
+    assert opened.facts.window == ASKED
+
+
+def test_faulty_nrrd_files_are_one_line(values: np.ndarray, tmp_path: Path) -> None:
+    content = nrrd(values)
+    (tmp_path / "a.nrrd").write_bytes(content)
+    found = list(find_images([tmp_path], reading=Reading(frame="middle")))
+    assert [one.path for one in found if isinstance(one, ListedImage)] == [f"{tmp_path}/a.nrrd#1"]
+    for faulty, words in (
+        (content[:-50], "the NRRD file is damaged"),
+        (nrrd(values, encoding="gzip")[:-20], "the NRRD file is damaged"),
+        (content[:60], "the NRRD file is damaged"),
+        (nrrd(values, data_file="other.raw"), "stand in another file; give the volume as one file"),
+        (nrrd(values, sizes="30000 30000 30000"), "is not read; give single volumes of grey values"),
+        (nrrd(values, kinds="RGB-color domain domain"), "the NRRD file is damaged"),  # of four colours
+        (nrrd(values, (30, 1, 1)), "more than twenty times"),
+    ):
+        with pytest.raises(ImageError, match=words) as caught:
+            open_image(faulty, "scan")
+        assert "\n" not in str(caught.value)
+        assert "/tmp" not in str(caught.value)
+
+
 def test_windows_and_pixels_of_a_volume(values: np.ndarray) -> None:
     opened = open_image(nifti(values, (1, 2, 5)))
     assert opened.image.size == (4, 10)
@@ -78,6 +148,25 @@ def test_windows_and_pixels_of_a_volume(values: np.ndarray) -> None:
         darkest < np.asarray(open_image(ImageInFile(nifti(values), DecodeOptions(2))).image).min()
     )  # one scale for all slices
     assert open_image(ImageInFile(nifti(values), DecodeOptions(0, "lung"))).facts.window == ASKED
+
+
+def test_bombs_are_refused_before_they_are_unpacked(values: np.ndarray) -> None:
+    content = nifti(values)
+    huge = bytearray(content)
+    struct.pack_into("<8h", huge, 40, 3, 32000, 32000, 32000, 1, 1, 1, 1)
+    for faulty in (bytes(huge), gzip.compress(bytes(huge))):
+        with pytest.raises(
+            ImageError, match=r"its header states 65,536,000,000,352 bytes of values, more than the limit"
+        ):
+            open_image(faulty)
+    bomb = gzip.compress(content + bytes(2**26))
+    tracemalloc.start()
+    try:
+        found = open_image(ImageInFile(bomb, DecodeOptions(1)))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert (np.asarray(found.image) == np.asarray(open_image(ImageInFile(content, DecodeOptions(1))).image)).all()
 
 
 def test_slices_of_files_for_prediction(tmp_path: Path, values: np.ndarray) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.data.archives import MAX_RATIO, SMALL
 from biomedcoop.data.images import apart
 from biomedcoop.data.images.decoders.base import Decoded, DecodeOptions, Refused, check_frame
 from biomedcoop.data.images.samples import Samples
@@ -50,7 +51,7 @@ MAX_FRAMES = 10_000
 """Largest number of frames of a file."""
 
 MAX_INFLATED = 2**30
-"""Largest size of a deflated file, bytes."""
+"""Largest size of a deflated file when it is inflated, bytes; each stored byte may become as many as in a zip archive."""
 
 NEEDED = "DICOM needs pydicom: pip install 'biomedcoop[dicom]'"
 
@@ -65,10 +66,18 @@ BURNED_IN_LIKELY = ("US", "SC", "ES", "OT", "XC", "GM")
 TAGS = (
     *("Modality", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
     *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
-    *("PixelPaddingRangeLimit", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence"),
+    *(
+        "PixelPaddingRangeLimit",
+        "ModalityLUTSequence",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "RescaleType",
+        "VOILUTSequence",
+    ),
     *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "PresentationLUTShape"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "PixelAspectRatio"),
-    *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ICCProfile", "BurnedInAnnotation"),
+    *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "ICCProfile", "OpticalPathSequence", "BurnedInAnnotation"),
+    "ConversionType",
     *("PatientIdentityRemoved", "PatientName", "PatientID"),
     *(
         f"{colour}PaletteColorLookupTable{part}"
@@ -106,7 +115,7 @@ class DicomDecoder:
     windowed = True
 
     def recognizes(self, start: bytes) -> bool:
-        return start[MARK_AT : MARK_AT + len(MARK)] == MARK
+        return start[MARK_AT : MARK_AT + len(MARK)] == MARK or begins_without_mark(start)
 
     def size(self, file: BinaryIO) -> tuple[int, int]:
         header = read_header(file, TAGS, pixels=False)
@@ -147,6 +156,21 @@ class DicomDecoder:
         return Decoded(image, mode, pixel_aspect=aspect, window=window, marks=marks_of(data))
 
 
+def begins_without_mark(start: bytes) -> bool:
+    """Whether a file begins with two elements of the meta header or of group 8: old archives write neither preamble nor mark."""
+    for order in "<>":
+        if len(start) < 8:
+            return False
+        group, element, length = struct.unpack_from(f"{order}HHI", start)
+        if start[4:6].isalpha() and start[4:6].isupper():  # an explicit VR
+            (length,) = struct.unpack_from(f"{order}H", start, 6)
+        if group in (2, 8) and length % 2 == 0 and 12 + length <= len(start):
+            following, further = struct.unpack_from(f"{order}HH", start, 8 + length)
+            if following == group and further > element:
+                return True
+    return False
+
+
 def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
     """The named elements of a DICOM file.
 
@@ -160,11 +184,18 @@ def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
     try:
         from pydicom import dcmread
         from pydicom.errors import BytesLengthException, InvalidDicomError
+        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
     except ImportError:
         raise Refused(NEEDED) from None
     _check_deflated(file)
     try:
-        data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags))
+        # a decoder has recognised the file, with or without the mark
+        data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
+        if data.preamble is None and "TransferSyntaxUID" not in data.file_meta:
+            implicit, little = data.original_encoding
+            data.file_meta.TransferSyntaxUID = (
+                (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
+            )
         data.file_meta.TransferSyntaxUID  # noqa: B018 - a damaged one fails here
     except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
         raise damaged(error) from None  # the text of the error may quote the header
@@ -184,19 +215,20 @@ def _check_deflated(file: BinaryIO) -> None:
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     begin = file.read(4096)
+    most = min(MAX_INFLATED, max(SMALL, MAX_RATIO * file.seek(0, io.SEEK_END)))
     file.seek(0)
     if str(DeflatedExplicitVRLittleEndian).encode() not in begin:
         return
     try:
         from pydicom.filereader import _read_file_meta_info
 
-        read_preamble(file, force=False)
+        read_preamble(file, force=True)
         _read_file_meta_info(file)
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while chunk := inflate.unconsumed_tail or file.read(2**16):
             size += len(inflate.decompress(chunk, 2**20))
-            if size > MAX_INFLATED:
-                raise Refused(f"it inflates to more than {MAX_INFLATED:,} bytes; give the image without deflation")
+            if size > most:
+                raise Refused(f"it inflates to more than {most:,} bytes; give the image without deflation")
             if inflate.eof:
                 break
     except DAMAGE as error:
@@ -251,9 +283,16 @@ def check_pixels(data: Dataset, frame: int, frames: int) -> None:
     stored, high = whole(data, "BitsStored", bits), whole(data, "HighBit", whole(data, "BitsStored", bits) - 1)
     if not 0 < stored <= bits <= 64 or samples not in (1, 3, 4):
         raise Refused(f"it states {stored} of {bits} bits and {samples} samples in a pixel, which is not read")
-    if high != stored - 1:
-        raise Refused(f"its samples end at bit {high} of {stored} (High Bit (0028,0102)), which is not read")
+    if not stored - 1 <= high < bits or (high != stored - 1 and syntax.is_encapsulated):
+        raise Refused(
+            f"its samples of {stored} bits end at bit {high} (High Bit (0028,0102)), which is not read; save it uncompressed with "
+            f"High Bit {stored - 1}"
+        )
     if not syntax.is_encapsulated:
+        if data[next(name for name in PIXELS if name in data)].is_undefined_length:
+            raise Refused(
+                "its pixels are compressed, but the file does not state how (Transfer Syntax UID (0002,0010)); export it again"
+            )
         part = 2 / 3 if word(data, "PhotometricInterpretation") == "YBR_FULL_422" else 1
         needed = math.ceil(rows * columns * samples * frames * bits * part / 8)
         held = len(data[next(name for name in PIXELS if name in data)].value or b"")
@@ -316,7 +355,16 @@ def stored_values(content: bytes, data: Dataset, frame: int) -> npt.NDArray[Any]
     plugin = next((name for name in PLUGINS if name in available), "")
     if plugin == "gdcm":
         return apart.decode(content, frame)
-    return np.asarray(pixel_array(data, index=frame, decoding_plugin=plugin))
+    allocated, bits = whole(data, "BitsAllocated"), whole(data, "BitsStored", 0)
+    high = whole(data, "HighBit", bits - 1)
+    if high == bits - 1:
+        return np.asarray(pixel_array(data, index=frame, decoding_plugin=plugin))
+    data.BitsStored, data.HighBit = allocated, allocated - 1  # all bits, of which pydicom would take the lowest
+    try:
+        words = np.asarray(pixel_array(data, index=frame, decoding_plugin=plugin))
+    finally:
+        data.BitsStored, data.HighBit = bits, high
+    return (words << (allocated - 1 - high)) >> (allocated - bits)  # of a signed kind, with the sign
 
 
 @contextmanager
@@ -355,26 +403,24 @@ def grey(
         slope, intercept = rescale(data, groups)
         convert = lambda x: x * slope + intercept  # noqa: E731
         values = convert(values)
-    modality = word(data, "Modality")
     asked = asked_window(window)
+    other = other_than_hounsfield(data, groups)
     if asked is not None:
-        if window in PRESETS and modality != "CT":
-            raise Refused(
-                f"the window {window} is in Hounsfield units of CT, but its Modality (0008,0060) is {modality or 'missing'}; "
-                "give centre,width or auto"
-            )
+        if window in PRESETS and other:
+            raise Refused(f"the window {window} is in Hounsfield units of CT, but {other}; give centre,width or auto")
         return to_bytes(linear_exact(values, *asked)), ASKED
     name = window.removeprefix(BY_NAME) if window.startswith(BY_NAME) else ""
-    if "VOILUTSequence" in data and not name:
-        bits = check_table(data.VOILUTSequence, "VOI LUT Sequence (0028,3010)")
+    holder = next((one for one in groups if "VOILUTSequence" in one), None)
+    if holder is not None and not name:
+        bits = check_table(holder.VOILUTSequence, "VOI LUT Sequence (0028,3010)")
         with reading():
-            found = np.asarray(apply_voi(np.rint(values).astype(np.int64), data, 0), dtype=np.float64)
+            found = np.asarray(apply_voi(np.rint(values).astype(np.int64), holder, 0), dtype=np.float64)
         return to_bytes(between(found, 0, 2**bits - 1)), FROM_LUT
     stated = stated_window(groups, name)
     if stated is not None:
         function, centre, width = stated
         return to_bytes(FUNCTIONS[function][0](values, centre, width)), FROM_FILE
-    if modality == "CT":
+    if not other:
         return to_bytes(linear_exact(values, *PRESETS["soft"])), CT_SOFT
     bits = whole(data, "BitsStored", 32)
     if convert is not None and bits <= 8:
@@ -385,6 +431,19 @@ def grey(
     if not np.isfinite(values).any():
         raise Refused("no pixel has a finite value; leave it out")
     return to_bytes(between(values, *percentiles(shown if shown.size else values))), PERCENTILES
+
+
+def other_than_hounsfield(data: Dataset, groups: tuple[Dataset, ...]) -> str:
+    """Why the values are no Hounsfield units; empty if they are."""
+    modality = word(data, "Modality")
+    if modality != "CT":
+        return f"its Modality (0008,0060) is {modality or 'missing'}"
+    units = [word(one, "RescaleType") for one in groups if "RescaleType" in one]
+    if units and units[0] not in ("", "HU", "HU_MOD"):
+        return "its Rescale Type (0028,1054) is not HU"
+    if "ModalityLUTSequence" not in data and not any("RescaleIntercept" in one for one in groups):
+        return "its Rescale Intercept (0028,1052) is missing"  # as in a picture of a screen
+    return ""
 
 
 def rescale(data: Dataset, groups: tuple[Dataset, ...]) -> tuple[float, float]:
@@ -447,9 +506,11 @@ def colour(data: Dataset, kind: str, samples: int, stored: npt.NDArray[Any]) -> 
     if samples == 1 and kind == "PALETTE COLOR":
         with reading():
             found = np.asarray(apply_color_lut(stored, data))[..., :3]
-        if found.dtype.itemsize == 2:
-            # tables of 16 bits hold 16-bit colours, or 8-bit colours in the low byte as some writers store them
-            return Image.fromarray((found >> 8 if found.max() > 255 else found).astype(np.uint8))
+            if found.dtype.itemsize == 2:
+                # tables of 16 bits hold 16-bit colours, or 8-bit colours in the low byte as some writers store them
+                entries, first, _ = (int(one) for one in data.RedPaletteColorLookupTableDescriptor)
+                table = np.asarray(apply_color_lut(np.arange(first, first + (entries or 2**16)), data))[..., :3]
+                found = found >> 8 if table.max() > 255 else found
         return Image.fromarray(found.astype(np.uint8))
     if samples == 3 and kind in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
         bits = whole(data, "BitsStored", 8)
@@ -519,10 +580,12 @@ def checked_aspect(aspect: float) -> float:
 def marks_of(data: Dataset) -> dict[str, bool]:
     """What the user is told of: a colour profile, a patient's name, text that may be burned in."""
     burned = word(data, "BurnedInAnnotation")
+    # an image that was converted, such as a picture of a screen, states how, whatever its modality
+    likely = word(data, "Modality") in BURNED_IN_LIKELY or bool(word(data, "ConversionType"))
     return {
-        "icc_ignored": "ICCProfile" in data,
+        "icc_ignored": any("ICCProfile" in one for one in (data, *(data.get("OpticalPathSequence") or ()))),
         "names_patient": names_patient(data),
-        "burned_in": burned == "YES" or (not burned and word(data, "Modality") in BURNED_IN_LIKELY),
+        "burned_in": burned == "YES" or (not burned and likely),
     }
 
 

@@ -5,6 +5,7 @@ A slice is axial and drawn as radiologists look at it: the patient's right on th
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import tempfile
@@ -33,7 +34,7 @@ from biomedcoop.data.images.windows import (
 )
 
 MAX_VOLUME = 2**31
-"""Largest size of an unpacked volume, bytes."""
+"""Largest size of an unpacked volume, bytes; of NIfTI its header states the size, and no more is unpacked."""
 
 _DAMAGE = (
     OSError,
@@ -47,7 +48,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
-_NIFTI_HEADER = 348
+_NIFTI_HEADER, _LONGEST_HEADER = 348, 540
 
 
 class Volume(NamedTuple):
@@ -141,18 +142,24 @@ def _by_nibabel(content: bytes) -> tuple[npt.NDArray[Any], tuple[float, float]]:
     from nibabel.orientations import OrientationError
     from nibabel.spatialimages import HeaderDataError
 
-    if content[:2] == b"\x1f\x8b":
-        content = _inflated(content, MAX_VOLUME + 1)
-        if len(content) > MAX_VOLUME:
-            raise Refused(f"it unpacks to more than {MAX_VOLUME:,} bytes; divide it")
-    kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
+    packed = content[:2] == b"\x1f\x8b"
+    start = _inflated(content, _LONGEST_HEADER) if packed else content[:_LONGEST_HEADER]
+    kind = nibabel.Nifti2Image if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
     try:
+        header = kind.header_class.from_fileobj(io.BytesIO(start))
+        voxels = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+        needed = int(header.get_data_offset()) + voxels
+        if needed > MAX_VOLUME:
+            raise Refused(
+                f"its header states {needed:,} bytes of values, more than the limit of {MAX_VOLUME:,}; divide it"
+            )
+        content = _inflated(content, needed) if packed else content
         image = kind.from_bytes(content)
         image = image.slicer[..., 0] if image.ndim == 4 and image.shape[3] == 1 else image
         image = nibabel.as_closest_canonical(image)
     except (ImageFileError, OrientationError, HeaderDataError) as error:
         raise ValueError from error
-    if image.ndim not in (2, 3) or math.prod(image.shape) * 8 > 4 * MAX_VOLUME:
+    if image.ndim not in (2, 3):
         raise Refused(f"a volume of the shape {list(image.shape)} is not read; give single volumes")
     values = np.asarray(image.dataobj)
     values = values[..., None] if values.ndim == 2 else values

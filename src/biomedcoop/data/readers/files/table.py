@@ -63,7 +63,8 @@ def read_table(file: Path, for_training: bool = True, reading: Reading | None = 
     data = build_dataset(file.stem, labels.class_names, rows, folder, file, notes, for_training, reading)
     of_key = {row.key: number for number, row in enumerate(rows)}
     of_image = [of_key[key] if key in of_key else of_key[split_frame_key(key)] for key in data.keys]
-    return replace(data, subgroups={name: np.array(cells)[of_image] for name, cells in columns.subgroups.items()})
+    subgroups = {name: np.array(cells)[of_image] for name, cells in columns.subgroups.items()}
+    return replace(data, subgroups={**data.subgroups, **subgroups})
 
 
 READERS = dict.fromkeys(TABLE_SUFFIXES, read_table)
