@@ -137,7 +137,7 @@ def test_values_take_their_final_type(tiny: Backbone) -> None:
         ({"method": "zero-shot", "alpha": 0.1}, "zero-shot learns from no image, so none is drawn to calibrate"),
         ({"budget": "soon"}, "budget='soon' must be a time above 0 in s, min or h, e.g. budget=60s"),
         ({"budget": -1}, "budget=-1 must be a time above 0"),
-        ({"method": "gda", "budget": 60}, "method gda has no setting 'budget'"),
+        ({"method": "gda", "budget": 60}, "gda has no budget; leave budget out, or choose the method auto"),
         ({"calibrate": "maybe"}, "calibrate='maybe' must be one of auto, yes, no"),
         ({"data": 3}, "data must be a dataset from load_dataset, not int"),
     ],

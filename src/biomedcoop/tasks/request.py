@@ -256,6 +256,10 @@ class FitRequest:
         from biomedcoop.methods import get_method
 
         method = get_method(self.method)
+        if BUDGET in self.settings and not hasattr(method.settings_type, BUDGET):
+            raise UserError(
+                f"{method.name} has no budget; leave --budget out, or choose the method {AUTO}, which has one"
+            )
         method.settings(self.settings, self.recipe)
         if self.sampling == options.REALISTIC and self.repeat_shots:
             raise UserError("a realistic draw takes each image once; leave out --repeat-shots, or --sampling realistic")
