@@ -34,7 +34,7 @@ docs: $(VENV)/.installed-docs
 
 setup: $(VENV)/.installed-dev
 
-# The versions of this environment, once all checks have passed in it (docs/versions.md).
+# The versions of this environment; after all checks have passed in it (docs/versions.md).
 tested: $(VENV)/.installed-dev
 	{ echo "# $$($(BIN)/python -VV), $$(uname -sm); written by 'make tested'"; $(BIN)/pip freeze --exclude-editable; } > requirements/tested.txt
 

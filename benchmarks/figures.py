@@ -76,6 +76,24 @@ def accuracy_figure(tables: Mapping[str, Table], path: Path) -> None:
     write_figure(panel, (7.5, 2.8), path)
 
 
+def int8_figure(tables: Mapping[str, Table], path: Path) -> None:
+    """Accuracy of each dataset with float32 and with int8 weights, from the table "accuracy"."""
+    rows = [row for row in tables["accuracy"].rows if not str(row[0]).startswith("mean")]
+
+    def panel(figure: Any) -> None:
+        axis = figure.add_subplot()
+        for column, name, mark, colour in ((2, "float32", "o", BLUE), (3, "int8", "x", "#D55E00")):
+            values = [numbers(row[column])[0] for row in rows]
+            axis.plot(values, range(len(rows)), mark, color=colour, label=name, markersize=7, ls="")
+        axis.set_yticks(range(len(rows)), [str(row[0]) for row in rows])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlabel("accuracy, %")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+
+    write_figure(panel, (7.5, 3.0), path)
+
+
 def unlike_figure(tables: Mapping[str, Table], path: Path) -> None:
     """Share of images flagged as unlike 16 training images per class of each dataset, from the table "test"."""
     table = tables["test"]
@@ -287,6 +305,7 @@ FIGURES = {
     "fast": difference_figure,
     "fine-tune": fine_tune_figure,
     "first": accuracy_figure,
+    "int8": int8_figure,
     "prompts": difference_figure,
     "recipes": difference_figure,
     "saliency": lesion_figure,

@@ -16,7 +16,7 @@ import numpy as np
 
 import biomedcoop as bc
 from benchmarks.command import start
-from benchmarks.datasets import NAMES
+from benchmarks.datasets import GROUPS
 from benchmarks.studies.study import show
 from biomedcoop.evaluation.intervals import student
 from biomedcoop.report.table import Table
@@ -36,21 +36,35 @@ def exported(dataset: str, backbone: str, folder: Path) -> dict[str, float]:
     return written.int8
 
 
+def mean_row(group: str, costs: list[dict[str, float]]) -> list[str]:
+    """Means of the datasets of a group, with Student's interval of the difference."""
+    mean = student([100 * (cost["accuracy"] - cost["accuracy_float32"]) for cost in costs])
+    same = 100 * np.mean([cost["same"] for cost in costs])
+    return [f"mean of {group}", "", "", "", f"{mean.value:+.1f} [{mean.low:+.1f}, {mean.high:+.1f}]", f"{same:.1f}"]
+
+
 def tables(backbone: str) -> dict[str, Table]:
-    rows, differences, same = [], [], []
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for name in NAMES:
-            cost = exported(name, backbone, folder)
-            differences.append(100 * (cost["accuracy"] - cost["accuracy_float32"]))
-            same.append(100 * cost["same"])
-            shares = [f"{100 * cost[key]:.1f}" for key in ("accuracy_float32", "accuracy")]
-            rows.append([name, int(cost["images"]), *shares, f"{differences[-1]:+.1f}", f"{same[-1]:.1f}"])
-        sizes = [
-            [kind, f"{(folder / f'{kind}.onnx').stat().st_size / 1e6:.1f}"] for kind in ("float32", "int8")
-        ]  # of the last dataset; the classes add a thousandth
-    mean = student(differences)
-    rows.append(["mean", "", "", "", f"{mean.value:+.1f} [{mean.low:+.1f}, {mean.high:+.1f}]", f"{np.mean(same):.1f}"])
+        for group, names in GROUPS.items():
+            costs = [exported(name, backbone, folder) for name in names]
+            for name, cost in zip(names, costs, strict=True):
+                shares = [100 * cost[key] for key in ("accuracy_float32", "accuracy", "same")]
+                before, after, same = shares
+                rows.append(
+                    [
+                        name,
+                        int(cost["images"]),
+                        f"{before:.1f}",
+                        f"{after:.1f}",
+                        f"{after - before:+.1f}",
+                        f"{same:.1f}",
+                    ]
+                )
+            rows.append(mean_row(group, costs))
+        kinds = ("float32", "int8")  # of the last dataset; the number of classes changes a thousandth
+        sizes = [[kind, f"{(folder / f'{kind}.onnx').stat().st_size / 1e6:.1f}"] for kind in kinds]
     columns = ["dataset", "test images", "float32", "int8", "difference", "same class"]
     return {"accuracy": Table(columns, rows), "files": Table(["weights", "file, MB"], sizes)}
 

@@ -288,8 +288,8 @@ def _round_weights(file: Path) -> None:
     """Store the weights of convolutions and products as int8 with a scale for each output; onnxruntime multiplies them out once,
     when it loads the file, which it would do anew for each batch with DequantizeLinear.
 
-    Activations stay float32: rounded too, they change predictions far more, and convolutions by integers are hardly quicker
-    on processors without instructions for them (``docs/onnx.md``).
+    Activations stay float32. Rounded too, they change many predictions of small towers, and integers are hardly quicker on a
+    processor without instructions for them.
     """
     import onnx
     from onnx import helper, numpy_helper
