@@ -11,7 +11,7 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.errors import NOT_IN_PYTHON, RENAMED, SWITCHES, Note, UserError, command_line, notify, spelled
+from biomedcoop.errors import NOT_IN_PYTHON, OFF, RENAMED, SWITCHES, Note, UserError, command_line, notify, spelled
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest
 
@@ -29,7 +29,7 @@ SOURCE = Path(bc.__file__).parent
         ("(--rename 'big cyst=NAME')", "(rename={'big cyst': NAME})"),
         ("name them with --unlabelled FOLDER", "name them with unlabelled=FOLDER"),
         ("its names: --classes 'a, b'", "its names: classes='a, b'"),
-        ("left out by --no-images", "left out by images=False"),
+        ("left out by --no-images or --public", "left out by images=False or private=False"),
         ("run 'biomedcoop backbones download x --revision COMMIT'", "run 'biomedcoop backbones download x --revision COMMIT'"),
         ("or type biomedcoop prompts generate --n 5 --out a.json", "or type biomedcoop prompts generate --n 5 --out a.json"),
         ("images of 2 -- 3 mm, --", "images of 2 -- 3 mm, --"),
@@ -82,7 +82,7 @@ def test_every_option_in_a_message_is_a_parameter() -> None:
     names, switches, options = parameters_and_options()
     assert {"shots", "repeat-shots", "unlabelled", "set"} <= options
     for option in options - set(NOT_IN_PYTHON) - {"line"}:  # a colour of the page
-        word = RENAMED.get(option, option.removeprefix("no-").replace("-", "_"))
+        word = (RENAMED | OFF).get(option, option.removeprefix("no-").replace("-", "_"))
         assert word in names, f"--{option}: list it in errors.NOT_IN_PYTHON, or name its parameter in errors.RENAMED"
     for option in SWITCHES:
         assert option.replace("-", "_") in switches, option

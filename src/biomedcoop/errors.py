@@ -39,6 +39,9 @@ RENAMED = {"plugin": "plugins", "set": "settings"}
 SWITCHES = ("by-class", "images", "offline", "overwrite", "repeat-shots", "skip-bad")
 """Options that take no value; an option ``--no-images`` is another one switched off."""
 
+OFF = {"public": "private"}
+"""Switches that turn a parameter off."""
+
 NOT_IN_PYTHON = ("allow-host", "help", "no-labels", "to", "token-file", "training")
 """Options of commands alone, which keep their spelling."""
 
@@ -77,8 +80,8 @@ def _in_python(found: re.Match[str]) -> str:
         return found[0]
     if found["dict"]:
         return f"{RENAMED.get(found['dict'], found['dict'])}={{'{found['key']}': {_literal(found['one'])}}}"
-    if name.startswith("no-"):
-        return f"{name.removeprefix('no-')}=False"
+    if name in OFF or name.startswith("no-"):
+        return f"{OFF.get(name, name.removeprefix('no-'))}=False"
     word = RENAMED.get(name, name.replace("-", "_"))
     if value is None:
         return f"{word}=True" if name in SWITCHES else word

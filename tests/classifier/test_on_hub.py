@@ -133,7 +133,7 @@ def test_a_second_upload_needs_a_word_and_keeps_the_first(
 ) -> None:
     first = clf.push_to_hub(NAME)
     hub.commit_files({"picture.png": b"theirs"})
-    line = f"{hub.address}/{NAME} exists already; choose another name or pass --overwrite (overwrite=True)"
+    line = f"{hub.address}/{NAME} exists already; choose another name or pass overwrite=True"
     assert not_published(clf) == line
     other = bc.load(first, tiny).for_classes(["red stone", "a cat"])
     second = other.push_to_hub(NAME, overwrite=True)
@@ -153,7 +153,7 @@ def test_a_repository_of_something_else_is_not_touched(hub: OpenHub, clf: bc.Cla
 def test_private_unless_asked_for(hub: OpenHub, clf: bc.Classifier) -> None:
     hub.public = True
     hub.make()
-    assert f"{hub.address}/{NAME} is public; pass --public (private=False)" in not_published(clf)
+    assert f"{hub.address}/{NAME} is public; pass private=False" in not_published(clf)
     assert hub.bodies == []
     clf.push_to_hub(NAME, private=False)
     assert hub.public

@@ -79,13 +79,11 @@ def _check(found: Any, repository: str, mark: str, private: bool, overwrite: boo
     page = f"{endpoint()}/{repository}"
     names = {file.rfilename for file in found.siblings or ()} - {_OF_THE_HUB}
     if mark in names and not overwrite:
-        raise UserError(f"{page} exists already; choose another name or pass --overwrite (overwrite=True)")
+        raise UserError(f"{page} exists already; choose another name or pass --overwrite")
     if names and mark not in names:
         raise UserError(f"{page} holds other files (there is no {mark}) and is not overwritten; choose another name")
     if private and not found.private:
-        raise UserError(
-            f"{page} is public; pass --public (private=False), choose another name, or make it private there"
-        )
+        raise UserError(f"{page} is public; pass --public, choose another name, or make it private there")
 
 
 @contextmanager
