@@ -14,6 +14,7 @@ from biomedcoop.report.table import Table
 
 ROOT = PAGES.parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+MADE = [(ROOT / "docs" / "reference" / name).resolve() for name in ("commands.md", "python.md")]
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -59,6 +60,8 @@ def test_links_lead_somewhere(path: Path) -> None:
             continue
         file, _, anchor = link.partition("#")
         target = (path.parent / file) if file else path
+        if target.resolve() in MADE:  # the strict build of the site checks these links
+            continue
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
