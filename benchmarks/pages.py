@@ -4,8 +4,8 @@
 
 ``docs/results/data/PAGE.json`` holds the tables of ``docs/results/PAGE.md`` by name. Each stands in the page between two markers,
 ``<!-- table: NAME -->`` and ``<!-- end -->``. The command of a page, with ``--page``, writes its tables into the data file and the
-page. What follows from them is written too: ``src/biomedcoop/methods/recommended.json``, the README and ``docs/methods.md``
-(``recommend.py``).
+page. What follows from them is written too: ``src/biomedcoop/methods/recommended.json``, the README, ``docs/methods.md``
+and ``docs/every-method.md`` (``recommend.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from biomedcoop.report.table import Table
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "results"
-WORDS = (ROOT / "README.md", ROOT / "docs" / "methods.md")
+WORDS = (ROOT / "README.md", ROOT / "docs" / "methods.md", ROOT / "docs" / "every-method.md")
 RECOMMENDED = ROOT / "src" / "biomedcoop" / "methods" / "recommended.json"
 BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Which method? The recommendation that the package ships, and the blocks of the README and of ``docs/methods.md`` that say it.
+"""Which method? The recommendation that the package ships, and the blocks of the README and of two guides that say it.
 
 ``python -m benchmarks.pages`` writes them from the tables of the reports ``methods`` and, for what only it has, ``few-shot`` in
 ``docs/results``: both have the same draws and test images. Rules:
