@@ -24,7 +24,7 @@ PLAN: dict[str, Any] = {
     "threads": 1,
     "device": "cpu",
     "precision": {"mini": "float32"},
-    "plugins": {},
+    "plugins": {"a.py": "d0" * 32},
     "backbones": {"mini": "f"},
     "datasets": {"busi": {"digest": "d"}},
 }
@@ -96,6 +96,12 @@ def test_a_folder_of_other_files_is_refused(folder: Path) -> None:
         ({"digest": "b", "protocol": {"kind": "few-shot", "seeds": [2]}}, r"another protocol \(other seeds\)"),
         ({"versions": {"biomedcoop": "2"}}, "versions biomedcoop was 1, now it is 2"),
         ({"threads": 2}, "threads was 1, now it is 2"),
+        (
+            {"plugins": {"a.py": "d1" * 32}},
+            "^plug-in a.py has changed since the results in [^ ]*; choose a new folder with out$",
+        ),
+        ({"plugins": {}}, "plug-in a.py was given, now it is not;"),
+        ({"plugins": {**PLAN["plugins"], "b.py": "d2" * 32}}, "plug-in b.py was not given, now it is;"),
         ({"backbones": {"mini": "g"}}, "other weights of backbone mini"),
         ({"datasets": {"busi": {"digest": "e"}}}, "other images of dataset busi"),
     ],

@@ -16,6 +16,10 @@ from test_methods import backbone, task, trained  # noqa: F401  (fixtures of the
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.benchmark.compute import Work, compute_group
+from biomedcoop.benchmark.plan import groups_of
+from biomedcoop.benchmark.protocol import Protocol
+from biomedcoop.benchmark.sources import find_sources
 from biomedcoop.cli import main
 from biomedcoop.errors import Note, UserError
 from biomedcoop.methods import Task, all_methods, get_method, load_plugin, registry
@@ -181,6 +185,7 @@ def broken(old: str, new: str) -> str:
 LOGITS = "\n    def logits(self, state, features, backbone):\n        return "
 FIRST = "        features = F.normalize"
 LIST = "fit of .*: it must return a list with a dict of tensors for each of the seeds, here 1$"
+READS = r"fit of .*: the default logits reads class_embeddings \[3, 48\] and logit_scale of a state, which holds "
 RUNNING = {
     broken(FIRST, f"        {{}}['lr']\n{FIRST}"): r", line \d+: fit of the method 'nearest-mean': KeyError: 'lr'$",
     broken(
@@ -191,6 +196,18 @@ RUNNING = {
     broken("in means]", "in means][:0]"): LIST,
     broken("return [{", "return {0: 0}, [{"): LIST,
     broken('"logit_scale": scale', '"logit_scale": 3.0'): LIST,
+    broken(
+        '"class_embeddings": own', '"class_embeddings": own.repeat(2, 1)'
+    ): rf"{READS}class_embeddings \[6, 48\], logit_scale",
+    broken(
+        '"class_embeddings": own', '"class_embeddings": own[:, :9]'
+    ): rf"{READS}class_embeddings \[3, 9\], logit_scale \[\]",
+    broken(
+        '"class_embeddings": own', '"weights": own'
+    ): rf"{READS}weights \[3, 48\], logit_scale \[\]; return these, or",
+    broken(
+        '"logit_scale": scale', '"logit_scale": scale * float("nan")'
+    ): r"logits of .*: they hold values that are not",
     f"{TOY}{LOGITS}state['none']\n": r", line \d+: logits of the method 'nearest-mean': KeyError: 'none'$",
     f"{TOY}{LOGITS}features\n": r"logits of .*: of 2 images it must return a tensor \[2, 3\], a column for each class, not \[2, ",
     f"{TOY}{LOGITS}None\n": r"must return a tensor \[2, 3\], a column for each class, not NoneType$",
@@ -214,6 +231,25 @@ def test_an_error_in_the_code_of_a_plug_in_is_one_line_and_chained(
             bc.fit(bc.load_dataset(discs), "nearest-mean", TINY, shots=2)
         assert caught.value.__cause__ is not None
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("code", [code for code in RUNNING if "step_macs" not in code and "settings(self" not in code])
+def test_a_benchmark_gives_the_reason_that_training_gives(discs: Path, file: Path, code: str, tmp_path: Path) -> None:
+    file.write_text(code)
+    load_plugin(file)
+    with pytest.raises(UserError) as caught:
+        bc.fit(bc.load_dataset(discs), "nearest-mean", TINY, shots=2)
+    content = {
+        "format": 1,
+        "kind": "few-shot",
+        "datasets": [str(discs)],
+        "methods": ["nearest-mean"],
+        "backbones": [TINY],
+    }
+    protocol = Protocol.of({**content, "shots": [2], "seeds": [1], "recipe": "fast"})
+    work = Work(protocol, find_sources(protocol, None, None), plugins=(str(file),))
+    (group,) = groups_of(protocol, work.sources)
+    assert [line["reason"] for line in compute_group(work, group).lines] == [str(caught.value)]
 
 
 def test_debug_shows_the_traceback_of_a_plug_in(

@@ -257,7 +257,11 @@ def check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
         other = next(_unlike(earlier["protocol"], plan["protocol"]), None)
         if other is not None:
             raise refuse(f"another protocol ({other})")
-    for key in ("versions", "threads", "device", "plugins"):
+    for file, before, now in _differences(earlier.get("plugins", {}), plan["plugins"], "plug-in"):
+        if before and now:
+            raise UserError(f"{file} has changed since the results in {folder}; choose a new folder with --out")
+        raise refuse(f"another setting: {file} was {'given, now it is not' if before else 'not given, now it is'}")
+    for key in ("versions", "threads", "device"):
         for part, before, now in _differences(earlier.get(key), plan[key], key):
             raise refuse(f"another setting: {part} was {before}, now it is {now}")
     for name, value in plan["precision"].items():

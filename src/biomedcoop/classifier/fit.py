@@ -17,9 +17,7 @@ from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.errors import notify
 from biomedcoop.lazy import torch
-from biomedcoop.methods import Method, Task
-from biomedcoop.methods.base import State, state_on
-from biomedcoop.methods.plugin_code import is_own, wrong_result
+from biomedcoop.methods import Task
 from biomedcoop.progress import Progress, counting
 from biomedcoop.tasks.build import build_task
 from biomedcoop.tasks.plan import Plan
@@ -53,9 +51,6 @@ def fit_plan(
     threads = method.threads(task, plan.settings)
     with torch_threads(threads), torch.enable_grad():
         states = method.fit(task, plan.settings, request.seeds, training)
-        _check_states(method, states, len(request.seeds))
-        if not is_own(type(method)):
-            _check_logits(method, states[0], method.adapted(states[0], backbone), len(data.class_names))
         temperatures, calibrated = held_out_temperatures(plan, task)
     if say and request.calibrate == "yes":
         notify(dict.fromkeys(words for words, t in zip(calibrated, temperatures, strict=True) if t == 1 and words))
@@ -101,31 +96,6 @@ def _sets(plan: Plan, task: Task, classifier: Classifier, run: int) -> Predictio
     sentences = None if task.sentence_features is None else task.sentence_features.cpu().numpy()
     seed = request.seeds[run]
     return PredictionSets(*kind, images.labels, features=features, sentences=sentences, seed=seed)
-
-
-def _check_states(method: Method, states: object, runs: int) -> None:
-    """Refuse what the fit of a plug-in may return in place of the states of all runs."""
-
-    def is_state(one: object) -> bool:
-        return isinstance(one, dict) and all(isinstance(tensor, torch.Tensor) for tensor in one.values())
-
-    if not isinstance(states, list) or len(states) != runs or not all(map(is_state, states)):
-        raise wrong_result(
-            method, "fit", f"it must return a list with a dict of tensors for each of the seeds, here {runs}"
-        )
-
-
-def _check_logits(method: Method, state: State, backbone: Backbone, classes: int) -> None:
-    """Refuse what the logits of a plug-in may be in place of a number for each image and class."""
-    images = torch.ones(2, backbone.embed_dim, device=backbone.device)
-    logits, wanted = method.logits(state_on(state, backbone.device), images, backbone), [2, classes]
-    shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if shape == wanted and not bool(logits.isfinite().all()):
-        raise wrong_result(method, "logits", "they hold values that are not finite")
-    if shape != wanted:
-        raise wrong_result(
-            method, "logits", f"of 2 images it must return a tensor {wanted}, a column for each class, not {shape}"
-        )
 
 
 def _domain(plan: Plan, task: Task, run: int, backbone: Backbone) -> Domain | None:
