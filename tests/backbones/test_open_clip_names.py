@@ -6,6 +6,7 @@ The stand-in has the functions, names and shapes of open_clip_torch 3.3.0 that t
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -133,7 +134,12 @@ def test_what_open_clip_cannot_give(package: Package) -> None:
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    assert "pip install 'biomedcoop[open-clip]'" in refusal(NAME)
+    line = refusal(NAME)
+    assert "pip install 'biomedcoop[open-clip]'" in line
+    for use in (load_backbone, partial(download, offline=True)):
+        with pytest.raises(UserError) as caught:
+            use(NAME)
+        assert str(caught.value) == line, "what is missing comes first"
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ def test_settings_take_the_type_of_their_default() -> None:
     ],
 )
 def test_values_of_another_type_are_named(name: str, value: object) -> None:
-    kind = "int" if name == "epochs" else "float"
+    want = {"epochs": "a whole number of at least 1, e.g. epochs=100", "lr": "a number above 0, e.g. lr=0.0025"}[name]
     with pytest.raises(UserError) as caught:
         settings(**{name: value})
-    assert str(caught.value) == f"method biomedcoop: {name}={value!r} is not of type {kind}"
+    assert str(caught.value) == f"method biomedcoop: {name}={value!r} must be {want}"
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_allowed_values_in_words() -> None:
         ({"share": 1}, "share=1.0 must be below 1"),
         ({"share": "-inf"}, "share=-inf must be below 1 and finite"),
         ({"place": "middle"}, "place=middle must be end or front"),
-        ({"words": 3}, "words=3 is not of type str"),
-        ({"fast": "perhaps"}, "fast='perhaps' is not of type bool"),
-        ({"steps": 10**400}, "is not of type int"),
+        ({"words": 3}, "words=3 must be a text, e.g. words="),
+        ({"fast": "perhaps"}, "fast='perhaps' must be true or false"),
+        ({"steps": 10**400}, "must be a whole number of at least 1, e.g. steps=3"),
     ],
 )
 def test_each_rule_refuses(given: dict[str, object], words: str) -> None:

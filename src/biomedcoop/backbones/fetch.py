@@ -129,6 +129,7 @@ def _exported(name: str, revision: str | None, offline: bool) -> Path:
     folder = folder_of(name)
     if locate(name) is None:
         if offline:
+            open_clip_names.open_clip(name)
             raise UserError(
                 f"'{name}' is not on this machine; run 'biomedcoop backbones download {name}' without --offline"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from biomedcoop.errors import UserError
@@ -35,6 +36,17 @@ def parts(name: str) -> tuple[str, str]:
     return model, tag
 
 
+def open_clip(name: str) -> ModuleType:
+    """The package that a model needs until it is exported.
+
+    Raises:
+        UserError: it is missing or cannot be imported.
+    """
+    from biomedcoop.backbones.extras import imported
+
+    return imported("open_clip", "open_clip_torch", "open-clip", f"backbone '{name}'")
+
+
 def export(name: str, folder: Path) -> None:
     """Fetch a model with open_clip and write it to a new folder in open_clip layout.
 
@@ -46,12 +58,11 @@ def export(name: str, folder: Path) -> None:
             fetched, or the model is of a kind that our towers do not compute.
     """
     from biomedcoop.backbones.checkpoint import WEIGHTS, write_tensors
-    from biomedcoop.backbones.extras import imported
     from biomedcoop.backbones.open_clip_config import BERT_CONFIG, CONFIG, kind_of
     from biomedcoop.output import new_folder
 
     model_name, tag = parts(name)
-    package = imported("open_clip", "open_clip_torch", "open-clip", f"backbone '{name}'")
+    package = open_clip(name)
     config = package.get_model_config(model_name)
     if config is None:
         raise UserError(f"{name}: open_clip has no model '{model_name}'; see open_clip.list_pretrained()")

@@ -260,12 +260,14 @@ def find_backbone(name: str) -> Path:
     """The folder of a backbone, by its name or path.
 
     Raises:
-        UserError: there is none, or it must be downloaded first.
+        UserError: there is none, or it must be downloaded first, or a package that the download needs is missing.
     """
     check_backbone(name)
     if not is_name(name):
         return Path(name.removesuffix(ZEROED_PATCHES))
     if (folder := locate(name)) is None:
+        if name.startswith(open_clip_names.PREFIX):
+            open_clip_names.open_clip(name.removesuffix(ZEROED_PATCHES))
         here = f", or give the folder here as .{os.sep}{name}" if Path(name).is_dir() else ""
         raise UserError(
             f"backbone '{name}' is not on this machine; run 'biomedcoop backbones download {name}' with access to the "

@@ -58,6 +58,15 @@ class Setting:
         words = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
         return " and ".join(words) or ("a text" if isinstance(self.default, str) else "a finite number")
 
+    @property
+    def wanted(self) -> str:
+        """What a value of another type must be."""
+        if isinstance(self.default, bool | str):
+            return self.allowed
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        limits = "" if self.allowed == "a finite number" else self.allowed
+        return f"{kind} {'of ' if limits.startswith('at') else ''}{limits}".strip()
+
     def allows(self, value: Any) -> bool:
         """Whether the setting allows a value of the right type."""
         if isinstance(value, str):
@@ -153,8 +162,8 @@ def make_settings(method: str, settings_type: type, changes: Mapping[str, Any]) 
         try:
             values[name] = known[name].converted(value)
         except (TypeError, ValueError, OverflowError, KeyError) as error:
-            kind = type(known[name].default).__name__
-            raise UserError(f"method {method}: {name}={value!r} is not of type {kind}") from error
+            example = "" if known[name].default == "" else f", e.g. {name}={known[name].default}"
+            raise UserError(f"method {method}: {name}={value!r} must be {known[name].wanted}{example}") from error
         if not known[name].allows(values[name]):
             finite = isinstance(values[name], str) or math.isfinite(values[name])
             shown = repr(values[name]) if known[name].template else values[name]

@@ -92,6 +92,10 @@ def test_a_class_with_too_few_images_is_an_error_unless_repeated() -> None:
     short = int(data.counts("train").argmin())
     with pytest.raises(UserError, match=rf"class '{data.class_names[short]}' has 3 images in train but shots=4; lower"):
         sample_few_shot(data, 4, seed=1)
+    with pytest.raises(
+        UserError, match=rf"class '{data.class_names[short]}' has 3 images in train but shots=1000; lower"
+    ):
+        sample_few_shot(data, 1000, seed=1)  # every class is short, and this one most
     train, _ = sample_few_shot(data, 4, seed=1, repeat=True)
     assert np.bincount(data.labels[train]).tolist() == [4] * len(data.class_names)
 

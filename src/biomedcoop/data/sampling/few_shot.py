@@ -52,9 +52,9 @@ def sample_few_shot(
     for label, name in enumerate(data.class_names):
         if label not in train:
             raise UserError(f"{data.name}: class {name!r} has no image in train; add some or remove the class")
-    for label, items in train.items():
-        if shots is not None and len(items) < shots and not repeat:
-            raise UserError(short_class(data.class_names[label], len(items), shots))
+    smallest = min(train, key=lambda label: len(train[label]))  # what helps it helps every class
+    if shots is not None and len(train[smallest]) < shots and not repeat:
+        raise UserError(short_class(data.class_names[smallest], len(train[smallest]), shots))
     if shots is None:
         return data.indices("train"), data.indices("val")
     generator = random.Random(int(seed))
