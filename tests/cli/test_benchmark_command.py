@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from biomedcoop.benchmark.protocol import Protocol
+
 if TYPE_CHECKING:
     from tests.conftest import Cli, Refused
 
@@ -61,7 +63,27 @@ def test_a_dry_run_shows_the_cost(cli: Cli, words: list[object], tmp_path: Path)
 
 def test_protocols_are_listed(cli: Cli) -> None:
     assert "paper-few-shot" in cli("benchmark", "list").out
+    assert "'biomedcoop benchmark show NAME' prints one" in " ".join(cli("benchmark", "list").out.split())
     assert json.loads(cli("benchmark", "list", "--json").out)["quick"]["kind"] == "few-shot"
+
+
+def test_a_protocol_is_shown_as_a_file_that_runs(cli: Cli, refused: Refused, tmp_path: Path) -> None:
+    shown = cli("benchmark", "show", "paper-few-shot").out
+    (tmp_path / "mine.toml").write_text(shown)
+    assert Protocol.read(tmp_path / "mine.toml") == Protocol.read("paper-few-shot")
+    assert "no protocol 'quik' in the package; did you mean quick?" in refused("benchmark", "show", "quik")
+    (tmp_path / "mine.toml").write_text("format = ")
+    assert "; 'biomedcoop benchmark show quick' prints an example" in refused("benchmark", tmp_path / "mine.toml")
+
+
+def test_a_protocol_whose_backbone_is_not_here_runs_with_the_shipped_one(
+    cli: Cli, refused: Refused, words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
+    line = refused(*words, "--backbone", "biomedclip", "--dry-run")
+    assert "run 'biomedcoop backbones download biomedclip'" in line
+    assert line.rstrip().endswith("; or take the shipped one, --backbone mini")
+    assert cli(*words, "--backbone", "mini", "--methods", "zero-shot", "--dry-run").status == 0
 
 
 def test_mistakes_are_one_line(refused: Refused, words: list[object]) -> None:

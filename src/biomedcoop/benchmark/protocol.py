@@ -146,6 +146,17 @@ def shipped() -> dict[str, str]:
     return {name: str(_content(name)[1]["title"]) for name in names}
 
 
+def shipped_text(name: str) -> str:
+    """The TOML of a protocol of the package.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in (known := shipped()):
+        raise UserError(f"no protocol '{name}' in the package; {nearest(name, known)}")
+    return resources.files(__package__).joinpath("protocols", f"{name}.toml").read_text(encoding="utf-8")
+
+
 def _content(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     """How error lines call the file, and its values."""
     text = os.fspath(name)
@@ -159,7 +170,7 @@ def _content(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{text}: cannot be read ({error.strerror or error}); give the path of a protocol") from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise UserError(f"{text} is not TOML: {error}; see 'biomedcoop benchmark list' for examples") from error
+        raise UserError(f"{text} is not TOML: {error}; 'biomedcoop benchmark show quick' prints an example") from error
 
 
 def _replaced(content: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``biomedcoop benchmark``: run a protocol, and list the protocols of the package."""
+"""``biomedcoop benchmark``: run a protocol, and list or show the protocols of the package."""
 
 from __future__ import annotations
 
@@ -179,4 +179,12 @@ def list_protocols(json: Json = False) -> None:
             name, one.title, str(len(one.datasets)), rows, ", ".join(map(str, one.shots)), str(len(one.seeds))
         )
     print_table(table)
-    print_text("A protocol of your own is a TOML file of the same form.")
+    print_text("'biomedcoop benchmark show NAME' prints one; a protocol of your own is a TOML file of the same form.")
+
+
+@app.command("show")
+def show(name: Annotated[str, typer.Argument(help="Name of a protocol of the package.", show_default=False)]) -> None:
+    """Print a protocol of the package, a TOML file to copy and change."""
+    from biomedcoop.benchmark.protocol import shipped_text
+
+    print(shipped_text(name), end="")
