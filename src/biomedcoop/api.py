@@ -49,6 +49,9 @@ def fit(
         seed: random seed that draws the training images and orders the batches.
         progress: None shows work of more than two seconds on stderr, False nothing; a function gets (stage, units done, in total).
 
+    Returns:
+        The fitted classifier: it predicts, saves itself, and holds the facts of its training.
+
     Raises:
         UserError: an argument or the data cannot be used; raised before long work starts.
         ImageError: a training image cannot be read.
@@ -77,6 +80,9 @@ def fit_runs(
     """Train one classifier per seed; all of them share each pass of the text encoder.
 
     Args and errors are those of :func:`fit`, except that ``seeds`` is a list.
+
+    Returns:
+        A classifier for each seed, in the order of ``seeds``.
 
     Example:
         >>> import biomedcoop as bc

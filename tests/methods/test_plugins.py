@@ -145,6 +145,15 @@ def test_an_imported_module_needs_no_plug_in(
     assert plugin_of(get_method("nearest-mean")) == "nearest_mean.py"
 
 
+@pytest.mark.parametrize(("learned", "count"), [("()", 0), ('("class_embeddings",)', 3 * 48), ("None", None)])
+def test_what_a_plug_in_has_learned_is_counted(
+    discs: Path, tiny: Backbone, file: Path, learned: str, count: int | None
+) -> None:
+    file.write_text(broken("learned = ()", f"learned = {learned}"))
+    classifier = bc.fit(bc.load_dataset(discs), "nearest-mean", tiny, shots=2, plugins=[file])
+    assert get_method("nearest-mean").n_learned(classifier.state) == count
+
+
 def test_code_runs_once(file: Path, tmp_path: Path) -> None:
     file.write_text(f"{file.read_text()}\nwith open({str(tmp_path / 'ran')!r}, 'a') as log:\n    log.write('x')\n")
     for path in (file, str(file), file.parent / "." / file.name):

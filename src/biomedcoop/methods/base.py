@@ -136,7 +136,8 @@ class Method(ABC):
             values.
         abilities: see :class:`Abilities`.
         parameters: short description of the trained parameters and their number.
-        learned: names of the trained tensors in a state; one that ends with a dot begins such names; None where nobody has said.
+        learned: names of the trained tensors in a state, whose values reports count as trained parameters; one that ends with a dot
+            begins such names; () if nothing is trained; None where nobody has said, and reports show a dash.
         crops: random crops for its views, as published.
     """
 
@@ -151,7 +152,18 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, task: Task, settings: Any, seeds: Sequence[int], progress: Progress | None = None) -> list[State]:
-        """Fit R runs together and return the state of each; ``seeds[r]`` is the random seed of run r."""
+        """Fit R runs together.
+
+        Args:
+            task: features and labels of the runs' support images.
+            settings: an instance of ``settings_type``.
+            seeds: random seed of each run.
+            progress: called with (steps done, steps in total, a short description).
+
+        Returns:
+            The state of each run: tensors on the CPU, by name. The default :meth:`logits` reads ``class_embeddings`` [C, E] and
+            ``logit_scale``, one number; E is the width of the features. Other names and shapes need a ``logits`` of their own.
+        """
 
     def step_macs(self, task: Task, settings: Any) -> int:
         """Approximate multiply-adds of one training step of one run; they decide how many cores share its operations.
