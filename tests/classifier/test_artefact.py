@@ -225,8 +225,9 @@ def test_json_of_something_else(saved: Path, tiny: Backbone, text: str) -> None:
 
 def test_no_artefact_at_all(tmp_path: Path, tiny: Backbone) -> None:
     (tmp_path / "file").write_text("")
-    for place in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        assert f"{place} is not a saved classifier" in refusal(place, tiny)
+    for place in (tmp_path, tmp_path / "file"):
+        assert f"{place} is not a saved classifier: it has no classifier.json" in refusal(place, tiny)
+    assert refusal(tmp_path / "norun", tiny).startswith(f"{tmp_path / 'norun'}: there is no such folder; ")
 
 
 # -- where it is written

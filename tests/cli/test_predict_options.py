@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import biomedcoop as bc
+from dicom_files import ct, ramp, write
 
 BACKBONE = ("--backbone", Path(__file__).parents[1] / "parity_a" / "model")
 
@@ -140,6 +141,43 @@ def test_the_log_says_where_a_table_comes_from(
     assert str(many.parent) not in text
 
 
+def test_no_note_in_the_log_names_a_file(plain: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """A patient's name in names of folders and files; a mask, a text, one colour, and a DICOM file that names a patient."""
+    folder = tmp_path / "Smith_John"
+    (folder / "masks").mkdir(parents=True)
+    write(folder / "Smith_John.dcm", ct(ramp()))
+    for name in ("Smith_John.png", "masks/Smith_John.png", "Smith_John_mask.png"):
+        Image.new("L", (40, 40), 90).save(folder / name)
+    (folder / "Smith_John.txt").write_text("no image")
+    log = tmp_path / "log.json"
+    words = (folder, "--out", tmp_path / "out.csv", "--log", log, "--window", "lung", "--frame", 7)
+    result = cli("predict", plain, *words, *BACKBONE)
+    assert "first " in result.err
+    assert "Smith_John.dcm" in result.err
+    text = log.read_text()
+    content = json.loads(text)
+    assert "Smith" not in text
+    for said in (
+        "files that name a patient: 1; ",
+        "of a single colour: 1; ",
+        "a mask beside the images in a folder was left out",
+        "1 file in a folder is not an image",
+        "frame 7 is chosen, but some files have a single frame, which is used",
+    ):
+        assert any(said in note for note in content["notes"]), said
+    assert (content["options"]["window"], content["options"]["frame"]) == ("lung", "7")
+
+
+def test_a_frame_of_a_single_one_is_noted(plain: Path, discs: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    film, scan = write(tmp_path / "film.dcm", ct(np.stack([ramp()] * 3))), next((discs / "test").rglob("*.png"))
+    said = "note: frame 2 is chosen, but some files have a single frame, which is used"
+    (tmp_path / "list.csv").write_text(f"path\n{scan}\n{film}\n")
+    for given in ([scan], [scan.parent], [tmp_path / "list.csv"]):
+        assert cli("predict", plain, *given, *BACKBONE, "--frame", 2).err.count(said) == 1
+    assert said not in cli("predict", plain, film, *BACKBONE, "--frame", 2).err
+    assert said not in cli("predict", plain, scan, *BACKBONE, "--frame", 0).err
+
+
 def test_an_interrupted_run_continues_to_the_same_bytes(
     plain: Path, model: Path, many: Path, tmp_path: Path, cli: Callable[..., Any], refused: Callable[..., str]
 ) -> None:
@@ -162,12 +200,23 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
 
     out.unlink()
-    waiting.write_bytes(b"\n".join(kept) + b"\n")
+    marked = [kept[0], *(line.replace(b'"unlike_training": 0', b'"unlike_training": 1') for line in kept[1:])]
+    waiting.write_bytes(b"\n".join(marked) + b"\n")
     image = many.parent / "050.png"
     before = image.read_bytes()
     Image.new("RGB", (40, 40), (200, 10, 10)).save(image)
-    assert "50 of 260 predictions are there" in cli(*words, "--skip-bad").err
+    log = tmp_path / "log.json"
+    said = cli(*words, "--skip-bad", "--log", log).err
+    assert "50 of 260 predictions are there" in said
+    content = json.loads(log.read_text())
     changed = rows_of(out)
+    unlike = sum(row["unlike_training"] == "1" for row in changed)
+    assert 50 <= unlike == content["counts"]["unlike_training"]
+    for notes in (said, "\n".join(content["notes"])):  # they count the images of the interrupted run too
+        assert f"{unlike} of 258 images are unlike the training images" in notes
+        assert notes.count("unlike the training images") == 1
+    for row in changed[:50]:
+        row["unlike_training"] = "0"
     image.write_bytes(before)
     expected = rows_of(whole)
     assert [n for n in range(260) if changed[n] != expected[n]] == [50]

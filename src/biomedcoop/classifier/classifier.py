@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.classifier.domain import Domain, unlike_note
+from biomedcoop.classifier.domain import Domain, closing_notes
 from biomedcoop.classifier.origin import Origin
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.data.images.facts import Tally
@@ -170,7 +170,9 @@ class Classifier:
         with torch_threads(1), torch.inference_mode():
             return self.logits(torch.from_numpy(features)).softmax(-1).numpy()
 
-    def predict_stream(self, sources: Iterable[Any], batch: int | None = None) -> Iterator[Answer]:
+    def predict_stream(
+        self, sources: Iterable[Any], batch: int | None = None, tally: Tally | None = None
+    ) -> Iterator[Answer]:
         """Predict images one by one, in order; memory does not grow with the number of images.
 
         After the last image, warnings (:class:`biomedcoop.errors.Note`) tell of unusual images: different bit depths, images of
@@ -180,6 +182,7 @@ class Classifier:
             sources: images in any form that :meth:`predict_proba` accepts.
             batch: images that go through the image tower together; by default as many as suit the backbone and the device. The
                 last bits of probabilities can depend on it.
+            tally: counts unusual images; with it there are no warnings, see :func:`biomedcoop.classifier.domain.closing_notes`.
 
         Yields:
             An :class:`Answer` for each image: the image, its probabilities [C] or the :class:`ImageError` that says why it cannot
@@ -205,23 +208,23 @@ class Classifier:
             raise UserError(f"batch is {batch}; give a number of images, at least 1")
         if batch not in (None, 1) and self.backbone.precision == "int8":
             raise UserError("with precision int8 images are encoded one by one; leave --batch out")
-        tally, size = Tally.after(self.facts), batch or image_batch(self.backbone)
-        ahead, found = max(16, 2 * (batch or 0)), 0
+        told, tally = tally is not None, tally or Tally.after(self.facts)
+        ahead, size = max(16, 2 * (batch or 0)), batch or image_batch(self.backbone)
         for part in batched(stream_features(self.backbone, self.reading.sources(sources), ahead, tally, size), size):
             features = [feature for _, feature in part if not isinstance(feature, ImageError)]
             answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)
             rows = iter(answers)
             sets = iter(self.members(np.stack(features), answers) if self.sets is not None and features else ())
             unlike = self.domain.unlike(np.stack(features)).tolist() if self.domain is not None and features else []
-            found += sum(unlike)
+            tally.unlike += sum(unlike)
             marks = iter(unlike)
             for source, feature in part:
                 if isinstance(feature, ImageError):
                     yield Answer(source, feature, None, None)
                 else:
                     yield Answer(source, next(rows), next(marks, None), next(sets, None))
-        note = unlike_note(found, tally.images, self.facts)
-        notify([*tally.notes(), *([note] if note else [])])
+        if not told:
+            notify(closing_notes(tally, self.facts))
 
     def _answers(self, features: Sequence[Floats], size: int) -> Floats:
         """Probabilities [n, C] of at most ``size`` features [E].

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from biomedcoop.data.images.facts import Tally
 from biomedcoop.lazy import torch
 
 Floats = npt.NDArray[np.float32]
@@ -103,6 +104,17 @@ def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:
     return (
         f"{unlike} of {images} images {are} unlike the training images ({alarms}); do not rely on the answers for them"
     )
+
+
+def closing_notes(tally: Tally, facts: Mapping[str, Any], named: bool = True) -> list[str]:
+    """What a user should know of images that were predicted, a sentence each.
+
+    Args:
+        facts: facts of the classifier.
+        named: see :meth:`Tally.notes`.
+    """
+    unlike = unlike_note(tally.unlike, tally.images, facts)
+    return [*tally.notes(named), *([unlike] if unlike else [])]
 
 
 def class_means(features: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

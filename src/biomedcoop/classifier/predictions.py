@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.classifier.classifier import Classifier
+from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.readers.unlabelled import ListedImage
 from biomedcoop.data.tables.writing import Row, check_table_file, write_table
@@ -66,13 +67,14 @@ def predict_rows(
     skip_bad: bool = False,
     contents: Contents = PLAIN,
     batch: int | None = None,
+    tally: Tally | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Row]:
     """Predict one row per image, in order: the columns of :func:`columns_of`.
 
     Args:
         contents: what the row says of an image.
-        batch: see :meth:`Classifier.predict_stream`.
+        batch, tally: see :meth:`Classifier.predict_stream`.
         keep: columns to copy from the tables that list the images; the cell is empty for an image without such a column.
         skip_bad: go on after an image that cannot be read. The column ``error`` of its row holds the reason, and its other
             results are None; the ``error`` of any other image is None.
@@ -90,7 +92,9 @@ def predict_rows(
             waiting.append(listed)
             yield listed.file
 
-    for done, (_, probabilities, unlike, members) in enumerate(classifier.predict_stream(files(), batch), start=1):
+    for done, (_, probabilities, unlike, members) in enumerate(
+        classifier.predict_stream(files(), batch, tally), start=1
+    ):
         listed = waiting.popleft()
         if progress is not None:
             progress(done)

@@ -190,6 +190,8 @@ def _description(path: Path) -> dict[str, Any]:
         description = json.loads(file.read_text(encoding="utf-8"))
         version = description["format_version"]
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such folder; give the folder that train wrote") from error
         raise UserError(
             f"{path} is not a saved classifier: it has no {DESCRIPTION}; give the folder that train wrote"
         ) from error

@@ -172,11 +172,13 @@ def _listed(images: Sources, notes: list[str], reading: Reading) -> tuple[list[I
     keep = sorted({name for table in tables if (name := _group_column(table)) is not None})
     files: list[ImageSource] = []
     names, own = [], []
-    for found in find_images(sources, tell=notes.append, keep=keep, reading=reading):
+    said: dict[str, None] = {}
+    for found in find_images(sources, tell=lambda note: said.update({note: None}), keep=keep, reading=reading):
         listed = found if isinstance(found, ListedImage) else ListedImage(found, str(found), {})
         files.append(listed.file)
         names.append(listed.path)
         own.append(next((cell for cell in listed.kept.values() if not is_missing(cell)), ""))
+    notes += said
     return files, names, _groups(own, names)
 
 

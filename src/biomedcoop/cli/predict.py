@@ -117,6 +117,7 @@ def predict(
     Not a medical device.
     """
     from biomedcoop.classifier import load
+    from biomedcoop.classifier.domain import closing_notes
     from biomedcoop.classifier.partial import continued, depends_on, partial_file
     from biomedcoop.classifier.predictions import (
         ABSTAIN,
@@ -127,6 +128,7 @@ def predict(
         predict_rows,
         write_predictions,
     )
+    from biomedcoop.data.images.facts import Tally
     from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.unlabelled import find_images, kept_columns
     from biomedcoop.data.tables.writing import write_csv, write_json
@@ -139,10 +141,13 @@ def predict(
     if log is not None:
         check_new_file(log, overwrite)
     classifier = load(model, backbone, device=device, precision=precision).read_with(window, frame)
-    reading = classifier.reading
+    reading, tally = classifier.reading, Tally.after(classifier.facts)
+    logged = dict.fromkeys(notes_said())  # notes of the log, which name no image
     total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note]), reading=reading))
     if classes is not None:
+        so_far = len(notes_said())
         classifier = classifier.for_classes(split_names(classes), prompts)
+        logged |= dict.fromkeys(notes_said()[so_far:])
     contents = Contents(top_k, threshold, sets).checked(classifier)
     kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad, contents=contents))
     columns = columns_of(classifier, kept, skip_bad, contents)
@@ -167,7 +172,9 @@ def predict(
     # collected in a file before it is printed: a bad image must not leave half a table on the terminal or in a pipe
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as printed:
         with progress_bar() as progress:
-            listed = find_images(images, keep=kept, reading=reading)
+            listed = find_images(
+                images, tell=lambda note: logged.update({note: None}), keep=kept, reading=reading, named=False
+            )
 
             def predicted(rest: Iterable[Path | ListedImage]) -> Iterator[Row]:
                 return predict_rows(
@@ -177,6 +184,7 @@ def predict(
                     skip_bad=skip_bad,
                     contents=contents,
                     batch=batch,
+                    tally=tally,
                     progress=lambda n: progress("predicting", earlier + n, total),
                 )
 
@@ -198,6 +206,15 @@ def predict(
                     waiting.unlink(missing_ok=True)
             else:
                 count = write_json(rows, printed) if json else write_csv(rows, columns, printed)
+        tally.images, tally.unlike = count - bad, unlike  # those of an interrupted run too
+        say_notes(closing_notes(tally, classifier.facts))
+        logged |= dict.fromkeys(closing_notes(tally, classifier.facts, named=False))
+        if earlier and tally.notes():
+            note = (
+                f"notes on how images are read concern the {count - earlier} read now, not those of the interrupted run"
+            )
+            say_notes([note])
+            logged[note] = None
         printed.seek(0)
         shutil.copyfileobj(printed, sys.stdout)
     if log is not None:
@@ -207,11 +224,13 @@ def predict(
         chosen = {
             **contents._asdict(),
             "batch": batch,
+            "window": reading.window,
+            "frame": reading.frame,
             "keep": kept,
             "skip_bad": skip_bad,
             "classes": classes is not None,
         }
-        write_prediction_log(log, classifier, counts, chosen, notes_said(), began)
+        write_prediction_log(log, classifier, counts, chosen, list(logged), began)
     if out is not None and json:
         found = unlike if UNLIKE in columns else None
         print_json({"out": str(out), "n_images": count, "unreadable": bad, UNLIKE: found, "notes": notes_said()})

@@ -58,7 +58,7 @@ def serve(
     """Answer requests of other programs, and show a web page, until Ctrl-C. Images stay in memory.
 
     Programs send images to /predict and /explain; /docs lists all addresses. Only this machine reaches the server unless --host or
-    --allow-host says otherwise.
+    --allow-host says otherwise. Without a model, the server answers nothing until one is trained on its page.
 
     Not a medical device.
     """

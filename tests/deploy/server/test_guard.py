@@ -69,7 +69,8 @@ def test_a_token_is_needed_beyond_loopback(
     line = refused("serve", "model", "--token-file", short)
     assert f"at least {SHORTEST_TOKEN} characters" in line
     assert "short\n" not in line
-    assert "cannot be read" in refused("serve", "model", "--token-file", tmp_path / "none")
+    assert "none does not exist; write the token" in refused("serve", "model", "--token-file", tmp_path / "none")
+    assert "cannot be read (IsADirectoryError)" in refused("serve", "model", "--token-file", tmp_path)
     monkeypatch.setenv(TOKEN, SECRET)
     assert read_token(None) == SECRET
     assert guard_for(Address("0.0.0.0"), SECRET).knows(f"Bearer {SECRET}")

@@ -70,7 +70,7 @@ def test_a_training_is_stopped(start: Start, images: list[tuple[str, bytes]]) ->
     assert own.ask("DELETE", f"/train/{key}").status == 200
     assert ended(own, key)["state"] == "stopped"
     assert folders() == []
-    assert [model["name"] for model in own.get("/models").json["models"]] == ["discs", "same"]
+    assert [model["name"] for model in own.get("/models").json["models"]] == ["discs"]
 
 
 def test_what_cannot_be_trained(start: Start, images: list[tuple[str, bytes]]) -> None:

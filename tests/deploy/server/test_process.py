@@ -84,6 +84,15 @@ def test_a_stop_lets_requests_end(served: Served, discs: Path) -> None:
     assert process.stderr.read().strip() == "stopped; all requests that had begun are answered"
 
 
+def test_a_start_without_a_model_is_said() -> None:
+    command = [sys.executable, "-m", "biomedcoop", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().strip() == "no model is served yet; the page can train one"
+        assert process.stderr.readline().startswith("listening on ")
+        process.send_signal(signal.SIGTERM)
+
+
 def test_a_killed_server_gives_no_half_answer(served: Served, discs: Path) -> None:
     client, process = served()
     whole = client.send("/predict", *sorted(discs.rglob("*.png"))[:60])

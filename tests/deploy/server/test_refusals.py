@@ -114,6 +114,16 @@ def test_parameters(small: Client, scans: list[Path]) -> None:
     assert "frame" in small.refused(422, "/predict?frame=-1", scans[0])
     assert "skip_bad" in small.refused(422, "/predict?skip_bad=perhaps", scans[0])
     assert "no map" in small.refused(422, "/explain?map=x-ray", scans[0])
+    said = small.refused(422, "/predict?modle=run", scans[0])
+    assert said == "no parameter 'modle'; did you mean model?"
+    assert "did you mean skip_bad?" in small.refused(422, "/predict?skip_bda=true", scans[0])
+    assert "no parameter 'skip_bad'" in small.refused(422, "/explain?skip_bad=true", scans[0])
+    assert "is given 2 times" in small.refused(422, "/predict?model=discs&model=same", scans[0])
+    for address in ("/models", "/health", "/metrics", "/train", "/", "/docs"):
+        assert line_of(small.get(f"{address}?q=1"), 422) == "no parameter 'q'; known: none"
+    field = form(scans[:1]).replace(b"; filename=", b"; filenam=")
+    reply = small.ask("POST", "/predict", field, Content_Type="multipart/form-data; boundary=edge")
+    assert "the form's field 'file' is no file" in line_of(reply, 422)
     assert line_of(small.ask("PUT", "/predict"), 405)
     assert line_of(small.get("/predictions"), 404)
 

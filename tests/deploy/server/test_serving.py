@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 import biomedcoop as bc
+from biomedcoop.deploy.server.limits import Limits
+from biomedcoop.deploy.server.models import load_models
 from deploy.server.client import Client, Start
 from dicom_files import NAMES, ct, ramp, write
 
@@ -83,6 +85,54 @@ def test_a_bad_image_is_a_refusal_or_a_row(client: Client, scans: list[Path]) ->
     assert rows[1]["error"].startswith("the file is truncated")
 
 
+def test_skip_bad_goes_on_after_files_that_cannot_be_used(start: Start, scans: list[Path], tmp_path: Path) -> None:
+    """Of another type, too large, empty, without the frame; what breaks a limit of the whole request still refuses it."""
+    own = start(Limits(pixels=100_000, images=6, workers=1))
+    large = io.BytesIO()
+    Image.new("L", (400, 400)).save(large, "PNG")
+    film = write(tmp_path / "film.dcm", ct(np.stack([ramp()] * 2)))
+    bad = [("a.png", b"MZ a program"), ("b.png", large.getvalue()), ("c.png", b""), ("d.zip", b"PK\x03\x04"), film]
+    rows = own.send("/predict?skip_bad=true&frame=3", *bad, scans[0]).json["predictions"]
+    assert [row["name"] for row in rows] == ["a.png", "b.png", "c.png", "d.zip", "film.dcm", scans[0].name]
+    begins = ["not an image", "it has more pixels", "the file is empty", "the zip archive is truncated", "frame 3 was"]
+    for row, begin in zip(rows[:-1], begins, strict=True):
+        assert row["error"].startswith(begin), row
+    (alone,) = own.send("/predict", scans[0]).json["predictions"]
+    assert rows[-1] == alone
+    many = [(f"{number}.png", scans[0].read_bytes()) for number in range(7)]
+    assert "more than 6 files" in own.refused(413, "/predict?skip_bad=true", *many)
+
+
+def test_notes_come_with_the_answer(client: Client, scans: list[Path], tmp_path: Path) -> None:
+    """As ``predict`` gives them, without the names of files, which may be those of patients."""
+    scan = write(tmp_path / "Plantedname.dcm", ct(ramp()))
+    assert client.send("/predict", scans[0]).json["notes"] == []
+    notes = client.send("/predict?frame=5&window=lung", scan).json["notes"]
+    for said in ("files that name a patient: 1; ", "frame 5 is chosen, but some files have a single frame"):
+        assert any(said in note for note in notes), said
+    assert not [word for word in (*NAMES, "Plantedname") if word in str(notes)]
+    assert any("frame 5 is chosen" in note for note in client.send("/explain?frame=5", scans[0]).json["notes"])
+
+
+def test_a_folder_that_no_longer_holds_what_was_loaded(clf_served: bc.Classifier, parity: Path, tmp_path: Path) -> None:
+    clf_served.save(tmp_path / "run")
+    (model,) = load_models([tmp_path / "run"], str(parity / "model"))
+    assert not model.changed
+    for name in ("classifier.json", "model.safetensors"):
+        file = tmp_path / "run" / name
+        before = file.read_bytes()
+        changed = bytearray(before)
+        changed[-5] ^= 1
+        for content in (bytes(changed), before[:-9], b"null", b""):
+            file.write_bytes(content)
+            assert model.changed, (name, content[:4])
+            assert model.to_dict()["changed_on_disk"]
+        file.write_bytes(before)
+        assert not model.changed
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert model.changed
+
+
 def test_an_explanation(client: Client, clf_served: bc.Classifier, scans: list[Path]) -> None:
     answer = client.send("/explain?class=red+stone", scans[0]).json
     (known,) = bc.saliency(clf_served, scans[0], "red stone", progress=False)
@@ -92,6 +142,8 @@ def test_an_explanation(client: Client, clf_served: bc.Classifier, scans: list[P
     assert np.allclose(np.array(answer["values"], dtype=float), known.values, atol=6e-4, equal_nan=True)
     assert answer["sentences"]["predicted"]["most"][0]["text"]
     assert "no class 'gallstone'" in client.refused(422, "/explain?class=gallstone", scans[0])
+    said = client.refused(413, "/explain", *scans[:2])
+    assert said == "the request holds more than one image; send one at a time"
     assert "one is explained at a time" in client.refused(413, "/explain", zip_of(scans[:2]))
 
 
@@ -103,12 +155,16 @@ def zip_of(files: list[Path]) -> tuple[str, bytes]:
     return "some.zip", packed.getvalue()
 
 
-def test_models_are_told_apart(client: Client, scans: list[Path]) -> None:
+def test_models_are_told_apart(start: Start, scans: list[Path]) -> None:
+    client = start(names=("discs", "same"))
     models = client.get("/models").json["models"]
     assert [model["name"] for model in models] == ["discs", "same"]
     assert models[0]["classes"] == ["blue cyst", "green tumor", "red stone"]
     assert client.send("/predict?model=same", scans[0]).json["model"] == "same"
     assert client.refused(404, "/predict?model=disc", scans[0]) == "no model 'disc'; did you mean discs?"
+    said = client.refused(422, "/predict", scans[0])
+    assert said == "several models are served; choose one with ?model=NAME: discs, same"
+    assert "no model is loaded" in start(names=()).refused(404, "/predict", scans[0])
 
 
 def test_counters_for_prometheus(start: Start, scans: list[Path]) -> None:

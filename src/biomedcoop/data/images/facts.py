@@ -43,6 +43,7 @@ class Tally:
         trained_on: guessed depths of the images that a classifier learned from, if that is known.
         trained_windows: sources of the windows of those images.
         images: how many were counted.
+        unlike: how many are unlike the training images.
         depths: guessed depth -> how many images have it, and the first.
         windows: source of a window -> how many images have it, and the first.
         one_colour, transparent, several_frames, icc_ignored, names_patient, burned_in: how many images, and the first.
@@ -51,6 +52,7 @@ class Tally:
     trained_on: tuple[int, ...] = ()
     trained_windows: tuple[int, ...] = ()
     images: int = 0
+    unlike: int = 0
     depths: dict[int, tuple[int, str]] = field(default_factory=dict)
     one_colour: tuple[int, str] = (0, "")
     transparent: tuple[int, str] = (0, "")

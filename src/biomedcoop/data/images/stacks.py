@@ -195,10 +195,15 @@ def taken_from(files: Sequence[Path], reading: Reading, *, listed: bool = False)
         UserError: a stack has no frame of the number asked for.
     """
     if not any(map(may_be_stack, files)):
-        return [Taken(i, file, "", Facts()) for i, file in enumerate(files)], []
+        return [Taken(i, file, "", Facts()) for i, file in enumerate(files)], single_frame_notes(reading, bool(files))
     named = [split_frame(file) for file in files]
     facts = [facts_of(file) for file, _ in named]
-    order, notes = (range(len(files)), []) if listed else _in_order([file for file, _ in named], facts, reading)
+    if listed:
+        order: Sequence[int] = range(len(files))
+        alone = any(known.frames == 1 and frame is None for (_, frame), known in zip(named, facts, strict=True))
+        notes = single_frame_notes(reading, alone)
+    else:
+        order, notes = _in_order([file for file, _ in named], facts, reading)
     taken = []
     for i in order:
         (file, frame), known = named[i], facts[i]
@@ -300,6 +305,17 @@ def _chosen(frames: int, choice: str, file: Path | str) -> Sequence[int]:
     return [number]
 
 
+def single_frame_notes(reading: Reading, alone: bool) -> list[str]:
+    """The note that the number of a frame chooses nothing in a file of one frame.
+
+    Args:
+        alone: whether there is such a file, and it is no slice of a series.
+    """
+    if not alone or reading.frame in (ALL, MIDDLE, "0"):
+        return []
+    return [f"frame {reading.frame} is chosen, but some files have a single frame, which is used"]
+
+
 def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -> tuple[list[int], list[str]]:
     """Positions of the files to use, slices of a series in their order, and notes."""
     left_out: Counter[str] = Counter()
@@ -327,7 +343,7 @@ def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -
     notes = [f"DICOM files left out, {reason}: {count}" for reason, count in left_out.items()]
     notes += _series_notes(series)
     order: list[int] = []
-    uneven = 0
+    uneven, alone = 0, False
     for unit in units:
         places = [facts[i].place for i in unit]
         slices = len(unit) > 1 and len(set(places)) == len(unit) and None not in places
@@ -336,10 +352,12 @@ def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -
         if slices:
             uneven += _is_uneven([facts[i].place or 0.0 for i in unit])
             unit = [unit[k] for k in _chosen(len(unit), reading.frame, files[unit[0]].parent)]
+        else:
+            alone = alone or any(facts[i].frames == 1 for i in unit)
         order += unit
     if uneven:
         notes.append(f"series with missing or uneven slices: {uneven}; look at them")
-    return order, notes
+    return order, [*notes, *single_frame_notes(reading, alone)]
 
 
 def _series_notes(series: Mapping[tuple[Path, bytes], Sequence[int]]) -> list[str]:

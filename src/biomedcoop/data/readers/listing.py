@@ -116,10 +116,12 @@ def of_dataset(data: Dataset) -> Listing:
 
 def _unlabelled(source: str, reading: Reading | None) -> Listing:
     listing = Listing()
-    for image in find_images([user_path(source)], tell=listing.notes.append, reading=reading):
+    said: dict[str, None] = {}
+    for image in find_images([user_path(source)], tell=lambda note: said.update({note: None}), reading=reading):
         listed = image if isinstance(image, ListedImage) else ListedImage(image, str(image), {})
         listing.images.append(listed.file)
         listing.keys.append(listed.path)
+    listing.notes += said
     listing.classes += [None] * len(listing.keys)
     listing.splits += [None] * len(listing.keys)
     return listing

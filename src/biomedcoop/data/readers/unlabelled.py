@@ -33,54 +33,59 @@ def find_images(
     tell: Callable[[str], None] | None = None,
     keep: Sequence[str] = (),
     reading: Reading | None = None,
+    named: bool = True,
 ) -> Iterator[Path | ListedImage]:
     """Images named by files, folders (searched as training searches them) and tables (with a column ``path``).
 
     Args:
-        tell: called with each note on files that are left out of a folder.
+        tell: called with each note on files that are left out of a folder, and on how files are read; the same note can come twice.
         keep: columns of the tables to write beside the predictions, as :func:`kept_columns` gives them.
         reading: how files with windows and frames are read; a file with several frames gives an image for each.
+        named: whether notes name files and folders; False for files that are shared, because names may be those of patients.
 
     Raises:
         UserError: an input does not exist, a folder holds no image, a table has no ``path`` column or no row, or a name
             is not UTF-8.
     """
+    tell, reading = tell or (lambda _: None), reading or Reading()
     for name in inputs:
         path = Path(name)
         if path.is_dir() or archives.is_archive(path):
-            found = list(_images_in(path, tell))
-            taken, notes = taken_from(found, reading or Reading())
+            found = list(_images_in(path, tell, named))
+            taken, notes = taken_from(found, reading)
             if not taken:
                 raise UserError(f"{path} holds no image that can be used ({'; '.join(notes)})")
-            for note in notes if tell is not None else ():
-                tell(note)  # type: ignore[misc]
+            for note in notes:
+                tell(note)
             yield from (_listed(one, str(found[one.position])) for one in taken)
         elif not path.exists() and not archives.is_file(split_frame(path)[0]):
             raise UserError(f"{path} does not exist; give image files, folders, or a table with a column 'path'")
         elif path.suffix.lower() in TABLE_SUFFIXES:
-            yield from _images_of_table(path, keep, reading or Reading())
+            yield from _images_of_table(path, keep, reading, tell)
         else:
             check_text(path, str(path))
-            yield from (_listed(one, str(path)) for one in taken_from([path], reading or Reading(), listed=True)[0])
+            taken, notes = taken_from([path], reading, listed=True)
+            for note in notes:
+                tell(note)
+            yield from (_listed(one, str(path)) for one in taken)
 
 
 def _listed(one: Taken, path: str) -> Path | ListedImage:
     return Path(path) if isinstance(one.source, Path) else ListedImage(one.source, path + one.frame, {})
 
 
-def _images_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[Path]:
+def _images_in(folder: Path, tell: Callable[[str], None], named: bool) -> Iterator[Path]:
     check_text(folder, str(folder))
     walk, empty = Walk(), True
     for image in walk.images(folder):
         empty = False
         yield image
-    notes = walk.notes(folder.name or str(folder))
+    notes = walk.notes((folder.name or str(folder)) if named else "a folder", named)
     if empty:
         kinds = "; ".join([", ".join(image_suffixes()), *notes[:1]])
         raise UserError(f"{folder} holds no image ({kinds}); give a folder with images")
-    if tell is not None:
-        for note in notes:
-            tell(note)
+    for note in notes:
+        tell(note)
 
 
 def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str], written: Sequence[str]) -> list[str]:
@@ -119,7 +124,9 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
 
 
-def _images_of_table(file: Path, keep: Sequence[str], reading: Reading) -> Iterator[ListedImage]:
+def _images_of_table(
+    file: Path, keep: Sequence[str], reading: Reading, tell: Callable[[str], None]
+) -> Iterator[ListedImage]:
     """The images of a table, read a row at a time; paths are relative to the table's folder."""
     table = open_table(file, ("path",))
     kept = {name: position for name in keep if (position := table.find(name)) is not None}
@@ -131,7 +138,10 @@ def _images_of_table(file: Path, keep: Sequence[str], reading: Reading) -> Itera
         check_one_line(file, place, "path", path)
         empty = False
         found = finder.find(file.parent / path.replace("\\", "/"))
-        for one in taken_from([found], reading, listed=True)[0]:
+        taken, notes = taken_from([found], reading, listed=True)
+        for note in notes:
+            tell(note)
+        for one in taken:
             yield ListedImage(one.source, path + one.frame, dict(zip(kept, cells, strict=True)))
     if empty:
         raise UserError(f"{file} lists no image; give a table with a row per image")

@@ -103,7 +103,8 @@ class Walk:
         """Notes on the files that were left out of the folder called ``name``, a sentence each.
 
         Args:
-            named: name the first file of each kind; False for files that are shared, because names may be those of patients.
+            named: name the first file of each kind and the folders of masks; False for files that are shared, because names may
+                be those of patients.
         """
 
         def first(path: str) -> str:
@@ -128,7 +129,7 @@ class Walk:
         if self.dangling:
             notes.append(f"{len(self.dangling)} links in {name} lead nowhere{first(self.dangling[0].name)}")
         notes += [
-            f"the folder {folder.name} in {folder.parent.name} holds masks and was left out (files: {count})"
+            f"the folder {folder.name}{f' in {folder.parent.name}' if named else ''} holds masks and was left out (files: {count})"
             for folder, count in self._mask_folders.items()
         ][:_MOST_KINDS]
         if len(self._mask_folders) > _MOST_KINDS:

@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.classifier.domain import closing_notes
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.stacks import single_frame_notes
 from biomedcoop.deploy.server.images import UploadedImage
-from biomedcoop.deploy.server.limits import RefusedRequest
+from biomedcoop.deploy.server.limits import RefusedFile, RefusedRequest
 from biomedcoop.deploy.server.models import ServedModel
 from biomedcoop.deploy.server.work import Deadline
 from biomedcoop.errors import ImageError, UserError
@@ -38,9 +41,16 @@ def predictions(
         RefusedRequest: an image cannot be used (unless ``skip_bad``), or the time is over.
     """
     own, rows = model.classifier, []
-    for image, answer in zip(images, own.predict_stream([image.source for image in images]), strict=True):
+    tally = Tally.after(own.facts)
+    usable = [image.source for image in images if not isinstance(image.source, RefusedFile)]
+    answers = iter(own.predict_stream(usable, tally=tally))
+    for image in images:
         deadline.check()
         row: dict[str, Any] = {"name": image.name}
+        if isinstance(image.source, RefusedFile):
+            rows.append({**row, "error": image.source.fault})
+            continue
+        answer = next(answers)
         if isinstance(answer.probabilities, ImageError):
             if not skip_bad:
                 raise RefusedRequest(422, f"{image.name}: {answer.probabilities.reason}")
@@ -56,7 +66,14 @@ def predictions(
             row["set"] = [name for name, inside in zip(own.class_names, answer.members, strict=True) if inside]
             row["abstain"] = len(row["set"]) != 1
         rows.append(row)
-    return {"model": model.name, "predictions": rows, "note": NOT_A_DEVICE}
+    next(answers, None)  # the stream ends its threads
+    notes = [*_frame_notes(model, images), *closing_notes(tally, own.facts, named=False)]
+    return {"model": model.name, "predictions": rows, "notes": notes, "note": NOT_A_DEVICE}
+
+
+def _frame_notes(model: ServedModel, images: Sequence[UploadedImage]) -> list[str]:
+    alone = any(image.alone for image in images if not isinstance(image.source, RefusedFile))
+    return single_frame_notes(model.classifier.reading, alone)
 
 
 def explanation(model: ServedModel, image: UploadedImage, class_name: str | None, map: str | None) -> dict[str, Any]:
@@ -65,6 +82,8 @@ def explanation(model: ServedModel, image: UploadedImage, class_name: str | None
     Raises:
         RefusedRequest: the image cannot be used, or there is no such class or map.
     """
+    if isinstance(image.source, RefusedFile):
+        raise image.source
     try:
         (found,) = saliency(model.classifier, image.source, class_name, map or DEFAULT_MAP, progress=False)
         about = case(model.classifier, image.source).to_dict()
@@ -80,7 +99,7 @@ def explanation(model: ServedModel, image: UploadedImage, class_name: str | None
         "values": _values(found),
         "overlay": _png(found.overlay()),
         "sentences": {"from": about["sentences"], "difference": about["difference"], **sentences},
-        "notes": about["notes"],
+        "notes": [*_frame_notes(model, [image]), *about["notes"]],
         "note": NOT_A_DEVICE,
     }
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
@@ -23,7 +23,7 @@ from biomedcoop.deploy.server.models import Models, ServedModel
 from biomedcoop.deploy.server.training import Trainings, method_names
 from biomedcoop.deploy.server.uploads import FORM, RAW, read_uploads
 from biomedcoop.deploy.server.work import Deadline, Work
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, nearest
 from biomedcoop.tasks.request import TrainRequest
 from biomedcoop.version import __version__
 
@@ -79,16 +79,34 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 log = logging.getLogger("biomedcoop.server")
 
-_Model = Query(None, description="Name of the model. Default: the first one.")
+_Model = Query(None, description="Name of the model. Needed if the server was started with several.")
 _Window = Query(None, description="Window of grey DICOM images, e.g. brain or 40,400. Default: that of the training.")
 _Frame = Query(
     None, description="Frames of DICOM files: all, middle, or a number from 0. Default: that of the training."
 )
 
 
+def _check_parameters(request: Request) -> None:
+    """Refuse a parameter that the address does not have, or that is given twice: the web framework would leave it out."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            raise RefusedRequest(422, f"no parameter '{name[:80]}'; {nearest(name[:80], known)}")
+        if given.count(name) > 1:
+            raise RefusedRequest(422, f"the parameter '{name}' is given {given.count(name)} times; give it once")
+
+
 def make_app(models: Models, limits: Limits, guard: Guard, trainings: Trainings) -> App:
     """The server as an ASGI application."""
-    app = FastAPI(title="biomedcoop", version=__version__, description=NOT_A_DEVICE, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="biomedcoop",
+        version=__version__,
+        description=NOT_A_DEVICE,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_check_parameters)],
+    )
     work, metrics = Work(limits), Metrics()
     _add_pages(app)
 
@@ -112,7 +130,7 @@ def make_app(models: Models, limits: Limits, guard: Guard, trainings: Trainings)
             uploads = await read_uploads(request, limits.request_bytes, limits.images, limits.seconds)
 
             def answer(deadline: Deadline) -> dict[str, Any]:
-                images, left_out = images_in(uploads, chosen.classifier.reading, limits)
+                images, left_out = images_in(uploads, chosen.classifier.reading, limits, skip_bad=skip_bad)
                 uploads.clear()  # the images keep what they need
                 return {**predictions(chosen, images, deadline, skip_bad=skip_bad), "files_left_out": left_out}
 
@@ -148,11 +166,11 @@ def make_app(models: Models, limits: Limits, guard: Guard, trainings: Trainings)
             return JSONResponse(await work.run(answer))
 
     @app.get("/models", summary="The models and their classes")
-    async def list_models() -> dict[str, Any]:
+    def list_models() -> dict[str, Any]:
         return {"models": [model.to_dict() for model in models], "note": NOT_A_DEVICE}
 
     @app.get("/health", summary="Whether the server lives, and whether models have changed on disk")
-    async def health(request: Request) -> dict[str, Any]:
+    def health(request: Request) -> dict[str, Any]:
         changed = [model.name for model in models if model.changed]
         state: dict[str, Any] = {"status": "changed" if changed else "ok", "version": __version__}
         if guard.knows(request.headers.get("authorization", "")):

@@ -19,7 +19,7 @@ from biomedcoop.data.images.decoders.volume import VolumeDecoder
 from biomedcoop.data.images.reading import DECODING_ERRORS
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.stacks import ALL, MIDDLE, Reading, facts_of
-from biomedcoop.deploy.server.limits import Limits, RefusedRequest
+from biomedcoop.deploy.server.limits import Limits, RefusedFile, RefusedRequest
 from biomedcoop.deploy.server.uploads import Upload
 
 MOST_DIRECTORY = 2**22
@@ -31,36 +31,58 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 class UploadedImage(NamedTuple):
-    """An image of a request: the name of its file, with "#3" for a frame of several, and the image."""
+    """An image of a request.
+
+    Attributes:
+        name: name of its file, with "#3" for a frame of several.
+        source: the image, or why there is none.
+        alone: its file holds no other frame.
+    """
 
     name: str
-    source: ImageInFile
+    source: ImageInFile | RefusedFile
+    alone: bool = True
 
 
-def images_in(uploads: Iterable[Upload], reading: Reading, limits: Limits) -> tuple[list[UploadedImage], int]:
+def images_in(
+    uploads: Iterable[Upload], reading: Reading, limits: Limits, *, skip_bad: bool = False
+) -> tuple[list[UploadedImage], int]:
     """The images of uploaded files, in order, and the number of members of zip archives that are no images.
 
+    Args:
+        skip_bad: a file that cannot be used is an image without a source.
+
     Raises:
-        RefusedRequest: there is no image, a file is none, or a limit is exceeded.
+        RefusedRequest: there is no image, a file is none (unless ``skip_bad``), or a limit of the request is exceeded.
     """
     found: list[UploadedImage] = []
     left_out = 0
     room = limits.request_bytes
+
+    def add(upload: Upload) -> None:
+        try:
+            found.extend(_frames(upload, reading, limits))
+        except RefusedFile as error:
+            if not skip_bad:
+                raise
+            found.append(UploadedImage(error.name, error))
+        _check_number(found, limits)
+
     for upload in uploads:
-        if not upload.content:
-            raise RefusedRequest(422, f"{upload.name}: the file is empty; send it again")
         if not upload.content.startswith((b"PK\x03\x04", _END)):
-            found += _frames(upload, reading, limits)
-            _check_number(found, limits)
+            add(upload)
             continue
-        for member in _members(upload, limits, room):
-            room -= len(member.content)
-            decoder = find_decoder(member.content[:START_BYTES])
-            if decoder is None:
-                left_out += 1
-                continue
-            found += _frames(member, reading, limits)
-            _check_number(found, limits)
+        try:
+            for member in _members(upload, limits, room):
+                room -= len(member.content)
+                if find_decoder(member.content[:START_BYTES]) is None:
+                    left_out += 1
+                else:
+                    add(member)
+        except RefusedFile as error:
+            if not skip_bad:
+                raise
+            found.append(UploadedImage(error.name, error))
     if not found:
         raise RefusedRequest(422, "the request holds no image; send at least one file that is an image")
     return found, left_out
@@ -77,17 +99,15 @@ def _check_number(found: list[UploadedImage], limits: Limits) -> None:
 def _frames(upload: Upload, reading: Reading, limits: Limits) -> Iterator[UploadedImage]:
     """The images of one file."""
     name, content = upload
+    if not content:
+        raise RefusedFile(422, name, "the file is empty; send it again")
     decoder = find_decoder(content[:START_BYTES])
     if decoder is None:
-        raise RefusedRequest(
-            415, f"{name}: not an image of a known format; send PNG, JPEG, TIFF, DICOM, … or a zip archive"
-        )
+        raise RefusedFile(415, name, "not an image of a known format; send PNG, JPEG, TIFF, DICOM, … or a zip archive")
     if isinstance(decoder, VolumeDecoder):
-        raise RefusedRequest(
-            415, f"{name}: {decoder.name} volumes are not read by the server; use 'biomedcoop predict'"
-        )
+        raise RefusedFile(415, name, f"{decoder.name} volumes are not read by the server; use 'biomedcoop predict'")
     if isinstance(decoder, DicomDecoder) and _DEFLATED in content[:4096]:
-        raise RefusedRequest(415, f"{name}: deflated DICOM is not read by the server; save it without deflation")
+        raise RefusedFile(415, name, "deflated DICOM is not read by the server; save it without deflation")
     check_pixels(upload, decoder, limits)
     known = facts_of(content)
     if not known.windowed:
@@ -95,7 +115,7 @@ def _frames(upload: Upload, reading: Reading, limits: Limits) -> Iterator[Upload
         return
     for number in _chosen(known.frames, reading.frame, name):
         shown = f"{name}#{number}" if known.frames > 1 else name
-        yield UploadedImage(shown, ImageInFile(content, DecodeOptions(number, reading.window)))
+        yield UploadedImage(shown, ImageInFile(content, DecodeOptions(number, reading.window)), known.frames == 1)
 
 
 def check_pixels(upload: Upload, decoder: Decoder, limits: Limits) -> None:
@@ -107,8 +127,8 @@ def check_pixels(upload: Upload, decoder: Decoder, limits: Limits) -> None:
     except DECODING_ERRORS:
         return
     if width * height > limits.pixels:
-        raise RefusedRequest(
-            413, f"{upload.name}: it has more pixels than the limit of {limits.pixels:,}; make the image smaller"
+        raise RefusedFile(
+            413, upload.name, f"it has more pixels than the limit of {limits.pixels:,}; make the image smaller"
         )
 
 
@@ -117,7 +137,7 @@ def _chosen(frames: int, choice: str, name: str) -> Iterable[int]:
         return range(frames)
     number = frames // 2 if choice == MIDDLE else int(choice)
     if number >= frames:
-        raise RefusedRequest(422, f"{name}: frame {number} was asked for, but it has {frames}, numbered from 0")
+        raise RefusedFile(422, name, f"frame {number} was asked for, but it has {frames}, numbered from 0")
     return [number]
 
 
@@ -132,7 +152,7 @@ def _members(upload: Upload, limits: Limits, room: int) -> Iterator[Upload]:
                     continue
                 name = f"{upload.name}/{path}"
                 if info.flag_bits & 1:
-                    raise RefusedRequest(422, f"{upload.name}: the archive is encrypted; send it without a password")
+                    raise RefusedFile(422, upload.name, "the archive is encrypted; send it without a password")
                 with archive.open(info) as member:
                     content = member.read(room + 1)  # the size in the archive's table may be wrong
                 if len(content) > room:
@@ -143,8 +163,8 @@ def _members(upload: Upload, limits: Limits, room: int) -> Iterator[Upload]:
                 room -= len(content)
                 yield Upload(name, content)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError, RuntimeError) as error:
-        raise RefusedRequest(
-            422, f"{upload.name}: the zip archive is damaged ({type(error).__name__}); send it again"
+        raise RefusedFile(
+            422, upload.name, f"the zip archive is damaged ({type(error).__name__}); send it again"
         ) from None
 
 
@@ -152,7 +172,7 @@ def _check_directory(upload: Upload) -> None:
     """Refuse an archive whose table of contents would fill the memory."""
     end = upload.content.rfind(_END)
     if end < 0 or len(upload.content) < end + _END_SIZE:
-        raise RefusedRequest(422, f"{upload.name}: the zip archive is truncated; send it again")
+        raise RefusedFile(422, upload.name, "the zip archive is truncated; send it again")
     (size,) = struct.unpack_from("<I", upload.content, end + 12)
     if size > MOST_DIRECTORY or upload.content[max(0, end - 20) :].startswith(_LONG_LOCATOR):
         raise RefusedRequest(413, f"{upload.name}: the zip archive has too many entries; send fewer images")

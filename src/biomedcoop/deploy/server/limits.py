@@ -45,3 +45,16 @@ class RefusedRequest(Exception):
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, dict(headers or {})
+
+
+class RefusedFile(RefusedRequest):
+    """A request that is not answered because of one of its files.
+
+    Attributes:
+        name: name of the file.
+        fault: what is wrong with it, and how to mend it.
+    """
+
+    def __init__(self, status: int, name: str, fault: str) -> None:
+        super().__init__(status, f"{name}: {fault}")
+        self.name, self.fault = name, fault

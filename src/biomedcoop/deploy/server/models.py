@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier, load
-from biomedcoop.classifier.artefact import DESCRIPTION
+from biomedcoop.classifier.artefact import DESCRIPTION, TENSORS, checksum
 from biomedcoop.data.names import list_names
 from biomedcoop.deploy.server.limits import RefusedRequest
 from biomedcoop.errors import UserError, nearest
@@ -35,11 +37,13 @@ class ServedModel:
         origin = self.classifier.origin
         if self.trained_here or origin is None:
             return False
+        folder = Path(origin.folder)
         try:
-            content = json.loads((Path(origin.folder) / DESCRIPTION).read_bytes())
-        except (OSError, ValueError):
+            found = [(folder / name).stat() for name in (DESCRIPTION, TENSORS)]
+        except OSError:
             return True
-        return not isinstance(content, dict) or content.get("sha256") != origin.sha256
+        stamps = tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size) for one in found)
+        return not _holds(folder, origin.sha256, stamps)
 
     def to_dict(self) -> dict[str, Any]:
         """What a client may know of it; no path."""
@@ -58,8 +62,19 @@ class ServedModel:
         }
 
 
+@lru_cache(maxsize=256)
+def _holds(folder: Path, sha256: str, _: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether a folder holds the artefact with this checksum; read again only when a size or a time of its files has changed."""
+    try:
+        content = json.loads((folder / DESCRIPTION).read_bytes())
+        same = isinstance(content, dict) and content.get("sha256") == sha256 == checksum(content)
+        return same and hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() == content["tensors_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 class Models:
-    """All classifiers of a server; the first one answers requests that name none."""
+    """All classifiers of a server. Its only one, or the only one it was started with, answers requests that name none."""
 
     def __init__(self, models: Iterable[ServedModel]) -> None:
         self._lock, self._models = Lock(), {model.name: model for model in models}
@@ -71,16 +86,24 @@ class Models:
     def named(self, name: str | None) -> ServedModel:
         """
         Raises:
-            RefusedRequest: there is no such model.
+            RefusedRequest: there is no such model, or none is named and there are several.
         """
         with self._lock:
-            if name is None and self._models:
-                return next(iter(self._models.values()))
             if name in self._models:
                 return self._models[name]
             known = list(self._models)
+            # a training on the page must not change what a program gets
+            started = [model for model in self._models.values() if not model.trained_here] or list(
+                self._models.values()
+            )
         if name is None:
-            raise RefusedRequest(404, "no model is loaded; train one first, or start the server with one")
+            if len(started) == 1:
+                return started[0]
+            if not known:
+                raise RefusedRequest(404, "no model is loaded; train one first, or start the server with one")
+            raise RefusedRequest(
+                422, f"several models are served; choose one with ?model=NAME: {', '.join(known)[:150]}"
+            )
         raise RefusedRequest(404, f"no model '{name[:80]}'; {nearest(name[:80], known)}")
 
     def add(self, model: ServedModel) -> None:

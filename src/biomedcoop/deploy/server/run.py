@@ -78,6 +78,8 @@ def read_token(file: Path | None) -> str | None:
     if file is not None:
         try:
             token, where = file.read_text(encoding="utf-8").strip(), str(file)
+        except FileNotFoundError as error:
+            raise UserError(f"{file} does not exist; write the token into it as one line of text") from error
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{file}: the token cannot be read ({type(error).__name__}); write it as one line of text"
@@ -154,6 +156,8 @@ def serve(
     tell = started or (lambda _: None)
     for model in models:
         tell(f"{model.name}: {described(model.classifier)}")
+    if not folders:
+        tell("no model is served yet; the page can train one")
     off = None if allowed else "this server does not train; start it with --training"
     trainings = Trainings(models, limits, off)
     config = uvicorn.Config(

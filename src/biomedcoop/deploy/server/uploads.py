@@ -83,7 +83,7 @@ class _Body:
 
 
 class _Form:
-    """The files of a form; its other fields are left out."""
+    """The files of a form."""
 
     def __init__(self, options: dict[bytes, bytes], most_files: int) -> None:
         from python_multipart import MultipartParser
@@ -91,7 +91,7 @@ class _Form:
         if not options.get(b"boundary"):
             raise RefusedRequest(400, f"the content type {FORM} has no boundary; let the client write the header")
         self.most_files, self.ended = most_files, False
-        self.header, self.value, self.name = bytearray(), bytearray(), ""
+        self.header, self.value, self.name, self.field = bytearray(), bytearray(), "", ""
         self.content: bytearray | None = None
         self.found: list[Upload] = []
         self.parser = MultipartParser(
@@ -124,7 +124,7 @@ class _Form:
         return self.found
 
     def _begin(self) -> None:
-        self.header, self.value, self.name, self.content = bytearray(), bytearray(), "", None
+        self.header, self.value, self.name, self.field, self.content = bytearray(), bytearray(), "", "", None
 
     def _grow(self, text: bytearray, more: bytes) -> None:
         text += more
@@ -136,13 +136,21 @@ class _Form:
 
         if bytes(self.header).lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self.value))
+            self.field = options.get(b"name", b"").decode("utf-8", "replace")
             if b"filename" in options:
                 self.name = options[b"filename"].decode("utf-8", "replace")
                 self.content = bytearray()
         self.header, self.value = bytearray(), bytearray()
 
     def _headers_finished(self) -> None:
-        if self.content is not None and len(self.found) == self.most_files:
+        if self.content is None:
+            raise RefusedRequest(
+                422,
+                f"the form's field '{self.field[:80]}' is no file; parameters stand in the address, as in ?window=lung",
+            )
+        if len(self.found) == self.most_files:
+            if self.most_files == 1:
+                raise RefusedRequest(413, "the request holds more than one image; send one at a time")
             raise RefusedRequest(413, f"the request holds more than {self.most_files} files; send fewer at once")
 
     def _data(self, data: bytes, start: int, end: int) -> None:

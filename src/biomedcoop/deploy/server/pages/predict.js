@@ -47,6 +47,7 @@ async function predict(files) {
     try {
       const answer = await ask(address("/predict", { skip_bad: "true" }), { method: "POST", body: form(file) });
       for (const row of answer.predictions) at("results").append(card(row, file, answer.model));
+      for (const textContent of answer.notes) at("results").lastChild.append(make("p", { className: "note", textContent }));
       rows += answer.predictions.filter((row) => !row.error).length;
       bad += answer.predictions.filter((row) => row.error).length;
     } catch (error) {

@@ -106,8 +106,8 @@ async function end() {
   const report = `/train/${running.key}/report.html`;
   at("open-report").href = report;
   at("report").src = report;
-  at("outcome").hidden = false;
   await loadModels(running.name);
+  at("outcome").hidden = false;
 }
 
 // Fetched rather than linked, because a link sends no token.
