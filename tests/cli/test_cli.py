@@ -649,6 +649,10 @@ def test_no_note_stands_before_an_error_that_can_be_known_first(
         (["--set", "lr=fast"], "lr='fast'"),
         (["--seed", -1], "-1"),
         (["--prompts", "nowhere.json"], "nowhere.json"),
+        (
+            ["--method", "coop", "--prompts", "library:bus"],
+            "coop reads no sentences about the classes; leave --prompts out",
+        ),
         (["--split-file", "nowhere.json"], "nowhere.json"),
         (["--device", "abacus"], "'abacus'"),
         (["--precision", "int4"], "precision 'int4' is not known; choose float32, bfloat16, int8, auto"),

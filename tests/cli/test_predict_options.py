@@ -210,3 +210,8 @@ def test_a_killed_process_continues(plain: Path, many: Path, tmp_path: Path, wit
     assert "continues an interrupted run: " in done.stderr
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert not waiting.exists()
+
+
+def test_sentences_without_new_classes_are_refused(refused: Callable[..., str], plain: Path, discs: Path) -> None:
+    line = refused("predict", plain, discs, *BACKBONE, "--prompts", "nofile.json")
+    assert line.endswith("--prompts names sentences about new classes; give --classes too, or leave --prompts out")

@@ -32,7 +32,7 @@ MANY = TrainRequest(
     repeat_shots=True,
     device="cuda:1",
     precision="bfloat16",
-    compare=("kgcoop", "zero-shot"),
+    compare=("biomedcoop", "zero-shot"),
     split_file="splits/one.json",
     n_bootstrap=50,
 )
@@ -78,7 +78,7 @@ def test_single_options_go_over_a_saved_request() -> None:
 def test_every_option_that_is_not_a_default_is_in_the_command_without_folders() -> None:
     assert MANY.command() == (
         "biomedcoop train --data ct.csv --method coop --backbone model --shots 4 --seeds 7 "
-        "--compare kgcoop,zero-shot --recipe fast --set epochs=3 --set lr=0.01 --prompts words.json --modality CT "
+        "--compare biomedcoop,zero-shot --recipe fast --set epochs=3 --set lr=0.01 --prompts words.json --modality CT "
         "--organ kidney --views per-epoch --repeat-shots --device cuda:1 --precision bfloat16 --split-file one.json "
         "--n-bootstrap 50 --out run"
     )

@@ -133,7 +133,7 @@ def plan_group(protocol: Protocol, group: Group, data: Dataset) -> Plan:
         seeds=group.seeds,
         recipe=group.recipe,
         settings=group.row.settings,
-        prompts=protocol.prompts,
+        prompts=protocol.prompts if method.abilities.uses_sentences else "auto",
     )
     draw = sample_realistic if protocol.kind == "realistic" else None
     plan = plan_fit(request, data, draw, training_images(data) if method.abilities.uses_unlabelled else None)

@@ -130,6 +130,7 @@ def predict(
     from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.unlabelled import find_images, kept_columns
     from biomedcoop.data.tables.writing import write_csv, write_json
+    from biomedcoop.errors import UserError
     from biomedcoop.evaluation_run import write_prediction_log
     from biomedcoop.output import check_new_file
 
@@ -143,6 +144,8 @@ def predict(
     total = sum(1 for _ in find_images(images, tell=lambda note: say_notes([note]), reading=reading))
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
+    elif prompts != "auto":
+        raise UserError("--prompts names sentences about new classes; give --classes too, or leave --prompts out")
     contents = Contents(top_k, threshold, sets).checked(classifier)
     kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad, contents=contents))
     columns = columns_of(classifier, kept, skip_bad, contents)

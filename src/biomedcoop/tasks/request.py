@@ -263,8 +263,13 @@ class FitRequest:
         method.settings(self.settings, self.recipe)
         if self.sampling == options.REALISTIC and self.repeat_shots:
             raise UserError("a realistic draw takes each image once; leave out --repeat-shots, or --sampling realistic")
-        uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
-        if self.unlabelled is not None and not any(uses):
+        able = [get_method(name).abilities for name in (self.method, *getattr(self, "compared", ()))]
+        if self.prompts != AUTO and not any(one.uses_sentences for one in able):
+            raise UserError(
+                f"{method.name} reads no sentences about the classes; leave --prompts out, or choose a method that reads them, "
+                "such as biomedcoop"
+            )
+        if self.unlabelled is not None and not any(one.uses_unlabelled for one in able):
             raise UserError(
                 f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
             )
@@ -289,19 +294,25 @@ class FitRequest:
         return [field.name for field in dataclasses.fields(cls)]
 
     def for_method(self: Request, method: str) -> Request:
-        """The request for one of its methods: single settings and prediction sets are those of its own, unlabelled images those of
-        the methods that use them.
+        """The request for one of its methods: single settings and prediction sets are those of its own, sentences and unlabelled
+        images those of the methods that use them.
 
         A method beside auto has the recipe of auto's candidates.
         """
         from biomedcoop.methods import get_method
 
         settings = self.settings if method == self.method else {}
-        unlabelled = self.unlabelled if get_method(method).abilities.uses_unlabelled else None
+        able = get_method(method).abilities
+        prompts, unlabelled = (
+            self.prompts if able.uses_sentences else AUTO,
+            self.unlabelled if able.uses_unlabelled else None,
+        )
         beside_auto = self.method == AUTO != method and self.recipe == GENERAL
         recipe = FAST if beside_auto else self.recipe
         own = self if method == self.method else self.without_sets()
-        return dataclasses.replace(own, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled)
+        return dataclasses.replace(
+            own, method=method, recipe=recipe, settings=settings, prompts=prompts, unlabelled=unlabelled
+        )
 
     def without_sets(self: Request) -> Request:
         """The request without prediction sets and their options."""

@@ -92,6 +92,9 @@ def test_unknown_names_get_near_matches_and_the_way_out(class_folders: Path, mon
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders.parent))
     assert "did you mean scans?" in message("scnas")
     assert "give the path of a folder or file" in message("qqqqqqqq")
+    assert "no folder or file 'qqqqqqqq' here, and no dataset of that name in " in message("qqqqqqqq")
+    (class_folders / "Nowhere else.csv").write_text("path,label")
+    assert "did you mean Nowhere else.csv?" in message("nowhere-else")
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders / "none"))
     assert "which is not a folder" in message("busi")
 
