@@ -89,9 +89,9 @@ def test_a_threshold_marks_what_is_below_it(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--top-k", 4], "top-k is 4, but the classifier has 3 classes; give 1 to 3"),
-        (["--top-k", 0], "top-k is 0"),
-        (["--threshold", 1.2], "threshold is 1.2, but it is a probability"),
+        (["--top-k", 4], "--top-k 4, but the classifier has 3 classes; give 1 to 3"),
+        (["--top-k", 0], "--top-k 0"),
+        (["--threshold", 1.2], "--threshold 1.2 is no probability"),
         (["--threshold", 0], "above 0 and at most 1"),
         (["--sets"], "has no prediction sets; train it with --alpha"),
         (["--batch", 0], "batch is 0; give a number of images, at least 1"),

@@ -151,7 +151,7 @@ def _check_shots(group: Group, data: Dataset) -> None:
     label = int(np.argmin(counts))
     if (count := int(counts[label])) < group.shots:
         raise UserError(
-            f"class {data.class_names[label]!r} has {count} image{'s' * (count != 1)} in train but shots={group.shots}; "
+            f"class {data.class_names[label]!r} has {count} image{'s' * (count != 1)} in train, fewer than {group.shots} shots; "
             "lower shots (in the protocol, or with --shots) or add images"
         )
 

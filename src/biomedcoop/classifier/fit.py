@@ -10,7 +10,7 @@ import numpy as np
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.classifier.domain import Domain
+from biomedcoop.classifier.domain import CANNOT_TELL, Domain, can_tell
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.classifier.temperature import held_out_temperatures
 from biomedcoop.data.images.facts import Tally
@@ -59,7 +59,7 @@ def fit_plan(
         temperatures, calibrated = held_out_temperatures(plan, task)
     if say and request.calibrate == "yes":
         notify(dict.fromkeys(words for words, t in zip(calibrated, temperatures, strict=True) if t == 1 and words))
-    settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
+    settings, notes = dataclasses.asdict(plan.settings), fit_notes(plan, backbone)
     classifiers = []
     for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
         draw, choice = plan.draws[run], plan.choices[run]
@@ -126,6 +126,17 @@ def _check_logits(method: Method, state: State, backbone: Backbone, classes: int
         raise wrong_result(
             method, "logits", f"of 2 images it must return a tensor {wanted}, a column for each class, not {shape}"
         )
+
+
+def fit_notes(plan: Plan, backbone: Backbone) -> list[str]:
+    """All notes on a plan, and one if the images that it draws are too few for a domain."""
+    return [*plan.notes_with(backbone), *domain_notes(plan)]
+
+
+def domain_notes(plan: Plan) -> list[str]:
+    """The note that a model which learns from images has no domain, if the first run of a plan gives none."""
+    draw = np.unique(plan.draws[0])
+    return [CANNOT_TELL] if len(draw) and not can_tell(plan.data.labels[draw]) else []
 
 
 def _domain(plan: Plan, task: Task, run: int, backbone: Backbone) -> Domain | None:

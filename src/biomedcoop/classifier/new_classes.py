@@ -44,10 +44,10 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
         facts["sentences_by_class"] = sentences_read(names, chosen, settings)
         notes += [*chosen.notes, *length_notes(names, chosen, backbone, count)]
         notify([sentences_line(chosen.origin, count), *notes] if chosen.chosen else notes)
-    elif os.fspath(prompts) != AUTO:
-        raise UserError(
-            f"{method.name} reads the names of new classes and no sentences about them; leave --prompts out, or use a model of "
-            "zero-shot-ensemble"
+    elif (source := os.fspath(prompts)) != AUTO:
+        sentences_for(names, None, source)  # a wrong name or file is refused where nothing reads it, too
+        notify(
+            [f"{method.name} reads the names of new classes and no sentences about them, so {source} changes nothing"]
         )
     task = task_without_images(backbone, names, sentences)
     state = method.retarget(classifier.state, task, settings)
@@ -81,6 +81,7 @@ def checked_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     distinct = {fold(name) for name in names}
     if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:
         raise UserError(
-            f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
+            f"classes {', '.join(map(ascii, as_typed)) or 'none'}: give at least two names that differ in more than case, hyphens "
+            "or invisible characters"
         )
     return names

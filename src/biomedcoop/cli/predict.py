@@ -111,8 +111,9 @@ def predict(
 
     The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
     to the folder of the table. The column unlike_training is 1 for an image unlike the training images, else 0; a model of fewer
-    than eight training images cannot tell and has no such column. Exit status 1 if an image cannot be read (with --skip-bad;
-    without, nothing is written). With --out, predictions of 200 images or more survive an interruption: the same command continues.
+    than eight training images, or with a single one of a class, cannot tell and has no such column. Exit status 1 if an image
+    cannot be read (with --skip-bad; without, nothing is written). With --out, predictions of 200 images or more survive an
+    interruption: the same command continues.
 
     Not a medical device.
     """

@@ -399,6 +399,6 @@ def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
         )
     if epochs > MAX_VIEWS:
         raise UserError(
-            f"views='per-epoch' with epochs={epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
+            f"--views per-epoch with epochs={epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
         )
     return epochs, True

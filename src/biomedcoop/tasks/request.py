@@ -105,8 +105,9 @@ class FitRequest:
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
         unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
             columns of labels are not read.
-        sampling: "equal" draws ``shots`` images of each class; "realistic" draws as many images in all, whatever their class, so
-            that classes are as frequent as in the training images, and a rare one may get none.
+        sampling: "equal" draws ``shots`` images of each class; "realistic" draws as many images in all, at random whatever
+            their class, so that classes are about as frequent as in the training images; where few are drawn, even a common one may
+            get none.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
         calibrate: fit a temperature on held-out answers about the training images: "yes" (or True), "no" (or False), or "auto",
             which does it where a fit takes no step through the text tower and the recipe is not a published one.
@@ -201,8 +202,8 @@ class FitRequest:
     )
     sampling: str = option(
         options.EQUAL,
-        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, so that classes are as "
-        "frequent as in your data; a rare one may get none).",
+        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, drawn whatever their class: "
+        "classes are about as frequent as in your data; where few are drawn, even a common one may get none).",
         options.sampling,
     )
     repeat_shots: bool = option(
@@ -275,8 +276,8 @@ class FitRequest:
             )
         if self.alpha is not None and not method.abilities.uses_images:
             raise UserError(
-                f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out alpha, or choose a "
-                "method that learns from images"
+                f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out --alpha, or "
+                "choose a method that learns from images"
             )
 
     def __repr__(self) -> str:
@@ -338,9 +339,11 @@ class FitRequest:
             raise UserError("no data are named; give a path, a name or what load_dataset returns")
         request = cls(**values)
         if len(set(request.seeds)) < len(request.seeds):
-            raise UserError(
-                f"seeds {list(request.seeds)}: a seed is there twice, which would train the same model twice; give each once"
+            twice = UserError(
+                f"seeds={list(request.seeds)}: a seed is there twice, which would train the same model twice; give each once"
             )
+            twice.option = "seeds"
+            raise twice
         return request
 
     def to_dict(self) -> dict[str, Any]:
