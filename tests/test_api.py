@@ -358,7 +358,7 @@ def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
 def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
     assert "did you mean mini?" in refusal(data, "minni")
     assert "device 'abacus'" in refusal(data, parity / "model", device="abacus")
-    with pytest.raises(bc.UserError, match=r"seeds \[\]"):
+    with pytest.raises(bc.UserError, match=r"seeds=\[\]"):
         bc.fit_runs(data, seeds=[])
 
 

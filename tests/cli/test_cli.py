@@ -159,7 +159,9 @@ def test_predictions_beside_the_columns_of_a_table(
     assert [line.split(",")[:3] for line in lines[1:]] == [["img\\00.png", "A; 1", "7"], ["img\\01.png", "", "8"]]
     everything = json.loads(cli(*words, "--keep", "all", "--json").out)
     assert list(everything[0])[:4] == ["path", "ID", "site; ward", "prediction"]
-    assert "no column 'name'" in refused(*words, "--keep", "name")
+    line = refused(*words, "--keep", "name")
+    assert "no column 'name'" in line
+    assert line.endswith("expected names of its columns, separated by commas, or 'all'")
     assert "only columns of tables" in refused(
         "predict", run_folder, folder / "img", "--backbone", TINY, "--keep", "id"
     )
