@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, command_line
 
 
 def positive(text: str) -> int:
@@ -18,8 +18,9 @@ def positive(text: str) -> int:
 
 def start(main: Callable[[], None]) -> None:
     """Call it; what a user can mend ends in one line and exit code 2."""
-    try:
-        main()
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    with command_line():
+        try:
+            main()
+        except (UserError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)

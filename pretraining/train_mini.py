@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.tokenizer import Tokenizer
-from biomedcoop.errors import UserError
+from biomedcoop.errors import UserError, command_line
 from pretraining.captions import captions, library_captions
 from pretraining.export import CONTEXT, export
 from pretraining.joint import begin_head, clamp_scale, class_weights, fit_joint, least_squares, set_rate
@@ -343,10 +343,11 @@ def main() -> None:
         )
     args = parser.parse_args()
     torch.set_num_threads(max(1, args.threads))
-    try:
-        train(args)
-    except (UserError, OSError) as error:
-        sys.exit(str(error))
+    with command_line():
+        try:
+            train(args)
+        except (UserError, OSError) as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_a_strict_build_refuses_what_leads_nowhere(tmp_path: Path) -> None:
     for name in ("docs", "website"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("tables", "__pycache__"))
     (source / "src").symlink_to(ROOT / "src")
-    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md"):
         shutil.copy(ROOT / name, source)
     nav = (
         (ROOT / "mkdocs.yml")

@@ -78,9 +78,8 @@ def check_sentences(work: Work) -> None:
                 sentences_of(work.protocol, read_source(source.place, source.trained))
             except UserError as error:
                 key = f'prompts = "{work.protocol.prompts}"'
-                why = str(error).replace(
-                    "--prompts FILE", 'prompts = "FILE"'
-                )  # the benchmark command has no such option
+                # a benchmark has no such option: its protocol has a key
+                why = str(error.args[0]).replace("--prompts FILE", 'prompts = "FILE"')
                 raise UserError(f"{key} cannot be used for {source.name}: {why}") from error
 
 

@@ -385,7 +385,15 @@ class Classifier:
         save(self, Path(folder), overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, private: bool = True, overwrite: bool = False) -> str:
-        """Publish the artefact on the Hugging Face hub; see :func:`biomedcoop.classifier.on_hub.publish`."""
+        """Publish the artefact on the Hugging Face hub; see :func:`biomedcoop.classifier.on_hub.publish`.
+
+        Example:
+            >>> import biomedcoop as bc
+            >>> data = bc.load_dataset("simulated:breast-ultrasound?train=1&val=0&test=1")
+            >>> bc.fit(data, method="zero-shot").push_to_hub("ultrasound")
+            Traceback (most recent call last):
+            biomedcoop.errors.UserError: 'ultrasound' names no model of the Hugging Face hub; write it as hf://owner/name or hf://owner/name@revision
+        """
         from biomedcoop.classifier.on_hub import publish
 
         return publish(self, name, private=private, overwrite=overwrite)
