@@ -358,7 +358,7 @@ def test_one_class_is_no_task(data: bc.Dataset, tiny: Backbone) -> None:
 def test_unknown_backbones_and_devices(data: bc.Dataset, parity: Path) -> None:
     assert "did you mean mini?" in refusal(data, "minni")
     assert "device 'abacus'" in refusal(data, parity / "model", device="abacus")
-    with pytest.raises(bc.UserError, match=r"seeds \[\]"):
+    with pytest.raises(bc.UserError, match=r"seeds=\[\]"):
         bc.fit_runs(data, seeds=[])
 
 
@@ -412,7 +412,8 @@ def test_notes_come_before_the_work_and_once(data: bc.Dataset, tiny: Backbone, t
                 before.append(len(issued))
 
             settings = {"epochs": 1} if method == "biomedcoop" else {}
-            clf = bc.fit(data, method, tiny, 2, recipe="paper", prompts=words, settings=settings, progress=progress)
+            prompts = "auto" if method == "tip-adapter" else words
+            clf = bc.fit(data, method, tiny, 3, recipe="paper", prompts=prompts, settings=settings, progress=progress)
         assert set(before) <= {lines}
         assert {warning.category for warning in issued} == {Note}
         assert {warning.filename for warning in issued} == {__file__}  # the line that asked for the work
@@ -440,7 +441,7 @@ def test_sentences_of_the_library_are_said_with_their_kind(tiny: Backbone, discs
 
     clf, said = trained()
     assert clf.facts["sentences"] == "templates: general"
-    assert "modality='ultrasound' organ='breast'" in said[0]
+    assert "modality='ultrasound', organ='breast'" in said[0]
     for options in ({"modality": "sonography", "organ": "breast"}, {"dataset": replace(data, name="BUSI")}):
         clf, said = trained(**options)
         assert (clf.facts["sentences"], said) == ("library: busi (ultrasound, breast)", [line])

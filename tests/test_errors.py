@@ -32,6 +32,10 @@ SOURCE = Path(bc.__file__).parent
         ("left out by --no-images or --public", "left out by images=False or private=False"),
         ("run 'biomedcoop backbones download x --revision COMMIT'", "run 'biomedcoop backbones download x --revision COMMIT'"),
         ("or type biomedcoop prompts generate --n 5 --out a.json", "or type biomedcoop prompts generate --n 5 --out a.json"),
+        ("class 'cyst' has 2 images but --shots 16; lower --shots", "class 'cyst' has 2 images but shots=16; lower shots"),
+        ("('--seeds 1,2,3'), or --seeds 4", "('seeds=[1, 2, 3]'), or seeds=[4]"),
+        ("--images -1; give at least 1, or --images 72 takes all", "images=-1; give at least 1, or images=72 takes all"),
+        ("add --modality ultrasound --organ breast", "add modality='ultrasound', organ='breast'"),
         ("images of 2 -- 3 mm, --", "images of 2 -- 3 mm, --"),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from biomedcoop.benchmark.runner import run_benchmark
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.classifier.fit import fit_plan, load_for
+from biomedcoop.classifier.fit import fit_notes, fit_plan, load_for
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError, notify
@@ -100,7 +100,7 @@ def _fitted(arguments: dict[str, Any], progress: ProgressOption) -> list[Classif
     request = FitRequest.of(arguments)
     plan = plan_fit(request, data)
     backbone = load_for(request.backbone, request.device, request.precision)
-    notify(plan.notes_with(backbone))
+    notify(fit_notes(plan, backbone))
     with shown(progress) as tell:
         return fit_plan(plan, backbone, tell, say=True)
 

@@ -49,7 +49,8 @@ _OPTION = re.compile(
     r"(?P<command>'(?:biomedcoop|train|evaluate|ray|backbones) [^']*'|biomedcoop [a-z]+ [a-z]+ --.*)"  # to be typed as it is
     r"|--(?P<dict>set|rename) (?P<quote>'?)(?P<key>[^=';]{1,80}?)=(?P<one>[^\s;)']*[^\s;)',])(?P=quote)"
     r"|--(?P<name>[a-z][a-z-]*)"
-    r"(?: (?P<value>'[^']*'|\d[\d.]*|[A-Z][A-Z:]+\b|(?:all|middle|cuda|ray|realistic|per-epoch)\b|library:[\w-]+"
+    r"(?: (?P<value>'[^']*'|(?<=--seeds )\d+(?:,\d+)*|-?\d[\d.]*|[A-Z][A-Z:]+\b"
+    r"|(?:all|middle|cuda|ray|realistic|per-epoch)\b|library:[\w-]+"
     r"|(?<=--modality )[\w-]+|(?<=--organ )[\w-]+))?"
 )
 
@@ -85,12 +86,15 @@ def _in_python(found: re.Match[str]) -> str:
     word = RENAMED.get(name, name.replace("-", "_"))
     if value is None:
         return f"{word}=True" if name in SWITCHES else word
-    return f"{word}={_literal(value)}"
+    if name == "seeds":
+        value = f"[{value.replace(',', ', ')}]"
+    comma = "," if re.match(r" --[a-z]", found.string[found.end() :]) else ""
+    return f"{word}={_literal(value)}{comma}"
 
 
 def _literal(value: str) -> str:
     """A value as it stands in Python: a number, a placeholder such as FILE or a quoted text stays as it is."""
-    return value if re.fullmatch(r"\d[\d.e+-]*|[A-Z:]+|…|'.*'", value) else repr(value)
+    return value if re.fullmatch(r"-?\d[\d.e+-]*|\[.*\]|[A-Z:]+|…|'.*'", value) else repr(value)
 
 
 class UserError(ValueError):

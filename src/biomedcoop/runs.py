@@ -18,7 +18,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unlike_note
-from biomedcoop.classifier.fit import fit_plan, load_for
+from biomedcoop.classifier.fit import domain_notes, fit_plan, load_for
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
@@ -36,6 +36,7 @@ from biomedcoop.methods import can_run, get_method
 from biomedcoop.output import check_new_folder, new_folder, write_atomically
 from biomedcoop.progress import Progress, counting
 from biomedcoop.report.run import DatasetSummary, RunReport
+from biomedcoop.tasks.options import REALISTIC
 from biomedcoop.tasks.plan import Plan, how_it_was_made, plan_fit
 from biomedcoop.tasks.request import REQUEST, TrainRequest
 from biomedcoop.tasks.sentences import modality_and_organ
@@ -132,8 +133,10 @@ def _divided(
         return None, {}, []
     part = data.part("train")
     fold_plans = {name: plan_folds(request, part, divisions) for name, request in learning.items()}
-    shots = {shots_outside(request, part, divisions): None for request in learning.values()}
-    return divisions, fold_plans, [divisions.note(one) for one in shots]
+    shots = {
+        (shots_outside(request, part, divisions), request.sampling == REALISTIC): None for request in learning.values()
+    }
+    return divisions, fold_plans, [divisions.note(*one) for one in shots]
 
 
 def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) -> tuple[Dataset, list[Leak]]:
@@ -151,7 +154,8 @@ def _say_before(data: Dataset, plans: Mapping[str, Plan], backbone: Backbone) ->
         )
         notes.append(f"{text} The first is '{data.keys[copied[0]]}'.")
         data = dataclasses.replace(data, notes=(*data.notes, text))
-    notify(dict.fromkeys([*notes, *(note for plan in plans.values() for note in plan.all_notes(backbone))]))
+    notes += [note for plan in plans.values() for note in plan.all_notes(backbone)]
+    notify(dict.fromkeys([*notes, *domain_notes(next(iter(plans.values())))]))
     return data, shared
 
 

@@ -107,7 +107,7 @@ def test_published_recipes_validate_on_up_to_four_images_per_class() -> None:
 
 def test_too_few_images_are_refused() -> None:
     asked = protocol(methods=["coop"], shots=[9])
-    line = r"class 'tumor a' has 8 images in train but shots=9; lower shots .* or add images$"
+    line = r"class 'tumor a' has 8 images in train, fewer than 9 shots; lower shots .* or add images$"
     with pytest.raises(UserError, match=line) as error:
         plan_group(asked, groups(asked)[0], scans())
     assert "repeat" not in str(error.value), "a benchmark has no such option"

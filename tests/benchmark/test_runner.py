@@ -135,7 +135,8 @@ def test_a_missing_dataset_fails_and_is_tried_again(
     asked = protocol(datasets=["lost", "scans"], methods=["zero-shot"])
     with caplog.at_level(logging.WARNING, "biomedcoop"):
         assert run(asked).failed == 1
-    assert "dataset lost: its runs fail: there is no folder, file or dataset named 'lost'" in caplog.text
+    reason = f"there is no folder or file 'lost' here, and no dataset of that name in {folder}; "
+    assert f"dataset lost: its runs fail: {reason}" in caplog.text
     assert run(asked).failed == 1
     shutil.copytree(folder / "scans", folder / "lost")
     summary = run(asked)
@@ -161,7 +162,7 @@ def test_a_fault_in_a_method_fails_its_runs_only(run: Run, tmp_path: Path, monke
 
 
 def test_nothing_usable_is_one_error(run: Run, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder, file or dataset named 'lost'"):
+    with pytest.raises(UserError, match="no folder or file 'lost' here"):
         run(protocol(datasets=["lost", "gone"]))
     with pytest.raises(UserError, match="is not on this machine"):
         run(protocol(backbones=["biomedclip"]))

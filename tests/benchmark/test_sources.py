@@ -76,3 +76,15 @@ def test_a_dataset_without_test_images_cannot_be_learned_from(folder: Path) -> N
     assert "no test images" in found["scans"].reason
     asked = protocol(kind="cross-dataset", datasets=["others"], tests={"others": ["scans"]}, methods=["zero-shot"])
     assert sources(asked, folder)["scans"].place, "to be tested on, all of its images serve"
+
+
+def test_a_missing_dataset_names_the_data_root(folder: Path) -> None:
+    found = sources(protocol(datasets=["scnas", "busi", "scans"]), folder)
+    near, known = found["scnas"].reason, found["busi"].reason
+    assert (
+        near == f"there is no folder or file 'scnas' here, and no dataset of that name in {folder}; did you mean scans?"
+    )
+    assert (
+        f"dataset 'busi' was not found here or in {folder}: run 'biomedcoop datasets download busi', give data_root the folder"
+        in known
+    )

@@ -8,7 +8,7 @@ import biomedcoop as bc
 
 
 def test_names_are_cleaned(clf: bc.Classifier) -> None:
-    other = clf.for_classes(["be\u0301nin\u200b", " red_stone"], prompts="templates")
+    other = clf.for_classes(["be\u0301nin\u200b", " red_stone"])
     assert other.class_names == ("bénin", "red stone")
 
 
@@ -22,4 +22,4 @@ def test_two_names_of_one_class(clf: bc.Classifier, other: str) -> None:
 
 
 def test_a_sign_makes_two_classes(clf: bc.Classifier) -> None:
-    assert clf.for_classes(["HER2", "HER2-"], prompts="templates").class_names == ("HER2", "HER2-")
+    assert clf.for_classes(["HER2", "HER2-"]).class_names == ("HER2", "HER2-")

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
-from biomedcoop.classifier.domain import Domain, distances, left_out_distances, unlike_note
+from biomedcoop.classifier.domain import CANNOT_TELL, Domain, distances, left_out_distances, unlike_note
 from biomedcoop.errors import Note
 from classifier.test_artefact import describe
 
@@ -117,3 +117,15 @@ def test_the_share_of_false_alarms_is_that_of_the_classifiers_own_test_if_there_
     assert unlike_note(12, 40, tested).startswith(
         "12 of 40 images are unlike the training images (so are 7 of the 450 images of its own test)"
     )
+
+
+@pytest.mark.parametrize(("counts", "told"), [((4, 4), False), ((4, 3), True), ((1, 8), True), ((2, 6), False)])
+def test_a_model_that_cannot_tell_says_so_at_its_fit(counts: tuple[int, int], told: bool, tiny: Backbone) -> None:
+    labels = np.repeat([0, 1], counts)
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
+    keys, splits = tuple(map(str, range(len(labels)))), np.full(len(labels), "train")
+    data = bc.Dataset("scans", ("cyst", "stone"), images, keys, labels, splits)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        clf = bc.fit(data, "simpleshot", tiny, "all")
+    assert (CANNOT_TELL in [str(note.message) for note in said]) == (clf.domain is None) == told

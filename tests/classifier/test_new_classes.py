@@ -57,3 +57,15 @@ def test_notes_are_issued_once_and_kept(data: bc.Dataset, tiny: Backbone, tmp_pa
         "1 of the 2 sentences have more tokens than the 64 that model reads and are cut",
     ]
     assert new.facts["notes"][: len(said)] == said
+
+
+def test_sentences_that_a_method_does_not_read_are_refused(data: bc.Dataset, tiny: Backbone) -> None:
+    with pytest.raises(bc.UserError, match="krr reads no sentences about the classes; leave prompts out"):
+        bc.fit(data, "krr", tiny, prompts="library:bus")
+    clf = bc.fit(data, "coop", tiny, shots=1, settings={"epochs": 1})
+    with pytest.raises(bc.UserError, match=r"prompts nofile\.json: cannot be read"):
+        clf.for_classes(NEW, "nofile.json")
+    assert turned(clf, NEW, "templates")[1] == [
+        "coop reads the names of new classes and no sentences about them, so templates changes nothing"
+    ]
+    assert turned(clf, NEW)[1] == []

@@ -100,7 +100,7 @@ def test_groups(folder: Path, classifier: Classifier) -> None:
 def test_bad_input(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no image"):
         bc.suggest(classifier, tmp_path)
-    with pytest.raises(UserError, match="number of images is 0, must be a whole number of at least 1"):
+    with pytest.raises(UserError, match="number=0 must be a whole number of at least 1"):
         bc.suggest(classifier, folder / "pool", 0)
     with pytest.raises(UserError, match="does not exist"):
         bc.suggest(classifier, tmp_path / "nothing")

@@ -41,7 +41,7 @@ def test_a_missing_dataset_is_said_and_ends_with_status_1(cli: Cli, words: list[
     result = cli(*words, "--datasets", "scans,lost", "--methods", "zero-shot")
     assert result.status == 1
     assert "runs: 1 done, 1 failed" in result.out
-    assert "failed: 1 run of lost: there is no folder, file or dataset named 'lost'" in result.out
+    assert "failed: 1 run of lost: there is no folder or file 'lost' here, and no dataset of that name in" in result.out
     assert "warning: dataset lost: its runs fail: " in result.err
 
 

@@ -159,7 +159,9 @@ def test_predictions_beside_the_columns_of_a_table(
     assert [line.split(",")[:3] for line in lines[1:]] == [["img\\00.png", "A; 1", "7"], ["img\\01.png", "", "8"]]
     everything = json.loads(cli(*words, "--keep", "all", "--json").out)
     assert list(everything[0])[:4] == ["path", "ID", "site; ward", "prediction"]
-    assert "no column 'name'" in refused(*words, "--keep", "name")
+    line = refused(*words, "--keep", "name")
+    assert "no column 'name'" in line
+    assert line.endswith("expected names of its columns, separated by commas, or 'all'")
     assert "only columns of tables" in refused(
         "predict", run_folder, folder / "img", "--backbone", TINY, "--keep", "id"
     )
@@ -604,7 +606,7 @@ def test_images_that_cannot_be_used(refused: Refused, scans: Path, out: Path, ki
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--shots", 500], "'blue cyst' has 24 images in train but shots=500"),
+        (["--shots", 500], "'blue cyst' has 24 images in train but --shots 500"),
         (["--set", "foo=1"], "no setting 'foo'"),
         (["--device", "cuda:99"], "cuda:99"),
         (["--method", "lp++", "--recipe", "paper", "--shots", 24], "needs validation images"),
@@ -642,13 +644,19 @@ def test_no_note_stands_before_an_error_that_can_be_known_first(
         (["--shots", -3], "--shots -3 must be"),
         (["--n-bootstrap", 1], "--n-bootstrap 1 must be a whole number from 40 to 1000000, e.g. --n-bootstrap 1000"),
         (["--views", "some"], "--views 'some' must be"),
-        (["--shots", 25], "'blue cyst' has 24 images in train but shots=25; lower --shots, add images, or"),
+        (["--shots", 25], "'blue cyst' has 24 images in train but --shots 25; lower --shots, add images, or"),
         (["--recipe", "default"], "no recipe 'default'; it is called 'general'"),
         (["--recipe", "base-to-novel"], "no recipe 'base-to-novel'; it is called 'paper-novel'"),
         (["--set", "epoch=3"], "no setting 'epoch'; did you mean epochs"),
         (["--set", "lr=fast"], "lr='fast'"),
-        (["--seed", -1], "-1"),
+        (["--seed", -1], "--seeds -1: give at least one, each a whole number"),
+        (["--seeds", "a,2"], "a"),
+        (["--seeds", "3,3"], "--seeds 3,3: a seed is there twice"),
         (["--prompts", "nowhere.json"], "nowhere.json"),
+        (
+            ["--method", "coop", "--prompts", "library:bus"],
+            "coop reads no sentences about the classes; leave --prompts out",
+        ),
         (["--split-file", "nowhere.json"], "nowhere.json"),
         (["--device", "abacus"], "'abacus'"),
         (["--precision", "int4"], "precision 'int4' is not known; choose float32, bfloat16, int8, auto"),
@@ -805,3 +813,10 @@ def test_a_reader_that_goes_away(run_folder: Path, discs: Path, tmp_path: Path) 
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode in (0, 1)  # whether all fitted into the pipe is the system's affair
+
+
+def test_data_without_their_option(refused: Refused) -> None:
+    assert "(scans); name the data with --data, e.g. --data scans; see 'biomedcoop train --help'" in refused(
+        "train", "scans"
+    )
+    assert "--data" not in refused("doctor", "scans")

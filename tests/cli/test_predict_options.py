@@ -90,9 +90,9 @@ def test_a_threshold_marks_what_is_below_it(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--top-k", 4], "top-k is 4, but the classifier has 3 classes; give 1 to 3"),
-        (["--top-k", 0], "top-k is 0"),
-        (["--threshold", 1.2], "threshold is 1.2, but it is a probability"),
+        (["--top-k", 4], "--top-k 4, but the classifier has 3 classes; give 1 to 3"),
+        (["--top-k", 0], "--top-k 0"),
+        (["--threshold", 1.2], "--threshold 1.2 is no probability"),
         (["--threshold", 0], "above 0 and at most 1"),
         (["--sets"], "has no prediction sets; train it with --alpha"),
         (["--batch", 0], "batch is 0; give a number of images, at least 1"),
@@ -259,3 +259,8 @@ def test_a_killed_process_continues(plain: Path, many: Path, tmp_path: Path, wit
     assert "continues an interrupted run: " in done.stderr
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert not waiting.exists()
+
+
+def test_sentences_without_new_classes_are_refused(refused: Callable[..., str], plain: Path, discs: Path) -> None:
+    line = refused("predict", plain, discs, *BACKBONE, "--prompts", "nofile.json")
+    assert line.endswith("--prompts names sentences about new classes; give --classes too, or leave --prompts out")

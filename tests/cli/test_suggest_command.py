@@ -27,6 +27,12 @@ def model(discs: Path, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+def test_a_number_below_one(refused: Refused, model: Path, tmp_path: Path) -> None:
+    assert "--images 0: must be a whole number of at least 1, e.g. --images 10" in refused(
+        "suggest", tmp_path, "--model", model, *TINY, "--images", 0
+    )
+
+
 def test_printed_and_written(cli: Cli, discs: Path, model: Path, tmp_path: Path) -> None:
     """CSV and JSON on the terminal and in a file hold the same images; those of the training are left out, and this is said."""
     asked = ("suggest", discs / "train", "--model", model, *TINY, "--images", 3)

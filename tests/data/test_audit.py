@@ -200,7 +200,9 @@ def test_what_training_refuses_is_a_problem(tmp_path: Path, draw: Draw, rows: li
     table.write_text("\n".join(["path,label,group", *(f"a/{n}.png,a," for n in range(5)), *rows]))
     (problem,) = check_dataset(table).problems
     assert problem.startswith(words)
-    assert problem.endswith("add images of it, remove the class, or give a test split")
+    assert problem.endswith(
+        "add images of it, remove the class, or give a test split; bc.fit, in Python, trains without a test"
+    )
     with pytest.raises(UserError) as caught:
         train(table, tmp_path / "run")
     assert str(caught.value) == problem

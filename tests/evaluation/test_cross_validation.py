@@ -41,6 +41,9 @@ def test_it_is_for_few_images_without_a_test_split(discs: Path) -> None:
     divisions = divide(data, [7])
     assert divisions is not None
     assert (divisions.seeds, divisions.number) == ((7, 8, 9), 5)
+    assert "trained on 3 images of each class of the other folds" in divisions.note(3)
+    assert "trained on 3 images of each class on average, of the other folds" in divisions.note(3, realistic=True)
+    assert "trained on all images of the other folds" in divisions.note("all", realistic=True)
     assert divide(bc.load_dataset(discs), [1]) is None
 
 

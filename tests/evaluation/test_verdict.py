@@ -291,6 +291,7 @@ def test_several_methods_leave_the_differences_to_the_table() -> None:
     ("answers", "options", "words"),
     [
         ((GOOD, HALF), {"leaks": ["Copies."]}, "Take the shared images or groups out"),
+        ((GOOD, HALF), {"unused": 24}, "Train on the 24 training images that are left, too ('--shots all')."),
         ((GOOD, HALF), {}, "Train with several seeds ('--seeds 1,2,3')"),
         (([GOOD] * 3, HALF), {}, "Test on images from another place"),
         ((GOOD, HALF), {"shots": None}, f"Train on a few images per class: '--method {BEST}'."),

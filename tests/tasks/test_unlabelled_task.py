@@ -109,6 +109,8 @@ def test_a_run_and_its_comparison(cli: Cli, discs: Path, more: Path, parity: Pat
     assert request.for_method("ss-text").unlabelled is None
     other = TrainRequest(data=str(discs), method="ss-text", compare=("ss-text-u",), unlabelled=str(more))
     assert [other.for_method(name).unlabelled for name in ("ss-text", "ss-text-u")] == [None, str(more)]
+    words = TrainRequest(data=str(discs), method="coop", compare=("biomedcoop",), prompts="words.json")
+    assert [words.for_method(name).prompts for name in ("coop", "biomedcoop")] == ["auto", "words.json"]
 
 
 def test_another_method_needs_and_reads_none(discs: Path, tiny: Backbone) -> None:

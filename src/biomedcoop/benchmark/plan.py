@@ -133,7 +133,7 @@ def plan_group(protocol: Protocol, group: Group, data: Dataset) -> Plan:
         seeds=group.seeds,
         recipe=group.recipe,
         settings=group.row.settings,
-        prompts=protocol.prompts,
+        prompts=protocol.prompts if method.abilities.uses_sentences else "auto",
     )
     draw = sample_realistic if protocol.kind == "realistic" else None
     plan = plan_fit(request, data, draw, training_images(data) if method.abilities.uses_unlabelled else None)
@@ -151,7 +151,7 @@ def _check_shots(group: Group, data: Dataset) -> None:
     label = int(np.argmin(counts))
     if (count := int(counts[label])) < group.shots:
         raise UserError(
-            f"class {data.class_names[label]!r} has {count} image{'s' * (count != 1)} in train but shots={group.shots}; "
+            f"class {data.class_names[label]!r} has {count} image{'s' * (count != 1)} in train, fewer than {group.shots} shots; "
             "lower shots (in the protocol, or with --shots) or add images"
         )
 

@@ -63,9 +63,13 @@ def check_sentences(work: Work) -> None:
     """Refuse sentences that a dataset cannot use: a mistake of the protocol, not of one run.
 
     Raises:
-        UserError: the source of the protocol cannot be read, or lacks a class of a dataset.
+        UserError: the source of the protocol cannot be read, lacks a class of a dataset, or is of no use to any method.
     """
     if not any(get_method(row.method).abilities.uses_sentences for row in work.protocol.rows):
+        if work.protocol.prompts != "auto":
+            raise UserError(
+                f'prompts = "{work.protocol.prompts}" cannot be used: no method of the protocol reads sentences; leave it out'
+            )
         return
     for dataset in work.protocol.datasets:
         source = work.sources[dataset]

@@ -120,7 +120,7 @@ def _place(dataset: str, root: Path | None, drawn: Callable[[int, int], None] | 
         return folder
     if root is not None and (named := find_named(dataset, root)) is not None:
         return named
-    return locate(dataset)
+    return locate(dataset, root, way="give --data-root")
 
 
 def _check_split_file(dataset: str, place: Path) -> None:

@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float32]
 
 LEAST_IMAGES = 8
 """Number of training images below which their spread is not known well enough for a limit."""
+LEAST_OF_CLASS = 2
+"""Number of training images of each class: without one of them, there must be a mean for it."""
 DEVIATIONS = 3.0
 FALSE_ALARMS = "about 2 in 100 images of the training images' own source are too"
 """The share that ``benchmarks.studies.unlike`` measured; the table stands in ``docs/results/unlike.md``."""
@@ -41,7 +43,7 @@ class Domain:
 
     @classmethod
     def of(cls, features: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64]) -> Domain | None:
-        """The domain of training images; None for fewer than eight images, or a class with a single one.
+        """The domain of training images; None if they are too few, see :func:`can_tell`.
 
         Args:
             features: raw features [N, E].
@@ -54,7 +56,7 @@ class Domain:
             >>> domain.unlike(np.float32([[1, 0.1, 0, 0], [0, 0, 0, 1]]))
             array([False,  True])
         """
-        if len(labels) < LEAST_IMAGES or np.unique(labels, return_counts=True)[1].min() < 2:
+        if not can_tell(labels):
             return None
         own = left_out_distances(features, labels)
         limit = own.mean() + DEVIATIONS * own.std(ddof=1)
@@ -83,6 +85,17 @@ class Domain:
 
 
 MEANS, LIMIT = "domain.means", "domain.limit"
+
+
+def can_tell(labels: npt.NDArray[np.int64]) -> bool:
+    """Whether training images suffice for a domain: eight in all, and two of each class that occurs, from labels int64 [N]."""
+    return len(labels) >= LEAST_IMAGES and bool(np.unique(labels, return_counts=True)[1].min() >= LEAST_OF_CLASS)
+
+
+CANNOT_TELL = (
+    f"The model cannot mark images that are unlike its training images: this takes at least {LEAST_IMAGES} training images, and "
+    f"{LEAST_OF_CLASS} of each class"
+)
 
 
 def unlike_note(unlike: int, images: int, facts: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.classifier.domain import Domain
+from biomedcoop.classifier.domain import CANNOT_TELL, Domain, can_tell
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.classifier.temperature import held_out_temperatures
 from biomedcoop.data.images.facts import Tally
@@ -54,7 +54,7 @@ def fit_plan(
         temperatures, calibrated = held_out_temperatures(plan, task)
     if say and request.calibrate == "yes":
         notify(dict.fromkeys(words for words, t in zip(calibrated, temperatures, strict=True) if t == 1 and words))
-    settings, notes = dataclasses.asdict(plan.settings), plan.notes_with(backbone)
+    settings, notes = dataclasses.asdict(plan.settings), fit_notes(plan, backbone)
     classifiers = []
     for run, (seed, state) in enumerate(zip(request.seeds, states, strict=True)):
         draw, choice = plan.draws[run], plan.choices[run]
@@ -96,6 +96,17 @@ def _sets(plan: Plan, task: Task, classifier: Classifier, run: int) -> Predictio
     sentences = None if task.sentence_features is None else task.sentence_features.cpu().numpy()
     seed = request.seeds[run]
     return PredictionSets(*kind, images.labels, features=features, sentences=sentences, seed=seed)
+
+
+def fit_notes(plan: Plan, backbone: Backbone) -> list[str]:
+    """All notes on a plan, and one if the images that it draws are too few for a domain."""
+    return [*plan.notes_with(backbone), *domain_notes(plan)]
+
+
+def domain_notes(plan: Plan) -> list[str]:
+    """The note that a model which learns from images has no domain, if the first run of a plan gives none."""
+    draw = np.unique(plan.draws[0])
+    return [CANNOT_TELL] if len(draw) and not can_tell(plan.data.labels[draw]) else []
 
 
 def _domain(plan: Plan, task: Task, run: int, backbone: Backbone) -> Domain | None:

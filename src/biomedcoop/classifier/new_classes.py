@@ -13,7 +13,7 @@ from biomedcoop.errors import UserError, notify
 from biomedcoop.methods import all_methods, get_method
 from biomedcoop.prompts.sentences import length_notes, sentences_for, sentences_line
 from biomedcoop.tasks.build import task_without_images
-from biomedcoop.tasks.request import absolute
+from biomedcoop.tasks.request import AUTO, absolute
 from biomedcoop.tasks.sentences import sentences_read, used_per_class
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
         facts["sentences_by_class"] = sentences_read(names, chosen, settings)
         notes += [*chosen.notes, *length_notes(names, chosen, backbone, count)]
         notify([sentences_line(chosen.origin, count), *notes] if chosen.chosen else notes)
+    elif (source := os.fspath(prompts)) != AUTO:
+        sentences_for(names, None, source)  # a wrong name or file is refused where nothing reads it, too
+        notify(
+            [f"{method.name} reads the names of new classes and no sentences about them, so {source} changes nothing"]
+        )
     task = task_without_images(backbone, names, sentences)
     state = method.retarget(classifier.state, task, settings)
     if new := [name for name in names if name not in classifier.class_names]:
@@ -76,6 +81,7 @@ def checked_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     distinct = {fold(name) for name in names}
     if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:
         raise UserError(
-            f"classes {as_typed!a}: give at least two names that differ in more than case, hyphens or invisible characters"
+            f"classes {', '.join(map(ascii, as_typed)) or 'none'}: give at least two names that differ in more than case, hyphens "
+            "or invisible characters"
         )
     return names

@@ -46,10 +46,10 @@ class Contents(NamedTuple):
         """
         count = len(classifier.class_names)
         if self.top_k is not None and not 1 <= self.top_k <= count:
-            raise UserError(f"top-k is {self.top_k}, but the classifier has {count} classes; give 1 to {count}")
+            raise UserError(f"--top-k {self.top_k}, but the classifier has {count} classes; give 1 to {count}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise UserError(
-                f"threshold is {self.threshold:g}, but it is a probability; give a number above 0 and at most 1, e.g. 0.8"
+                f"--threshold {self.threshold:g} is no probability; give a number above 0 and at most 1, e.g. --threshold 0.8"
             )
         if self.sets and classifier.sets is None:
             raise UserError("this classifier has no prediction sets; train it with --alpha, e.g. --alpha 0.1")

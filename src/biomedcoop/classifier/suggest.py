@@ -95,7 +95,7 @@ def suggest(
     from biomedcoop.features.images import encode_readable
 
     if type(number) is not int or number < 1:
-        raise UserError(f"number of images is {number!r}, must be a whole number of at least 1; e.g. 10")
+        raise UserError(f"number={number!r} must be a whole number of at least 1, e.g. number=10")
     notes: list[str] = []
     files, names, groups = _listed(images, notes, classifier.reading)
     known = set(classifier.facts.get("training_images", ()))

@@ -66,11 +66,14 @@ def evaluate(
     from biomedcoop.api import compare
     from biomedcoop.classifier import load
     from biomedcoop.data.name_lists import split_names
+    from biomedcoop.errors import UserError
 
     renamed = parse_rename(rename)
     classifier = load(model, backbone, device=device, precision=precision)
     if classes is not None:
         classifier = classifier.for_classes(split_names(classes), prompts)
+    elif prompts != "auto":
+        raise UserError("--prompts names sentences about new classes; give --classes too, or leave --prompts out")
     with progress_bar() as progress:
         report = compare(
             classifier,

@@ -54,9 +54,7 @@ def explain(
     map: Annotated[str, typer.Option("--map", help=MAP_HELP)] = DEFAULT_MAP,
     layer: Annotated[
         str | None,
-        typer.Option(
-            "--layer", help="Layer of the image tower. Default: a late one with a spatial map (docs/explain.md)."
-        ),
+        typer.Option("--layer", help="Layer of the image tower. Default: a late one with a spatial map."),
     ] = None,
     methods: Annotated[
         str | None,

@@ -162,6 +162,8 @@ def complain(error: Any) -> NoReturn:
             print(text)
         sys.exit(2)
     command = error.ctx.command_path if getattr(error, "ctx", None) else "biomedcoop"
+    if "unexpected extra argument" in text and any("--data" in one.opts for one in error.ctx.command.params):
+        text += "; name the data with --data, e.g. --data scans"
     fail(f"{text.rstrip('.')}{'' if text.endswith('?') else ';'} see '{command} --help'", error)
 
 

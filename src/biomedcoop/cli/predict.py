@@ -111,8 +111,9 @@ def predict(
 
     The output has a row for each image, in the order of the input, with the path as it stands there. Paths in a table are relative
     to the folder of the table. The column unlike_training is 1 for an image unlike the training images, else 0; a model of fewer
-    than eight training images cannot tell and has no such column. Exit status 1 if an image cannot be read (with --skip-bad;
-    without, nothing is written). With --out, predictions of 200 images or more survive an interruption: the same command continues.
+    than eight training images, or with a single one of a class, cannot tell and has no such column. Exit status 1 if an image
+    cannot be read (with --skip-bad; without, nothing is written). With --out, predictions of 200 images or more survive an
+    interruption: the same command continues.
 
     Not a medical device.
     """
@@ -132,6 +133,7 @@ def predict(
     from biomedcoop.data.name_lists import split_names
     from biomedcoop.data.readers.unlabelled import find_images, kept_columns
     from biomedcoop.data.tables.writing import write_csv, write_json
+    from biomedcoop.errors import UserError
     from biomedcoop.evaluation_run import write_prediction_log
     from biomedcoop.output import check_new_file
 
@@ -148,6 +150,8 @@ def predict(
         so_far = len(notes_said())
         classifier = classifier.for_classes(split_names(classes), prompts)
         logged |= dict.fromkeys(notes_said()[so_far:])
+    elif prompts != "auto":
+        raise UserError("--prompts names sentences about new classes; give --classes too, or leave --prompts out")
     contents = Contents(top_k, threshold, sets).checked(classifier)
     kept = kept_columns(images, split_names(keep or ""), columns_of(classifier, skip_bad=skip_bad, contents=contents))
     columns = columns_of(classifier, kept, skip_bad, contents)

@@ -34,7 +34,7 @@ def suggest(
     """Suggest which unlabelled images to label next, the most useful first. Without --out, print CSV, or JSON with --json.
 
     Suggested are undecided images that are unlike each other. On eleven datasets, labelling them was not better than labelling
-    random images beyond chance (docs/results/suggest.md).
+    random images beyond chance.
 
     Images that trained the model are left out. Of a table with a column 'group' or 'patient_id', no two suggested images are of one
     group.
@@ -47,7 +47,10 @@ def suggest(
     from biomedcoop.classifier.suggest import COLUMNS, TEXTS
     from biomedcoop.classifier.suggest import suggest as choose
     from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
+    from biomedcoop.errors import UserError
 
+    if number < 1:
+        raise UserError(f"--images {number}: must be a whole number of at least 1, e.g. --images 10")
     if out is not None:
         check_table_file(out, overwrite, "suggestions")
     classifier = load(model, backbone, device=device, precision=precision)

@@ -64,10 +64,17 @@ OPTIONAL = {field.name for field in dataclasses.fields(TrainRequest) if field.de
 
 
 def as_typed(message: str, option: str | None) -> str:
-    """An error about an option, spelled as on the command line: "n_bootstrap=0" becomes "--n-bootstrap 0"."""
+    """An error about an option, spelled as on the command line: "seeds=[1, 2]" becomes "--seeds 1,2"."""
     flags = {f.name: f.metadata["flag"] or f.name.replace("_", "-") for f in dataclasses.fields(TrainRequest)}
     flags[BUDGET] = BUDGET
-    return message if option is None else re.sub(rf"\b{option}=", f"--{flags[option]} ", message)
+    if option is None:
+        return message
+
+    def typed(found: re.Match[str]) -> str:
+        listed = found["listed"] or ""
+        return f"--{flags[option]} " + listed.strip("[]").replace("'", "").replace(", ", ",")
+
+    return re.sub(rf"\b{option}=(?P<listed>\[[^]]*\])?", typed, message)
 
 
 def _on_command_line(ctx: typer.Context, name: str) -> bool:

@@ -18,7 +18,7 @@ from biomedcoop.data.images.windows import AUTO
 from biomedcoop.data.readers.load import read_dataset
 from biomedcoop.data.sampling.few_shot import short_class
 from biomedcoop.data.sampling.folds import divide
-from biomedcoop.errors import ImageError, UserError
+from biomedcoop.errors import ImageError, UserError, spelled
 
 SMALL_EDGE = 32
 """Edge in pixels below which an image has too little detail for a 224-pixel encoder."""
@@ -232,7 +232,7 @@ def _add_findings(report: AuditReport, tally: Tally) -> None:
                 f"groups in more than one split: {len(groups)}, first {groups[0]!r} ({splits}); keep each on one side"
             )
     for name, count in report.short_classes.items():
-        problems.append(short_class(name, count, report.shots or 1))
+        problems.append(spelled(short_class(name, count, report.shots or 1)))
     within = [copies for copies in report.duplicates if len(copies.splits) == 1 and len(copies.classes) == 1]
     if within:
         warnings.append(f"same image repeated within a split: {len(within)}, first {_pair(within[0])}")

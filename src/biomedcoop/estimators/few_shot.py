@@ -18,7 +18,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unlike_note
-from biomedcoop.classifier.fit import fit_plan
+from biomedcoop.classifier.fit import fit_notes, fit_plan
 from biomedcoop.classifier.read_artefact import load
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.display import shown
@@ -142,7 +142,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         request = FitRequest.of({"data": data, "seed": self._seed(), "score": self.set_score, **shared})
         plan = plan_fit(request, data)
         backbone = loaded(request.backbone, request.device, request.precision)
-        notify(plan.notes_with(backbone))
+        notify(fit_notes(plan, backbone))
         with shown(None) as tell:
             (self.classifier_,) = fit_plan(plan, backbone, tell, say=True)
         self.classes_ = classes

@@ -41,7 +41,7 @@ def check_specificity(value: float) -> float:
         UserError: it does not.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-        raise UserError(f"specificity {value!r} is not between 0 and 1; give a share such as 0.9")
+        raise UserError(f"--specificity {value!r} is not between 0 and 1; give a share, e.g. --specificity 0.9")
     return float(value)
 
 

@@ -75,6 +75,8 @@ def next_step(
         return f"Collect more {images} of {listed(few)}."
     if not trained:
         return f"Train on a few images per class: '--method {best_known}'."
+    if unused:
+        return f"{_use_all(unused)}."
     if comparison.metrics.n_runs > 1:
         return "Test on images from another place, as 'biomedcoop evaluate' does."
     return "Train with several seeds ('--seeds 1,2,3'): other training images give other results."

@@ -229,7 +229,7 @@ def check_saliency(
     """
     check_classifier(classifier)
     if images < 1:
-        raise UserError(f"images={images}; give at least 1")
+        raise UserError(f"--images {images}; give at least 1")
     data = check_dataset(data)
     evaluated = images_to_evaluate(classifier, data, split)
     chosen = _equally_many(evaluated.labels, images, seed)
@@ -245,7 +245,7 @@ def check_saliency(
     if len(part) < len(evaluated.data):
         of, total = "" if evaluated.split == "all" else f"{evaluated.split} ", len(evaluated.data)
         drawn = "drawn at random, equally many of each class as far as possible"
-        more = f"images={total} (--images {total}) takes all, in more time"
+        more = f"--images {total} takes all, in more time"
         notify([f"The check takes {len(part)} of the {total} {of}images, {drawn}; {more}."])
     with shown(progress) as tell:
         rows = check_maps(classifier, checked, maps_by_name(maps), tolerance=tolerance, seed=seed, progress=tell)

@@ -147,7 +147,7 @@ def seeds(_: str, value: Any) -> tuple[int, ...]:
     listed = _listed(value)
     whole = all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in listed)
     if not listed or not whole or not all(0 <= seed < 2**63 for seed in listed):
-        raise UserError(f"seeds {listed}: give at least one, each a whole number from 0 to 2^63 - 1")
+        raise UserError(f"seeds={listed}: give at least one, each a whole number from 0 to 2^63 - 1")
     return tuple(int(seed) for seed in listed)
 
 
@@ -172,7 +172,7 @@ def seconds(name: str, value: Any) -> float:
     except (ValueError, KeyError):
         number = 0.0
     if isinstance(value, bool) or not number > 0:
-        raise UserError(f"{name}={value!r} must be a time above 0 in s, min or h, e.g. {name}=60s")
+        raise UserError(f"{name}={value!r} must be a time above 0 in s, min or h, e.g. {name}='60s'")
     return number
 
 

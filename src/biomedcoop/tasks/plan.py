@@ -22,7 +22,7 @@ from biomedcoop.prompts.sentences import length_notes, sentences_line
 from biomedcoop.tasks.choice import Choice, choices_of, kept_for_validation, sets_of
 from biomedcoop.tasks.mixture import mixture_line
 from biomedcoop.tasks.options import ALL, MAX_VIEWS, REALISTIC, SCORES, images_needed
-from biomedcoop.tasks.request import FitRequest
+from biomedcoop.tasks.request import AUTO, FitRequest
 from biomedcoop.tasks.sentences import find_sentences, modality_and_organ, sentences_read, used_per_class
 from biomedcoop.tasks.unlabelled import Unlabelled, unlabelled_of, without_copies
 
@@ -228,6 +228,10 @@ def plan_fit(
     settings = method.settings(request.settings, request.recipe, benchmark, modality, organ)
     views, per_epoch = _views(method, settings, request.views)
     reads = method.abilities.uses_sentences and has_text_tower(request.backbone)
+    if method.abilities.uses_sentences and not reads and request.prompts != AUTO:
+        raise UserError(
+            f"{method.name} reads no sentences here, because the backbone has no text tower; leave --prompts out"
+        )
     sentences = find_sentences(data, request.prompts, modality, organ) if reads else None
     notes = []
     if sentences is not None and sentences.chosen:
@@ -395,6 +399,6 @@ def _views(method: Method, settings: Any, views: int | str) -> tuple[int, bool]:
         )
     if epochs > MAX_VIEWS:
         raise UserError(
-            f"views='per-epoch' with epochs={epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
+            f"--views per-epoch with epochs={epochs} needs more than {MAX_VIEWS} crops per image; lower epochs"
         )
     return epochs, True

@@ -105,8 +105,9 @@ class FitRequest:
             drawn at each step; "per-epoch" is a new random crop in each epoch, as published.
         unlabelled: folder or table of images without labels, for a method that uses them; None for others. Names of folders and
             columns of labels are not read.
-        sampling: "equal" draws ``shots`` images of each class; "realistic" draws as many images in all, whatever their class, so
-            that classes are as frequent as in the training images, and a rare one may get none.
+        sampling: "equal" draws ``shots`` images of each class; "realistic" draws as many images in all, at random whatever
+            their class, so that classes are about as frequent as in the training images; where few are drawn, even a common one may
+            get none.
         repeat_shots: draw with repetition from a class with fewer images than ``shots``, as published, instead of an error.
         calibrate: fit a temperature on held-out answers about the training images: "yes" (or True), "no" (or False), or "auto",
             which does it where a fit takes no step through the text tower and the recipe is not a published one.
@@ -201,8 +202,8 @@ class FitRequest:
     )
     sampling: str = option(
         options.EQUAL,
-        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, so that classes are as "
-        "frequent as in your data; a rare one may get none).",
+        "How training images are drawn: equal (--shots of each class), or realistic (as many in all, drawn whatever their class: "
+        "classes are about as frequent as in your data; where few are drawn, even a common one may get none).",
         options.sampling,
     )
     repeat_shots: bool = option(
@@ -263,15 +264,20 @@ class FitRequest:
         method.settings(self.settings, self.recipe)
         if self.sampling == options.REALISTIC and self.repeat_shots:
             raise UserError("a realistic draw takes each image once; leave out --repeat-shots, or --sampling realistic")
-        uses = [get_method(name).abilities.uses_unlabelled for name in (self.method, *getattr(self, "compared", ()))]
-        if self.unlabelled is not None and not any(uses):
+        able = [get_method(name).abilities for name in (self.method, *getattr(self, "compared", ()))]
+        if self.prompts != AUTO and not any(one.uses_sentences for one in able):
+            raise UserError(
+                f"{method.name} reads no sentences about the classes; leave --prompts out, or choose a method that reads them, "
+                "such as biomedcoop"
+            )
+        if self.unlabelled is not None and not any(one.uses_unlabelled for one in able):
             raise UserError(
                 f"{method.name} does not use unlabelled images; leave --unlabelled out, or choose the method ss-text-u"
             )
         if self.alpha is not None and not method.abilities.uses_images:
             raise UserError(
-                f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out alpha, or choose a "
-                "method that learns from images"
+                f"{method.name} learns from no image, so none is drawn to calibrate prediction sets; leave out --alpha, or "
+                "choose a method that learns from images"
             )
 
     def __repr__(self) -> str:
@@ -289,19 +295,25 @@ class FitRequest:
         return [field.name for field in dataclasses.fields(cls)]
 
     def for_method(self: Request, method: str) -> Request:
-        """The request for one of its methods: single settings and prediction sets are those of its own, unlabelled images those of
-        the methods that use them.
+        """The request for one of its methods: single settings and prediction sets are those of its own, sentences and unlabelled
+        images those of the methods that use them.
 
         A method beside auto has the recipe of auto's candidates.
         """
         from biomedcoop.methods import get_method
 
         settings = self.settings if method == self.method else {}
-        unlabelled = self.unlabelled if get_method(method).abilities.uses_unlabelled else None
+        able = get_method(method).abilities
+        prompts, unlabelled = (
+            self.prompts if able.uses_sentences else AUTO,
+            self.unlabelled if able.uses_unlabelled else None,
+        )
         beside_auto = self.method == AUTO != method and self.recipe == GENERAL
         recipe = FAST if beside_auto else self.recipe
         own = self if method == self.method else self.without_sets()
-        return dataclasses.replace(own, method=method, recipe=recipe, settings=settings, unlabelled=unlabelled)
+        return dataclasses.replace(
+            own, method=method, recipe=recipe, settings=settings, prompts=prompts, unlabelled=unlabelled
+        )
 
     def without_sets(self: Request) -> Request:
         """The request without prediction sets and their options."""
@@ -327,9 +339,11 @@ class FitRequest:
             raise UserError("no data are named; give a path, a name or what load_dataset returns")
         request = cls(**values)
         if len(set(request.seeds)) < len(request.seeds):
-            raise UserError(
-                f"seeds {list(request.seeds)}: a seed is there twice, which would train the same model twice; give each once"
+            twice = UserError(
+                f"seeds={list(request.seeds)}: a seed is there twice, which would train the same model twice; give each once"
             )
+            twice.option = "seeds"
+            raise twice
         return request
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from biomedcoop.data.readers import files
 from biomedcoop.data.readers.files.table import read_table
@@ -92,6 +93,9 @@ def test_unknown_names_get_near_matches_and_the_way_out(class_folders: Path, mon
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders.parent))
     assert "did you mean scans?" in message("scnas")
     assert "give the path of a folder or file" in message("qqqqqqqq")
+    assert "no folder or file 'qqqqqqqq' here, and no dataset of that name in " in message("qqqqqqqq")
+    (class_folders / "Nowhere else.csv").write_text("path,label")
+    assert "did you mean Nowhere else.csv?" in message("nowhere-else")
     monkeypatch.setenv("BIOMEDCOOP_DATA", str(class_folders / "none"))
     assert "which is not a folder" in message("busi")
 
@@ -168,3 +172,14 @@ def test_a_format_of_datasets_is_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         sys.modules.pop("biomedcoop.data.readers.files.toy")
         files.file_readers.cache_clear()
+
+
+@pytest.mark.parametrize(("images", "words"), [(1, "with two, 'biomedcoop train'"), (2, "aside: 'biomedcoop train'")])
+def test_a_class_of_one_image_is_trained_without_a_test(tmp_path: Path, images: int, words: str) -> None:
+    for name in ("cyst", "stone"):
+        (tmp_path / name).mkdir()
+        for number in range(images):
+            Image.new("L", (8, 8), 9 * number + len(name)).save(tmp_path / name / f"{number}.png")
+    (note,) = (note for note in load_dataset(tmp_path).notes if "no test split" in note)
+    assert words in note
+    assert ("bc.fit, in Python, trains without a test" in note) == (images == 1)

@@ -15,7 +15,7 @@ from biomedcoop.data.readers.files.coop_split import apply_split, find_split_fil
 from biomedcoop.data.readers.folder import read_folder
 from biomedcoop.data.readers.folder_names import is_visible, split_word
 from biomedcoop.data.readers.listed_files import PathFinder
-from biomedcoop.data.readers.named import look_up, user_path
+from biomedcoop.data.readers.named import DATA_VARIABLE, look_up, user_path
 from biomedcoop.data.readers.rows import check_training_images
 from biomedcoop.data.readers.walk import check_text
 from biomedcoop.data.sampling.split import with_test_split
@@ -145,8 +145,12 @@ def single_folder(archive: Path) -> Path:
         place = place / visible[0]
 
 
-def locate(source: str | Path) -> Path:
-    """The path in ``source`` or, for a plain name, the path of the dataset with this name in the data folder."""
+def locate(source: str | Path, root: Path | None = None, way: str = f"set {DATA_VARIABLE} to") -> Path:
+    """The path in ``source`` or, for a plain name, the path of the dataset with this name in the data folder.
+
+    Args:
+        root, way: see :func:`biomedcoop.data.readers.named.look_up`.
+    """
     if not isinstance(source, (str, os.PathLike)):
         raise UserError(f"{source!r} is not a path; give the folder, file or name of a dataset")
     text = str(source)
@@ -157,4 +161,4 @@ def locate(source: str | Path) -> Path:
         return path.resolve() if path.name in ("", "..") else path.absolute()
     if isinstance(source, Path) or path.name != text or path.suffix.lower() in file_readers():
         raise UserError(f"{path}: there is no such folder or file; check the path")
-    return look_up(text)
+    return look_up(text, root, way)

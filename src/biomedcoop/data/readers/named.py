@@ -35,30 +35,45 @@ def find_named(name: str, root: Path | None = None) -> Path | None:
     return None
 
 
-def look_up(name: str) -> Path:
+def look_up(name: str, root: Path | None = None, way: str = f"set {DATA_VARIABLE} to") -> Path:
     """:func:`find_named` in the data folder, which must hold the dataset.
 
+    Args:
+        root: the data folder that the user named, else :func:`data_root`.
+        way: how to name another data folder, for the message.
+
     Raises:
-        UserError: it does not; the message offers the download or near names.
+        UserError: it does not; the message offers the download or near names, also those of the current folder.
     """
-    found = find_named(name)
+    found = find_named(name, root)
     if found is not None:
         return found
-    root = data_root()
-    if os.environ.get(DATA_VARIABLE) and not root.is_dir():
-        raise UserError(f"{DATA_VARIABLE} names {root}, which is not a folder; set it to the folder of your datasets")
-    searched = f"in {root}" + ("" if os.environ.get(DATA_VARIABLE) else f" ({DATA_VARIABLE} is not set)")
+    variable = os.environ.get(DATA_VARIABLE)
+    if root is not None:
+        searched = f"in {root}"
+    else:
+        root = data_root()
+        if variable and not root.is_dir():
+            raise UserError(
+                f"{DATA_VARIABLE} names {root}, which is not a folder; set it to the folder of your datasets"
+            )
+        searched = f"in {root}" + ("" if variable else f" ({DATA_VARIABLE} is not set)")
     entry = find(name)
     if entry is not None or medmnist_class_names(name):
         held = f"{entry.folder}/" if entry else f"{name}.npz"
         raise UserError(
-            f"dataset {name!r} was not found {searched}: run 'biomedcoop datasets download {entry.name if entry else name}', set "
-            f"{DATA_VARIABLE} to the folder that holds {held}, or give a path"
+            f"dataset {name!r} was not found here or {searched}: run 'biomedcoop datasets download "
+            f"{entry.name if entry else name}', {way} the folder that holds {held}, or give a path"
         )
-    known = {path.name if path.is_dir() else path.stem for path in _children(root).values()} | set(known_names())
-    similar = difflib.get_close_matches(name.casefold(), sorted(known, key=str.casefold), n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(similar)}?" if similar else "; give the path of a folder or file"
-    raise UserError(f"there is no folder, file or dataset named {name!r} {searched}{hint}")
+    named = {path.name if path.is_dir() else path.stem for path in _children(root).values()} | set(known_names())
+    known = {other.casefold(): other for other in named} | {key: path.name for key, path in _children(Path()).items()}
+    similar = difflib.get_close_matches(name.casefold(), sorted(known), n=3, cutoff=0.6)
+    hint = (
+        f"did you mean {' or '.join(dict.fromkeys(known[key] for key in similar))}?"
+        if similar
+        else f"give the path of a folder or file, or {way} the folder of your datasets"
+    )
+    raise UserError(f"there is no folder or file {name!r} here, and no dataset of that name {searched}; {hint}")
 
 
 def _children(root: Path) -> dict[str, Path]:

@@ -107,7 +107,7 @@ def kept_columns(inputs: Sequence[str | os.PathLike[str]], wanted: Sequence[str]
             path = table.find("path")
             positions = [position for position, name in enumerate(table.columns) if name and position != path]
         else:
-            positions = [table.require(name, "the columns to keep") for name in wanted]
+            positions = [table.require(name, "names of its columns, separated by commas, or 'all'") for name in wanted]
         for name in (table.columns[position] for position in positions):
             table.find(name)  # raises if two columns have this name
             if name in written:

@@ -45,7 +45,7 @@ def sample_few_shot(
         UserError: ``shots`` below 1, or a class has too few training images and ``repeat`` is off.
     """
     if shots is not None and shots < 1:
-        raise UserError(f"shots={shots}, but at least 1 image per class is needed")
+        raise UserError(f"--shots {shots}, but at least 1 image per class is needed")
     train, val = _by_class(data, "train"), _by_class(data, "val")
     if not train:
         raise UserError(f"{data.name}: there are no training images to sample from")
@@ -85,14 +85,16 @@ def sample_realistic(data: Dataset, shots: int | None, seed: int) -> npt.NDArray
         return train
     count = shots * len(data.class_names)
     if count > len(train):
-        raise UserError(f"{data.name} has {len(train)} training images but shots={shots} takes {count}; lower --shots")
+        raise UserError(
+            f"{data.name} has {len(train)} training images but --shots {shots} takes {count}; lower --shots"
+        )
     return np.array(random.Random(f"realistic {seed}").sample(train.tolist(), count), dtype=np.int64)
 
 
 def short_class(name: str, count: int, shots: int) -> str:
     """The error about a class with fewer training images than shots."""
     return (
-        f"class {name!r} has {count} image{'s' * (count != 1)} in train but shots={shots}; lower --shots, add images, or pass "
+        f"class {name!r} has {count} image{'s' * (count != 1)} in train but --shots {shots}; lower --shots, add images, or pass "
         "--repeat-shots or --shots all"
     )
 

@@ -17,6 +17,8 @@ from biomedcoop.errors import UserError
 FOLDS = 5
 """Number of folds; a class with fewer images or groups lowers it."""
 
+NO_TEST = "bc.fit, in Python, trains without a test"
+
 REPEATS = 3
 """Minimum number of divisions of a cross-validation."""
 
@@ -44,13 +46,15 @@ class Divisions:
             for fold in range(fold_of.max() + 1):
                 yield position, seed, fold_of == fold
 
-    def note(self, shots: int | str) -> str:
+    def note(self, shots: int | str, realistic: bool = False) -> str:
         """The note on a cross-validation, issued before the work.
 
         Args:
             shots: training images per class, or "all".
+            realistic: True if they are drawn whatever their class, so many of each on average.
         """
         images = "all images" if shots == "all" else f"{shots} image{'s' * (shots != 1)} of each class"
+        images += " on average," * (realistic and shots != "all")
         return (
             f"{self.number}-fold cross-validation, with {len(self.seeds)} divisions into folds "
             f"(seeds {', '.join(map(str, self.seeds))}), tests each image with classifiers trained on {images} of the other folds. "
@@ -73,7 +77,8 @@ def divide(data: Dataset, seeds: Sequence[int]) -> Divisions | None:
     related = related_images(part)
     if reason := why_undivided(part, related):
         raise UserError(
-            f"{reason}, so it cannot be both trained on and tested; add images of it, remove the class, or give a test split"
+            f"{reason}, so it cannot be both trained on and tested; add images of it, remove the class, or give a test split; "
+            f"{NO_TEST}"
         )
     more = range(1, REPEATS - len(seeds) + 1)
     seeds = (*seeds, *((max(seeds) + k) % 2**63 for k in more))

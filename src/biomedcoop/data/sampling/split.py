@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biomedcoop.data.dataset import SPLITS, Dataset
-from biomedcoop.data.sampling.folds import related_images
+from biomedcoop.data.sampling.folds import NO_TEST, related_images
 from biomedcoop.errors import UserError
 from biomedcoop.output import write_atomically
 
@@ -68,7 +68,7 @@ def _few_note(data: Dataset, train: npt.NDArray[np.int64]) -> str:
     one, several = ("group (such as a patient)", "groups (such as patients)") if grouped else ("image", "images")
     return (
         f"There is no test split, and class {data.class_names[smallest]!r} has only {count} {one if count == 1 else several}, "
-        f"too few to set some aside: {CROSS_VALIDATES}"
+        f"too few to set some aside: {CROSS_VALIDATES if count > 1 else f'with two, {CROSS_VALIDATES}; {NO_TEST}'}"
     )
 
 
