@@ -154,7 +154,7 @@ def shipped_text(name: str) -> str:
     """
     if name not in (known := shipped()):
         raise UserError(f"no protocol '{name}' in the package; {nearest(name, known)}")
-    return resources.files(__package__).joinpath("protocols", f"{name}.toml").read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("protocols").joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _content(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
