@@ -230,7 +230,7 @@ def print_check(
 
     data = read_dataset(source, reading=classifier.reading)
     # the check uses these masks, and trains nothing
-    needless = CROSS_VALIDATES, *((BESIDE, f"folder {FOLDER} in") if masks is None else ())
+    needless = CROSS_VALIDATES, *((BESIDE, f"folder {FOLDER} ") if masks is None else ())
     say_notes(note for note in data.notes if not any(words in note for words in needless))
     with progress_bar() as progress:
         found = check_saliency(

@@ -124,9 +124,12 @@ def _test_prompts(
 
     split = split or ("val" if data.counts("val").any() else "train")
     accuracy: dict[str, dict[str, Any]] = {}
-    for label, method in (("sentences", "zero-shot-ensemble"), ("class name", "zero-shot")):
+    for label, request in (
+        ("sentences", FitRequest(data=data, method="zero-shot-ensemble", shots=1, prompts=os.fspath(source))),
+        ("class name", FitRequest(data=data, method="zero-shot", shots=1)),
+    ):
         # the notes of the plan are not issued: the report holds all findings on the sentences
-        plan = plan_fit(FitRequest(data=data, method=method, shots=1, prompts=os.fspath(source)), data)
+        plan = plan_fit(request, data)
         (classifier,) = fit_plan(plan, backbone)
         metrics = evaluate(classifier, data, split, progress=progress)
         accuracy[label] = {
