@@ -217,7 +217,7 @@ def test_the_example_of_the_guide_runs_without_torch_and_without_the_package(
     absent = subprocess.run([python, "-c", "import torch"], capture_output=True)
     assert absent.returncode != 0
     guide = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (script,) = re.findall(r"```python[^\n]*\n(.*?)```", guide, re.DOTALL)
     assert len(script.splitlines()) <= 30
     (tmp_path / "example.py").write_text(script)
     classifier = bc.fit(data, method="linear-probe", shots=4)
