@@ -145,7 +145,7 @@ def refused(cli: Cli) -> Refused:
         assert all(note.startswith("note: ") for note in notes), notes
         assert begun or not notes
         assert line.startswith("error: ")
-        assert len(line) < 600  # folders of tests have long names
+        assert len(line) < 500
         return line
 
     return call

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import biomedcoop as bc
-from biomedcoop.deprecation import Deprecation, renamed_arguments, renamed_function
+from biomedcoop.deprecation import Deprecation, deprecated
 from biomedcoop.errors import Note
 from biomedcoop.methods import get_method
 from biomedcoop.methods.settings import FORMER_NAMES_END
@@ -20,30 +19,10 @@ def number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
 
-def half(value: float, digits: int = 1) -> float:
-    """Half of it."""
-    return round(value / 2, digits)
-
-
-def test_a_former_argument_is_passed_on() -> None:
-    function = renamed_arguments("9.0", places="digits")(half)
+def test_the_note_points_to_the_line_that_used_the_former_name() -> None:
     with pytest.warns(Deprecation, match=r"^places is now digits; the former name ends with version 9\.0$") as seen:
-        assert function(0.25, places=3) == 0.125
+        deprecated("places", "digits", "9.0")
     assert seen[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert function(0.25, digits=3) == 0.125
-    with pytest.raises(bc.UserError, match="give digits alone"):
-        function(0.25, places=3, digits=3)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'decimals'"):
-        function(0.25, decimals=3)
-
-
-def test_a_former_function_is_the_present_one() -> None:
-    halved = renamed_function("halved", half, "9.0")
-    assert (halved.__name__, halved.__doc__) == ("halved", "Half of it.")
-    with pytest.warns(Deprecation, match=r"^halved\(\) is now half\(\); the former name ends with version 9\.0$"):
-        assert halved(3.0) == 1.5
 
 
 def test_the_former_name_of_a_setting_still_works() -> None:

@@ -90,3 +90,11 @@ def test_every_option_in_a_message_is_a_parameter() -> None:
         assert word in names, f"--{option}: list it in errors.NOT_IN_PYTHON, or name its parameter in errors.RENAMED"
     for option in SWITCHES:
         assert option.replace("-", "_") in switches, option
+
+
+def test_a_command_inside_a_command_leaves_the_spelling_of_the_outer_one() -> None:
+    with command_line():
+        with command_line():
+            pass
+        assert spelled("lower --shots") == "lower --shots"
+    assert spelled("lower --shots") == "lower shots"

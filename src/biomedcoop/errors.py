@@ -58,11 +58,13 @@ _OPTION = re.compile(
 @contextmanager
 def command_line() -> Iterator[None]:
     """Spell options in errors and notes as on the command line, where the messages are written so."""
+    outer = _COMMAND_LINE in os.environ
     os.environ[_COMMAND_LINE] = "1"
     try:
         yield
     finally:
-        del os.environ[_COMMAND_LINE]
+        if not outer:
+            del os.environ[_COMMAND_LINE]
 
 
 def spelled(message: str) -> str:

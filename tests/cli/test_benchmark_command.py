@@ -82,7 +82,7 @@ def test_a_protocol_whose_backbone_is_not_here_runs_with_the_shipped_one(
     monkeypatch.setenv("BIOMEDCOOP_CACHE", str(tmp_path / "cache"))
     line = refused(*words, "--backbone", "biomedclip", "--dry-run")
     assert "run 'biomedcoop backbones download biomedclip'" in line
-    assert line.rstrip().endswith("; or take the shipped one, --backbone mini")
+    assert line.rstrip().endswith("; or take --backbone mini")
     assert cli(*words, "--backbone", "mini", "--methods", "zero-shot", "--dry-run").status == 0
 
 

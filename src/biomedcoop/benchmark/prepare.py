@@ -189,5 +189,5 @@ def find_backbones(work: Work) -> tuple[dict[str, str], dict[str, str]]:
         except UserError as error:
             reasons[backbone] = str(error)
     if not fingerprints:
-        raise UserError(f"{next(iter(reasons.values()))}; or take the shipped one, --backbone mini")
+        raise UserError(f"{next(iter(reasons.values()))}; or take --backbone mini")
     return reasons, fingerprints
