@@ -15,6 +15,7 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import prepack_image_tower, prepack_text_tower
 from biomedcoop.backbones.prepack_convolutions import PrepackedEfficientNetLite, can_prepack_convolutions
+from biomedcoop.threads import torch_threads
 
 needs_operators = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN"
@@ -51,6 +52,15 @@ def test_this_build_of_torch_has_the_operators() -> None:
     """With oneDNN it must: else the speed that is documented silently goes."""
     assert can_prepack_convolutions(trunk())
     assert not can_prepack_convolutions(trunk().double())
+
+
+@needs_operators
+def test_weights_are_ordered_for_the_threads_that_share_a_pass() -> None:
+    fast, x = PrepackedEfficientNetLite(trunk(), Lock()), torch.zeros(1, 3, 64, 64)
+    for threads in (2, 1, 2):
+        with torch_threads(threads):
+            fast(x)
+    assert sorted(fast.blocks) == [1, 2]
 
 
 @needs_operators

@@ -10,7 +10,9 @@ from contextlib import closing
 import pytest
 import torch
 
+from biomedcoop.features import parallel
 from biomedcoop.features.parallel import passes_on_every_core, run_ahead
+from biomedcoop.threads import torch_threads
 
 CPU = torch.device("cpu")
 
@@ -69,3 +71,55 @@ def test_passes_inside_passes_come_to_an_end() -> None:
         return sum(passes_on_every_core(inner, range(number), CPU))
 
     assert list(passes_on_every_core(outer, range(8), CPU)) == [n * (n + 1) // 2 for n in range(8)]
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "torch_cores", lambda: 2)
+
+
+def threads_and_number(number: int) -> tuple[int, int, int]:
+    return threading.get_ident(), torch.get_num_threads(), number
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_cores_share_a_pass_that_is_the_only_one() -> None:
+    first, second = (list(passes_on_every_core(threads_and_number, [7], CPU, shared=True)) for _ in range(2))
+    assert first == second
+    assert [found[1:] for found in first] == [(2, 7)]
+    assert {found[1] for found in passes_on_every_core(threads_and_number, [1, 2], CPU, shared=True)} == {1}
+    assert {found[1] for found in passes_on_every_core(threads_and_number, [1], CPU)} == {1}
+
+
+def test_a_caller_that_has_one_core_keeps_to_it() -> None:
+    with torch_threads(1):
+        assert [found[1] for found in passes_on_every_core(threads_and_number, [1], CPU, shared=True)] == [1]
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_looking_for_a_second_batch_keeps_results_before_an_error(count: int) -> None:
+    found = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(passes_on_every_core(lambda number: number, broken_after(count), CPU, shared=True))
+    assert found == list(range(count))
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_second_caller_does_not_wait_for_the_sharing_cores() -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def held(number: int) -> tuple[int, int, int]:
+        inside.set()
+        assert go.wait(30)
+        return threads_and_number(number)
+
+    results: list[tuple[int, int, int]] = []
+    first = threading.Thread(target=lambda: results.extend(passes_on_every_core(held, [1], CPU, shared=True)))
+    first.start()
+    assert inside.wait(30)
+    other = list(passes_on_every_core(threads_and_number, [2], CPU, shared=True))
+    go.set()
+    first.join()
+    assert other[0][1:] == (1, 2)
+    assert results[0][1:] == (2, 1)

@@ -308,7 +308,7 @@ def test_one_epoch_on_a_slice_of_the_real_pool(tmp_path: Path) -> None:
         "--export",
         str(tmp_path / "backbone"),
         "--limit",
-        "40",
+        "50",
         "--views",
         "2",
         "--joint-steps",

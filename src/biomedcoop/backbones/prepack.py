@@ -46,8 +46,10 @@ def prepack_image_tower(backbone: Backbone, images: int | None = None) -> Backbo
     other = copy.copy(backbone)
     tower = backbone.image_tower
     # a changed weight or a new hook needs another copy
-    modules = list(tower.modules())  # one walk: this is asked at every prediction
-    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+    modules = [tower]  # one plain walk: this is asked at every prediction
+    for module in modules:
+        modules += [child for child in module._modules.values() if child is not None]
+    tensors = [t for m in modules for kind in (m._parameters, m._buffers) for t in kind.values() if t is not None]
     state = (
         images,
         any(m._forward_hooks for m in modules),

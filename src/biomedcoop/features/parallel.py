@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import cache
-from threading import local
+from itertools import islice
+from threading import Lock, local
 from typing import TypeVar
 
 import torch
@@ -63,7 +64,7 @@ def _in_order(
 
 
 def passes_on_every_core(
-    run_pass: Callable[[In], Out], batches: Iterable[In], device: torch.device
+    run_pass: Callable[[In], Out], batches: Iterable[In], device: torch.device, shared: bool = False
 ) -> Generator[Out, None, None]:
     """``map`` over batches; on a CPU each core runs a pass of its own.
 
@@ -74,6 +75,8 @@ def passes_on_every_core(
         run_pass: encodes one batch.
         batches: in the order in which results are given.
         device: where the passes run; on anything but a CPU they run one after the other.
+        shared: cores share the operations of a pass that is the only one, at most ``SHARING`` of them, unless they already share
+            another.
     """
     if device.type != "cpu":
         yield from map(run_pass, batches)
@@ -86,11 +89,40 @@ def passes_on_every_core(
         ):
             yield from results
         return
+    if shared and cores > 1:
+        batches, several = _several(batches)
+        if not several and _sharing.acquire(blocking=False):
+            try:
+                yield from (_sharing_thread(min(cores, SHARING)).submit(run_pass, batch).result() for batch in batches)
+            finally:
+                _sharing.release()
+            return
     with closing(_in_order(_staying_threads(cores), run_pass, batches, cores + 1)) as results:
         yield from results
 
 
-_here = local()
+SHARING = 4
+"""Most cores that share a pass. The shipped backbone's image tower has work for three (``threads.PER_CORE``)."""
+
+_here, _sharing = local(), Lock()
+
+
+def _several(batches: Iterable[In]) -> tuple[Iterator[In], bool]:
+    """The same batches, and whether there are two or more."""
+    source, first = iter(batches), list[In]()
+    failure: Exception | None = None
+    try:
+        first.extend(islice(source, 2))
+    except Exception as error:
+        failure = error
+
+    def again() -> Iterator[In]:
+        yield from first
+        if failure is not None:
+            raise failure
+        yield from source
+
+    return again(), len(first) > 1
 
 
 @cache
@@ -102,8 +134,22 @@ def _staying_threads(cores: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores, initializer=begin)
 
 
+@cache
+def _sharing_thread(cores: int) -> ThreadPoolExecutor:
+    """One for all callers: torch keeps a team of threads for each thread that shares its operations."""
+    return ThreadPoolExecutor(1, initializer=lambda: set_torch_threads(cores))
+
+
+def _forget_threads() -> None:
+    """Threads do not follow into a forked process."""
+    global _sharing
+    _staying_threads.cache_clear()
+    _sharing_thread.cache_clear()
+    _sharing = Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_staying_threads.cache_clear)  # threads do not follow into a forked process
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def batched(items: Iterable[In], size: int) -> Iterator[list[In]]:

@@ -1,13 +1,14 @@
 """Passes through the image tower, in which the bits of a feature do not depend on the images encoded with it.
 
-Passes have a fixed shape, and a last pass of fewer images is filled up with zeros. In some towers on some processors a pass of one
-image gives the bits of a full pass. Where that is found, the images of a pass that is at most half full are encoded one by one.
+Passes have a fixed shape and one thread, and a last pass of fewer images is filled up with zeros. In some towers on some processors
+a pass of one image gives the bits of a full pass. Where that is found, the images of a pass that is at most half full are encoded
+one by one, and those of an only pass too, whose operations the cores then share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import prepack_image_tower
 from biomedcoop.data.images.crop_reader import Crop
 from biomedcoop.features.parallel import batched, passes_on_every_core
+from biomedcoop.threads import torch_threads
 
 Floats = npt.NDArray[np.float32]
 Tag = TypeVar("Tag")
@@ -61,32 +63,38 @@ def image_passes(
 
     def encode(batch: list[tuple[Crop, Tag]]) -> tuple[list[Tag], Tensor]:
         crops, tags = np.stack([crop for crop, _ in batch]), [tag for _, tag in batch]
+        cpu = backbone.device.type == "cpu"
+        threads = torch.get_num_threads() if cpu else 1
         with torch.inference_mode():
-            if len(batch) == size:
+            if len(batch) == size and threads == 1:
                 return tags, run(crops)
-            # an image alone costs about half a full pass of a few
-            if (known := _alone.get(tower)) == ALIKE and 2 * len(batch) <= size:
+            alone = _alone.setdefault(tower, {})
+            # an image alone costs about half a full pass of a few, and less where cores share it
+            if (known := alone.get(threads)) == ALIKE and (threads > 1 or 2 * len(batch) <= size):
                 return tags, torch.cat([run(crop[None]) for crop in crops])
             filled = np.zeros((size, *crops.shape[1:]), dtype=np.uint8)
             filled[: len(batch)] = crops
-            rows = run(filled)[: len(batch)]
+            with torch_threads(1) if threads > 1 else nullcontext():
+                rows = run(filled)[: len(batch)]
             if known is None:
-                _alone[tower] = UNKNOWN  # a process that predicts once does not pay for the question
-            elif known == UNKNOWN and backbone.device.type == "cpu":
-                _alone[tower] = ALIKE if torch.equal(run(crops[:1]), rows[:1]) else DIFFERENT
+                alone[threads] = UNKNOWN  # a process that predicts once does not pay for the question
+            elif known == UNKNOWN and cpu:
+                alone[threads] = ALIKE if torch.equal(run(crops[:1]), rows[:1]) else DIFFERENT
         return tags, rows
 
     def run(crops: npt.NDArray[np.uint8]) -> Tensor:
         return backbone.encode_image(backbone.normalize(crops)).float()
 
-    with closing(passes_on_every_core(encode, batched(tagged_crops, size), backbone.device)) as passes:
+    with closing(passes_on_every_core(encode, batched(tagged_crops, size), backbone.device, shared=True)) as passes:
         yield from passes
 
 
 UNKNOWN, ALIKE, DIFFERENT = "unknown", "alike", "different"
-"""Whether a pass of one image gives the bits of a full pass."""
+"""Whether a pass of one image gives the bits of a full pass in one thread."""
 
-_alone: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_alone: WeakKeyDictionary[nn.Module, dict[int, str]] = WeakKeyDictionary()
+"""By tower and by the number of threads that share the pass of one image."""
+
 _weights: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.stacks import Reading, facts_of, patient_groups, split_frame, taken_from
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
@@ -203,3 +205,34 @@ def test_facts_hold_no_name(tmp_path: Path) -> None:
     """Of the identifiers, those that group and order images are kept, as they are stored; no name is read."""
     text = repr(facts_of(write(tmp_path / "a.dcm", ct(ramp()))))
     assert not any(name in text for name in NAMES if name != "PLANTED-ID-4711")
+
+
+TEXTS = (
+    *("InstanceNumber", "NumberOfFrames", "ImagePositionPatient", "WindowCenter", "WindowWidth", "RescaleSlope"),
+    *("ImageType", "ViewPosition", "ImageLaterality", "Modality", "PhotometricInterpretation", "VOILUTFunction"),
+    *("StudyInstanceUID", "PixelRepresentation"),
+)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_warning_or_error_quotes_a_header(name: str, tmp_path: Path) -> None:
+    """pydicom warns of values that it cannot use, and its words quote them."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    data, number = ct(ramp(), InstanceNumber=1), tag_for_keyword(name)
+    assert number is not None
+    planted = b"planted, John 7 "
+    element = RawDataElement(Tag(number), dictionary_VR(number), len(planted), planted, 0, False, True)
+    data._dict[element.tag] = element
+    file = write(tmp_path / "a.dcm", data)
+    told = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for look in (lambda: taken_from([file], Reading()), lambda: read_image(file)):
+            try:
+                look()
+            except UserError as error:
+                told.append(str(error))
+    assert not [text for text in told + [str(one.message) for one in said] if "planted" in text]

@@ -29,6 +29,7 @@ from biomedcoop.data.images.decoders.dicom import (
     reading,
     shape_of,
     word,
+    words,
 )
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_sources
 from biomedcoop.data.images.windows import AUTO, check_window
@@ -272,7 +273,7 @@ def _facts_in(header: Header) -> Facts:
     return Facts(
         windowed=True,
         frames=shape_of(header)[2],
-        localizer="LOCALIZER" in [str(part).strip().upper() for part in header.get("ImageType") or ()],
+        localizer="LOCALIZER" in words(header, "ImageType"),
         patient=_identifier(header, "PatientID"),
         study=_identifier(header, "StudyInstanceUID"),
         series=_identifier(header, "SeriesInstanceUID"),

@@ -603,12 +603,30 @@ def raw(element: Any) -> bytes:
     return (value if isinstance(value, bytes) else str(value or "").encode()).strip(b" \0^")
 
 
-def word(data: Dataset, name: str) -> str:
-    """A value of one word in upper case; empty if it is missing."""
+def stored(data: Dataset, name: str) -> Any:
+    """The value of an element; of one stored as text its parts, as pydicom would check them with a warning that quotes them."""
+    from pydicom.datadict import dictionary_VR
+
+    element = data.get_item(name)
+    if element is None or not isinstance(element.value, bytes):
+        return data.get(name)
+    if (element.VR or dictionary_VR(element.tag)) not in ("CS", "DS", "IS"):
+        return data.get(name)
+    text = raw(element).decode("latin-1").strip()
+    return text.split("\\") if text else None
+
+
+def words(data: Dataset, name: str) -> list[str]:
+    """The words of an element in upper case; empty if it is missing."""
     with reading():
-        value = data.get(name)
-        first = value if value is None or isinstance(value, str) else next(iter(value), None)
-        return str(first or "").strip().upper()
+        value = stored(data, name)
+        parts = [value] if value is None or isinstance(value, str) else list(value)
+        return [str(part or "").strip().upper() for part in parts]
+
+
+def word(data: Dataset, name: str) -> str:
+    """The first word of an element in upper case; empty if it is missing."""
+    return next(iter(words(data, name)), "")
 
 
 def whole(data: Dataset, name: str, default: int | None = None) -> int:
@@ -640,7 +658,7 @@ def numbers(data: Dataset, name: str) -> list[float]:
         Refused: one of them is not a finite number.
     """
     try:
-        value = data.get(name)
+        value = stored(data, name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return []
         several = not isinstance(value, (str, bytes, int, float)) and hasattr(value, "__iter__")
