@@ -203,7 +203,7 @@ def _read(
 ) -> ReadImage:
     opened = open_image(source, where)
     # three equal channels are resized once
-    image = opened.image.getchannel(0) if opened.mode == "L" else opened.image
+    image = opened.image.getchannel(0) if opened.grey else opened.image
     if crops is None:
         found = [resize_and_crop(image, size, resize)]
     else:
