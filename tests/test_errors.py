@@ -11,7 +11,18 @@ import pytest
 
 import biomedcoop as bc
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.errors import NOT_IN_PYTHON, OFF, RENAMED, SWITCHES, Note, UserError, command_line, notify, spelled
+from biomedcoop.errors import (
+    NOT_IN_PYTHON,
+    OFF,
+    RENAMED,
+    SWITCHES,
+    ImageError,
+    Note,
+    UserError,
+    command_line,
+    notify,
+    spelled,
+)
 from biomedcoop.tasks.plan import plan_fit
 from biomedcoop.tasks.request import FitRequest
 
@@ -48,6 +59,17 @@ def test_options_are_spelled_for_the_caller(typed: str, called: str) -> None:
         assert str(UserError(typed)) == typed
         assert spelled(typed) == typed
     assert str(UserError(typed)) == called
+
+
+def test_control_characters_are_escaped_in_every_message() -> None:
+    name = "scans/a\nerror: b\x1b[31m\x85\u202e é×.png"
+    shown = r"scans/a\nerror: b\x1b[31m\x85\u202e é×.png: too large"
+    assert str(ImageError(name, "too large")) == shown
+    with command_line():
+        assert str(ImageError(name, "too large")) == shown
+    with pytest.warns(Note) as said:
+        notify([f"{name}: too large"])
+    assert str(said[0].message) == shown
 
 
 def uneven() -> Dataset:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 
 class Note(UserWarning):
@@ -74,7 +75,21 @@ def spelled(message: str) -> str:
         >>> spelled("lower --shots, or pass --repeat-shots or --set lr=0.1")
         "lower shots, or pass repeat_shots=True or settings={'lr': 0.1}"
     """
+    message = printable(message)
     return message if _COMMAND_LINE in os.environ else _OPTION.sub(_in_python, message)
+
+
+def printable(text: str) -> str:
+    """A text without control characters: in the name of a file they could write a line of their own, or colour a terminal.
+
+    Example:
+        >>> print(printable("scans/a\\nerror: b.png"))
+        scans/a\\nerror: b.png
+    """
+    return "".join(
+        sign.encode("unicode_escape").decode() if category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") else sign
+        for sign in text
+    )
 
 
 def _in_python(found: re.Match[str]) -> str:

@@ -64,13 +64,24 @@ def test_faulty_archives(tmp_path: Path) -> None:
     content[5000] ^= 255
     damaged.write_bytes(content)
     archives._read_index.cache_clear()
-    with pytest.raises(ImageError, match=r"a.zip/a.png: (damaged in the archive|the content is not)"):
+    with pytest.raises(ImageError, match=r"a.zip/a.png: (it is damaged in the archive|the content is not)"):
         open_image(damaged / "a.png")
     damaged.write_bytes(bytes(content[:-30]))
     with pytest.raises(ImageError, match=r"a.zip: it is a zip archive; .* it is damaged: copy it again"):
         open_image(next(iter(find_images([damaged]))))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"not a dataset|there is no such"):
         bc.load_dataset(damaged)
+
+
+def test_a_member_whose_begin_is_damaged_in_the_archive(tmp_path: Path) -> None:
+    files = series(tmp_path / "exam", "one", 1)
+    archive = packed(tmp_path / "exam", tmp_path / "exam.zip")
+    content = bytearray(archive.read_bytes())
+    begin = 30 + len(files[0].name)
+    content[begin : begin + 40] = b"\xff" * 40
+    archive.write_bytes(content)
+    with pytest.raises(ImageError, match=r"IM0000: it is damaged in the archive; copy the archive again"):
+        open_image(archive / files[0].name)
 
 
 def test_an_archive_in_an_archive_is_left_out_and_said(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from biomedcoop.cli.layout import lay_out
 from biomedcoop.display import shown
-from biomedcoop.errors import Note
+from biomedcoop.errors import Note, printable
 from biomedcoop.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def set_quiet(quiet: bool) -> bool:
 
 def say(text: str) -> None:
     """Print a message on stderr; stdout is for results. A terminal gets it wrapped between words, a pipe or a file in one line."""
+    text = printable(text)
     if sys.stderr is not None and sys.stderr.isatty():
         width = min(get_terminal_size().columns, MOST_COLUMNS)
         text = fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -131,7 +131,6 @@ def _run() -> None:
     # the pixel limit is checked by the package itself, with a message of its own
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # the package reports damaged images itself
-    warnings.filterwarnings("ignore", module="pydicom")  # its words may quote a header
     status, kept = 0, "no result was written"
     try:
         # wherever --debug stands, `fail` finds it; users write it behind the command too

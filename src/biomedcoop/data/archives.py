@@ -38,6 +38,15 @@ class _Index(NamedTuple):
     folders: dict[str, tuple[list[str], list[str]]]
 
 
+LEAVES = "an entry has a path that leaves the archive; do not use it"
+
+
+def leaves(name: str) -> bool:
+    """Whether the path of an entry would lie outside the folder that an archive is unpacked into."""
+    name = name.replace("\\", "/")
+    return name.startswith("/") or ".." in name.split("/")
+
+
 def is_archive(path: Path) -> bool:
     """Whether a path names a zip archive."""
     return path.suffix.lower() == SUFFIX and path.is_file() and zipfile.is_zipfile(path)
@@ -111,7 +120,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with _index(found[0]).archive.open(info) as member:
             yield cast(BinaryIO, member)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise UserError(f"{path}: damaged in the archive ({type(error).__name__}); copy the archive again") from error
+        raise UserError(f"{path}: it is damaged in the archive; copy the archive again") from error
 
 
 def _member(archive: Path, name: str) -> zipfile.ZipInfo:
@@ -144,8 +153,8 @@ def _read_index(archive: str, *_: int) -> _Index:
     for info in infos:
         name = info.filename.replace("\\", "/")
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if ".." in parts or name.startswith("/"):
-            raise UserError(f"{archive}: an entry has a path that leaves the archive; do not use it")
+        if leaves(name):
+            raise UserError(f"{archive}: {LEAVES}")
         for depth in range(1, len(parts)):
             folders.setdefault("/".join(parts[: depth - 1]), (set(), set()))[0].add(parts[depth - 1])
             folders.setdefault("/".join(parts[:depth]), (set(), set()))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
 
 import biomedcoop as bc
 from biomedcoop.data.images.decoders.base import DecodeOptions
@@ -14,13 +18,18 @@ from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.stacks import Reading, facts_of, patient_groups, split_frame, taken_from
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
-from biomedcoop.errors import UserError
+from biomedcoop.errors import ImageError, UserError
 from dicom_files import NAMES, ct, ramp, series, write
 
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     return write(tmp_path / "film.dcm", ct(np.stack([ramp() + np.int16(n) for n in range(5)]), Modality="US"))
+
+
+def of_class(uid: str, data: Dataset) -> Dataset:
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = uid
+    return data
 
 
 def names(given: list[Path], **reading: str) -> list[str]:
@@ -69,14 +78,15 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     (tmp_path / "copy.dcm").write_bytes(files[0].read_bytes())
     write(tmp_path / "report.dcm", ct(ramp(), Modality="SR"))
     write(tmp_path / "scout.dcm", ct(ramp(), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
-    write(tmp_path / "structure", ct(ramp(), Rows=None))
+    contours = "1.2.840.10008.5.1.4.1.1.481.3"
+    write(tmp_path / "structure", of_class(contours, ct(ramp(), Rows=None, PixelData=None)))
     for number in range(2):
         write(tmp_path / f"second{number}.dcm", ct(ramp(), SeriesInstanceUID="1.2.3.9", InstanceNumber=number))
     told: list[str] = []
     found = list(find_images([tmp_path], tell=told.append))
     assert len(found) == 3 + 2 + 2
     assert told == [
-        "DICOM files left out, copies of another file (same SOP Instance UID): 1",
+        "DICOM files left out, copies of another file (same SOP Instance UID and pixels): 1",
         "DICOM files left out, no images to classify (SR): 1",
         "DICOM files left out, scouts (localizers): 1",
         "DICOM files left out, no images to classify (no pixels): 1",
@@ -87,6 +97,52 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     (tmp_path / "report.dcm").rename(tmp_path / "reports" / "report.dcm")
     with pytest.raises(UserError, match=r"holds no image that can be used \(.*\(SR\): 1"):
         list(find_images([tmp_path / "reports"]))
+
+
+@pytest.mark.parametrize("kind", ["without rows", "without pixels", "cut in its header", "cut in its pixels"])
+def test_a_damaged_image_is_refused_alone_in_a_folder_and_in_an_archive(kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "good.dcm", ct(ramp()))
+    lacking = {"without rows": {"Rows": None}, "without pixels": {"PixelData": None}}
+    file = write(tmp_path / "in" / "worse.dcm", ct(ramp(), **lacking.get(kind, {})))
+    if kind.startswith("cut"):
+        file.write_bytes(file.read_bytes()[: 500 if "header" in kind else 2000])
+    archive = tmp_path / "in.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for one in ("good.dcm", "worse.dcm"):
+            packed.write(tmp_path / "in" / one, one)
+    told: list[str] = []
+    for given in (file, tmp_path / "in", archive):
+        found = list(find_images([given], tell=told.append))
+        assert [str(one).rpartition("/")[2] for one in found][-1] == "worse.dcm"
+        with pytest.raises(ImageError, match=r"worse.dcm: .*; copy it again or remove it"):
+            read_image(found[-1])  # type: ignore[arg-type]
+    assert not told
+
+
+def test_an_object_without_pixels_of_a_maker_is_no_image(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.dcm", of_class("1.3.12.2.1107.5.9.1", ct(ramp(), Rows=None, PixelData=None)))
+    with pytest.raises(ImageError, match=r"it is no image to classify \(no pixels\); leave it out"):
+        read_image(file)
+    with pytest.raises(UserError, match=r"no images to classify \(no pixels\): 1"):
+        list(find_images([tmp_path]))
+
+
+def test_files_with_one_identifier_are_copies_only_if_their_pixels_are_equal(tmp_path: Path) -> None:
+    files = series(tmp_path, "one", 4)
+    for number, file in enumerate(files):
+        data = dcmread(file)
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        data.PatientComments = str(number)
+        write(file, data)
+    (tmp_path / "A.dcm").write_bytes(files[0].read_bytes()[:-100])  # comes first, and must not stand for the whole file
+    write(tmp_path / "IM0009", dcmread(files[0]))
+    told: list[str] = []
+    found = list(find_images([tmp_path], tell=told.append))
+    assert {str(one) for one in found} == {str(tmp_path / "A.dcm"), *map(str, files)}
+    assert told == [
+        "DICOM files left out, copies of another file (same SOP Instance UID and pixels): 1",
+        "DICOM files with the SOP Instance UID of another file, but other pixels: 5; all are used",
+    ]
 
 
 def test_images_of_a_patient_stay_together(tmp_path: Path) -> None:
@@ -210,12 +266,12 @@ def test_facts_hold_no_name(tmp_path: Path) -> None:
 TEXTS = (
     *("InstanceNumber", "NumberOfFrames", "ImagePositionPatient", "WindowCenter", "WindowWidth", "RescaleSlope"),
     *("ImageType", "ViewPosition", "ImageLaterality", "Modality", "PhotometricInterpretation", "VOILUTFunction"),
-    *("StudyInstanceUID", "PixelRepresentation"),
+    *("StudyInstanceUID", "PixelRepresentation", "SpecificCharacterSet", "SOPClassUID", "WindowCenterWidthExplanation"),
 )
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_no_warning_or_error_quotes_a_header(name: str, tmp_path: Path) -> None:
+def test_no_warning_or_error_quotes_a_header(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """pydicom warns of values that it cannot use, and its words quote them."""
     from pydicom.datadict import dictionary_VR, tag_for_keyword
     from pydicom.dataelem import RawDataElement
@@ -227,12 +283,42 @@ def test_no_warning_or_error_quotes_a_header(name: str, tmp_path: Path) -> None:
     element = RawDataElement(Tag(number), dictionary_VR(number), len(planted), planted, 0, False, True)
     data._dict[element.tag] = element
     file = write(tmp_path / "a.dcm", data)
+    assert not [text for text in said_of(file, caplog) if "planted" in text]
+
+
+def said_of(file: Path, log: pytest.LogCaptureFixture) -> list[str]:
+    """Errors, warnings and log lines about a file."""
+    log.clear()
     told = []
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, log.at_level(logging.INFO):
         warnings.simplefilter("always")
-        for look in (lambda: taken_from([file], Reading()), lambda: read_image(file)):
+        for look in (lambda: taken_from([file], Reading()), lambda: read_image(file, "a.dcm")):
             try:
                 look()
             except UserError as error:
                 told.append(str(error))
-    assert not [text for text in told + [str(one.message) for one in said] if "planted" in text]
+    return [*told, *(str(one.message) for one in said), *log.messages]
+
+
+def test_no_warning_or_error_quotes_the_elements_before_the_header(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A damaged length makes one element of the file meta of many, with names in them."""
+    content = bytearray(write(tmp_path / "a.dcm", ct(ramp())).read_bytes())
+    place = content.find(b"\x02\0\x10\0UI")
+    content[place + 6 : place + 8] = (600).to_bytes(2, "little")
+    (tmp_path / "a.dcm").write_bytes(content)
+    said = said_of(tmp_path / "a.dcm", caplog)
+    assert len(said) == 1
+    assert not any(name in said[0] for name in NAMES)
+
+
+def test_pydicom_warns_its_own_users_as_ever(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = write(tmp_path / "a.dcm", ct(ramp())).read_bytes()
+    read_image(content)
+    spoilt = content.replace(b"1.2.3.1.1", b"x.2.3.1.1")
+    read_image(spoilt)
+    with pytest.warns(UserWarning, match="Invalid value for VR UI: 'x.2.3.1.1'") as said:
+        print(dcmread(io.BytesIO(spoilt)).SeriesInstanceUID)
+    assert Path(said[0].filename).name == "valuerep.py"  # as without this package
+    assert "Invalid value" in caplog.text

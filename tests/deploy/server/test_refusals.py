@@ -92,6 +92,13 @@ def test_a_chunked_body_has_no_stated_length(small: Client) -> None:
     assert "more than 1 MiB" in line_of(reply, 413)
 
 
+def test_entries_that_leave_an_archive(small: Client, scans: list[Path]) -> None:
+    image = scans[0].read_bytes()
+    for name in ("../a.png", "/a.png", "a\\..\\..\\b.png"):
+        line = small.refused(422, "/predict", packed(("good.png", image), (name, image)))
+        assert "scans.zip: an entry has a path that leaves the archive; do not use it" in line
+
+
 def test_zip_bombs(small: Client) -> None:
     bomb = packed(("a.png", bytes(50 * 2**20)))
     assert len(bomb[1]) < 2**20

@@ -130,7 +130,13 @@ def file_bytes(file: Path | bytes, name: str, check: Callable[[BinaryIO], None] 
                 raise ImageError(name, _EMPTY)
             with archives.opened(file) as member:
                 if check is not None:
-                    check(member)
+                    try:
+                        check(member)
+                    except ImageError:
+                        member.seek(0)
+                        while member.read(2**20):  # where the archive is damaged, it fails here with that reason
+                            pass
+                        raise
                     member.seek(0)
                 return member.read()
         status = file.stat()

@@ -181,7 +181,6 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     # the package checks the pixel limit itself, with its own message
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-    warnings.filterwarnings("ignore", module="pydicom")
     for line in requests:
         given, options, where, size, resize, family, numbers = json.loads(line)
         file = Path(given) if isinstance(given, str) else requests.read(given)

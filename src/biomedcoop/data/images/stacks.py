@@ -22,9 +22,10 @@ from biomedcoop.data.images.decoders import all_decoders, find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Refused
 from biomedcoop.data.images.decoders.dicom import (
     DicomDecoder,
+    identifier,
     no_image,
     numbers,
-    raw,
+    pixel_digest,
     read_header,
     reading,
     shape_of,
@@ -45,6 +46,7 @@ FRAME_HELP = "all, middle, or the number of a frame or slice, from 0"
 
 _TAGS = (
     *(
+        "SOPClassUID",
         "Modality",
         "ImageType",
         "Rows",
@@ -268,26 +270,21 @@ def _read_facts(stream: BinaryIO) -> Facts:
 
 
 def _facts_in(header: Header) -> Facts:
-    if (kind := no_image(header)) is not None or "Rows" not in header:
-        return Facts(True, no_image=kind or "no pixels")
+    if (kind := no_image(header)) is not None:
+        return Facts(True, no_image=kind)
     return Facts(
         windowed=True,
         frames=shape_of(header)[2],
         localizer="LOCALIZER" in words(header, "ImageType"),
-        patient=_identifier(header, "PatientID"),
-        study=_identifier(header, "StudyInstanceUID"),
-        series=_identifier(header, "SeriesInstanceUID"),
-        instance=_identifier(header, "SOPInstanceUID"),
+        patient=identifier(header, "PatientID"),
+        study=identifier(header, "StudyInstanceUID"),
+        series=identifier(header, "SeriesInstanceUID"),
+        instance=identifier(header, "SOPInstanceUID"),
         place=_place(header),
         number=next(iter(numbers(header, "InstanceNumber")), 0.0),
         view=view if (view := word(header, "ViewPosition")) in _VIEWS else "",
         laterality=_SIDES.get(word(header, "ImageLaterality") or word(header, "Laterality"), ""),
     )
-
-
-def _identifier(header: Header, name: str) -> bytes:
-    element = header.get_item(name)
-    return b"" if element is None else raw(element)
 
 
 def _place(header: Header) -> float | None:
@@ -320,20 +317,26 @@ def single_frame_notes(reading: Reading, alone: bool) -> list[str]:
 def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -> tuple[list[int], list[str]]:
     """Positions of the files to use, slices of a series in their order, and notes."""
     left_out: Counter[str] = Counter()
-    seen: set[bytes] = set()
+    seen: set[tuple[bytes, bytes]] = set()
+    uses = Counter(known.instance for known in facts)
+    differing: Counter[bytes] = Counter()
     series: defaultdict[tuple[Path, bytes], list[int]] = defaultdict(list)
     units: list[list[int]] = []
     for i, (file, known) in enumerate(zip(files, facts, strict=True)):
+        image = None
+        if known.instance and uses[known.instance] > 1 and not known.no_image:  # some writers give all slices one UID
+            image = known.instance, _pixels_of(file)
         reason = (
             (known.no_image and f"no images to classify ({known.no_image})")
             or (known.localizer and "scouts (localizers)")
-            or (known.instance in seen and "copies of another file (same SOP Instance UID)")
+            or (image in seen and "copies of another file (same SOP Instance UID and pixels)")
         )
         if reason:
             left_out[reason] += 1
             continue
-        if known.instance:
-            seen.add(known.instance)
+        if image is not None:
+            seen.add(image)
+            differing[known.instance] += 1
         if known.series and known.frames == 1:
             held = series[file.parent, known.series]
             if not held:
@@ -342,6 +345,8 @@ def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -
         else:
             units.append([i])
     notes = [f"DICOM files left out, {reason}: {count}" for reason, count in left_out.items()]
+    if shared := sum(count for count in differing.values() if count > 1):
+        notes.append(f"DICOM files with the SOP Instance UID of another file, but other pixels: {shared}; all are used")
     notes += _series_notes(series)
     order: list[int] = []
     uneven, alone = 0, False
@@ -359,6 +364,15 @@ def _in_order(files: Sequence[Path], facts: Sequence[Facts], reading: Reading) -
     if uneven:
         notes.append(f"series with missing or uneven slices: {uneven}; look at them")
     return order, [*notes, *single_frame_notes(reading, alone)]
+
+
+def _pixels_of(file: Path) -> bytes:
+    """The hash of a file's pixels; its path where they cannot be read, so that it is a copy of none."""
+    try:
+        with archives.opened(file) as stream:
+            return pixel_digest(stream)
+    except (OSError, UserError, Refused):
+        return str(file).encode("utf-8", "surrogateescape")
 
 
 def _series_notes(series: Mapping[tuple[Path, bytes], Sequence[int]]) -> list[str]:

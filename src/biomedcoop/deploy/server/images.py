@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Decoder
 from biomedcoop.data.images.decoders.dicom import DicomDecoder
@@ -146,6 +147,8 @@ def _members(upload: Upload, limits: Limits, room: int) -> Iterator[Upload]:
     _check_directory(upload)
     try:
         with zipfile.ZipFile(BytesIO(upload.content)) as archive:
+            if any(archives.leaves(info.filename) for info in archive.infolist()):
+                raise RefusedFile(422, upload.name, archives.LEAVES)
             for info in archive.infolist():
                 path = PurePosixPath(info.filename.replace("\\", "/"))
                 if info.is_dir() or path.name.startswith(".") or "__MACOSX" in path.parts:

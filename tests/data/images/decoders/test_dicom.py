@@ -418,7 +418,7 @@ def test_faulty_files_are_one_line() -> None:
     assert "Window Width (0028,1051) is 0" in refusal(ct(ramp(), WindowCenter=1, WindowWidth=0))
     assert "Window Width (0028,1051) is 0.5, which LINEAR" in refusal(ct(ramp(), WindowCenter=1, WindowWidth=0.5))
     assert "without a Window Width" in refusal(ct(ramp(), WindowCenter=1))
-    assert "is in Hounsfield units of CT, but its Modality (0008,0060) is MR" in refusal(
+    assert "is in Hounsfield units of CT, but its Modality (0008,0060) is not CT" in refusal(
         ct(ramp(), Modality="MR"), "lung"
     )
     for kind in ("SEG", "SR", "RTDOSE"):
@@ -427,6 +427,20 @@ def test_faulty_files_are_one_line() -> None:
     assert "Rescale Slope (0028,1053) is not a finite number" in refusal(nan)
     assert "Rescale Slope (0028,1053) is not a number" in refusal(nan.replace(b"NaN     ", b"DOE^JOHN"))
     assert "damaged" in refusal(b"\0" * 128 + b"DICM" + b"\xff" * 600)
+    for name, values in (("PixelSpacing", [0, 1]), ("ImagerPixelSpacing", [1, -1]), ("PixelAspectRatio", [0, 0])):
+        assert "is not two numbers above 0; correct it" in refusal(ct(ramp(), **{name: values}))
+
+
+def test_refusals_quote_no_text_of_a_header() -> None:
+    assert "its colours (1 samples, Photometric Interpretation (0028,0004) not known)" in refusal(
+        ct(ramp(), PhotometricInterpretation="PLANTED")
+    )
+    assert "its Modality (0008,0060) is not CT" in refusal(ct(ramp(), Modality="PLANTED"), "lung")
+    content = saved(ct(ramp()))
+    known = b"1.2.840.10008.1.2.1\0"
+    assert content.count(known) == 1
+    for planted in (b"9.9.999.19431117.471", b"1.2.999.19431117.471", b"PLANTED JOHN 1943117"):
+        assert "its Transfer Syntax UID (0002,0010) is not known" in refusal(content.replace(known, planted))
 
 
 def test_bombs_are_refused_before_they_are_decoded() -> None:

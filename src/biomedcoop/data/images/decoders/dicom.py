@@ -6,6 +6,7 @@ does. Messages quote no value of a header.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
@@ -22,6 +23,7 @@ from PIL import Image
 from biomedcoop.data.archives import MAX_RATIO, SMALL
 from biomedcoop.data.images import apart
 from biomedcoop.data.images.decoders.base import Decoded, DecodeOptions, Refused, check_frame
+from biomedcoop.data.images.dicom_warnings import quiet
 from biomedcoop.data.images.samples import Samples
 from biomedcoop.data.images.windows import (
     ASKED,
@@ -55,6 +57,8 @@ MAX_INFLATED = 2**30
 
 NEEDED = "DICOM needs pydicom: pip install 'biomedcoop[dicom]'"
 
+NO_PIXELS = "it holds no pixels (Pixel Data (7FE0,0010) is missing); copy it again or remove it"
+
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTIMAGE", "SR", "PR", "KO", "REG", "DOC", "AU", "ECG")
@@ -63,8 +67,24 @@ NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTIMAGE", "SR",
 BURNED_IN_LIKELY = ("US", "SC", "ES", "OT", "XC", "GM")
 """Modality of images that often show text; without the attribute Burned In Annotation nothing is known."""
 
+COLOURS = {
+    1: ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"),
+    3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
+}
+"""Samples of a pixel -> values of Photometric Interpretation (0028,0004) that are read."""
+
+COLOURS_NOT_READ = ("YBR_PARTIAL_420", "YBR_PARTIAL_422", "HSV", "ARGB", "CMYK", "XYB")
+
 TAGS = (
-    *("Modality", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
+    *(
+        "SOPClassUID",
+        "Modality",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "PlanarConfiguration",
+        "NumberOfFrames",
+        "Rows",
+    ),
     *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
     *(
         "PixelPaddingRangeLimit",
@@ -131,12 +151,12 @@ class DicomDecoder:
     def _decode(self, content: bytes, data: Dataset, options: DecodeOptions) -> Decoded:
         check_kind(data)
         if not any(name in data for name in PIXELS):
-            raise Refused("it holds no pixels (Pixel Data (7FE0,0010) is missing); leave it out")
+            raise Refused(NO_PIXELS)
         _, _, frames = shape_of(data)
         check_frame(options.frame, frames)
         check_pixels(data, options.frame, frames)
         samples = whole(data, "SamplesPerPixel", 1)
-        kind = word(data, "PhotometricInterpretation")
+        kind = colours_of(data, samples)
         groups = functional_groups(data, options.frame)
         if samples == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
             pixels, window = grey(data, groups, stored_values(content, data, options.frame), options.window)
@@ -187,19 +207,20 @@ def read_header(file: BinaryIO, tags: tuple[str, ...], pixels: bool) -> Dataset:
         from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
     except ImportError:
         raise Refused(NEEDED) from None
-    _check_deflated(file)
-    try:
-        # a decoder has recognised the file, with or without the mark
-        data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
-        if data.preamble is None and "TransferSyntaxUID" not in data.file_meta:
-            implicit, little = data.original_encoding
-            data.file_meta.TransferSyntaxUID = (
-                (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
-            )
-        data.file_meta.TransferSyntaxUID  # noqa: B018 - a damaged one fails here
-    except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
-        raise damaged(error) from None  # the text of the error may quote the header
-    return data
+    with quiet():
+        _check_deflated(file)
+        try:
+            # a decoder has recognised the file, with or without the mark
+            data = dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
+            if data.preamble is None and "TransferSyntaxUID" not in data.file_meta:
+                implicit, little = data.original_encoding
+                data.file_meta.TransferSyntaxUID = (
+                    (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
+                )
+            data.file_meta.TransferSyntaxUID  # noqa: B018 - a damaged one fails here
+        except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
+            raise damaged(error) from None  # the text of the error may quote the header
+        return data
 
 
 def damaged(error: BaseException) -> Refused:
@@ -247,10 +268,32 @@ def check_kind(data: Dataset) -> None:
 
 
 def no_image(data: Dataset) -> str | None:
-    """What a DICOM file is if it is no image to classify: "DICOMDIR", a modality such as "SR"; None for an image."""
-    if data.file_meta.get("MediaStorageSOPClassUID", "") == "1.2.840.10008.1.3.10":
+    """What a DICOM file is if it is no image to classify: "DICOMDIR", a modality such as "SR", "no pixels"; None for an image.
+
+    A damaged image is an image: without its rows or its pixels it is refused, not left out.
+    """
+    from pydicom.uid import UID
+
+    holders = ((data.file_meta, "MediaStorageSOPClassUID"), (data, "SOPClassUID"))
+    kinds = [UID(kind) for holder, name in holders if (kind := identifier(holder, name).decode("latin-1"))]
+    if "1.2.840.10008.1.3.10" in kinds[:1]:
         return "DICOMDIR"
-    return modality if (modality := word(data, "Modality")) in NO_IMAGES else None
+    if (modality := word(data, "Modality")) in NO_IMAGES:
+        return modality
+    other = bool(kinds) and all(kind.is_valid and "Image" not in kind.name for kind in kinds)
+    return "no pixels" if other and "Rows" not in data else None
+
+
+def pixel_digest(file: BinaryIO) -> bytes:
+    """Hash of the pixels of a DICOM file as they are stored.
+
+    Raises:
+        Refused: pydicom is missing, the file is damaged, or it holds no pixels.
+    """
+    data = read_header(file, PIXELS, pixels=True)
+    if not any(name in data for name in PIXELS):
+        raise Refused(NO_PIXELS)
+    return hashlib.blake2b(b"\0".join(identifier(data, name) for name in PIXELS), digest_size=32).digest()
 
 
 def shape_of(data: Dataset) -> tuple[int, int, int]:
@@ -279,6 +322,8 @@ def check_pixels(data: Dataset, frame: int, frames: int) -> None:
     from pydicom.uid import JPEGExtended12Bit
 
     syntax = data.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise Refused("its Transfer Syntax UID (0002,0010) is not known; export it again")
     rows, columns, _ = shape_of(data)
     bits, samples = whole(data, "BitsAllocated"), whole(data, "SamplesPerPixel", 1)
     stored, high = whole(data, "BitsStored", bits), whole(data, "HighBit", whole(data, "BitsStored", bits) - 1)
@@ -372,11 +417,12 @@ def stored_values(content: bytes, data: Dataset, frame: int) -> npt.NDArray[Any]
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turns what pydicom and the decoders raise into a reason; their words may quote the header."""
+    """Turns what pydicom and the decoders raise into a reason, and what they warn of into nothing; both may quote the header."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
-        yield
+        with quiet():
+            yield
     except Refused:
         raise
     except (BytesLengthException, InvalidDicomError) as error:
@@ -440,7 +486,7 @@ def other_than_hounsfield(data: Dataset, groups: tuple[Dataset, ...]) -> str:
     """Why the values are no Hounsfield units; empty if they are."""
     modality = word(data, "Modality")
     if modality != "CT":
-        return f"its Modality (0008,0060) is {modality or 'missing'}"
+        return f"its Modality (0008,0060) is {'not CT' if modality else 'missing'}"
     units = [word(one, "RescaleType") for one in groups if "RescaleType" in one]
     if units and units[0] not in ("", "HU", "HU_MOD"):
         return "its Rescale Type (0028,1054) is not HU"
@@ -502,6 +548,22 @@ def is_padding(data: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]
     return np.asarray((stored >= min(ends)) & (stored <= max(ends)))
 
 
+def colours_of(data: Dataset, samples: int) -> str:
+    """Photometric Interpretation.
+
+    Raises:
+        Refused: it is none of those that are read.
+    """
+    kind = word(data, "PhotometricInterpretation")
+    if kind in COLOURS.get(samples, ()):
+        return kind
+    known = kind in (*COLOURS_NOT_READ, *(one for read in COLOURS.values() for one in read))
+    raise Refused(
+        f"its colours ({samples} samples, Photometric Interpretation (0028,0004) "
+        f"{kind if known else 'not known' if kind else 'missing'}) are not read; convert it to RGB"
+    )
+
+
 def colour(data: Dataset, kind: str, samples: int, stored: npt.NDArray[Any]) -> Image.Image | Samples:
     """A frame in RGB."""
     from pydicom.pixels import apply_color_lut
@@ -515,15 +577,10 @@ def colour(data: Dataset, kind: str, samples: int, stored: npt.NDArray[Any]) -> 
                 table = np.asarray(apply_color_lut(np.arange(first, first + (entries or 2**16)), data))[..., :3]
                 found = found >> 8 if table.max() > 255 else found
         return Image.fromarray(found.astype(np.uint8))
-    if samples == 3 and kind in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
-        bits = whole(data, "BitsStored", 8)
-        if bits <= 8 and stored.dtype == np.uint8:
-            return Image.fromarray(np.ascontiguousarray(stored))
-        return Samples(stored, high=2**bits - 1)
-    raise Refused(
-        f"its colours ({samples} samples, Photometric Interpretation (0028,0004) {kind[:16] or 'missing'}) are not read; "
-        "convert it to RGB"
-    )
+    bits = whole(data, "BitsStored", 8)
+    if bits <= 8 and stored.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(stored))
+    return Samples(stored, high=2**bits - 1)
 
 
 def check_table(sequence: Any, name: str) -> int:
@@ -564,7 +621,9 @@ def pixel_aspect(data: Dataset, groups: tuple[Dataset, ...]) -> float:
     for name in ("PixelSpacing", "PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         holder = next((one for one in groups if name in one), None)
         pair = numbers(holder, name) if holder is not None else []
-        if len(pair) >= 2 and pair[0] > 0 and pair[1] > 0:
+        if pair and (len(pair) < 2 or min(pair[:2]) <= 0):
+            raise Refused(f"its {described(name)} is not two numbers above 0; correct it or remove it")
+        if pair:
             return checked_aspect(pair[0] / pair[1])
     return 1.0
 
@@ -600,6 +659,12 @@ def names_patient(data: Dataset) -> bool:
     return any(element is not None and bool(raw(element)) for element in found)
 
 
+def identifier(data: Dataset, name: str) -> bytes:
+    """An identifier as it is stored; empty if it is missing."""
+    element = data.get_item(name)
+    return b"" if element is None else raw(element)
+
+
 def raw(element: Any) -> bytes:
     """The value of an element as it is stored, without padding; nothing is parsed, so nothing is warned about."""
     value = element.value
@@ -607,7 +672,7 @@ def raw(element: Any) -> bytes:
 
 
 def stored(data: Dataset, name: str) -> Any:
-    """The value of an element; of one stored as text its parts, as pydicom would check them with a warning that quotes them."""
+    """The value of an element; of one stored as text its parts as they stand, which pydicom would refuse or change."""
     from pydicom.datadict import dictionary_VR
 
     element = data.get_item(name)
