@@ -14,7 +14,7 @@ from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
 from biomedcoop.data.images.reading import open_image
 from biomedcoop.data.images.sources import ImageInFile
-from biomedcoop.data.images.stacks import Reading
+from biomedcoop.data.images.stacks import Reading, facts_of
 from biomedcoop.data.images.windows import ASKED, PERCENTILES
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
 from biomedcoop.errors import ImageError
@@ -186,7 +186,9 @@ def test_faulty_volumes_are_one_line(values: np.ndarray) -> None:
         (bytes(four), r"a volume of the shape \[2, 2, 2, 3\] is not read; give single volumes"),
         (nifti(values, (0, 0, 0)), "damaged|states no distance"),
         (nifti(values, (30, 1, 1)), "more than twenty times"),
+        (nifti(np.full((4, 4, 3), np.nan, dtype=np.float32)), "no voxel has a finite value; leave it out"),
     ):
+        facts_of(faulty)  # raises nothing: the decoding reports the fault
         with pytest.raises(ImageError, match=words):
             open_image(faulty)
     with pytest.raises(ImageError, match="no windows of its own to choose from"):
