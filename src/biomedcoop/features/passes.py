@@ -44,7 +44,7 @@ def image_batch(backbone: Backbone) -> int:
 
 
 def rows_of_a_pass(images: int, size: int, backbone: Backbone) -> int:
-    """Rows of a pass of some images: ``size``, but of a large size that a caller chose only what fills the backbone's own passes."""
+    """Rows of a pass of some images: ``size``, but of a large one that a caller chose only what fills the backbone's own passes."""
     own = image_batch(backbone)
     return min(size, -(-images // own) * own)
 
