@@ -114,8 +114,8 @@ def explain(
 
     A map explains the score that the model gives to one class. It does not show that the answer is right. Most backbones see
     the centre square of an image, and pictures show the rest in grey; a SigLIP sees the whole image, squashed. Exit status 1 if
-    an image cannot be read (with --skip-bad; without, the command stops there). In a new --out, the maps made before that or before an
-    interruption are kept.
+    an image cannot be read (with --skip-bad; without, the command stops there). The maps made before that, or before an
+    interruption, are kept in a new --out.
 
     Not a medical device.
     """
