@@ -98,7 +98,7 @@ def test_empty_folder(tmp_path: Path) -> None:
     assert f"no image in it (.zip: 1); {ZIP_RULE}" in message(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.xyz").write_bytes(b"x")
-    assert "1 files are .xyz" in message(tmp_path)
+    assert "no image in it (.xyz: 1); convert them" in message(tmp_path)
 
 
 def test_images_without_class_folder(tmp_path: Path, draw: Draw) -> None:

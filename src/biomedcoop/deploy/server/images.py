@@ -17,7 +17,7 @@ from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Decoder
 from biomedcoop.data.images.decoders.dicom import DicomDecoder
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
-from biomedcoop.data.images.reading import DECODING_ERRORS
+from biomedcoop.data.images.reading import DECODING_ERRORS, megapixels
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.stacks import ALL, MIDDLE, Reading, facts_of
 from biomedcoop.deploy.server.limits import Limits, RefusedFile, RefusedRequest
@@ -133,7 +133,9 @@ def check_pixels(upload: Upload, decoder: Decoder, limits: Limits) -> None:
         return
     if width * height > limits.pixels:
         raise RefusedFile(
-            413, upload.name, f"it has more pixels than the limit of {limits.pixels:,}; make the image smaller"
+            413,
+            upload.name,
+            f"it has more pixels than the limit of {megapixels(limits.pixels)}; make the image smaller",
         )
 
 
