@@ -59,6 +59,10 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     # what training changed in the image tower may depend on the classes
     own = method.adapted(state, backbone) if method.abilities.changes_towers else classifier.backbone
     # images of other classes may well be unlike the training images, and their sets have no calibration images
+    fitted = {"marks of images unlike the training images (unlike_training)": classifier.domain}
+    fitted["prediction sets"] = classifier.sets
+    if lost := [what for what, own in fitted.items() if own is not None]:
+        notify([f"Left out with other classes, because they were fitted for those of training: {' and '.join(lost)}."])
     changed = dataclasses.replace(
         classifier, class_names=names, state=state, backbone=own, facts=facts, domain=None, sets=None
     )

@@ -16,8 +16,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names by which a browser on this machine reaches the server."""
 
 PUBLIC = ("/", "/health", "/docs", "/pages/")
-"""Addresses without a token: whether the server lives, and the files of the pages, which are the same on every server and ask for the
-token; a browser opens a page without a header. A final / stands for all below."""
+"""Addresses without a token: whether the server lives, and the files of the pages, which are the same on every server and ask for
+the token, because a browser opens a page without a header. A final / stands for all below."""
 
 
 class Guard:
