@@ -61,7 +61,7 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     # images of other classes may well be unlike the training images, and their sets have no calibration images
     fitted = {"marks of images unlike the training images (unlike_training)": classifier.domain}
     fitted["prediction sets"] = classifier.sets
-    if lost := [what for what, own in fitted.items() if own is not None]:
+    if lost := [what for what, one in fitted.items() if one is not None]:
         notify([f"Left out with other classes, because they were fitted for those of training: {' and '.join(lost)}."])
     changed = dataclasses.replace(
         classifier, class_names=names, state=state, backbone=own, facts=facts, domain=None, sets=None

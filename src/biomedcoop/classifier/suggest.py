@@ -72,7 +72,8 @@ def suggest(
 ) -> list[Suggestion]:
     """Choose the unlabelled images to label next.
 
-    The images are undecided and unlike each other. Labelling them is not better than labelling random images beyond chance, as
+    Of the most undecided images, five for each one asked for, those are taken that are least like the training images and each other.
+    So an image of which the classifier is rather sure may stand first; ``reason`` says its place by doubt. Labelling them is not better than labelling random images beyond chance, as
     ``docs/results/suggest.md`` measures. Images that trained the classifier, images of their groups, and files that cannot be read
     are left out with a note. No two suggested images are of one group, where a table or dataset names groups (patients, lesions).
 
@@ -128,21 +129,24 @@ def suggest(
         notes.append(f"{len(order)} images are suggested instead of {number}: there are no more, or no more groups")
     notify(notes)
     places = np.argsort(np.argsort(margins(p), kind="stable"), kind="stable") + 1
-    alike = [_most_alike(classifier, x[order[:rank]], labelled) for rank in range(1, len(order) + 1)]
+    doubtful = min(CANDIDATES * number, len(np.unique(groups[pool])))
+    alike = [_most_alike(classifier, x[order[:rank]], labelled, doubtful) for rank in range(1, len(order) + 1)]
     return [
         _suggestion(classifier, rank, names[pool[k]], groups[pool[k]], p[k], f"{places[k]} of {len(pool)}", near)
         for rank, (k, near) in enumerate(zip(order, alike, strict=True), start=1)
     ]
 
 
-def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats) -> str:
-    """What the last of the chosen images [N, E] is most like: the mean of a class [C, E], or an image before it."""
+def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats, doubtful: int) -> str:
+    """Why the last of the chosen images [N, E] is taken of the ``doubtful`` ones: it is the least like the means of the classes [C, E]
+    and the images before it; and which of them it is most like."""
     near = np.concatenate([unit(labelled), unit(chosen[:-1])]) @ unit(chosen[-1:])[0]
     if not len(near):
         return ""
     most, c = int(near.argmax()), len(labelled)
     what = f"suggestion {most - c + 1}" if most >= c else f"the training images of “{classifier.class_names[most]}”"
-    return f"; most like {what} (cosine {near[most]:.2f})"
+    before = "training images and suggestions before" if c else "suggestions before"
+    return f"; of the {doubtful} most doubtful, least like {before}: most like {what} (cosine {near[most]:.2f})"
 
 
 def _suggestion(
