@@ -72,10 +72,11 @@ def suggest(
 ) -> list[Suggestion]:
     """Choose the unlabelled images to label next.
 
-    Of the most undecided images, five for each one asked for, those are taken that are least like the training images and each other.
-    So an image of which the classifier is rather sure may stand first; ``reason`` says its place by doubt. Labelling them is not better than labelling random images beyond chance, as
-    ``docs/results/suggest.md`` measures. Images that trained the classifier, images of their groups, and files that cannot be read
-    are left out with a note. No two suggested images are of one group, where a table or dataset names groups (patients, lesions).
+    Of the most undecided images, five for each one asked for, those are taken that are least like the training images and each
+    other. So an image of which the classifier is rather sure may stand first; ``reason`` says its place by doubt. Labelling
+    them is not better than labelling random images beyond chance, as ``docs/results/suggest.md`` measures. Images that trained
+    the classifier, images of their groups, and files that cannot be read are left out with a note. No two suggested images are
+    of one group, where a table or dataset names groups (patients, lesions).
 
     Args:
         classifier: a fitted classifier.
@@ -138,8 +139,10 @@ def suggest(
 
 
 def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats, doubtful: int) -> str:
-    """Why the last of the chosen images [N, E] is taken of the ``doubtful`` ones: it is the least like the means of the classes [C, E]
-    and the images before it; and which of them it is most like."""
+    """Why the last of the chosen images [N, E] was taken of the ``doubtful`` ones, and what it is most like.
+
+    It is least like the means of the classes [C, E] and the images before it.
+    """
     near = np.concatenate([unit(labelled), unit(chosen[:-1])]) @ unit(chosen[-1:])[0]
     if not len(near):
         return ""

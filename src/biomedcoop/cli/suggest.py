@@ -34,8 +34,8 @@ def suggest(
     """Suggest which unlabelled images to label next, the most useful first. Without --out, print CSV, or JSON with --json.
 
     Of the most undecided images, five for each one asked for, those are suggested that are least like the training images and each
-    other. So an image of which the model is rather sure may stand first; the column 'reason' says why. On eleven datasets, labelling them was not better than labelling
-    random images beyond chance.
+    other. So an image of which the model is rather sure may stand first; the column 'reason' says why. On eleven datasets,
+    labelling them was not better than labelling random images beyond chance.
 
     Images that trained the model are left out. Of a table with a column 'group' or 'patient_id', no two suggested images are of one
     group.
