@@ -95,7 +95,7 @@ def test_a_threshold_marks_what_is_below_it(
         (["--threshold", 1.2], "--threshold 1.2 is no probability"),
         (["--threshold", 0], "above 0 and at most 1"),
         (["--sets"], "has no prediction sets; train it with --alpha"),
-        (["--batch", 0], "batch is 0; give a number of images, at least 1"),
+        (["--batch", 0], "Invalid value for '--batch'"),
         (["--log", "/nowhere/log.json"], "/nowhere is not a folder"),
     ],
 )

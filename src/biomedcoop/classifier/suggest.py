@@ -7,7 +7,7 @@ but on test images it is not better than a random choice beyond chance: ``docs/r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
 from biomedcoop.display import shown
-from biomedcoop.errors import UserError, notify
+from biomedcoop.errors import UserError, notify, whole_number
 from biomedcoop.progress import ProgressOption, counting
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def suggest(
     """
     from biomedcoop.features.images import encode_readable
 
-    if type(number) is not int or number < 1:
-        raise UserError(f"number={number!r} must be a whole number of at least 1, e.g. number=10")
+    number = whole_number("number", number, 10, 1)
     notes: list[str] = []
     files, names, groups = _listed(images, notes, classifier.reading)
     known = set(classifier.facts.get("training_images", ()))
@@ -172,7 +171,9 @@ def _listed(images: Sources, notes: list[str], reading: Reading) -> tuple[list[I
         keys = list(images.keys)
         own = [""] * len(keys) if images.groups is None else list(images.groups)
         return list(images.images), keys, _groups(own, keys)
-    sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    sources: list[Any] = list(images) if isinstance(images, Iterable) and not isinstance(images, str) else [images]
+    if not all(isinstance(one, (str, os.PathLike)) for one in sources):
+        raise UserError(f"images={images!r} must be image files, folders, tables or a dataset, e.g. images='scans'")
     tables = [
         Path(source) for source in sources if Path(source).suffix.lower() in TABLE_SUFFIXES and Path(source).is_file()
     ]

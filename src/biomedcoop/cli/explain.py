@@ -91,6 +91,7 @@ def explain(
         int | None,
         typer.Option(
             "--images",
+            min=1,
             help=f"With --check: number of images to check, equally many of each class. More take more time. "
             f"Default: {MOST_CHECKED}.",
             show_default=False,

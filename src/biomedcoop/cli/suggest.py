@@ -21,7 +21,7 @@ def suggest(
             "--model", help="Run folder of 'train', saved classifier, or hf://OWNER/NAME.", show_default=False
         ),
     ],
-    number: Annotated[int, typer.Option("--images", help="Number of images to suggest.")] = 10,
+    number: Annotated[int, typer.Option("--images", min=1, help="Number of images to suggest.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,
     backbone: OtherBackbone = None,
     plugin: Plugin = None,
@@ -48,10 +48,7 @@ def suggest(
     from biomedcoop.classifier.suggest import COLUMNS, TEXTS
     from biomedcoop.classifier.suggest import suggest as choose
     from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
-    from biomedcoop.errors import UserError
 
-    if number < 1:
-        raise UserError(f"--images {number}: must be a whole number of at least 1, e.g. --images 10")
     if out is not None:
         check_table_file(out, overwrite, "suggestions")
     classifier = load(model, backbone, device=device, precision=precision)
