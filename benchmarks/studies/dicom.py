@@ -55,8 +55,8 @@ def theirs(file: Path, window: list[str]) -> tuple[npt.NDArray[np.uint8] | None,
     said = ""
     with tempfile.TemporaryDirectory() as folder:
         source, out = file, Path(folder) / "out.ppm"
-        data = dcmread(file)
-        if data.file_meta.TransferSyntaxUID.name.startswith("JPEG 2000"):
+        data = dcmread(file, force=True)  # some have neither a preamble nor a header
+        if getattr(data.file_meta.get("TransferSyntaxUID"), "name", "").startswith("JPEG 2000"):
             data.decompress(decoding_plugin="gdcm", generate_instance_uid=False)
             source = Path(folder) / "decompressed.dcm"
             data.save_as(source)

@@ -48,9 +48,11 @@ def suggest(
     from biomedcoop.classifier.suggest import COLUMNS, TEXTS
     from biomedcoop.classifier.suggest import suggest as choose
     from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
+    from biomedcoop.output import check_apart
 
     if out is not None:
         check_table_file(out, overwrite, "suggestions")
+        check_apart((out,), images)
     classifier = load(model, backbone, device=device, precision=precision)
     with progress_bar() as progress:
         found = choose(classifier, images, number, progress=progress)

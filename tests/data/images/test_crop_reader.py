@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from biomedcoop.data.images import crop_reader
 from biomedcoop.data.images.crop_reader import CropReader
-from biomedcoop.data.images.crops import Crops, Resize
+from biomedcoop.data.images.crops import Crops, Resize, resize_and_crop
 from biomedcoop.data.images.facts import ImageFacts
+from biomedcoop.data.images.reading import open_image
 from biomedcoop.errors import ImageError, UserError
 
 
@@ -52,6 +53,26 @@ def test_workers_read_what_this_process_reads(resize: Resize, files: list[Path])
             assert np.array(several).shape == (3, 32, 32, 3)
         pixels = np.asarray(Image.open(files[0]))
         np.testing.assert_array_equal(there(pixels)[0], here(pixels)[0])
+
+
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+@pytest.mark.parametrize("form", ["png", "jpg", "tif", "bmp", "transparent.png", "turned.jpg"])
+def test_grey_files_give_the_crops_of_their_three_channels(form: str, resize: Resize, tmp_path: Path) -> None:
+    """Their one channel is resized instead of three."""
+    values = np.random.default_rng(0).integers(0, 256, (70, 91), dtype=np.uint8)
+    exif, extra = Image.Exif(), {"transparency": 7} if form.startswith("transparent") else {}
+    if form.startswith("turned"):
+        exif[ExifTags.Base.Orientation] = 6
+        extra = {"exif": exif}
+    file = tmp_path / f"scan.{form}"
+    Image.fromarray(values).save(file, **extra)
+    opened, random_crops = open_image(file), Crops(smallest=0.3, flip=0.5)
+    assert opened.image.mode == "RGB"
+    reader = CropReader(32, resize=resize)
+    np.testing.assert_array_equal(reader(file).crops[0], resize_and_crop(opened.image, 32, resize))
+    found = reader(file, crops=random_crops, numbers=range(4)).crops
+    expected = [random_crops.cut(opened.image, 32, opened.digest, number) for number in range(4)]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_errors_and_facts_come_through(files: list[Path]) -> None:

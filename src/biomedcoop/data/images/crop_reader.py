@@ -202,8 +202,10 @@ def _read(
     source: ImageSource, where: str | None, size: int, resize: Resize, crops: Crops | None, numbers: Sequence[int]
 ) -> ReadImage:
     opened = open_image(source, where)
+    # three equal channels are resized once
+    image = opened.image.getchannel(0) if opened.grey else opened.image
     if crops is None:
-        found = [resize_and_crop(opened.image, size, resize)]
+        found = [resize_and_crop(image, size, resize)]
     else:
-        found = [crops.cut(opened.image, size, opened.digest, number) for number in numbers]
+        found = [crops.cut(image, size, opened.digest, number) for number in numbers]
     return ReadImage(found, opened.digest, opened.facts)

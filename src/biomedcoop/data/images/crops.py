@@ -35,7 +35,7 @@ def resize_and_crop(image: Image.Image, size: int, resize: Resize = "shortest") 
     published test transform), except beyond an aspect ratio of 16, where only the visible part is resized and rounding may differ.
 
     Args:
-        image: mode RGB.
+        image: mode RGB, or L for three equal channels.
         size: edge of the result in pixels.
         resize: "shortest" or "squash".
 
@@ -46,10 +46,14 @@ def resize_and_crop(image: Image.Image, size: int, resize: Resize = "shortest") 
 
     if resize == "squash" or _crops_first(*image.size):
         square = image.resize((size, size), Resampling.BICUBIC, box=centre_box(*image.size, size, resize))
-        return np.array(square, dtype=np.uint8)
+        return _rgb(square)
     width, height, left, top = _resized(*image.size, size)
     resized = image.resize((width, height), Resampling.BICUBIC)
-    return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
+    return _rgb(resized.crop((left, top, left + size, top + size)))
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def centre_box(width: int, height: int, size: int, resize: Resize = "shortest") -> tuple[float, float, float, float]:
@@ -114,7 +118,7 @@ class Crops:
         """Crop ``number`` of an image, resized (bicubic, antialiased).
 
         Args:
-            image: mode RGB.
+            image: mode RGB, or L for three equal channels.
             size: edge of the result in px.
             digest: of the image's content; with ``number`` it decides the crop.
 
@@ -127,7 +131,7 @@ class Crops:
         cut = image.crop(self.box(*image.size, draw)).resize((size, size), Image.Resampling.BICUBIC)
         if draw.random() < self.flip:
             cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return np.array(cut, dtype=np.uint8)
+        return _rgb(cut)
 
     @staticmethod
     def key(digest: bytes, number: int) -> bytes:

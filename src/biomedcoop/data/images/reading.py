@@ -44,12 +44,14 @@ class OpenedImage:
         digest: 32-byte BLAKE2b hash of the file's bytes and its decode options, or of the array's type, shape and values.
         mode: Pillow's mode of the stored image ("L", "P", …); above 8 bits with the bits of a sample ("I;16", "RGB;16", …).
         facts: facts about the image for the user.
+        grey: it was decoded to one channel, so that its three are equal.
     """
 
     image: Image.Image
     digest: bytes
     mode: str
     facts: ImageFacts
+    grey: bool
 
 
 def read_image(source: ImageSource, where: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -92,7 +94,8 @@ def open_image(source: ImageSource, where: str | None = None, max_pixels: int = 
         decoded.window,
         **decoded.marks,
     )
-    return OpenedImage(rendered.image, digest(identity), mode, facts)
+    grey = isinstance(decoded.pixels, Image.Image) and decoded.pixels.mode == "L"
+    return OpenedImage(rendered.image, digest(identity), mode, facts, grey)
 
 
 def _decode(source: ImageSource, name: str, max_pixels: int) -> tuple[Decoded, bytes]:

@@ -250,6 +250,22 @@ def test_palettes_of_16_bits() -> None:
     assert (low[..., 0].ravel() == rising).all()  # 8-bit colours in words of 16 bits
 
 
+def test_one_sample_of_a_palette_is_not_one_channel() -> None:
+    """Grey pictures are resized as one channel; these are colours, although each pixel is one sample."""
+    rising = np.arange(256)
+    high = [(rising * 256).tolist(), (rising[::-1] * 256).tolist(), [128] * 256]
+    coloured = opened(with_palette(rising.astype(np.uint8).reshape(16, 16), 16, high))
+    assert not coloured.grey
+    assert opened(ct(ramp())).grey
+
+
+def test_jpeg_of_12_bits_is_refused_by_name() -> None:
+    """No decoder of the extra reads it; the file itself is whole."""
+    file = get_testdata_file("JPGExtended.dcm")
+    assert isinstance(file, str)
+    assert "JPEG Extended with 12 bits is not read; decompress it first" in refusal(Path(file).read_bytes())
+
+
 def test_palettes_in_segments() -> None:
     """One entry as it is, then 255 in a line (PS3.3 C.7.9.2)."""
     line = [0, 1, 0, 1, 255, 255 * 256]

@@ -276,6 +276,7 @@ def check_pixels(data: Dataset, frame: int, frames: int) -> None:
         Refused: they are not, or it cannot.
     """
     from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
 
     syntax = data.file_meta.TransferSyntaxUID
     rows, columns, _ = shape_of(data)
@@ -314,6 +315,8 @@ def check_pixels(data: Dataset, frame: int, frames: int) -> None:
             f"its compression {syntax} ({syntax.name}) needs {package}: pip install {package}, or all decoders with "
             "pip install 'biomedcoop[dicom]'"
         )
+    if syntax == JPEGExtended12Bit and stored > 8:
+        raise Refused("JPEG Extended with 12 bits is not read; decompress it first, with dcmdjpeg of dcmtk for example")
     from pydicom.encaps import get_frame
 
     with reading():
