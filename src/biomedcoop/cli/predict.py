@@ -83,7 +83,6 @@ def predict(
         int | None,
         typer.Option(
             "--batch",
-            min=1,
             metavar="N",
             help="Images that are encoded together. Default: what suits the backbone and device.",
         ),

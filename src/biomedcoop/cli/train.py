@@ -110,9 +110,9 @@ def _signature() -> inspect.Signature:
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Time that one fit of method auto may take for candidates that train through the text encoder, by an "
-            "estimate, such as 60s (the default) or 5min; beyond it they are left out. The others take seconds and are always tried. "
-            "A cross-validation makes 15 fits more.",
+            help="Time that one fit of method auto may take, by an estimate, for candidates that train through the text encoder, "
+            "such as 60s (the default) or 5min; beyond it they are left out. The others take seconds and are always tried. A "
+            "cross-validation makes 15 fits more.",
         ),
     ]
     options |= {
