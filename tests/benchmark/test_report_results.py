@@ -274,7 +274,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     [
         ({"accuracy": 7.5}, "accuracy 7.5 of 'busi' is not between 0 and 1"),
         ({"macro_f1": float("nan")}, "macro_f1 nan of 'busi' is not between 0 and 1"),
-        ({"right": "no base64!"}, "Only base64 data is allowed"),
+        ({"right": "no base64!"}, "'right' of 'busi' is no base64 text"),
         ({"right": "AAAA"}, "'right' of 'busi' holds 3 bytes for 120 images"),
         ({"accuracy": 0.0}, "is not the share of right answers"),
     ],

@@ -268,7 +268,10 @@ def _check_scores(test: str, values: Mapping[str, Any]) -> None:
         if value is not None and not 0 <= value <= 1:
             raise ValueError(f"{metric} {value} of '{test}' is not between 0 and 1")
     images = values["images"]
-    packed = np.frombuffer(base64.b64decode(values["right"], validate=True), dtype=np.uint8)
+    try:
+        packed = np.frombuffer(base64.b64decode(values["right"], validate=True), dtype=np.uint8)
+    except ValueError:  # Python's words differ by version
+        raise ValueError(f"'right' of '{test}' is no base64 text") from None
     if images < 1 or len(packed) != (images + 7) // 8:
         raise ValueError(f"'right' of '{test}' holds {len(packed)} bytes for {images} images")
     if abs(np.unpackbits(packed, count=images).mean() - values["accuracy"]) > ROUNDED:

@@ -123,13 +123,16 @@ def _decode_deep(content: bytes, frame: int) -> Decoded:
 
 
 def _page(file: BinaryIO, number: int = 0) -> TiffPage:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffFile, TiffFileError, TiffPage
 
     file.seek(0)
-    pages = TiffFile(file).pages
-    if number:
-        check_frame(number, len(pages))
-    page = pages[number] if number else pages.first
+    try:
+        pages = TiffFile(file).pages
+        if number:
+            check_frame(number, len(pages))
+        page = pages[number] if number else pages.first
+    except TiffFileError as error:  # in versions for Python 3.10 no ValueError
+        raise ValueError(str(error)) from error
     if not isinstance(page, TiffPage):
         raise ValueError("it has no page of pixels")
     return page
