@@ -68,6 +68,10 @@ def test_files_with_windows_and_frames_are_read_as_it_says(tmp_path: Path) -> No
     for several in (film, film.read_bytes()):
         with pytest.raises(UserError, match="it holds 5 images"):
             make(images=[one, several] * 3)
+    with pytest.raises(
+        UserError, match="reading is a str; give a Reading, or None for the window and frames of the files"
+    ):
+        make(reading="soft")
     middle = make(images=[film, film.read_bytes()] * 3, reading=Reading(frame="middle"))
     assert {image.options.frame for image in middle.images if isinstance(image, ImageInFile)} == {2}
 
