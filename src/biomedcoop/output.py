@@ -112,6 +112,21 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     check_writable(folder)
 
 
+def check_apart(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Check before long work that no output replaces another one, or an input.
+
+    Raises:
+        UserError: one does; links and other spellings of a path count.
+    """
+    taken = {os.path.realpath(path): "is read by this command too" for path in inputs}
+    for path in outputs:
+        if path is None:
+            continue
+        if (why := taken.get(os.path.realpath(path))) is not None:
+            raise UserError(f"{path} {why}; choose another name")
+        taken[os.path.realpath(path)] = "is named for two files to write"
+
+
 def check_writable(folder: Path) -> None:
     """Check before long work that a file can be created in a folder; create the folder if it does not exist.
 

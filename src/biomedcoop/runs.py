@@ -181,8 +181,10 @@ def _tested(
     # before training: an image that cannot be read must stop the run early
     features = encode_images(backbone, part, progress=counting(progress, "encoding test images"), tally=tally)
     seen = data.select(_drawn(plans).tolist())
+    counted = set(part.keys)  # in a cross-validation the training images are tested too
     for key, facts in zip(seen.keys, image_facts(seen), strict=True):
-        tally.add(key, facts)
+        if key not in counted:
+            tally.add(key, facts)
     notify(tally.notes())
 
     found: dict[str, list[Answers]] = {}

@@ -37,6 +37,13 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_files_are_counted_once_in_a_cross_validation(cli: Cli, scans: Path, tmp_path: Path) -> None:
+    """Its training images are its test images."""
+    trained = cli("train", "--data", scans / "train", "--out", tmp_path / "run", *QUICK)
+    assert trained.status == 0, trained.err
+    assert "files that name a patient: 18, first " in trained.err
+
+
 def test_the_window_of_training_is_kept(cli: Cli, scans: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = cli("train", "--data", scans, "--out", run, "--window", "brain", "--frame", "middle", *QUICK)

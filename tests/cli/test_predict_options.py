@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
@@ -95,7 +97,8 @@ def test_a_threshold_marks_what_is_below_it(
         (["--threshold", 1.2], "--threshold 1.2 is no probability"),
         (["--threshold", 0], "above 0 and at most 1"),
         (["--sets"], "has no prediction sets; train it with --alpha"),
-        (["--batch", 0], "batch is 0; give a number of images, at least 1"),
+        (["--batch", 0], "batch is 0; give a number of images from 1 to 1,024"),
+        (["--batch", 100_000], "batch is 100000; give a number of images from 1 to 1,024"),
         (["--log", "/nowhere/log.json"], "/nowhere is not a folder"),
     ],
 )
@@ -264,3 +267,24 @@ def test_a_killed_process_continues(plain: Path, many: Path, tmp_path: Path, wit
 def test_sentences_without_new_classes_are_refused(refused: Callable[..., str], plain: Path, discs: Path) -> None:
     line = refused("predict", plain, discs, *BACKBONE, "--prompts", "nofile.json")
     assert line.endswith("--prompts names sentences about new classes; give --classes too, or leave --prompts out")
+
+
+def test_no_output_replaces_another_one_or_an_input(
+    plain: Path, discs: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    scan, table = next((discs / "test").rglob("*.png")), tmp_path / "list.csv"
+    table.write_text(f"path,id\n{scan},7\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    before, both = table.read_text(), tmp_path / "both.json"
+    said = refused("predict", plain, table, *BACKBONE, "--out", both, "--log", tmp_path / "." / "both.json")
+    assert "both.json is named for two files to write; choose another name" in said
+    assert not both.exists()
+    parquet.write_table(pyarrow.table({"path": [str(scan)]}), stored := tmp_path / "list.parquet")
+    kept = stored.read_bytes()
+    for words in (
+        ("predict", plain, table, "--out", tmp_path / "link.csv"),
+        ("suggest", table, "--model", plain, "--out", table),
+        ("embed", stored, "--out", stored),
+    ):
+        assert "is read by this command too; choose another name" in refused(*words, *BACKBONE, "--overwrite")
+    assert (table.read_text(), stored.read_bytes()) == (before, kept)

@@ -71,7 +71,7 @@ def same(classifier: bc.Classifier, folder: Path, images: list) -> None:
 def test_a_hundred_scans_have_torchs_probabilities_and_the_metadata_say_how(
     tiny: Backbone, data: bc.Dataset, tmp_path: Path
 ) -> None:
-    classifier = bc.fit(data, method="tip-adapter", backbone=tiny, shots=4)
+    classifier = bc.fit(data, method="tip-adapter", backbone=tiny, shots=4).read_with(window="brain")
     images = list(data.part("test").images)
     assert len(images) >= 100
     same(classifier, tmp_path, images)
@@ -81,6 +81,7 @@ def test_a_hundred_scans_have_torchs_probabilities_and_the_metadata_say_how(
     assert json.loads(said["mean"]) == list(tiny.mean)
     assert json.loads(said["std"]) == list(tiny.std)
     assert said["crop"] == "centre"
+    assert said["window"] == "brain"
     assert "BICUBIC" in said["interpolation"]
     assert said["opset"] == "17"
     assert said["licence"]

@@ -61,6 +61,13 @@ def test_an_endless_stream_is_read_only_a_little_ahead(tiny: Backbone) -> None:
     assert pulled <= 100 + ahead
 
 
+def test_a_large_pass_is_not_filled_up(tiny: Backbone, passes: list[int]) -> None:
+    """No more than to a full pass of the backbone's own (8 here)."""
+    features = [feature for _, feature in stream_features(tiny, iter(pictures(11)), size=500)]
+    assert [n for n in passes if n > 1] == [16], "beside it, one image alone may be tried"
+    np.testing.assert_allclose(np.stack(features), direct(tiny, pictures(11)), atol=1e-5, rtol=0)  # type: ignore[arg-type]
+
+
 def test_an_error_of_the_source_comes_through(tiny: Backbone) -> None:
     def breaking() -> Iterator[Pixels]:
         yield from pictures(3)

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
+MOST_TOGETHER = 1024
+"""Largest number of images that may be encoded in one pass: 200 MB of crops, and some GB of maps in a tower."""
+
+
 class Answer(NamedTuple):
     """The prediction of one image.
 
@@ -201,18 +205,23 @@ class Classifier:
             skipped None
         """
         from biomedcoop.features.parallel import batched
-        from biomedcoop.features.passes import image_batch
+        from biomedcoop.features.passes import image_batch, rows_of_a_pass
         from biomedcoop.features.stream import stream_features
 
-        if batch is not None and batch < 1:
-            raise UserError(f"batch is {batch}; give a number of images, at least 1")
+        if batch is not None and not 1 <= batch <= MOST_TOGETHER:
+            raise UserError(f"batch is {batch}; give a number of images from 1 to {MOST_TOGETHER:,}")
         if batch not in (None, 1) and self.backbone.precision == "int8":
             raise UserError("with precision int8 images are encoded one by one; leave --batch out")
         told, tally = tally is not None, tally or Tally.after(self.facts)
         ahead, size = max(16, 2 * (batch or 0)), batch or image_batch(self.backbone)
         for part in batched(stream_features(self.backbone, self.reading.sources(sources), ahead, tally, size), size):
             features = [feature for _, feature in part if not isinstance(feature, ImageError)]
-            answers = self._answers(features, size) if features else np.zeros((0, len(self.class_names)), np.float32)
+            rows_of_answers = rows_of_a_pass(len(features), size, self.backbone)
+            answers = (
+                self._answers(features, rows_of_answers)
+                if features
+                else np.zeros((0, len(self.class_names)), np.float32)
+            )
             rows = iter(answers)
             sets = iter(self.members(np.stack(features), answers) if self.sets is not None and features else ())
             unlike = self.domain.unlike(np.stack(features)).tolist() if self.domain is not None and features else []

@@ -56,8 +56,10 @@ def embed(
     from biomedcoop.errors import ImageError
     from biomedcoop.features.embed import check_embeddings_file
     from biomedcoop.features.embed import embed as embed_images
+    from biomedcoop.output import check_apart
 
     check_embeddings_file(out, overwrite)
+    check_apart((out,), map(Path, sources))
     with progress_bar() as progress:
         try:
             found = embed_images(

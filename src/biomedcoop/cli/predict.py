@@ -135,13 +135,14 @@ def predict(
     from biomedcoop.data.tables.writing import write_csv, write_json
     from biomedcoop.errors import UserError
     from biomedcoop.evaluation_run import write_prediction_log
-    from biomedcoop.output import check_new_file
+    from biomedcoop.output import check_apart, check_new_file
 
     began = time.time()
     if out is not None:
         check_predictions_file(out, overwrite)
     if log is not None:
         check_new_file(log, overwrite)
+    check_apart((out, log), images)
     classifier = load(model, backbone, device=device, precision=precision).read_with(window, frame)
     reading, tally = classifier.reading, Tally.after(classifier.facts)
     logged = dict.fromkeys(notes_said())  # notes of the log, which name no image

@@ -48,11 +48,13 @@ def suggest(
     from biomedcoop.classifier.suggest import suggest as choose
     from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
     from biomedcoop.errors import UserError
+    from biomedcoop.output import check_apart
 
     if number < 1:
         raise UserError(f"--images {number}: must be a whole number of at least 1, e.g. --images 10")
     if out is not None:
         check_table_file(out, overwrite, "suggestions")
+        check_apart((out,), images)
     classifier = load(model, backbone, device=device, precision=precision)
     with progress_bar() as progress:
         found = choose(classifier, images, number, progress=progress)

@@ -210,6 +210,7 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
         "image_size": backbone.image_size,
         **RESIZES[backbone.resize],
         "interpolation": "Pillow's BICUBIC, antialiased, on 8-bit RGB",
+        "window": classifier.reading.window,  # how values of DICOM files and volumes became 8-bit pixels
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "temperature": classifier.temperature,

@@ -43,6 +43,12 @@ def image_batch(backbone: Backbone) -> int:
     return min(backbone.images_per_pass, max(1, 2**28 // weights))
 
 
+def rows_of_a_pass(images: int, size: int, backbone: Backbone) -> int:
+    """Rows of a pass of some images: ``size``, but of a large one that a caller chose only what fills the backbone's own passes."""
+    own = image_batch(backbone)
+    return min(size, -(-images // own) * own)
+
+
 def image_passes(
     backbone: Backbone, tagged_crops: Iterable[tuple[Crop, Tag]], size: int | None = None
 ) -> Generator[tuple[list[Tag], Tensor], None, None]:
@@ -72,7 +78,7 @@ def image_passes(
             # an image alone costs about half a full pass of a few, and less where cores share it
             if (known := alone.get(threads)) == ALIKE and (threads > 1 or 2 * len(batch) <= size):
                 return tags, torch.cat([run(crop[None]) for crop in crops])
-            filled = np.zeros((size, *crops.shape[1:]), dtype=np.uint8)
+            filled = np.zeros((rows_of_a_pass(len(batch), size, backbone), *crops.shape[1:]), dtype=np.uint8)
             filled[: len(batch)] = crops
             with torch_threads(1) if threads > 1 else nullcontext():
                 rows = run(filled)[: len(batch)]

@@ -14,7 +14,7 @@ from biomedcoop.data.images.decoders.base import DecodeOptions
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
 from biomedcoop.data.images.reading import open_image
 from biomedcoop.data.images.sources import ImageInFile
-from biomedcoop.data.images.stacks import Reading
+from biomedcoop.data.images.stacks import Reading, facts_of
 from biomedcoop.data.images.windows import ASKED, PERCENTILES
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
 from biomedcoop.errors import ImageError
@@ -180,13 +180,20 @@ def test_faulty_volumes_are_one_line(values: np.ndarray) -> None:
     content = nifti(values)
     four = bytearray(nifti(np.zeros((2, 2, 6), dtype=np.int16)))
     struct.pack_into("<8h", four, 40, 4, 2, 2, 2, 3, 1, 1, 1)
+    # float32 has half as many values in the same bytes
+    no_number = bytearray(nifti(np.zeros((8, 4, 3), dtype=np.int16)))
+    struct.pack_into("<8h", no_number, 40, 3, 4, 4, 3, 1, 1, 1, 1)
+    struct.pack_into("<2h", no_number, 70, 16, 32)
+    no_number[352:] = np.full(48, np.nan, dtype="<f4").tobytes()
     for faulty, words in (
         (content[:380], "damaged"),
         (gzip.compress(content)[:90], "damaged"),
         (bytes(four), r"a volume of the shape \[2, 2, 2, 3\] is not read; give single volumes"),
         (nifti(values, (0, 0, 0)), "damaged|states no distance"),
         (nifti(values, (30, 1, 1)), "more than twenty times"),
+        (bytes(no_number), "no voxel has a finite value; leave it out"),
     ):
+        facts_of(faulty)  # raises nothing: the decoding reports the fault
         with pytest.raises(ImageError, match=words):
             open_image(faulty)
     with pytest.raises(ImageError, match="no windows of its own to choose from"):

@@ -132,6 +132,8 @@ def _volume(content: bytes, name: str, library: str) -> Volume:
         )
     if not all(math.isfinite(one) and one > 0 for one in spacing):
         raise Refused(f"the {name} file states no distance between pixels; correct it")
+    if not np.isfinite(values).any():
+        raise Refused("no voxel has a finite value; leave it out")
     return Volume(values, checked_aspect(spacing[0] / spacing[1]), percentiles(values))
 
 
