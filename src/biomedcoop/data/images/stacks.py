@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 
 from biomedcoop.data import archives
 from biomedcoop.data.images.decoders import all_decoders, find_decoder
-from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Decoder, Refused
+from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Refused
 from biomedcoop.data.images.decoders.dicom import (
     DicomDecoder,
     no_image,
@@ -231,12 +231,12 @@ def taken_from(files: Sequence[Path], reading: Reading, *, listed: bool = False)
 
 def may_be_stack(file: Path) -> bool:
     """Whether a file's name leaves open that it holds several images or needs a window; others are never opened for it."""
-    return file.suffix.lower() not in _plain_suffixes(all_decoders())
+    return file.suffix.lower() not in _plain_suffixes()
 
 
-@lru_cache(maxsize=1)
-def _plain_suffixes(decoders: Sequence[Decoder]) -> frozenset[str]:
-    return frozenset(suffix for decoder in decoders if not windowed(decoder) for suffix in decoder.suffixes)
+@cache
+def _plain_suffixes() -> frozenset[str]:
+    return frozenset(suffix for decoder in all_decoders() if not windowed(decoder) for suffix in decoder.suffixes)
 
 
 def windowed(decoder: object) -> bool:
