@@ -19,7 +19,8 @@ from biomedcoop.version import __version__
 if TYPE_CHECKING:
     from biomedcoop.api import compare, evaluate, fit, fit_runs, run_benchmark, train
     from biomedcoop.backbones import load_backbone
-    from biomedcoop.classifier import Classifier, import_published, load
+    from biomedcoop.classifier import Classifier, load
+    from biomedcoop.classifier.import_published import import_published
     from biomedcoop.classifier.suggest import suggest
     from biomedcoop.data.dataset import Dataset
     from biomedcoop.data.readers.load import load_dataset

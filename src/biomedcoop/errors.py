@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 
 class Note(UserWarning):
@@ -112,6 +113,20 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         return spelled(super().__str__())
+
+
+def whole_number(name: str, value: object, example: int, least: int = 0, most: int | None = None) -> int:
+    """The value of an argument that must be a whole number within limits.
+
+    Raises:
+        UserError: it is none; the message names the argument, the value and the limits.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least <= number and (most is None or number <= most):
+            return number
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise UserError(f"{name}={value!r} must be a whole number {limits}, e.g. {name}={example}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

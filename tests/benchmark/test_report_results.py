@@ -15,6 +15,7 @@ from biomedcoop.benchmark.results import TableRow, read_results
 from biomedcoop.benchmark.scores import Measure, Unit, average, cell, collections, measures, planned_collections, units
 from biomedcoop.benchmark.statistics import holm
 from biomedcoop.benchmark.sweeps import sweeps
+from biomedcoop.benchmark.tables.comparison import UNTESTED, difference_table, rank_table
 from biomedcoop.data import catalogue
 from biomedcoop.errors import UserError
 from biomedcoop.evaluation.bootstrap import paired_difference
@@ -150,10 +151,21 @@ def test_p_values_are_corrected_for_the_comparisons_by_one_measure(tmp_path: Pat
         assert len(family) == 3
 
 
-def test_equal_answers_give_no_difference(tmp_path: Path) -> None:
-    results = read_results(write_grid(tmp_path / "out", truth=lambda *_: 1.5, methods=["coop", "biomedcoop"]))
-    found = compare(results, Resampled(results, 100), collections(results)["all datasets"], [LAST], "mini")
-    assert [(d.over_images.value, d.images.raw, d.signed_rank.raw, d.t.raw) for d in found] == [(0.0, 1.0, 1.0, 1.0)]
+@pytest.mark.parametrize(("datasets", "p"), [(5, None), (6, 1.0)])
+def test_equal_answers_give_no_difference(datasets: int, p: float | None, tmp_path: Path) -> None:
+    """Fewer than six datasets are not tested across: the signed-rank test of five cannot reach p = 0.05."""
+    grid = {"datasets": [f"set{n}" for n in range(datasets)], "methods": ["coop", "biomedcoop"], "shots": (16,)}
+    results = read_results(write_grid(tmp_path / "out", truth=lambda *_: 1.5, **grid))
+    over = collections(results)["all datasets"]
+    found = compare(results, Resampled(results, 100), over, [LAST], "mini")
+    assert [(d.over_images.value, d.images.raw, d.signed_rank.raw, d.t.raw) for d in found] == [(0.0, 1.0, p, p)]
+    ranking = rank(results, results.rows, over, LAST)
+    assert ranking is not None
+    assert (ranking.ranks.critical_difference is None) == (p is None)
+    for table in (difference_table(found, "biomedcoop", "all", datasets), rank_table({LAST: ranking}, "all")):
+        assert (UNTESTED in table.notes) == (p is None)
+    heads = difference_table(found, "biomedcoop", "all", datasets).columns
+    assert ("p signed-rank" in heads) == (p is not None)
 
 
 def test_ranks_leave_out_a_row_with_few_datasets(tmp_path: Path) -> None:

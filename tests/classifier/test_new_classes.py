@@ -41,6 +41,15 @@ def test_sentences_for_images_of_the_same_kind(data: bc.Dataset, tiny: Backbone)
     assert "of another kind (CT, liver)" in said[0]
 
 
+def test_what_was_fitted_for_the_old_classes_is_left_out_and_said(data: bc.Dataset, tiny: Backbone) -> None:
+    marks = "marks of images unlike the training images (unlike_training)"
+    for options, lost in (({}, marks), ({"alpha": 0.3}, f"{marks} and prediction sets")):
+        clf = bc.fit(data, "coop", tiny, shots=8, settings={"epochs": 1}, **options)
+        new, said = turned(clf, NEW)
+        assert said == [f"Left out with other classes, because they were fitted for those of training: {lost}."]
+        assert (new.domain, new.sets) == (None, None)
+
+
 def test_notes_are_issued_once_and_kept(data: bc.Dataset, tiny: Backbone, tmp_path: Path) -> None:
     clf = bc.fit(data, "zero-shot-ensemble", tiny, prompts="templates")
     new, said = turned(clf, NEW)

@@ -64,6 +64,7 @@ def test_reasons_are_true(folder: Path, classifier: Classifier) -> None:
         place = int(re.search(r"place (\d) of 8 by doubt", one.reason).group(1))
         assert gaps[place - 1] == pytest.approx(one.p_prediction - one.p_second, abs=2e-4)
         assert one.reason.startswith(f"{one.prediction} {100 * one.p_prediction:.0f} %, {one.second} ")
+        assert "of the 8 most doubtful, least like training images and suggestions before: most like " in one.reason
         near = re.search(r"most like (?:the training images of “(?:dark|light)”|suggestion (\d)) \(cosine", one.reason)
         assert near is not None
         assert near.group(1) is None or int(near.group(1)) < one.rank

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.classifier.domain import distances
 from biomedcoop.explain.saliency import look
+from biomedcoop.explain.writing import write_facts
 from biomedcoop.features.passes import encode_crops
 
 Cli = Callable[..., Any]
@@ -145,11 +150,44 @@ def test_bad_images(cli: Cli, refused: Refused, run: Path, discs: Path, tmp_path
     assert "broken.png: the content is not a readable image" in line
     assert "--skip-bad" in line
     assert not out.exists()
+    words = ["explain", good, broken, *model_of(run), "--map", "grad-cam", "--out", tmp_path / "part"]
+    assert refused(*words).endswith(f"to go on after such images; 1 of 2 maps are kept in {tmp_path / 'part'}")
+    (kept,) = json.loads((tmp_path / "part" / "saliency.json").read_text())
+    assert (tmp_path / "part" / kept["picture"]).is_file()
+    before = (tmp_path / "part" / "saliency.json").read_bytes()
+    assert "are kept" not in refused(*words[:1], good, good, broken, *words[3:], "--overwrite")
+    assert (tmp_path / "part" / "saliency.json").read_bytes() == before
     told = cli("explain", broken, good, *model_of(run), "--map", "grad-cam", "--out", out, "--skip-bad")
     assert told.status == 1
     first, second = json.loads((out / "saliency.json").read_text())
     assert first == {"path": str(broken), "error": first["error"]}
     assert second["picture"] == "maps/00.png"
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_the_maps_made_so_far(run: Path, discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["explain", discs / "test", *model_of(run), "--map", "grad-cam", "--values", "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "biomedcoop", *map(str, words)], stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list(tmp_path.glob(".out.new-*/maps/*.npy")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    rows = json.loads((out / "saliency.json").read_text())
+    assert f"interrupted; {len(rows)} of 30 maps are kept in {out}" in said
+    named = sorted(row[kind] for row in rows for kind in ("picture", "values"))
+    assert named == sorted(f"maps/{file.name}" for file in (out / "maps").iterdir())
+
+
+def test_a_file_that_no_row_names_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for name in ("1.png", "2.png"):
+        (tmp_path / "maps" / name).write_bytes(b"")
+    write_facts(tmp_path, [{"path": "1.dcm", "picture": "maps/1.png"}])
+    assert [file.name for file in (tmp_path / "maps").iterdir()] == ["1.png"]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,14 @@ def test_settings_are_shown_with_their_meaning(cli: Cli, refused: Refused) -> No
     assert "did you mean kgcoop" in refused("methods", "show", "kgcop")
 
 
+def test_settings_are_read_at_eighty_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = cli("methods", "show", "biomedcoop").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\nepochs = 100; recipe fast: 9 (at least 1)\n    passes over the training images\n" in shown
+    assert '\nclass_suffix = "" (a text)\n' in shown
+
+
 def test_a_published_recipe_takes_training_images_for_validation(cli: Cli, discs: Path, tmp_path: Path) -> None:
     """The discs have no validation split; the two images of each class it takes are none of the two drawn."""
     result = cli(*train(tmp_path / "run", discs, "tip-adapter", "--recipe", "paper"))

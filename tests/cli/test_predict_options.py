@@ -97,8 +97,8 @@ def test_a_threshold_marks_what_is_below_it(
         (["--threshold", 1.2], "--threshold 1.2 is no probability"),
         (["--threshold", 0], "above 0 and at most 1"),
         (["--sets"], "has no prediction sets; train it with --alpha"),
-        (["--batch", 0], "batch is 0; give a number of images from 1 to 1,024"),
-        (["--batch", 100_000], "batch is 100000; give a number of images from 1 to 1,024"),
+        (["--batch", 0], "batch=0 must be a whole number from 1 to 1024, e.g. batch=16"),
+        (["--batch", 100_000], "batch=100000 must be a whole number from 1 to 1024"),
         (["--log", "/nowhere/log.json"], "/nowhere is not a folder"),
     ],
 )

@@ -28,9 +28,7 @@ def model(discs: Path, tiny: Backbone, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_a_number_below_one(refused: Refused, model: Path, tmp_path: Path) -> None:
-    assert "--images 0: must be a whole number of at least 1, e.g. --images 10" in refused(
-        "suggest", tmp_path, "--model", model, *TINY, "--images", 0
-    )
+    assert "Invalid value for '--images'" in refused("suggest", tmp_path, "--model", model, *TINY, "--images", 0)
 
 
 def test_printed_and_written(cli: Cli, discs: Path, model: Path, tmp_path: Path) -> None:
@@ -50,7 +48,7 @@ def test_printed_and_written(cli: Cli, discs: Path, model: Path, tmp_path: Path)
 
 def test_refused(refused: Refused, discs: Path, model: Path, tmp_path: Path) -> None:
     asked = ("suggest", discs / "train", "--model", model, *TINY)
-    assert "must be a whole number of at least 1" in refused(*asked, "--images", 0)
+    assert "Invalid value for '--images'" in refused(*asked, "--images", 0)
     assert "suggestions are written to .csv, .json, .parquet" in refused(*asked, "--out", tmp_path / "next.txt")
     (tmp_path / "empty").mkdir()
     assert "holds no image" in refused("suggest", tmp_path / "empty", "--model", model, *TINY)

@@ -59,7 +59,7 @@ def test_one_note_on_the_letters_that_the_font_lacks(cli: Cli, discs: Path, tiny
 def test_faulty_command_lines_are_refused_in_one_line(
     refused: Refused, cli: Cli, model: tuple[object, ...], discs: Path, tmp_path: Path
 ) -> None:
-    assert "top is 0" in refused("words", *model, "--top", 0)
+    assert "Invalid value for '--top'" in refused("words", *model, "--top", 0)
     assert "choose one of these endings" in refused("words", *model, "--out", tmp_path / "heat.jpg")
     (tmp_path / "old.png").write_bytes(b"old")
     assert "old.png" in refused("words", *model, "--out", tmp_path / "old.png")

@@ -149,7 +149,7 @@ def test_bad_input_is_refused_in_one_line(run: Path, data: Dataset, tiny: Backbo
         ((classifier, image, moved), "gone"),
         ((classifier, image, data.part("test")), "none of its images is a training image"),
         ((bc.fit(data, "zero-shot", tiny), image, data), "learned from none"),
-        ((classifier, image, None, 0), "top is 0"),
+        ((classifier, image, None, 0), "top=0 must be a whole number of at least 1"),
     ):
         with pytest.raises(bc.UserError, match=said) as error:
             bc.case(*arguments)

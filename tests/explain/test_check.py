@@ -106,7 +106,7 @@ def test_given_masks(data: bc.Dataset, classifier: bc.Classifier, tmp_path: Path
 
 
 def test_wrong_arguments(data: bc.Dataset, classifier: bc.Classifier) -> None:
-    with pytest.raises(UserError, match="images=0; give at least 1"):
+    with pytest.raises(UserError, match="images=0 must be a whole number of at least 1"):
         bc.check_saliency(classifier, data, images=0)
     with pytest.raises(UserError, match="2 masks for 15 images"):
         bc.check_saliency(classifier, data, masks=[None, None])

@@ -222,7 +222,7 @@ def test_names_are_escaped_in_html(data: Dataset, tiny: Backbone) -> None:
 
 @pytest.mark.parametrize("top", [0, -1, 2.0, True, "3"])
 def test_a_wrong_number_is_refused(top: Any, data: Dataset, tiny: Backbone) -> None:
-    with pytest.raises(bc.UserError, match=r"top is .*whole number of at least 1"):
+    with pytest.raises(bc.UserError, match=r"top=.* must be a whole number of at least 1"):
         bc.words(bc.fit(data, "zero-shot", tiny), top)
 
 

@@ -170,7 +170,8 @@ def test_the_budget_leaves_out_what_is_dear(tiny: Backbone) -> None:
     tried = method.tried(method.fit(task, small, [1, 2])[0])
     assert [one["method"] for one in tried if not one["temperature"]] == ["biomedcoop"]
     assert mixture_line(tried).endswith(
-        "not tried, because they take longer than the setting budget allows: biomedcoop."
+        "Not tried, because the budget does not allow it: biomedcoop (it limits the methods that train through the text encoder, "
+        "by their estimated time)."
     )
 
 

@@ -180,6 +180,8 @@ def load_backbone(
         >>> backbone.encode_text(["a scan of a cyst.", "a scan of a stone."]).shape
         torch.Size([2, 768])
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise UserError(f"{name_or_path!r} is not the name or the folder of a backbone; e.g. 'mini'")
     name = os.fspath(name_or_path)
     folder = find_backbone(name)
     import torch

@@ -9,7 +9,7 @@ import numpy as np
 
 from biomedcoop.benchmark.results import BenchmarkResults, TableRow
 from biomedcoop.benchmark.scores import Measure, Unit, combine
-from biomedcoop.benchmark.statistics import bootstrap_p, holm, paired_t, wilcoxon
+from biomedcoop.benchmark.statistics import LEAST_DATASETS, bootstrap_p, holm, paired_t, wilcoxon
 from biomedcoop.evaluation.bootstrap import Estimate, Floats
 from biomedcoop.evaluation.intervals import bootstrap_means, mean_of, student
 
@@ -33,7 +33,8 @@ class Difference:
         datasets: number of datasets that both have results of; ``complete``: these are all.
         over_images: difference with its interval over images.
         over_datasets: the same with Student's interval over datasets.
-        images, signed_rank, t: p-values of the bootstrap over images, of Wilcoxon's and of Student's test across datasets.
+        images, signed_rank, t: p-values of the bootstrap over images, of Wilcoxon's and of Student's test across datasets; the
+            last two of at least :data:`LEAST_DATASETS` datasets.
     """
 
     row: TableRow
@@ -125,10 +126,10 @@ def _difference(
         float((combine(a[:, None]) - combine(b[:, None]))[0]) for (a, _), (b, _) in zip(ours, theirs, strict=True)
     ]
     samples = [combine(a) - combine(b) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
-    over_images = mean_of(values, samples)
+    over_images, tested = mean_of(values, samples), len(values) >= LEAST_DATASETS
     return Difference(
         *(row, measure, len(values), complete, over_images, student(values)),
         images=Corrected(bootstrap_p(np.mean(samples, axis=0).round(12))),
-        signed_rank=Corrected(wilcoxon(values)),
-        t=Corrected(paired_t(values)),
+        signed_rank=Corrected(wilcoxon(values) if tested else None),
+        t=Corrected(paired_t(values) if tested else None),
     )

@@ -176,6 +176,8 @@ def _content(name: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
 def _replaced(content: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """The content with other values, and without what belongs to datasets or methods that are no longer there."""
     new = {**content, **over}
+    if not all(isinstance(over[key], (list, tuple)) for key in ("datasets", "methods") if key in over):
+        return new  # refused as the file would be
     if "datasets" in over:
         kept = list(over["datasets"])
         new["tests"] = {name: others for name, others in content.get("tests", {}).items() if name in kept}

@@ -191,7 +191,7 @@ def _ranks(results: BenchmarkResults, backbone: str, named: str) -> Iterator[Sec
             continue
         tables.append(rank_table(compared, name, backbone if named else ""))
         last = headline(results)
-        if last in compared:
+        if last in compared and compared[last].ranks.critical_difference is not None:
             title = f"Average ranks over {name}{named}, {described(results, last)}, {compared[last].ranks.datasets} datasets"
             file = file_name("ranks", name, backbone if named else "")
             figures.append(Figure(file, title, _drawn(rank_figure, compared[last], title)))

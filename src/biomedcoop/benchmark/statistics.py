@@ -15,6 +15,9 @@ from biomedcoop.evaluation.bootstrap import LEVEL, Floats
 
 ALPHA = 1 - LEVEL
 
+LEAST_DATASETS = 6
+"""Datasets from which on a report tests across them: with five, the signed-rank test cannot fall below p = 2 / 2⁵ = 0.06."""
+
 
 def bootstrap_p(samples: Floats) -> float:
     """Two-sided p-value of a difference from its resampled values: the level at which the percentile interval reaches 0.

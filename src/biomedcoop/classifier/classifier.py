@@ -19,7 +19,7 @@ from biomedcoop.data.images.sources import ImageSource
 from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import list_names
 from biomedcoop.display import shown
-from biomedcoop.errors import ImageError, UserError, notify
+from biomedcoop.errors import ImageError, UserError, notify, whole_number
 from biomedcoop.notebook import fragment
 from biomedcoop.progress import ProgressOption
 from biomedcoop.threads import torch_threads
@@ -208,8 +208,7 @@ class Classifier:
         from biomedcoop.features.passes import image_batch, rows_of_a_pass
         from biomedcoop.features.stream import stream_features
 
-        if batch is not None and not 1 <= batch <= MOST_TOGETHER:
-            raise UserError(f"batch is {batch}; give a number of images from 1 to {MOST_TOGETHER:,}")
+        batch = None if batch is None else whole_number("batch", batch, 16, 1, MOST_TOGETHER)
         if batch not in (None, 1) and self.backbone.precision == "int8":
             raise UserError("with precision int8 images are encoded one by one; leave --batch out")
         told, tally = tally is not None, tally or Tally.after(self.facts)

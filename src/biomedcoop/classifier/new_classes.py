@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from biomedcoop.classifier.origin import with_origin
@@ -59,6 +59,9 @@ def for_classes(classifier: Classifier, class_names: Sequence[str], prompts: str
     # what training changed in the image tower may depend on the classes
     own = method.adapted(state, backbone) if method.abilities.changes_towers else classifier.backbone
     # images of other classes may well be unlike the training images, and their sets have no calibration images
+    marks = "marks of images unlike the training images (unlike_training)"
+    if lost := [marks] * (classifier.domain is not None) + ["prediction sets"] * (classifier.sets is not None):
+        notify([f"Left out with other classes, because they were fitted for those of training: {' and '.join(lost)}."])
     changed = dataclasses.replace(
         classifier, class_names=names, state=state, backbone=own, facts=facts, domain=None, sets=None
     )
@@ -76,7 +79,7 @@ def checked_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: fewer than two, an empty one, or two that are the same but for case, hyphens or invisible characters.
     """
-    as_typed = [str(name) for name in class_names]
+    as_typed = [str(name) for name in class_names] if isinstance(class_names, Iterable) else [str(class_names)]
     names = tuple(map(clean_class_name, as_typed))
     distinct = {fold(name) for name in names}
     if isinstance(class_names, str) or len(names) < 2 or len(distinct) < len(names) or "" in distinct:

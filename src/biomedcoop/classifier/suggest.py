@@ -7,7 +7,7 @@ but on test images it is not better than a random choice beyond chance: ``docs/r
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from biomedcoop.data.sampling.leakage import digest
 from biomedcoop.data.tables.missing import is_missing
 from biomedcoop.data.tables.reading import TABLE_SUFFIXES, open_table
 from biomedcoop.display import shown
-from biomedcoop.errors import UserError, notify
+from biomedcoop.errors import UserError, notify, whole_number
 from biomedcoop.progress import ProgressOption, counting
 
 if TYPE_CHECKING:
@@ -72,9 +72,11 @@ def suggest(
 ) -> list[Suggestion]:
     """Choose the unlabelled images to label next.
 
-    The images are undecided and unlike each other. Labelling them is not better than labelling random images beyond chance, as
-    ``docs/results/suggest.md`` measures. Images that trained the classifier, images of their groups, and files that cannot be read
-    are left out with a note. No two suggested images are of one group, where a table or dataset names groups (patients, lesions).
+    Of the most undecided images, five for each one asked for, those are taken that are least like the training images and each
+    other. So an image of which the classifier is rather sure may stand first; ``reason`` says its place by doubt. Labelling
+    them is not better than labelling random images beyond chance, as ``docs/results/suggest.md`` measures. Images that trained
+    the classifier, images of their groups, and files that cannot be read are left out with a note. No two suggested images are
+    of one group, where a table or dataset names groups (patients, lesions).
 
     Args:
         classifier: a fitted classifier.
@@ -94,8 +96,7 @@ def suggest(
     """
     from biomedcoop.features.images import encode_readable
 
-    if type(number) is not int or number < 1:
-        raise UserError(f"number={number!r} must be a whole number of at least 1, e.g. number=10")
+    number = whole_number("number", number, 10, 1)
     notes: list[str] = []
     files, names, groups = _listed(images, notes, classifier.reading)
     known = set(classifier.facts.get("training_images", ()))
@@ -128,21 +129,26 @@ def suggest(
         notes.append(f"{len(order)} images are suggested instead of {number}: there are no more, or no more groups")
     notify(notes)
     places = np.argsort(np.argsort(margins(p), kind="stable"), kind="stable") + 1
-    alike = [_most_alike(classifier, x[order[:rank]], labelled) for rank in range(1, len(order) + 1)]
+    doubtful = min(CANDIDATES * number, len(np.unique(groups[pool])))
+    alike = [_most_alike(classifier, x[order[:rank]], labelled, doubtful) for rank in range(1, len(order) + 1)]
     return [
         _suggestion(classifier, rank, names[pool[k]], groups[pool[k]], p[k], f"{places[k]} of {len(pool)}", near)
         for rank, (k, near) in enumerate(zip(order, alike, strict=True), start=1)
     ]
 
 
-def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats) -> str:
-    """What the last of the chosen images [N, E] is most like: the mean of a class [C, E], or an image before it."""
+def _most_alike(classifier: Classifier, chosen: Floats, labelled: Floats, doubtful: int) -> str:
+    """Why the last of the chosen images [N, E] was taken of the ``doubtful`` ones, and what it is most like.
+
+    It is least like the means of the classes [C, E] and the images before it.
+    """
     near = np.concatenate([unit(labelled), unit(chosen[:-1])]) @ unit(chosen[-1:])[0]
     if not len(near):
         return ""
     most, c = int(near.argmax()), len(labelled)
     what = f"suggestion {most - c + 1}" if most >= c else f"the training images of “{classifier.class_names[most]}”"
-    return f"; most like {what} (cosine {near[most]:.2f})"
+    before = "training images and suggestions before" if c else "suggestions before"
+    return f"; of the {doubtful} most doubtful, least like {before}: most like {what} (cosine {near[most]:.2f})"
 
 
 def _suggestion(
@@ -165,7 +171,9 @@ def _listed(images: Sources, notes: list[str], reading: Reading) -> tuple[list[I
         keys = list(images.keys)
         own = [""] * len(keys) if images.groups is None else list(images.groups)
         return list(images.images), keys, _groups(own, keys)
-    sources = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    sources: list[Any] = list(images) if isinstance(images, Iterable) and not isinstance(images, str) else [images]
+    if not all(isinstance(one, (str, os.PathLike)) for one in sources):
+        raise UserError(f"images={images!r} must be image files, folders, tables or a dataset, e.g. images='scans'")
     tables = [
         Path(source) for source in sources if Path(source).suffix.lower() in TABLE_SUFFIXES and Path(source).is_file()
     ]

@@ -151,11 +151,11 @@ def print_verdict(findings: Sequence[Finding]) -> None:
     console.print()
 
 
-def print_text(text: str) -> None:
-    """Print a paragraph on stdout, wrapped between words; a later line is indented."""
+def print_text(text: str, indent: str = "  ") -> None:
+    """Print a paragraph on stdout, wrapped between words; ``indent`` begins each line but the first."""
     from rich.console import Console
 
-    print(fill(text, Console().width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    print(fill(text, Console().width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))
 
 
 def print_table(table: Table) -> None:

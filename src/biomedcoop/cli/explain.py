@@ -91,6 +91,7 @@ def explain(
         int | None,
         typer.Option(
             "--images",
+            min=1,
             help=f"With --check: number of images to check, equally many of each class. More take more time. "
             f"Default: {MOST_CHECKED}.",
             show_default=False,
@@ -114,7 +115,8 @@ def explain(
 
     A map explains the score that the model gives to one class. It does not show that the answer is right. Most backbones see
     the centre square of an image, and pictures show the rest in grey; a SigLIP sees the whole image, squashed. Exit status 1 if
-    an image cannot be read (with --skip-bad; without, nothing is written).
+    an image cannot be read (with --skip-bad; without, the command stops there). The maps made before that, or before an
+    interruption, are kept in a new --out.
 
     Not a medical device.
     """
@@ -150,10 +152,12 @@ def explain(
     layer_for(classifier, map, layer)
     class_number(classifier, class_name)
     place = nullcontext() if out is None else new_folder(out, overwrite=overwrite, mark=FACTS, contents=CONTENTS)
+    stopped: UserError | KeyboardInterrupt | None = None
     with progress_bar() as progress, letters_noted(), place as folder:
         if methods is None:
-            explained = list(
-                explain_images(
+            explained = []
+            try:
+                for one in explain_images(
                     classifier,
                     found,
                     class_name,
@@ -165,8 +169,12 @@ def explain(
                     progress=progress,
                     total=len(found),
                     training=training_of(classifier, model),
-                )
-            )
+                ):
+                    explained.append(one)
+            except (UserError, KeyboardInterrupt) as error:
+                if out is None or out.exists() or not explained:  # a part must not replace an earlier result
+                    raise
+                stopped = error
             rows, of_methods = [row for row, _ in explained], 1
             cases = [(row, case) for row, case in explained if case is not None]
         else:
@@ -176,6 +184,10 @@ def explain(
         if folder is not None:
             write_facts(folder, rows)
     bad = sum("error" in row for row in rows)
+    if stopped is not None:
+        kept = f"{len(rows) - bad} of {count(len(found), 'map')} are kept in {out}"
+        kind = KeyboardInterrupt if isinstance(stopped, KeyboardInterrupt) else UserError
+        raise kind(f"{stopped}; {kept}" if str(stopped) else kept) from stopped
     if json:
         print_json({"out": None if out is None else str(out), "maps": rows, "unreadable": bad, "notes": notes_said()})
     elif out is None:

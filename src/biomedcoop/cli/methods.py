@@ -70,8 +70,6 @@ def show_method(
         }
         print_json({**about(method), "settings": described, **recipes})
         return
-    from rich.table import Table
-
     able = method.abilities
     print(f"{method.title} ({method.paper})")
     if (source := plugin_of(method)) is not None:
@@ -91,19 +89,13 @@ def show_method(
     if not settings:
         print("settings: none")
         return
-    table = Table(
-        "setting",
-        "published",
-        *(f"recipe {name}" for name in changed),
-        "allowed",
-        "meaning",
-        title="train --set NAME=VALUE",
-    )
+    print("settings with published values (and allowed ones), for train --set NAME=VALUE")
     for key, one in settings.items():
-        published = f"{one.default}, others by dataset" if key in by_dataset else str(one.default)
-        recipes_of = (str(values.get(key, "")) for values in changed.values())
-        table.add_row(key, published, *recipes_of, one.allowed, one.meaning)
-    print_table(table)
+        published = '""' if one.default == "" else one.default
+        values = [f"{published}, others by dataset" if key in by_dataset else f"{published}"]
+        values += [f"recipe {recipe}: {own[key]}" for recipe, own in changed.items() if key in own]
+        print_text(f"{key} = {'; '.join(values)} ({one.allowed})")
+        print_text(f"    {one.meaning}", indent="    ")
 
 
 def about(method: Any) -> dict[str, Any]:

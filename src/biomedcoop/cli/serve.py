@@ -36,7 +36,9 @@ def serve(
     max_images: Annotated[
         int, typer.Option("--max-images", min=1, help="Largest number of images in a request; frames count.")
     ] = 64,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Largest image, megapixels.")] = 32,
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", min=1, help="Largest image, megapixels (2²⁰ pixels).")
+    ] = 32,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Longest upload and longest answer, s.")] = 60.0,
     queue: Annotated[
         int, typer.Option("--queue", min=0, help="Requests that may wait; all further ones are refused.")

@@ -21,7 +21,7 @@ def suggest(
             "--model", help="Run folder of 'train', saved classifier, or hf://OWNER/NAME.", show_default=False
         ),
     ],
-    number: Annotated[int, typer.Option("--images", help="Number of images to suggest.")] = 10,
+    number: Annotated[int, typer.Option("--images", min=1, help="Number of images to suggest.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")] = None,
     backbone: OtherBackbone = None,
     plugin: Plugin = None,
@@ -33,8 +33,9 @@ def suggest(
 ) -> None:
     """Suggest which unlabelled images to label next, the most useful first. Without --out, print CSV, or JSON with --json.
 
-    Suggested are undecided images that are unlike each other. On eleven datasets, labelling them was not better than labelling
-    random images beyond chance.
+    Of the most undecided images, five for each one asked for, those are suggested that are least like the training images and each
+    other. So an image of which the model is rather sure may stand first; the column 'reason' says why. On eleven datasets,
+    labelling them was not better than labelling random images beyond chance.
 
     Images that trained the model are left out. Of a table with a column 'group' or 'patient_id', no two suggested images are of one
     group.
@@ -47,11 +48,8 @@ def suggest(
     from biomedcoop.classifier.suggest import COLUMNS, TEXTS
     from biomedcoop.classifier.suggest import suggest as choose
     from biomedcoop.data.tables.writing import check_table_file, write_csv, write_json, write_table
-    from biomedcoop.errors import UserError
     from biomedcoop.output import check_apart
 
-    if number < 1:
-        raise UserError(f"--images {number}: must be a whole number of at least 1, e.g. --images 10")
     if out is not None:
         check_table_file(out, overwrite, "suggestions")
         check_apart((out,), images)

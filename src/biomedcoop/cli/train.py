@@ -110,7 +110,8 @@ def _signature() -> inspect.Signature:
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Estimated time of one fit of method auto, such as 60s (the default) or 5min; dear candidates are left out. A "
+            help="Time that one fit of method auto may take, by an estimate, for candidates that train through the text encoder, "
+            "such as 60s (the default) or 5min; beyond it they are left out. The others take seconds and are always tried. A "
             "cross-validation makes 15 fits more.",
         ),
     ]

@@ -13,7 +13,7 @@ from biomedcoop.cli.options import Json, Model, OtherBackbone, Plugin, Quiet
 
 def words(
     model: Model,
-    top: Annotated[int, typer.Option("--top", help="Number of near words and near sentences to list.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="Number of near words and near sentences to list.")] = 5,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -38,10 +38,8 @@ def words(
     """
     from biomedcoop.classifier import load
     from biomedcoop.explain.figures import check_figure_file, save_figure
-    from biomedcoop.explain.words import check_top
     from biomedcoop.explain.words import words as explain
 
-    check_top(top)
     if out is not None:
         check_figure_file(out, overwrite)
     found = explain(load(model, backbone), top, prompts)

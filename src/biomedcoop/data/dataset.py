@@ -129,8 +129,16 @@ class Dataset:
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def select(self, indices: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | Sequence[int]) -> Dataset:
-        """The same task with only the images at ``indices``, in that order, or the images of a mask; repeats are allowed."""
+        """The same task with only the images at ``indices``, in that order, or the images of a mask; repeats are allowed.
+
+        Raises:
+            UserError: an index is no whole number, or there is no such image.
+        """
         index = np.asarray(indices)
+        if index.size and (index.dtype.kind not in "biu" or not -len(self) <= index.min() <= index.max() < len(self)):
+            raise UserError(
+                f"indices={indices!r} must be whole numbers below {len(self)}, the number of images, or a mask"
+            )
         index = np.arange(len(self))[index] if index.dtype == np.bool_ else index.astype(np.int64)
         selected = copy.copy(self)  # checked already, and keys may repeat here
         selected._set(
@@ -152,8 +160,12 @@ class Dataset:
         return self.select(self.indices(split))
 
     def counts(self, split: str) -> npt.NDArray[np.int64]:
-        """Images per class in ``split``: int64 [C]."""
-        return np.bincount(self.labels[self.splits == split], minlength=len(self.class_names)).astype(np.int64)
+        """Images per class in ``split``: int64 [C].
+
+        Raises:
+            UserError: see :meth:`indices`.
+        """
+        return np.bincount(self.labels[self.indices(split)], minlength=len(self.class_names)).astype(np.int64)
 
     def _set(self, attributes: dict[str, Any]) -> None:
         for attribute, value in attributes.items():

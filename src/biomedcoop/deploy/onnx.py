@@ -26,6 +26,7 @@ from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.data.dataset import Dataset, check_dataset
 from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
+from biomedcoop.data.readers.named import user_path
 from biomedcoop.errors import UserError
 from biomedcoop.methods import get_method
 from biomedcoop.output import check_new_file, new_file
@@ -93,7 +94,7 @@ def export_onnx(
         >>> written.difference < 1e-4
         True
     """
-    target = Path(path)
+    target = user_path(path)
     if target.suffix.lower() != ".onnx":
         raise UserError(f"{target}: the name of an ONNX file ends in .onnx")
     _check(classifier)

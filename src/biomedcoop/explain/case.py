@@ -16,14 +16,13 @@ from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.crops import Resize
 from biomedcoop.data.images.sources import ImageInFile, ImageSource, as_source
 from biomedcoop.data.sampling.leakage import digest
-from biomedcoop.errors import ImageError, UserError
+from biomedcoop.errors import ImageError, UserError, whole_number
 from biomedcoop.evaluation.metrics import plain
 from biomedcoop.explain.doubts import UNLIKE
 from biomedcoop.explain.saliency import class_number
 from biomedcoop.explain.sentences import ClassSentences, Floats, sentences_of, unit_features
 from biomedcoop.explain.tables import Table, html_of
 from biomedcoop.explain.training_images import TrainingImages, training_images
-from biomedcoop.explain.words import check_top
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,7 +210,7 @@ def case(
         >>> len(found.predicted.most), len(found.rival.least), len(found.similar)
         (2, 2, 2)
     """
-    check_top(top)
+    top = whole_number("top", top, 3, 1)
     named = class_number(classifier, rival)
     source = classifier.reading.source(as_source(image))
     training = data if data is None or isinstance(data, TrainingImages) else training_images(classifier, data)

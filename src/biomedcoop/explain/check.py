@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from html import escape
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from biomedcoop.data.images.crops import resize_and_crop
 from biomedcoop.data.images.reading import read_image
 from biomedcoop.data.masks import Mask, check_masks, find_masks
 from biomedcoop.display import shown
-from biomedcoop.errors import UserError, notify
+from biomedcoop.errors import UserError, notify, whole_number
 from biomedcoop.evaluation.bootstrap import FEW, Estimate
 from biomedcoop.evaluation.evaluate import check_classifier
 from biomedcoop.evaluation.images import images_to_evaluate
@@ -228,8 +229,12 @@ def check_saliency(
         (['grad-cam', 'centre blob'], 2, ['random weights', 'another class', 'nonsense text'])
     """
     check_classifier(classifier)
-    if images < 1:
-        raise UserError(f"--images {images}; give at least 1")
+    images, seed = whole_number("images", images, MOST_CHECKED, 1), whole_number("seed", seed, 1)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= float(tolerance) < float("inf"):
+        raise UserError(f"tolerance={tolerance!r} must be a number of pixels of at least 0, e.g. tolerance={TOLERANCE}")
+    maps = [maps] if isinstance(maps, str) else maps
+    if not isinstance(maps, Sequence) or not maps or not all(isinstance(name, str) for name in maps):
+        raise UserError(f"maps={maps!r} must be a list of names, e.g. maps=['{DEFAULT_MAP}']")
     data = check_dataset(data)
     evaluated = images_to_evaluate(classifier, data, split)
     chosen = _equally_many(evaluated.labels, images, seed)

@@ -257,6 +257,8 @@ def class_number(classifier: Classifier, class_name: str | None) -> int | None:
     """
     if class_name is None:
         return None
+    if not isinstance(class_name, str):
+        raise UserError(f"class_name={class_name!r} must be the name of a class, e.g. '{classifier.class_names[0]}'")
     names = {name.casefold(): number for number, name in enumerate(classifier.class_names)}
     if class_name.casefold() not in names:
         raise UserError(f"the classifier has no class '{class_name}'; {nearest(class_name, classifier.class_names)}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unit
+from biomedcoop.errors import whole_number
 from biomedcoop.evaluation.metrics import plain
 from biomedcoop.explain.neighbours import Listed, near_sentences
 from biomedcoop.explain.selection import SentenceUse, sentence_selection
@@ -128,7 +129,7 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
     from biomedcoop.methods import get_method
     from biomedcoop.methods.biomedcoop import BiomedCoOpSettings
 
-    check_top(top)
+    top = whole_number("top", top, 5, 1)
     method, state, names = get_method(classifier.method), classifier.state, classifier.class_names
     settings = method.settings(classifier.settings)
     chosen = sentences_of(classifier, prompts)
@@ -168,14 +169,6 @@ def words(classifier: Classifier, top: int = 5, prompts: str | os.PathLike[str] 
         sentences=chosen.origin,
         notes=tuple(notes),
     )
-
-
-def check_top(top: object) -> None:
-    """Raise a UserError for a number of entries that is not a whole number of at least 1."""
-    from biomedcoop.errors import UserError
-
-    if type(top) is not int or top < 1:
-        raise UserError(f"top is {top!r}, must be a whole number of at least 1; e.g. 5")
 
 
 def _vectors(classifier: Classifier, settings: Any, top: int) -> tuple[tuple[ContextVector, ...], float | None]:

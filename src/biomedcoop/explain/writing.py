@@ -127,6 +127,10 @@ def explain_by_methods(
 
 
 def write_facts(folder: Path, rows: list[Row]) -> None:
-    """Write the facts of all maps as JSON."""
+    """Write the facts of maps as JSON, and remove the files that no row names: an interruption may leave one half-written."""
+    named = {row.get(kind) for row in rows for kind in ("picture", "values")}
+    for file in folder.glob(f"{PICTURES}/*"):
+        if f"{PICTURES}/{file.name}" not in named:
+            file.unlink()
     text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / FACTS).write_text(text + "\n", encoding="utf-8")

@@ -37,13 +37,13 @@ def stream_features(
 
     def crop_or_error(
         named: tuple[ImageSource, str],
-    ) -> tuple[Crop, tuple[ImageSource, str, ImageFacts | ImageError]]:
+    ) -> tuple[Crop, tuple[ImageSource, str, bytes, ImageFacts | ImageError]]:
         source, name = named
         try:
-            (crop,), _, facts = read(source, name)
-            return crop, (source, name, facts)
+            (crop,), content, facts = read(source, name)
+            return crop, (source, name, content, facts)
         except ImageError as error:
-            return blank, (source, name, error)  # encoded with the others, which keeps the order
+            return blank, (source, name, b"", error)  # encoded with the others, which keeps the order
 
     named = ((source, _name(source, number)) for number, source in enumerate(sources))
     with (
@@ -52,12 +52,12 @@ def stream_features(
         closing(image_passes(backbone, ahead, size)) as passes,
     ):
         for tags, rows in passes:
-            for (source, name, facts), feature in zip(tags, rows.cpu().numpy(), strict=True):
+            for (source, name, content, facts), feature in zip(tags, rows.cpu().numpy(), strict=True):
                 if isinstance(facts, ImageError):
                     yield source, facts
                     continue
                 if tally is not None:
-                    tally.add(name, facts)
+                    tally.add(name, facts, content)
                 yield source, feature
 
 

@@ -75,7 +75,8 @@ class AutoSettings:
     methods: str = setting(",".join(CANDIDATES), "candidates, separated by commas")
     budget: float = setting(
         60.0,
-        "seconds for the candidates on two cores, by their estimated cost; the most expensive are left out",
+        "seconds on two cores, by an estimate, for candidates that train through the text encoder; the most expensive are left "
+        "out; all others are tried",
         above=0,
     )
     prior: float = setting(8.0, "strength of the prior weights, in images", above=0)

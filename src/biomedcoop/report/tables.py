@@ -9,7 +9,7 @@ from biomedcoop.evaluation.comparison import Comparison, first_measure
 from biomedcoop.evaluation.metrics import CLASS_TITLES, TITLES, Metrics
 from biomedcoop.evaluation.wording import number, percent
 from biomedcoop.report.table import Table
-from biomedcoop.tasks.mixture import mixture_line, was_compared
+from biomedcoop.tasks.mixture import dear_notes, mixture_line, was_compared
 
 
 def comparison_cells(rows: Mapping[str, Metrics], without: Collection[str] = ()) -> Table:
@@ -55,8 +55,8 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
         for one in tried
         if one["weight"] or was_compared(tried)
     ]
-    note = TRIED if was_compared(tried) else mixture_line(tried)
-    return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells, notes=[note])
+    notes = [TRIED, *dear_notes(tried)] if was_compared(tried) else [mixture_line(tried)]
+    return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells, notes=notes)
 
 
 TRIED = (

@@ -23,6 +23,11 @@ def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
     parts = [f"The answer is a mixture of {', '.join(chosen)}"]
     if out := [one["method"] for one in tried if not one["weight"] and one["temperature"]]:
         parts.append(f"left out, with less than 2 %: {', '.join(out)}")
-    if dear := [one["method"] for one in tried if not one["temperature"]]:
-        parts.append(f"not tried, because they take longer than the setting budget allows: {', '.join(dear)}")
-    return f"{'; '.join(parts)}."
+    return " ".join([f"{'; '.join(parts)}.", *dear_notes(tried)])
+
+
+def dear_notes(tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on the methods that the budget left out; none if it left out none."""
+    dear = [one["method"] for one in tried if not one["temperature"]]
+    rule = "it limits the methods that train through the text encoder, by their estimated time"
+    return [f"Not tried, because the budget does not allow it: {', '.join(dear)} ({rule})."] if dear else []

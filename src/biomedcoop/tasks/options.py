@@ -14,6 +14,7 @@ from numbers import Integral
 from typing import Any
 
 from biomedcoop.errors import UserError, nearest
+from biomedcoop.errors import whole_number as checked_whole_number
 
 ALL = "all"
 """The number of shots that takes all training images, however many each class has."""
@@ -75,14 +76,7 @@ def words(example: str) -> Callable[[str, Any], str | None]:
 
 
 def whole_number(example: int, least: int, most: int | None = None) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise UserError(f"{name}={value!r} must be a whole number {limits}, e.g. {name}={example}")
-        return int(value)
-
-    return check
+    return lambda name, value: checked_whole_number(name, value, example, least, most)
 
 
 def shots(name: str, value: Any) -> int | str | None:

@@ -52,6 +52,16 @@ def test_each_kind_is_one_sentence() -> None:
     assert all(note.startswith(start) for note, start in zip(notes, starts, strict=True))
 
 
+def test_training_images_are_told_by_their_content() -> None:
+    tally = Tally.after({"training_images": ["ab" * 8, "cd" * 8]})
+    for key, content in (("a", "ab"), ("b", "cd"), ("c", "ef")):
+        tally.add(key, ImageFacts(), bytes.fromhex(content * 32))
+    tally.add("d", ImageFacts())
+    assert tally.notes() == [
+        "training images of this model: 2, first a; the answers for them say nothing about new images"
+    ]
+
+
 def test_a_depth_that_training_did_not_have_is_told() -> None:
     tally = Tally(trained_on=(12,))
     tally.add("a", ImageFacts(12, True))

@@ -265,10 +265,10 @@ def test_no_permission(tmp_path: Path) -> None:
 def test_the_pixel_limit_is_checked_from_the_header(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("1", (3000, 2000)).save(path)
-    with pytest.raises(ImageError, match=r"3000 × 2000 pixels are more than the limit of 5,999,999"):
+    with pytest.raises(ImageError, match=r"3000 × 2000 pixels are more than the limit of 5.72 megapixels"):
         read_image(path, max_pixels=5_999_999)
     assert read_image(path, max_pixels=6_000_000).size == (3000, 2000)
-    with pytest.raises(ImageError, match="limit of 3"):
+    with pytest.raises(ImageError, match="2 × 2 pixels are more than the limit"):
         read_image(np.zeros((2, 2), dtype=np.uint8), max_pixels=3)
 
 
@@ -280,7 +280,7 @@ def test_a_picture_of_30000_by_30000_is_refused_without_decoding_it(tmp_path: Pa
     content[20:24] = (30000).to_bytes(4, "big")  # IHDR height; its checksum must agree
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     path.write_bytes(bytes(content))
-    with pytest.raises(ImageError, match="more pixels than the limit"):
+    with pytest.raises(ImageError, match="more pixels than the limit of 64 megapixels"):
         read_image(path)
 
 

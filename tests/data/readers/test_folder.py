@@ -9,6 +9,7 @@ import pytest
 
 from biomedcoop.data.readers.folder import read_folder
 from biomedcoop.data.readers.load import load_dataset
+from biomedcoop.data.readers.walk import ZIP_RULE
 from biomedcoop.errors import UserError
 
 Draw = Callable[[Path], Path]
@@ -89,9 +90,15 @@ def message(folder: Path) -> str:
 
 def test_empty_folder(tmp_path: Path) -> None:
     assert "no image in it; expected one folder per class" in message(tmp_path)
+    (tmp_path / "scans.zip").touch()
+    assert "no image in it outside scans.zip; unpack that archive" in message(tmp_path)
+    (tmp_path / "cyst").mkdir()
+    (tmp_path / "cyst" / "more.zip").touch()
+    (tmp_path / "scans.zip").unlink()
+    assert f"no image in it (.zip: 1); {ZIP_RULE}" in message(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.xyz").write_bytes(b"x")
-    assert "1 files are .xyz" in message(tmp_path)
+    assert "no image in it (.xyz: 1); convert them" in message(tmp_path)
 
 
 def test_images_without_class_folder(tmp_path: Path, draw: Draw) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from biomedcoop.data.readers.walk import Walk
+from biomedcoop.data.readers.walk import ZIP_RULE, Walk
 from biomedcoop.errors import UserError
 
 Draw = Callable[[Path], Path]
@@ -124,7 +124,7 @@ def test_zip_archives_are_folders_where_nothing_else_is(scans: Path) -> None:
             archive.write(scans / "a.png", "inner/a.png")
             archive.writestr("__MACOSX/a.png", b"x")
     assert [name for name in found(scans) if ".zip" in name] == ["exams/one.zip/inner/a.png"]
-    assert notes(scans) == ["1 file in scans is not an image and was ignored (.zip: 1)"]
+    assert notes(scans) == [f"1 file in scans is not an image and was ignored (.zip: 1); {ZIP_RULE}"]
 
 
 def test_links_that_lead_nowhere(scans: Path) -> None:

@@ -22,18 +22,20 @@ def closed(start: Start) -> Client:
 
 
 def test_without_the_token_nothing_is_told(closed: Client, scans: list[Path]) -> None:
-    for path in ("/models", "/metrics", "/train", "/train/x"):
+    for path in ("/models", "/metrics", "/train", "/train/x", "/openapi.json"):
         assert "a token is needed" in line_of(closed.get(path), 401)
     assert closed.get("/models").headers["www-authenticate"] == "Bearer"
     assert "a token is needed" in closed.refused(401, "/predict", scans[0])
     for wrong in ("Bearer ", "Bearer x", f"Basic {SECRET}", SECRET, f"Bearer {SECRET}x", "Bearer \xe9"):
         assert closed.get("/models", Authorization=wrong).status == 401
     assert set(closed.get("/health").json) == {"status", "version"}
-    assert closed.get("/").status == 200
+    for page in ("/", "/docs", "/pages/page.js"):
+        assert closed.get(page).status == 200
 
 
 def test_with_the_token_everything_works(closed: Client, scans: list[Path]) -> None:
-    assert closed.get("/models", Authorization=f"Bearer {SECRET}").status == 200
+    for path in ("/models", "/openapi.json"):
+        assert closed.get(path, Authorization=f"Bearer {SECRET}").status == 200
     assert closed.send("/predict", scans[0], Authorization=f"bearer {SECRET}").status == 200
     assert closed.get("/health", Authorization=f"Bearer {SECRET}").json["changed_on_disk"] == []
     reply = closed.send("/train", scans[0], Authorization=f"Bearer {SECRET}")

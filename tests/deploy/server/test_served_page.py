@@ -132,6 +132,13 @@ def test_a_token_is_asked_for_once(start: Start, tmp_path: Path, scans: list[Pat
         page.value("document.getElementById('tab-train').click()")
         page.wait_for("!document.getElementById('off').hidden")
         assert "does not train" in page.value("document.getElementById('off').textContent")
+    with Page(tmp_path / "other profile") as page:
+        page.open(own.url + "/docs")
+        page.wait_for("!document.getElementById('access').hidden")
+        assert page.value("document.querySelectorAll('section').length") == 0
+        page.value("document.getElementById('token').value = 'a-token-of-the-tests-0123'")
+        page.press("Enter")
+        page.wait_for("document.querySelectorAll('section').length > 5")
 
 
 def test_the_list_of_addresses(page: Page, own: Client) -> None:

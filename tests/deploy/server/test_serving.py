@@ -62,6 +62,14 @@ def test_a_zip_archive_counts_as_its_images(client: Client, scans: list[Path]) -
     answer = client.send("/predict", ("scans.zip", packed.getvalue())).json
     assert [row["name"] for row in answer["predictions"]] == [f"scans.zip/study/{scan.name}" for scan in scans[:2]]
     assert answer["files_left_out"] == 1
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("inner.zip", zip_of(scans[:1])[1])
+        archive.write(scans[0], "last.png")
+    rows = client.send("/predict?skip_bad=true", ("scans.zip", packed.getvalue())).json["predictions"]
+    assert [row.get("error") for row in rows[-2:]] == [
+        "a zip archive inside another is not read; send the files in it",
+        None,
+    ]
     plain = client.send("/predict", *scans[:2]).json["predictions"]
     assert [probabilities(row) for row in answer["predictions"]] == [probabilities(row) for row in plain]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from biomedcoop.benchmark.figures.style import NORMAL, SMALL
 from biomedcoop.benchmark.ranking import Ranking
+from biomedcoop.benchmark.statistics import LEAST_DATASETS
 from biomedcoop.report.figures import write_figure
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ def rank_figure(ranking: Ranking, title: str, paths: Sequence[Path]) -> None:
     """Draw the diagram: best ranks at the left, names at both sides, thick lines over cliques.
 
     Raises:
-        ValueError: the ranking has no critical difference (one dataset).
+        ValueError: the ranking has no critical difference (too few datasets).
     """
     ranks, critical = ranking.ranks, ranking.ranks.critical_difference
     if critical is None:
-        raise ValueError("a critical-difference diagram needs two datasets")
+        raise ValueError(f"a critical-difference diagram needs at least {LEAST_DATASETS} datasets")
     k = len(ranks.ranks)
     order = sorted(range(k), key=lambda n: ranks.ranks[n])
     left, right = order[: (k + 1) // 2], order[(k + 1) // 2 :][::-1]

@@ -42,18 +42,22 @@ class Tally:
     Attributes:
         trained_on: guessed depths of the images that a classifier learned from, if that is known.
         trained_windows: sources of the windows of those images.
+        trained_images: digests of those images (:func:`biomedcoop.data.sampling.leakage.digest`).
         images: how many were counted.
         unlike: how many are unlike the training images.
         depths: guessed depth -> how many images have it, and the first.
         windows: source of a window -> how many images have it, and the first.
-        one_colour, transparent, several_frames, icc_ignored, names_patient, burned_in: how many images, and the first.
+        learned, one_colour, transparent, several_frames, icc_ignored, names_patient, burned_in: how many images, and the first;
+            ``learned`` are those that the classifier learned from.
     """
 
     trained_on: tuple[int, ...] = ()
     trained_windows: tuple[int, ...] = ()
+    trained_images: frozenset[str] = frozenset()
     images: int = 0
     unlike: int = 0
     depths: dict[int, tuple[int, str]] = field(default_factory=dict)
+    learned: tuple[int, str] = (0, "")
     one_colour: tuple[int, str] = (0, "")
     transparent: tuple[int, str] = (0, "")
     several_frames: tuple[int, str] = (0, "")
@@ -65,15 +69,19 @@ class Tally:
     @classmethod
     def after(cls, facts: Mapping[str, Any]) -> Tally:
         """An empty tally for images that a classifier with these facts is asked about."""
-        return cls(tuple(facts.get("depths", ())), tuple(facts.get("windows", ())))
+        learned = frozenset(facts.get("training_images", ()))
+        return cls(tuple(facts.get("depths", ())), tuple(facts.get("windows", ())), learned)
 
-    def add(self, key: str, facts: ImageFacts) -> None:
+    def add(self, key: str, facts: ImageFacts, content: bytes = b"") -> None:
         """Count one image.
 
         Args:
             key: name of the image in the notes.
+            content: hash of its content, where it may be one of those that the classifier learned from.
         """
         self.images += 1
+        if content[:8].hex() in self.trained_images:
+            self.learned = _counted(self.learned, key)
         if facts.guessed and not facts.one_colour:
             self.depths[facts.depth] = _counted(self.depths.get(facts.depth, (0, "")), key)
         if facts.transparent:
@@ -122,6 +130,11 @@ class Tally:
             )
         notes += self._window_notes()
         for (count, key), what, remedy in (
+            (
+                self.learned,
+                "training images of this model",
+                "; the answers for them say nothing about new images",
+            ),
             (
                 self.transparent,
                 "fully transparent images, which are read as black",

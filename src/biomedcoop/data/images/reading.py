@@ -134,10 +134,16 @@ def _decoder_of(start: bytes) -> Decoder:
     return decoder
 
 
+def megapixels(pixels: int) -> str:
+    """A limit on pixels as messages and options state it, in megapixels of 2²⁰: ``64 megapixels``."""
+    return f"{pixels / 2**20:.3g} megapixels"
+
+
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
-            name, f"{width} × {height} pixels are more than the limit of {max_pixels:,}; make the image smaller"
+            name,
+            f"{width} × {height} pixels are more than the limit of {megapixels(max_pixels)}; make the image smaller",
         )
 
 
@@ -147,7 +153,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "the content is not a readable image, whatever the suffix says; convert it to PNG or remove it"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more pixels than the limit of {MAX_PIXELS:,}; make the image smaller"
+        return f"it has more pixels than the limit of {megapixels(MAX_PIXELS)}; make the image smaller"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it; make the image smaller"
     text = " ".join(str(error).split()) or type(error).__name__

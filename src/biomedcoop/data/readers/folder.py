@@ -13,7 +13,7 @@ from biomedcoop.data.names import check_class_names, clean_class_name, differenc
 from biomedcoop.data.readers.folder_levels import Parts, are_aspects, check_levels
 from biomedcoop.data.readers.folder_names import is_image_folder, split_word
 from biomedcoop.data.readers.rows import Row, build_dataset, unknown_split
-from biomedcoop.data.readers.walk import Walk
+from biomedcoop.data.readers.walk import ZIP_RULE, Walk
 from biomedcoop.errors import UserError
 
 
@@ -157,7 +157,11 @@ def _no_image_message(walk: Walk, folder: Path, loose: Sequence[Path]) -> str:
             f"{folder}: its {len(loose)} images are in no class folder; "
             "put them into one folder per class, or give a table with the columns path,label"
         )
+    packed = [name for name in walk.contents(folder).others if name.lower().endswith(archives.SUFFIX)]
+    if packed:
+        return f"{folder}: no image in it outside {packed[0]}; unpack that archive"
     if walk.others:
         suffix, count = walk.others.most_common(1)[0]
-        return f"{folder}: no image in it ({count} files are {suffix or 'without suffix'}); convert them to PNG or JPEG"
+        mend = ZIP_RULE if suffix == archives.SUFFIX else "convert them to PNG or JPEG"
+        return f"{folder}: no image in it ({suffix or 'no suffix'}: {count}); {mend}"
     return f"{folder}: no image in it; expected one folder per class with PNG, JPEG or TIFF files"

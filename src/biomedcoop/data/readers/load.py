@@ -20,7 +20,7 @@ from biomedcoop.data.readers.rows import check_training_images
 from biomedcoop.data.readers.walk import check_text
 from biomedcoop.data.sampling.split import with_test_split
 from biomedcoop.data.simulate import load_simulated, marked
-from biomedcoop.errors import UserError, notify
+from biomedcoop.errors import UserError, notify, whole_number
 
 
 def load_dataset(
@@ -64,6 +64,7 @@ def load_dataset(
         >>> len(data.part("test"))
         3
     """
+    seed = whole_number("seed", seed, 1)
     data = read_dataset(source, split_file, seed, for_training, Reading(window, str(frame)))
     notify(data.notes)
     return data

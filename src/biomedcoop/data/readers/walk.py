@@ -29,6 +29,8 @@ from biomedcoop.errors import UserError
 
 _MOST_KINDS = 5
 
+ZIP_RULE = "a zip archive is read only where nothing else is, and never inside another: unpack it"
+
 BESIDE = "beside the images in"
 """Words of the note on masks, which does not belong where the masks are used."""
 
@@ -121,7 +123,8 @@ class Walk:
                 if count > 1
                 else f"1 file in {name} is not an image and was"
             )
-            notes.append(f"{what} ignored ({kinds}{more})")
+            zipped = f"; {ZIP_RULE}" if self._others[archives.SUFFIX] else ""
+            notes.append(f"{what} ignored ({kinds}{more}){zipped}")
         if self._first_mask is not None:
             what = f"{self._masks} masks" if self._masks > 1 else "a mask"
             mask = f"{self._first_mask.parent.name}/{self._first_mask.name}"

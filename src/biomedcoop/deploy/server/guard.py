@@ -15,8 +15,9 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names by which a browser on this machine reaches the server."""
 
-PUBLIC = ("/", "/health", "/docs", "/openapi.json", "/pages/")
-"""Addresses without a token: the page itself, which holds no data, and whether the server lives. A final / stands for all below."""
+PUBLIC = ("/", "/health", "/docs", "/pages/")
+"""Addresses without a token: whether the server lives, and the files of the pages, which are the same on every server and ask for
+the token, because a browser opens a page without a header. A final / stands for all below."""
 
 
 class Guard:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from biomedcoop.data.archives import SUFFIX
 from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES, DecodeOptions, Decoder
 from biomedcoop.data.images.decoders.dicom import DicomDecoder
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
-from biomedcoop.data.images.reading import DECODING_ERRORS
+from biomedcoop.data.images.reading import DECODING_ERRORS, megapixels
 from biomedcoop.data.images.sources import ImageInFile
 from biomedcoop.data.images.stacks import ALL, MIDDLE, Reading, facts_of
 from biomedcoop.deploy.server.limits import Limits, RefusedFile, RefusedRequest
@@ -26,6 +27,7 @@ MOST_DIRECTORY = 2**22
 """Largest size of the table of contents of a zip archive, bytes; Python keeps about twenty times as much of it."""
 
 _END, _END_SIZE, _LONG_LOCATOR = b"PK\x05\x06", 22, b"PK\x06\x07"
+_ZIPPED = b"PK\x03\x04", _END
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 """Transfer syntax of a DICOM file that is deflated as a whole, so that its header says nothing of its size."""
 
@@ -69,13 +71,14 @@ def images_in(
         _check_number(found, limits)
 
     for upload in uploads:
-        if not upload.content.startswith((b"PK\x03\x04", _END)):
+        if not upload.content.startswith(_ZIPPED):
             add(upload)
             continue
         try:
             for member in _members(upload, limits, room):
                 room -= len(member.content)
-                if find_decoder(member.content[:START_BYTES]) is None:
+                zipped = member.name.lower().endswith(SUFFIX)
+                if not zipped and find_decoder(member.content[:START_BYTES]) is None:
                     left_out += 1
                 else:
                     add(member)
@@ -102,6 +105,8 @@ def _frames(upload: Upload, reading: Reading, limits: Limits) -> Iterator[Upload
     if not content:
         raise RefusedFile(422, name, "the file is empty; send it again")
     decoder = find_decoder(content[:START_BYTES])
+    if decoder is None and content.startswith(_ZIPPED):
+        raise RefusedFile(415, name, "a zip archive inside another is not read; send the files in it")
     if decoder is None:
         raise RefusedFile(415, name, "not an image of a known format; send PNG, JPEG, TIFF, DICOM, … or a zip archive")
     if isinstance(decoder, VolumeDecoder):
@@ -128,7 +133,9 @@ def check_pixels(upload: Upload, decoder: Decoder, limits: Limits) -> None:
         return
     if width * height > limits.pixels:
         raise RefusedFile(
-            413, upload.name, f"it has more pixels than the limit of {limits.pixels:,}; make the image smaller"
+            413,
+            upload.name,
+            f"it has more pixels than the limit of {megapixels(limits.pixels)}; make the image smaller",
         )
 
 

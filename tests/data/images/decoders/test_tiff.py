@@ -418,7 +418,7 @@ def test_orientation_of_deep_files_is_that_of_plain_ones(orientation: int) -> No
 
 def test_the_pixel_limit_holds_for_files_that_only_tifffile_reads() -> None:
     content = tiff(np.zeros((4, 6, 3), dtype=np.float32), 2)
-    with pytest.raises(ImageError, match="6 × 4 pixels are more than the limit of 23"):
+    with pytest.raises(ImageError, match="6 × 4 pixels are more than the limit"):
         open_image(content, "scan.tif", max_pixels=23)
 
 

@@ -1,10 +1,6 @@
 // The server's OpenAPI description as a page.
 
-const make = (tag, properties = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-};
+import { ask, at, make } from "./page.js";
 
 const table = (titles, rows) =>
   make(
@@ -14,7 +10,7 @@ const table = (titles, rows) =>
     make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map((textContent) => make("td", { textContent }))))),
   );
 
-const { paths } = await (await fetch("/openapi.json")).json();
+const { paths } = await ask("/openapi.json");
 for (const [path, methods] of Object.entries(paths)) {
   for (const [method, facts] of Object.entries(methods)) {
     const part = make("section", {}, make("h2", { textContent: `${method.toUpperCase()} ${path}` }), make("p", { textContent: facts.summary ?? "" }));
@@ -23,6 +19,6 @@ for (const [path, methods] of Object.entries(paths)) {
     const parameters = (facts.parameters ?? []).map((one) => [one.name, one.description ?? ""]);
     if (parameters.length) part.append(table(["parameter", "meaning"], parameters));
     part.append(table(["status", "meaning"], Object.entries(facts.responses).map(([status, one]) => [status, one.description ?? ""])));
-    document.getElementById("addresses").append(part);
+    at("addresses").append(part);
   }
 }
