@@ -13,6 +13,10 @@ import pytest
 import torch
 
 from biomedcoop import Dataset, UserError
+from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.sources import ImageInFile
+from biomedcoop.data.images.stacks import Reading
+from dicom_files import ct, ramp, write
 
 N = 6
 
@@ -50,6 +54,26 @@ def test_lists_text_and_arrays_are_taken() -> None:
     assert make(labels=torch.arange(N) % 3).counts("train").tolist() == [2, 1, 1]
     assert make(images=np.array([f"{i}.png" for i in range(N)])).images[5] == Path("5.png")
     assert make(images=[np.zeros((4, 4), np.uint8)] * N).images[0].shape == (4, 4)
+
+
+def test_files_with_windows_and_frames_are_read_as_it_says(tmp_path: Path) -> None:
+    one, film = write(tmp_path / "one.dcm", ct(ramp())), write(tmp_path / "film.dcm", ct(np.stack([ramp()] * 5)))
+    files = [one, f"{film}#3", one.read_bytes(), "a.png", "b.png", "c.png"]
+    soft = make(images=files, reading=Reading("soft"))
+    assert soft.images[:2] == [ImageInFile(one, DecodeOptions(0, "soft")), ImageInFile(film, DecodeOptions(3, "soft"))]
+    assert soft.images[2:4] == [ImageInFile(one.read_bytes(), DecodeOptions(0, "soft")), Path("a.png")]
+    assert replace(soft, notes=()).images == soft.images
+    assert (soft.reading, make(images=files).reading) == (Reading("soft"), Reading())
+    assert make(reading=Reading("soft")).reading is make(images=["a.png"] * N).reading is None
+    for several in (film, film.read_bytes()):
+        with pytest.raises(UserError, match="it holds 5 images"):
+            make(images=[one, several] * 3)
+    with pytest.raises(
+        UserError, match="reading is a str; give a Reading, or None for the window and frames of the files"
+    ):
+        make(reading="soft")
+    middle = make(images=[film, film.read_bytes()] * 3, reading=Reading(frame="middle"))
+    assert {image.options.frame for image in middle.images if isinstance(image, ImageInFile)} == {2}
 
 
 def test_no_group_at_all_is_none() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -59,7 +61,8 @@ def test_every_option_of_a_fit_is_a_parameter() -> None:
     renamed = {"score": "set_score"}  # estimators have a method of that name
     shorthands = {BUDGET}  # for a setting
     options = {renamed.get(name, name) for name in FitOptions.__annotations__ if name not in shorthands}
-    assert own == options | {"method", "backbone", "shots", "class_names", "random_state"}
+    reading = {"window", "frame"}  # a dataset has them, in place of which images are given
+    assert own == options | reading | {"method", "backbone", "shots", "class_names", "random_state"}
 
 
 def test_importing_the_package_imports_no_scikit_learn() -> None:
@@ -174,6 +177,24 @@ def test_folds_of_a_grey_batch_are_batches_however_small(train: Few, tiny: Backb
     assert cross_val_score(probe(tiny), grey, train.numbers, cv=8).shape == (8,)  # three images in each fold
     three = probe(tiny).fit(grey[:3], [0, 1, 1])  # three labels tell that these are three images
     assert three.predict(grey[:3]).shape == (3,)
+
+
+def test_one_column_of_paths_is_a_column(train: Few, tiny: Backbone) -> None:
+    column = np.array(train.paths, dtype=object)[:, None]
+    chosen = ColumnTransformer([("paths", "passthrough", [1])])
+    pipeline = make_pipeline(chosen, probe(tiny)).fit(np.hstack([column, column]), train.labels)
+    expected = probe(tiny).fit(train.paths, train.labels).predict_proba(train.paths)
+    np.testing.assert_array_equal(pipeline.predict_proba(np.hstack([column, column])), expected)
+    table = pa.table({"path": list(map(str, train.paths))})
+    np.testing.assert_array_equal(pipeline[-1].predict_proba(table), expected)
+    assert "array of objects [24, 2]" in refusal(probe(tiny), np.hstack([column, column]), train.labels)
+
+
+def test_a_fit_without_images_says_so(tiny: Backbone) -> None:
+    for empty in ([], np.array([]), np.empty((0, 1), dtype=object), np.zeros((0, 40, 40), np.uint8)):
+        assert refusal(probe(tiny), empty, []) == "X holds no images; fit needs at least one"
+        with pytest.raises(bc.UserError, match="X holds no images"):
+            bc.ImageEncoder(tiny).fit(empty)
 
 
 def test_a_batch_of_width_3_is_one_image_and_refused(train: Few, tiny: Backbone, grey: np.ndarray) -> None:

@@ -65,7 +65,9 @@ def test_fine_tune_equals_a_plain_training(task: Task) -> None:
     assert set(state) == set(end)
     for name, value in state.items():
         expected = 0.3 * start[name] + 0.7 * end[name].detach()
-        if name.endswith("qkv.bias"):  # a key's bias changes no attention: its gradient is rounding, which Adam scales up
+        if name.endswith(
+            "qkv.bias"
+        ):  # a key's bias changes no attention: its gradient is rounding, which Adam scales up
             value, expected = (torch.cat([x.chunk(3)[0], x.chunk(3)[2]]) for x in (value, expected))
         torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4, msg=name)
     moved = (state["visual.head.proj.weight"] - start["visual.head.proj.weight"]).abs().max()

@@ -254,13 +254,14 @@ class Classifier:
         Args:
             images: one image or several. One image is a path, a Pillow image, a file's bytes, an open file, or a uint8 or uint16
                 array or tensor: [H, W], [H, W, 3] in the order red, green, blue, or [H, W, 4] with alpha. Several images are a
-                list, a pandas column or another iterable of those, or an array [N, H, W, 3] or [N, H, W].
+                list, a pandas column or another iterable of those, a table or an array of paths with one column, or an array
+                [N, H, W, 3] or [N, H, W]. "film.dcm#3" is frame 3 of a file; see :meth:`read_with` for a window and a frame.
                 See :func:`biomedcoop.data.images.sources.as_sources`.
             progress: see :func:`biomedcoop.fit`.
 
         Raises:
             ImageError: an image cannot be read.
-            UserError: an element is not an image, or the channels of an array are not its last axis.
+            UserError: an element is not an image, a file holds several, or the channels of an array are not its last axis.
 
         Example:
             >>> import biomedcoop as bc

@@ -47,7 +47,7 @@ class Dataset:
             values; a missing value is an empty string. The values may stand in reports: give bands, not single ages.
         root: folder that relative ``keys`` start from, or None for arrays.
         simulated: True if a program drew the images.
-        reading: how files with windows and frames were read; None where there are none.
+        reading: how files with windows and frames are read; None, whatever is given, where there are none.
         test_drawn: True if the source gives no test split, so that a share of its training images was drawn as one.
         notes: notes for the user on how the data were read, a sentence each.
 
@@ -84,6 +84,7 @@ class Dataset:
             "subgroups": _subgroups(self.subgroups, where),
             "notes": _texts(self.notes, f"{where}: notes"),
         }
+        checked["images"], checked["reading"] = _read_with(self.reading, checked["images"], where)
         n = len(checked["labels"])
         for attribute in ("images", "keys", "splits", "groups"):
             if (value := checked[attribute]) is not None and len(value) != n:
@@ -207,6 +208,23 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
         image if isinstance(image, Path) else as_source(image, f"{where}: images[{number}]")
         for number, image in enumerate(_items(given, f"{where}: images"))
     ]
+
+
+def _read_with(given: Any, images: Any, where: str) -> tuple[Any, Reading | None]:
+    """The images with a window, and a frame of each file; and the reading, or None where no image depends on it.
+
+    Raises:
+        UserError: a file holds several images, and none is chosen.
+    """
+    reading = Reading() if given is None else given
+    if not isinstance(reading, Reading):
+        raise UserError(
+            f"{where}: reading is {_kind(given)}; give a Reading, or None for the window and frames of the files"
+        )
+    if isinstance(images, np.ndarray):
+        return images, None
+    taken = [reading.windowed_source(image) for image in images]
+    return [image for image, _ in taken], reading if any(windowed for _, windowed in taken) else None
 
 
 def _splits(given: Any, where: str) -> npt.NDArray[np.str_]:

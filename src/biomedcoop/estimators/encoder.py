@@ -11,8 +11,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.stacks import ALL, Reading
+from biomedcoop.data.images.windows import AUTO
 from biomedcoop.errors import notify
-from biomedcoop.estimators.images import features_of, images_of, known_shape, loaded
+from biomedcoop.estimators.images import features_of, images_of, images_to_fit, known_shape, loaded
 from biomedcoop.tasks import options
 
 
@@ -25,6 +28,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Args:
         backbone: a loaded backbone, or the name or folder of one.
         unit_norm: divide each feature by its Euclidean norm, as ``linear-probe`` does.
+        window, frame: see :func:`biomedcoop.load_dataset`; one image is taken of each file.
         device, precision: see :func:`biomedcoop.load_backbone`; not for a loaded backbone.
 
     Attributes:
@@ -46,11 +50,15 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         backbone: Backbone | str | os.PathLike[str] = "mini",
         *,
         unit_norm: bool = False,
+        window: str = AUTO,
+        frame: str | int = ALL,
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
         self.backbone = backbone
         self.unit_norm = unit_norm
+        self.window = window
+        self.frame = frame
         self.device = device
         self.precision = precision
 
@@ -65,7 +73,7 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             UserError: a parameter cannot be used, or ``X`` holds something else than images.
         """
         options.yes_or_no("unit_norm", self.unit_norm)
-        images = images_of(X, None if y is None else _num_samples(y))
+        images = images_to_fit(X, self._reading(), None if y is None else _num_samples(y))
         self.backbone_ = loaded(self.backbone, self.device, self.precision)
         self.image_shape_ = known_shape(X, images)
         return self
@@ -75,14 +83,18 @@ class ImageEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Raises:
             ImageError: an image cannot be read.
-            UserError: ``X`` holds something else than images.
+            UserError: ``X`` holds something else than images, or a file holds several and ``frame`` chooses none.
         """
         check_is_fitted(self)
-        features, notes = features_of(self.backbone_, images_of(X, known=self.image_shape_))
-        notify(notes)
+        tally = Tally()
+        features = features_of(self.backbone_, images_of(X, self._reading(), known=self.image_shape_), tally)
+        notify(tally.notes())
         if self.unit_norm:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features
+
+    def _reading(self) -> Reading:
+        return Reading(self.window, str(self.frame))
 
     @property
     def _n_features_out(self) -> int:

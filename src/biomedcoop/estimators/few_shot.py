@@ -17,14 +17,17 @@ from sklearn.utils.validation import check_is_fitted
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.registry import has_text_tower
 from biomedcoop.classifier.classifier import Classifier
-from biomedcoop.classifier.domain import unlike_note
+from biomedcoop.classifier.domain import closing_notes
 from biomedcoop.classifier.fit import fit_notes, fit_plan
 from biomedcoop.classifier.read_artefact import load
 from biomedcoop.data.dataset import Dataset
+from biomedcoop.data.images.facts import Tally
+from biomedcoop.data.images.stacks import ALL, Reading
+from biomedcoop.data.images.windows import AUTO
 from biomedcoop.display import shown
 from biomedcoop.errors import notify
 from biomedcoop.estimators.encoder import takes_images
-from biomedcoop.estimators.images import features_of, images_of, known_shape, loaded
+from biomedcoop.estimators.images import features_of, images_of, images_to_fit, known_shape, loaded
 from biomedcoop.estimators.labels import labels_of, names_of
 from biomedcoop.methods import get_method
 from biomedcoop.tasks import options
@@ -52,6 +55,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             draws it.
         recipe, settings, prompts, modality, organ, views, unlabelled, sampling, repeat_shots, calibrate, alpha, by_class, plugins,
             device, precision: see :class:`biomedcoop.tasks.request.FitRequest`.
+        window, frame: see :func:`biomedcoop.load_dataset`; one image is taken of each file. They also
+            decide how later predictions read images.
         set_score: score of the prediction sets, ``score`` there.
 
     Attributes:
@@ -94,6 +99,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         set_score: str = "lac",
         by_class: bool = False,
         plugins: Sequence[str | os.PathLike[str]] | None = None,
+        window: str = AUTO,
+        frame: str | int = ALL,
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
@@ -116,6 +123,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.set_score = set_score
         self.by_class = by_class
         self.plugins = plugins
+        self.window = window
+        self.frame = frame
         self.device = device
         self.precision = precision
 
@@ -133,10 +142,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ImageError: an image cannot be read.
         """
         classes, positions = labels_of(y)
-        images = images_of(X, len(positions))
+        reading = Reading(self.window, str(self.frame))
+        images = images_to_fit(X, reading, len(positions))
         names = names_of(classes, self.class_names, self._reader())
         n = len(images)
-        data = Dataset("X", names, images, [f"X[{i}]" for i in range(n)], positions, ["train"] * n, groups)  # type: ignore[arg-type]
+        keys, splits = [f"X[{i}]" for i in range(n)], ["train"] * n
+        data = Dataset("X", names, images, keys, positions, splits, groups, reading=reading)  # type: ignore[arg-type]
         given = self.get_params(deep=False)
         shared = {name: given[name] for name in FitRequest.names() if name in given}
         request = FitRequest.of({"data": data, "seed": self._seed(), "score": self.set_score, **shared})
@@ -144,7 +155,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backbone = loaded(request.backbone, request.device, request.precision)
         notify(fit_notes(plan, backbone))
         with shown(None) as tell:
-            (self.classifier_,) = fit_plan(plan, backbone, tell, say=True)
+            (classifier,) = fit_plan(plan, backbone, tell, say=True)
+        self.classifier_ = classifier.read_with(reading.window, reading.frame)
         self.classes_ = classes
         self.image_shape_ = known_shape(X, images)
         return self
@@ -156,16 +168,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ImageError: an image cannot be read.
-            UserError: ``X`` holds something else than images.
+            UserError: ``X`` holds something else than images, or a file holds several and ``frame`` chooses none.
         """
         check_is_fitted(self)
-        classifier: Classifier = self.classifier_
-        images = images_of(X, known=self.image_shape_)
-        features, notes = features_of(classifier.backbone, images, classifier.facts.get("depths", ()))
+        classifier = self._classifier()
+        tally = Tally.after(classifier.facts)
+        features = features_of(classifier.backbone, images_of(X, classifier.reading, known=self.image_shape_), tally)
         if classifier.domain is not None:
-            note = unlike_note(int(classifier.domain.unlike(features).sum()), len(images), classifier.facts)
-            notes += [note] if note else []
-        notify(notes)
+            tally.unlike = int(classifier.domain.unlike(features).sum())
+        notify(closing_notes(tally, classifier.facts))
         return classifier.probabilities(features)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -191,8 +202,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "image_shape": self.image_shape_,
             "parameters": {name: _public(name, value) for name, value in self._described().items()},
         }
-        facts = {**self.classifier_.facts, FACT: own}
-        replace(self.classifier_, facts=facts).save(folder, overwrite=overwrite)
+        classifier = self._classifier()
+        replace(classifier, facts={**classifier.facts, FACT: own}).save(folder, overwrite=overwrite)
 
     @classmethod
     def load(
@@ -214,12 +225,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         named = (
             dict(zip(labels.tolist(), classifier.class_names, strict=True)) if parameters.get("class_names") else None
         )
-        here = {"class_names": named, "backbone": backbone or classifier.backbone.original.name}
+        here = {
+            "class_names": named,
+            "backbone": backbone or classifier.backbone.original.name,
+            **vars(classifier.reading),
+        }
         estimator = cls(**{**parameters, **here, "device": device, "precision": precision})
         estimator.classifier_ = classifier
         estimator.classes_ = labels
         estimator.image_shape_ = tuple(own["image_shape"]) if own.get("image_shape") else None
         return estimator
+
+    def _classifier(self) -> Classifier:
+        """The fitted classifier, which reads images with the window and frame of the parameters."""
+        fitted: Classifier = self.classifier_
+        return fitted.read_with(self.window, str(self.frame))
 
     def _described(self) -> dict[str, Any]:
         """The parameters; of those that are objects, what they stood for in the fit."""

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.registry import find_backbone, load_backbone
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.sources import ImageSource, as_sources
+from biomedcoop.data.images.sources import ImageSource, as_sources, named_file
+from biomedcoop.data.images.stacks import Reading
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError
 from biomedcoop.progress import counting
@@ -26,25 +27,27 @@ CHANNELS = (1, 3, 4)
 """Lengths of the last axis that make an array of three axes one image."""
 
 
-def images_of(X: Any, labels: int | None = None, known: Shape | None = None) -> list[ImageSource]:
+def images_of(X: Any, reading: Reading, labels: int | None = None, known: Shape | None = None) -> list[ImageSource]:
     """The images of an estimator's ``X``: what :func:`biomedcoop.data.images.sources.as_sources` takes, one image or several.
 
     An array with three axes does not say whether three rows are three grey images or the channels of one. Here, the labels or the
     images of the fit tell: a fold of three images is a batch, as is the batch that it was cut from.
 
     Args:
+        reading: window and frame of the files that have them.
         labels: number of labels given with the images; None without labels.
         known: shape of one image in the batch of grey images [N, H, W] of the fit; None where it was no such batch.
 
     Raises:
-        UserError: an element is not an image, the shape of an array is ambiguous, or there is not one image for each label.
+        UserError: an element is not an image, a file holds several and none is chosen, the shape of an array is ambiguous, or there
+            is not one image for each label.
     """
     if isinstance(X, Iterator) and not hasattr(X, "read"):
         raise UserError("X is an iterator, which can be read once only; give list(X)")
     shape = batch_shape(X)
     if shape and (shape[1:] == known or (shape[0] == labels and shape[-1] not in CHANNELS)):
         X = list(X)
-    images = list(as_sources(X, "X"))
+    images = [reading.source(image) for image in as_sources(X, "X")]
     if labels is not None and len(images) != labels:
         if shape and len(images) == 1:
             raise UserError(
@@ -52,6 +55,18 @@ def images_of(X: Any, labels: int | None = None, known: Shape | None = None) -> 
                 f"grey images of width {shape[-1]} as a list of arrays [H, W]"
             )
         raise UserError(f"X holds {len(images)} images and y {labels} labels; give one label for each image")
+    return images
+
+
+def images_to_fit(X: Any, reading: Reading, labels: int | None) -> list[ImageSource]:
+    """:func:`images_of` for a fit.
+
+    Raises:
+        UserError: see there, and there is no image.
+    """
+    images = images_of(X, reading, labels)
+    if not images:
+        raise UserError("X holds no images; fit needs at least one")
     return images
 
 
@@ -90,22 +105,19 @@ def _kept(place: str, given: str, device: str, precision: str, files: tuple[tupl
     )
 
 
-def features_of(
-    backbone: Backbone, images: Sequence[ImageSource], depths: Sequence[int] = ()
-) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """Raw features [N, E] from the feature store, where each image is encoded once, and notes on unusual images.
+def features_of(backbone: Backbone, images: Sequence[ImageSource], tally: Tally) -> npt.NDArray[np.float32]:
+    """Raw features [N, E] from the feature store, where each image is encoded once.
 
     Args:
-        depths: bit depths that were guessed for the training images.
+        tally: counts unusual images.
 
     Raises:
         ImageError: an image cannot be read.
     """
     from biomedcoop.features.images import encode_readable
 
-    named = [(image, str(image) if isinstance(image, Path) else f"X[{i}]") for i, image in enumerate(images)]
-    tally = Tally(tuple(depths))
+    named = [(image, named_file(image) or f"X[{i}]") for i, image in enumerate(images)]
     with shown(None) as tell:
         count = counting(tell, "encoding images")
         features, _ = encode_readable(backbone, named, skip_bad=False, progress=count, tally=tally)
-    return features, tally.notes()
+    return features

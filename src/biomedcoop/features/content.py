@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.content import content_hash
-from biomedcoop.data.images.sources import ImageSource
+from biomedcoop.data.images.sources import ImageSource, named_file
 from biomedcoop.errors import ImageError
 from biomedcoop.features.parallel import batched, run_ahead
 
@@ -18,8 +17,7 @@ NamedImage = tuple[ImageSource, str]
 
 def named_images(data: Dataset) -> list[NamedImage]:
     """Each image and its name in messages: a file's path, an array's key in the dataset."""
-    names = [str(image) if isinstance(image, Path) else key for image, key in zip(data.images, data.keys, strict=True)]
-    return list(zip(data.images, names, strict=True))
+    return [(image, named_file(image) or key) for image, key in zip(data.images, data.keys, strict=True)]
 
 
 def content_hashes(images: Sequence[NamedImage], threads: int) -> Iterator[bytes]:

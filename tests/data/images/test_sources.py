@@ -155,7 +155,8 @@ def test_batches_and_columns(file: Path) -> None:
         iter([file] * 3),
     ):
         assert len([open_image(source) for source in as_sources(column)]) == 3
-    assert list(as_sources([])) == list(as_sources(np.array([], dtype=object))) == []
+    for empty in ([], np.array([]), np.empty((0, 1), dtype=object)):
+        assert list(as_sources(empty)) == []
 
 
 def test_columns_of_tables(file: Path) -> None:
@@ -163,6 +164,12 @@ def test_columns_of_tables(file: Path) -> None:
     table = pyarrow.table({"path": [str(file)] * 3, "label": ["a", "b", "c"]})
     assert list(as_sources(table["path"])) == [file] * 3
     assert refusal(table) == "images is a whole table (Table); give the one column that holds the images"
+    assert refusal(pyarrow.table({"label": [0, 1]})).startswith("images is a whole table")
+    for one_column in (table.select(["path"]), np.array([[file]] * 3), np.array([[str(file)]] * 3)):
+        assert list(as_sources(one_column)) == [file] * 3
+    assert refusal(np.array([[str(file)] * 3])) == (
+        "images is an array of objects [1, 3]; give one with a single axis or column"
+    )
 
 
 def test_wrong_types_are_named_with_their_place(file: Path) -> None:

@@ -219,6 +219,11 @@ def test_one_image_in_python_is_one_image(film: Path) -> None:
     (source,) = Reading("300,800", "1").sources(film.read_bytes())
     assert isinstance(source, ImageInFile)
     assert source.options == DecodeOptions(1, "300,800")
+    with pytest.raises(UserError, match=r"^image in memory: it holds 5 images; give frame='middle' to the estimator"):
+        list(Reading().sources(film.read_bytes()))
+    assert list(Reading().sources(ImageInFile(film.read_bytes()))) == [
+        ImageInFile(film.read_bytes())
+    ]  # a frame by itself
 
 
 def test_other_images_do_not_depend_on_a_window(discs: Path) -> None:

@@ -94,8 +94,9 @@ def as_sources(images: Any, where: str = "images") -> Iterator[ImageSource]:
     """Convert one image or several to `ImageSource` values, in order.
 
     One image: a path, a Pillow image, bytes, an open file, an array or tensor [H, W] or [H, W, 3] (or [H, W, 1], [H, W, 4]).
-    Several: a list, tuple, pandas column or any other iterable of those, or an array [N, H, W, 3] or [N, H, W]. An array with
-    three axes is one image if the last one is 1, 3 or 4 long, and refused if the first one is 1 or 3 or the last one 2.
+    Several: a list, tuple, pandas column or any other iterable of those, a table or array of objects with one column, or an array
+    [N, H, W, 3] or [N, H, W]. An array of numbers with three axes is one image if the last one is 1, 3 or 4 long, and refused if
+    the first one is 1 or 3 or the last one 2.
 
     Raises:
         UserError: an element is not an image (the message names its place and type), or an array's shape is ambiguous.
@@ -105,16 +106,23 @@ def as_sources(images: Any, where: str = "images") -> Iterator[ImageSource]:
     ):
         return iter([as_source(images, where)])
     if hasattr(images, "columns"):
-        raise UserError(
-            f"{where} is a whole table ({type(images).__name__}); give the one column that holds the images"
-        )
+        column = np.asarray(images) if len(images.columns) == 1 else np.empty(0)
+        if column.dtype.kind not in "OU":
+            raise UserError(
+                f"{where} is a whole table ({type(images).__name__}); give the one column that holds the images"
+            )
+        images = column
     if _is_array(images) and not (hasattr(images, "index") and hasattr(images, "iloc")):  # a pandas column has both
         array = _array(images, where)
+        if array.shape == (0,):
+            return iter([])
         if array.dtype.kind not in "OU" or array.ndim == 0:
             return _images_of(array, images, where)
-        if array.ndim > 1:
-            raise UserError(f"{where} is an array of objects {list(array.shape)}; give one with a single axis")
-        return _each(array.tolist(), where)
+        if array.ndim > 2 or array.shape[1:] not in ((), (1,)):
+            raise UserError(
+                f"{where} is an array of objects {list(array.shape)}; give one with a single axis or column"
+            )
+        return _each(array.ravel().tolist(), where)
     if isinstance(images, (Mapping, Set)) or not isinstance(images, Iterable):
         return iter([as_source(images, where)])
     return _each(images, where)

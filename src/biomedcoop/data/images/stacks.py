@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -103,31 +103,44 @@ class Reading:
 
     def source(self, source: ImageSource) -> ImageSource:
         """One image of :meth:`sources`."""
+        return self.windowed_source(source)[0]
+
+    def windowed_source(self, source: ImageSource) -> tuple[ImageSource, bool]:
+        """One image of :meth:`sources`, and whether its format knows windows."""
         if isinstance(source, Path):
             if not may_be_stack(source):
-                return source
+                return source, False
             taken, _ = taken_from([source], self, listed=True)
             if len(taken) > 1:
-                raise UserError(
-                    f"{source}: it holds {len(taken)} images; name one, e.g. '{source.name}#{len(taken) // 2}', or give the "
-                    "command line --frame middle"
-                )
-            return taken[0].source
-        stored = ImageInFile(source) if isinstance(source, bytes) else source
-        if not isinstance(stored, ImageInFile) or stored.options.window != AUTO:
-            return source
-        known = facts_of(stored.file)
+                raise _several(source, len(taken), f"name one, e.g. '{source.name}#{len(taken) // 2}', or ")
+            return taken[0].source, taken[0].facts.windowed
+        if not isinstance(source, (bytes, ImageInFile)):
+            return source, False
+        if isinstance(source, ImageInFile) and source.options.window != AUTO:
+            return source, True
+        file = source if isinstance(source, bytes) else source.file
+        known = facts_of(file)
         if not known.windowed:
-            return source
-        (number,) = (
-            [stored.options.frame] if stored is source else _chosen(known.frames, self.frame, "image in memory")[:1]
-        )
-        return ImageInFile(stored.file, DecodeOptions(number, self.window))
+            return source, False
+        if isinstance(source, ImageInFile):
+            number = source.options.frame
+        else:
+            number, *others = _chosen(known.frames, self.frame, "image in memory")
+            if others:
+                raise _several("image in memory", known.frames)
+        return ImageInFile(file, DecodeOptions(number, self.window)), True
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Reading:
         """The reading in the facts of an artefact or in a request; the default one where they hold none."""
         return cls(values.get("window", AUTO), values.get("frame", ALL))
+
+
+def _several(name: object, images: int, way: str = "") -> UserError:
+    """The refusal of a file with several images where one image is wanted."""
+    return UserError(
+        f"{name}: it holds {images} images; {way}give frame='middle' to the estimator, or to read_with of the classifier"
+    )
 
 
 def check_frame_choice(name: str, value: object) -> str:
@@ -220,8 +233,12 @@ def taken_from(files: Sequence[Path], reading: Reading, *, listed: bool = False)
 
 def may_be_stack(file: Path) -> bool:
     """Whether a file's name leaves open that it holds several images or needs a window; others are never opened for it."""
-    plain = {suffix for decoder in all_decoders() if not windowed(decoder) for suffix in decoder.suffixes}
-    return file.suffix.lower() not in plain
+    return file.suffix.lower() not in _plain_suffixes()
+
+
+@cache
+def _plain_suffixes() -> frozenset[str]:
+    return frozenset(suffix for decoder in all_decoders() if not windowed(decoder) for suffix in decoder.suffixes)
 
 
 def windowed(decoder: object) -> bool:

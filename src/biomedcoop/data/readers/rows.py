@@ -144,7 +144,7 @@ def build_dataset(
         groups=None if groups is None else np.array(groups, dtype=np.str_),
         subgroups={name: np.array(values, dtype=np.str_) for name, values in subgroups.items()},
         root=root,
-        reading=reading if any(one.facts.windowed for one in taken) else None,
+        reading=reading,
         notes=(*notes, *left_out),
     )
 
