@@ -50,11 +50,12 @@ def prepack_image_tower(backbone: Backbone, images: int | None = None) -> Backbo
     for module in modules:
         modules += [child for child in module._modules.values() if child is not None]
     tensors = [t for m in modules for kind in (m._parameters, m._buffers) for t in kind.values() if t is not None]
-    state = (
-        images,
-        any(m._forward_hooks for m in modules),
-        [(t.data_ptr(), t.dtype, 0 if t.is_inference() else t._version) for t in tensors],
-    )
+    try:
+        versions = [t._version for t in tensors]
+    except RuntimeError:  # one was made in inference mode, where it cannot change
+        versions = [0 if t.is_inference() else t._version for t in tensors]
+    # another dtype is another place in memory
+    state = images, any([m._forward_hooks for m in modules]), [t.data_ptr() for t in tensors], versions
     kept = _kept.get(tower)
     if kept is None or kept[0] != state:
         packed = _prepack(tower, images)

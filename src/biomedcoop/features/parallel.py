@@ -23,7 +23,7 @@ Out = TypeVar("Out")
 def run_ahead(
     function: Callable[[In], Out], items: Iterable[In], ahead: int = 32, threads: int = 2
 ) -> Generator[Out, None, None]:
-    """``map`` in threads, with results in the order of ``items``.
+    """``map`` in threads, with results in the order of ``items``; an only item is not worth a thread.
 
     An error of ``items`` is raised after the results of the items before it.
 
@@ -33,6 +33,10 @@ def run_ahead(
         ahead: largest number of results that wait to be taken.
         threads: number of threads that call ``function``.
     """
+    items, several = _several(items)
+    if not several:
+        yield from map(function, items)
+        return
     with ThreadPoolExecutor(threads) as pool, closing(_in_order(pool, function, items, ahead)) as results:
         yield from results
 
