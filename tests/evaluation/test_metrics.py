@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sk
 
 from biomedcoop.errors import UserError
+from biomedcoop.evaluation.bootstrap import paired_difference
 from biomedcoop.evaluation.metrics import Metrics, majority_probabilities, score, values_of
 
 CASES = [(2, 90, None), (3, 160, 1), (5, 400, None), (7, 300, 2)]
@@ -170,6 +171,21 @@ def test_a_class_without_test_images_has_no_value_and_no_part_in_the_means():
     expected = sk.f1_score(y[kept], answer, average="macro", labels=np.unique(y[kept]))
     assert m.macro_f1.value == pytest.approx(expected, abs=1e-12)
     assert m.to_dict()["classes"][2]["sensitivity"] == {"value": None, "low": None, "high": None}
+
+
+def test_resamples_without_a_rare_class_do_not_change_the_mean_over_classes():
+    """A constant answer has a balanced accuracy of 1/3; over the two classes of such a resample it would be 1/2."""
+    labels = np.repeat([0, 1, 2], [40, 4, 12])
+    found = score(majority_probabilities(labels, 3), labels, ["a", "b", "c"], folds=5)
+    assert str(found.balanced_accuracy) == "0.333 (0.333–0.333)"
+    assert found.macro_f1.high < 0.34
+    better = labels != 1
+    difference = paired_difference(better, labels == 0, labels=labels, folds=5)
+    assert (round(difference.low, 6), round(difference.high, 6)) == (0.333333, 0.333333)
+    # of a class with one image most resamples of a cross-validation hold none
+    labels = np.repeat([0, 1], [40, 1])
+    rare = score(majority_probabilities(labels, 2), labels, ["a", "b"], folds=5).balanced_accuracy
+    assert (rare.value, rare.low) == (0.5, None)
 
 
 def test_one_image_and_one_present_class():

@@ -35,7 +35,7 @@ class Estimate:
     """A value with its 95 % interval.
 
     All three are None if the value is not defined (a class without images). Only ``low`` and ``high`` are None if the value comes
-    from one image or one group: resampling a single unit says nothing about other units.
+    from one image or one group: resampling a single unit says nothing about other units; or if most resamples leave it undefined.
     """
 
     value: float | None
@@ -60,7 +60,8 @@ class Estimate:
     def of(cls, value: float, samples: Floats, units: int | None = None) -> Estimate:
         """``value`` with the percentile interval of its resampled values.
 
-        Resamples in which the value is not defined (NaN) are left out. The interval is widened to contain the value if
+        Resamples in which the value is not defined (NaN) are left out; a value that is not defined in most of them, such as one of
+        a class with a single image, has no interval. The interval is widened to contain the value if
         needed. This happens with the calibration error: repeated images add noise, and noise can only increase this error.
 
         Args:
@@ -71,7 +72,7 @@ class Estimate:
         defined = samples[~np.isnan(samples)]
         if np.isnan(value) or not len(defined):
             return cls(None, None, None)
-        if units == 1:
+        if units == 1 or 2 * len(defined) < len(samples):
             return cls(float(value), None, None)
         low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return cls(float(value), min(float(low), float(value)), max(float(high), float(value)))
@@ -205,10 +206,9 @@ def paired_difference(
     difference = a - b
 
     def mean(weights: Floats) -> Floats:
-        """Mean over the classes that a resample contains, [N, b] -> [b]."""
+        """Mean over the classes, [N, b] -> [b]; NaN for a resample without an image of one of them."""
         total, summed = members @ weights, (members * difference) @ weights  # [classes, b]
-        by_class = np.divide(summed, total, out=np.zeros_like(total), where=total > 0)
-        means: Floats = by_class.sum(axis=0) / (total > 0).sum(axis=0)
+        means: Floats = np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0).mean(axis=0)
         return means
 
     samples = np.concatenate([mean(weights) for weights in resampled_weights(len(a), n_bootstrap, seed, groups, folds)])

@@ -23,7 +23,7 @@ from biomedcoop.classifier.fit import fit_plan
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.evaluation.bootstrap import LEVEL, Estimate, Floats, Groups, resampled_weights
-from biomedcoop.evaluation.weighted import mean_of_defined, ratio
+from biomedcoop.evaluation.weighted import mean_over, ratio
 from biomedcoop.evaluation.wording import count, number
 from biomedcoop.methods import get_method
 from biomedcoop.methods.recipes import RECIPES
@@ -151,7 +151,8 @@ class LearningCurve:
             [ratio(right[:, own].astype(np.float64) @ weights[own], weights[own].sum(axis=0)[None]) for own in masks]
             for right in self.right
         ]
-        return [mean_of_defined(np.stack(of_size)) for of_size in rates]
+        present = np.array([[own.any()] for own in masks])
+        return [mean_over(present, np.stack(of_size)) for of_size in rates]
 
 
 def learning_curve(

@@ -27,7 +27,7 @@ from biomedcoop.evaluation.bootstrap import (
 )
 from biomedcoop.evaluation.grades import grade_order
 from biomedcoop.evaluation.intervals import wilson
-from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
+from biomedcoop.evaluation.weighted import mean_of_defined, mean_over, ratio, sum_by
 from biomedcoop.notebook import fragment
 
 CALIBRATION_BINS = 15
@@ -341,13 +341,14 @@ def _weighted(
     rates = ratio(confusion, support[:, None])
     f1 = np.where(support > 0, ratio(2 * hits, support + called), np.nan)
     auroc = np.stack([_auroc(p[:, k], y == k, weights) for k in range(c)])  # [C, b]
+    present = np.bincount(y, minlength=c) > 0
     kappa = {} if rank is None else {"quadratic_kappa": _quadratic_kappa(confusion, rank)}
     return {
         **kappa,
         "accuracy": hits.sum(axis=0) / total,
-        "balanced_accuracy": mean_of_defined(rates[np.arange(c), np.arange(c)]),
-        "macro_f1": mean_of_defined(f1),
-        "auroc": mean_of_defined(auroc),
+        "balanced_accuracy": mean_over(present, rates[np.arange(c), np.arange(c)]),
+        "macro_f1": mean_over(present, f1),
+        "auroc": mean_over(present & (present.sum() > 1), auroc),
         "calibration_error": calibration_error(p, y, weights),
         "specificity": ratio(total - support - called + hits, total - support),
         "precision": ratio(hits, called),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from biomedcoop.evaluation.bootstrap import FEW, LEVEL, Estimate, Floats, Groups, resampled_weights, resampling_units
 from biomedcoop.evaluation.metrics import plain
-from biomedcoop.evaluation.weighted import mean_of_defined, ratio, sum_by
+from biomedcoop.evaluation.weighted import mean_over, ratio, sum_by
 
 UNKNOWN = Estimate(None, None, None)
 
@@ -240,7 +240,7 @@ def _results(tested: _Tested, code: npt.NDArray[np.int64], weights: Floats) -> d
     gaps = np.where(share > 0, share * (sensitivities - ratio(other_hits, other_images)), 0)
     return {
         "accuracy": ratio(hits.sum(axis=0), images.sum(axis=0)),
-        "balanced_accuracy": mean_of_defined(sensitivities),
+        "balanced_accuracy": mean_over(np.bincount(cell, minlength=c * v).reshape(c, v) > 0, sensitivities),
         "sensitivities": sensitivities,
         "difference": ratio(gaps.sum(axis=0), share.sum(axis=0)),
     }

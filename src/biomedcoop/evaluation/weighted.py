@@ -33,3 +33,20 @@ def mean_of_defined(values: Floats) -> Floats:
     """Mean over the first dimension, such as classes; undefined values are left out."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+
+
+def mean_over(present: npt.NDArray[np.bool_], values: Floats) -> Floats:
+    """Mean over the classes that have images at all, NaN for a resample without an image of one of them.
+
+    Over the classes of the resample alone the mean would be another quantity: without a class that nobody recognises it is higher.
+
+    Args:
+        present: [C, ...], whether a class has images.
+        values: [C, ..., b], a value of each class and resample.
+
+    Example:
+        >>> import numpy as np
+        >>> mean_over(np.array([True, True, False]), np.array([[1.0, 1.0], [0.0, np.nan], [np.nan, np.nan]])).tolist()
+        [0.5, nan]
+    """
+    return ratio(np.where(present[..., None], values, 0).sum(axis=0), present.sum(axis=0)[..., None])
