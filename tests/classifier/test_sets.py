@@ -104,7 +104,9 @@ def test_a_temperature_is_fitted_where_it_is_cheap_and_changes_no_answer(discs: 
     assert fitted.predict(images) == plain.predict(images)
     assert bc.fit(data, "tip-adapter", tiny, shots=8, recipe="paper").temperature == 1
     slow = {"settings": {"epochs": 1}, "shots": 4}
-    assert bc.fit(data, "coop", tiny, **slow).temperature == 1
+    dear = bc.fit(data, "coop", tiny, **slow)
+    assert dear.temperature == 1
+    assert dear.facts["calibrated"].endswith("would train through the text encoder; with calibrate yes it does.")
     assert bc.fit(data, "coop", tiny, **slow, calibrate="yes").temperature != 1
 
 
@@ -213,7 +215,8 @@ def test_full_sets_equal_a_fit_by_hand_for_each_candidate(
 def test_one_image_of_a_group_calibrates_full_sets(closed: str, discs: Path, tiny: Backbone) -> None:
     data = bc.load_dataset(discs)
     groups = np.array([f"{key.rpartition('/')[0]} {i // 2}" for i, key in enumerate(data.keys)])
-    classifier = bc.fit(replace(data, groups=groups), closed, tiny, shots="all", alpha=0.3)
+    with pytest.warns(Note, match=r"\d+ of the \d+ training images, one of each group, calibrate them"):
+        classifier = bc.fit(replace(data, groups=groups), closed, tiny, shots="all", alpha=0.3)
     assert classifier.sets is not None
     assert len(classifier.sets.labels) == len(set(groups[data.splits == "train"]))
 

@@ -192,7 +192,7 @@ def test_badly_calibrated_probabilities() -> None:
     assert "badly calibrated" not in verdict(TRUTH, GOOD, HALF, sure=0.93)
     assert verdict(TRUTH, GOOD, HALF, sure=0.99)["badly calibrated"] == (
         "Do not read the probabilities as confidence: the answers claim 99.0 % on average, and 85.0 % of them are right "
-        "(calibration error 14.0 points)."
+        "(calibration error 14.0 points); '--calibrate yes' may mend it."
     )
 
 
@@ -397,3 +397,6 @@ def test_sets_of_all_classes_are_of_no_use_and_the_reason_is_said() -> None:
     )
     assert weak.endswith("or allow more misses ('--alpha 0.2').")
     assert sets_verdict(whole, [1 - k for k in GOOD], 20).endswith("more training images or a better method.")
+    limit = "The largest score of the 15 calibration images is the limit, and more images lower it."
+    assert limit in sets_verdict(whole, GOOD, 15)
+    assert "is the limit" not in weak

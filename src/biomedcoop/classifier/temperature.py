@@ -68,32 +68,28 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
     recipe's, whose probabilities are then the published method's too. A method that chooses a value chooses it again in each fold.
     """
     method, request, runs = plan.method, plan.request, len(plan.request.seeds)
-    wanted = request.calibrate == "yes" or (
-        request.calibrate == "auto"
-        and method.step_macs(task, plan.settings) == 0
-        and not method.abilities.changes_towers
-        and request.recipe not in PUBLISHED
-        and method.abilities.uses_images
-    )
-    if not wanted:
+    able = method.abilities
+    by_itself = request.calibrate == "auto" and able.uses_images and request.recipe not in PUBLISHED
+    if request.calibrate != "yes" and not by_itself:
         return [1.0] * runs, [""] * runs
-    if not method.abilities.uses_images:
-        return [1.0] * runs, [
-            f"{method.name} learns from no image, so there are none to calibrate its probabilities on."
-        ] * runs
-    if method.abilities.changes_towers:
-        return [1.0] * runs, [
-            f"The probabilities are not calibrated: {method.name} would train its towers anew for each fold."
-        ] * runs
+    why = ""
+    if not able.uses_images:
+        why = f"{method.name} learns from no image, so there are none to calibrate its probabilities on."
+    elif able.changes_towers:
+        why = f"The probabilities are not calibrated: {method.name} would train its towers anew for each fold."
+    elif by_itself and method.step_macs(task, plan.settings):
+        why = "The probabilities are not calibrated: each fold would train through the text encoder; with calibrate yes it does."
+    if why:
+        return [1.0] * runs, [why] * runs
     found = [_folds(plan, run) for run in range(runs)]
     temperatures, sentences = [1.0] * runs, [words for _, words in found]
-    able = [run for run, (folds, _) in enumerate(found) if folds is not None]
-    if able:
-        part = replace(task, features=task.features[able], labels=task.labels[able])
+    foldable = [run for run, (folds, _) in enumerate(found) if folds is not None]
+    if foldable:
+        part = replace(task, features=task.features[foldable], labels=task.labels[foldable])
         folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
-        seeds = [request.seeds[run] for run in able]
+        seeds = [request.seeds[run] for run in foldable]
         logits = held_out_logits(method, part, plan.settings, seeds, folds, choose=bool(method.chooses(plan.settings)))
-        for place, run in enumerate(able):
+        for place, run in enumerate(foldable):
             temperatures[run] = fit_temperature(logits[place].detach().cpu().numpy(), part.labels[place].cpu().numpy())
             sentences[run] = sentences[run].format(f"{temperatures[run]:g}")
     return temperatures, sentences

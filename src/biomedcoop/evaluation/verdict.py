@@ -248,7 +248,8 @@ def _calibration(tested: Comparison) -> Iterator[Finding]:
         yield Finding(
             "badly calibrated",
             f"Do not read the probabilities as confidence: the answers claim {number(float(top.mean()))} % on average, and "
-            f"{number(tested.metrics.accuracy.value or 0)} % of them are right (calibration error {number(error)} points).",
+            f"{number(tested.metrics.accuracy.value or 0)} % of them are right (calibration error {number(error)} points)"
+            + ("; '--calibrate yes' may mend it." if set(tested.predictions.temperatures) <= {1} else "."),
         )
 
 
@@ -267,8 +268,12 @@ def _sets(tested: Comparison) -> Iterator[Finding]:
     else:
         why = (
             f"Of the answers {number(error)} % are wrong, but at most {number(found.alpha)} % of the sets may miss the true class, "
-            "so smaller ones would break the promise. Give more training images or a better method"
+            "so smaller ones would break the promise. "
         )
+        n = found.calibration
+        if n is not None and math.ceil((n + 1) * (1 - found.alpha)) == n:
+            why += f"The largest score of the {n} calibration images is the limit, and more images lower it. "
+        why += "Give more training images or a better method"
         # as many misses as there are errors leave sets of about one class
         larger = math.ceil(10 * error) / 10
         why += f", or allow more misses ('--alpha {larger:g}')." if found.alpha < larger <= 0.5 else "."

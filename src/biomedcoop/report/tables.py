@@ -61,7 +61,8 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
 
 TRIED = (
     "Share of each method in the answer, in percent. Accuracy (percent) and log-loss are of training images that the method had "
-    "not learned from, ± their standard error; they choose, so they are no test result. A – marks what could not be measured."
+    "not learned from, ± their standard error. They choose, beside what each method was worth on other datasets, which counts as "
+    "some images more (setting prior); so they are no test result. A – marks what could not be measured."
 )
 
 

@@ -325,8 +325,11 @@ def _sets_notes(
         ]
     mix = " of each class" if request.by_class else ", drawn in the class mix of the calibration images"
     if refits:
+        which = (
+            f"the {n} training images" if n == learned else f"{n} of the {learned} training images, one of each group,"
+        )
         return [
-            f"Prediction sets: the {n} training images calibrate them, with a fit for each candidate class; at most {alpha} of the "
+            f"Prediction sets: {which} calibrate them, with a fit for each candidate class; at most {alpha} of the "
             f"sets miss the true class of new images{mix}"
         ]
     return [
