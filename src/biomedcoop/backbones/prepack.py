@@ -52,7 +52,7 @@ def prepack_image_tower(backbone: Backbone, images: int | None = None) -> Backbo
     tensors = [t for m in modules for kind in (m._parameters, m._buffers) for t in kind.values() if t is not None]
     try:
         versions = [t._version for t in tensors]
-    except RuntimeError:  # one was made in inference mode, where it cannot change
+    except RuntimeError:  # one was made in inference mode and has no version
         versions = [0 if t.is_inference() else t._version for t in tensors]
     # another dtype is another place in memory
     state = images, any([m._forward_hooks for m in modules]), [t.data_ptr() for t in tensors], versions
