@@ -136,18 +136,37 @@ def test_parameters(small: Client, scans: list[Path]) -> None:
     assert line_of(small.get("/predictions"), 404)
 
 
-def test_the_queue_is_bounded_and_slow_uploads_end(start: Start, scans: list[Path]) -> None:
-    own = start(Limits(workers=1, queue=0, seconds=1.0))
-    slow = socket.create_connection(("127.0.0.1", own.port))
+def take_place(client: Client, number: int) -> socket.socket:
+    """Begin the upload that takes the place of this number, from 1."""
+    slow = socket.create_connection(("127.0.0.1", client.port))
     slow.sendall(
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 999\r\n\r\n\x89PNG"
     )
-    for _ in range(100):  # until its place is taken
-        if b"biomedcoop_requests_inside 1" in own.get("/metrics").content:
-            break
+    for _ in range(100):
+        if f"biomedcoop_requests_inside {number}" in client.get("/metrics").content.decode():
+            return slow
         time.sleep(0.01)
+    raise AssertionError("its place is not taken")
+
+
+def test_a_queue_of_one_lets_one_wait_besides_those_that_are_answered(start: Start, scans: list[Path]) -> None:
+    own = start(Limits(workers=2, queue=1))
+    slow = [take_place(own, 1), take_place(own, 2)]
+    assert own.send("/predict", scans[0]).status == 200
+    slow.append(take_place(own, 3))
+    line = line_of(own.send("/predict", scans[0]), 503)
+    assert line == "all places are taken (requests answered at once: 2, waiting besides: 1); try again soon"
+    for one in slow:
+        one.close()
+
+
+def test_the_queue_is_bounded_and_slow_uploads_end(start: Start, scans: list[Path]) -> None:
+    own = start(Limits(workers=1, queue=0, seconds=1.0))
+    slow = take_place(own, 1)
     full = own.send("/predict", scans[0])
-    assert "waiting; try again" in line_of(full, 503)
+    assert (
+        line_of(full, 503) == "all places are taken (requests answered at once: 1, waiting besides: 0); try again soon"
+    )
     assert full.headers["retry-after"] == "1"
     assert slow.recv(99).startswith(b"HTTP/1.1 408")
     slow.close()

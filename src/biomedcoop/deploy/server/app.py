@@ -74,7 +74,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"description": "Too many bytes, images or pixels."},
     415: {"description": "The body or a file is of a type that is not read."},
     422: {"description": "An image or a parameter cannot be used."},
-    503: {"description": "Too many requests are waiting, or the answer took too long."},
+    503: {"description": "All places are taken, or the answer took too long."},
 }
 
 log = logging.getLogger("biomedcoop.server")
