@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biomedcoop.data.images.sources import CHANNELS, ImageSource, as_source
+from biomedcoop.data.images.sources import ImageSource, as_source
 from biomedcoop.data.images.stacks import Reading
 from biomedcoop.data.names import check_class_names, list_names
 from biomedcoop.data.tables.missing import is_missing
@@ -200,11 +200,10 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
             raise UserError(
                 f"{where}: images have the shape {list(given.shape)}; give [N, H, W] or [N, H, W, 3], or a list of files"
             )
-        if given.ndim == 3 and given.shape[-1] in CHANNELS:
-            shape, width = list(given.shape), given.shape[-1]
+        if given.ndim == 3 and given.shape[-1] == 3:  # elsewhere such an array is one colour image
             raise UserError(
-                f"{where}: images have the shape {shape}, which is one image with {width} channels; give grey images of width "
-                f"{width} as a list of arrays [H, W]"
+                f"{where}: images have the shape {list(given.shape)}, which is one image with 3 channels; give grey images of width 3 "
+                "as a list of arrays [H, W]"
             )
         if given.dtype.type not in (np.uint8, np.uint16) or np.ma.is_masked(given):
             what = "partly masked" if np.ma.is_masked(given) else str(given.dtype)
