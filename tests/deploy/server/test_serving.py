@@ -259,6 +259,6 @@ def test_a_client_that_closes_too_early_frees_its_place(start: Start, scans: lis
     small, body = start(Limits(workers=1, queue=0)), form(scans[:1])
     assert half_closed(small, body[:-9], len(body)) == b""
     end = time.monotonic() + 5
-    while (status := small.send("/predict", scans[0]).status) == 503 and time.monotonic() < end:
+    while (status := small.send("/predict", scans[0]).status) == 429 and time.monotonic() < end:
         time.sleep(0.01)
     assert status == 200

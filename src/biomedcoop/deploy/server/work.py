@@ -27,7 +27,7 @@ class Deadline:
         """
         if time.monotonic() > self.end:
             raise RefusedRequest(
-                503, f"the answer took longer than {self.seconds:g} s; send fewer images", {"Retry-After": "5"}
+                408, f"the answer took longer than {self.seconds:g} s; send fewer images", {"Retry-After": "5"}
             )
 
 
@@ -52,7 +52,7 @@ class Work:
         workers, queue = self.limits.workers, self.limits.queue
         if self.inside >= workers + queue:
             places = f"requests answered at once: {workers}, waiting besides: {queue}"
-            raise RefusedRequest(503, f"all places are taken ({places}); try again soon", {"Retry-After": "1"})
+            raise RefusedRequest(429, f"all places are taken ({places}); try again soon", {"Retry-After": "1"})
         self.inside += 1
         try:
             yield
