@@ -26,7 +26,7 @@ GOALS = {"test split": 60, "nested estimate": 180}
 
 def candidates(run: Path) -> tuple[int, int]:
     """How many methods a run has tried, and how many it left out because of the budget."""
-    tried = json.loads((run / "metrics.json").read_text("utf-8"))["tried"]
+    tried = [one for one in json.loads((run / "metrics.json").read_text("utf-8"))["tried"] if one["weight"] is not None]
     within = sum(one["temperature"] > 0 for one in tried)
     return within, len(tried) - within
 

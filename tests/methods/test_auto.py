@@ -17,6 +17,7 @@ from biomedcoop.methods.auto import (
     choose,
     cost,
     fitted_temperature,
+    measured_mixture,
     member,
     mixture_weights,
     prior_of,
@@ -79,6 +80,40 @@ def test_what_was_tried_is_measured_on_held_out_images(tiny: Backbone) -> None:
         assert 0.05 < probe.accuracy_error < 0.15
         assert probe.log_loss is not None
         assert probe.log_loss > 0.8
+
+
+def test_the_mixture_is_measured_on_images_that_did_not_choose_it() -> None:
+    """Each of two candidates is right in one half: chosen on the other half, the mixture is wrong everywhere."""
+    labels, half = torch.arange(40) % 2, torch.arange(40) // 20
+    right = 8 * torch.nn.functional.one_hot(labels, 2).float()
+    wrong = right.flip(1)
+    held = {
+        "first": torch.where(half[:, None] == 0, right, wrong),
+        "second": torch.where(half[:, None] == 1, right, wrong),
+    }
+    prior = dict.fromkeys(held, Prior(0.5, 1.0, 0.5))
+    found = measured_mixture(held, labels, prior, settings(), 1, half)
+    assert (found.accuracy, found.accuracy_error) == (0, 0)
+    assert found.log_loss > 1
+    mixed_up = measured_mixture(held, labels, prior, settings(), 1, torch.arange(40) // 2 % 2)
+    assert mixed_up.log_loss == pytest.approx(0.69, abs=0.05), (
+        "where every part is like the others, the two are worth the same"
+    )
+
+
+def test_a_mixture_of_one_is_measured_as_its_method(tiny: Backbone) -> None:
+    method = get_method("auto")
+    state = method.fit(task_of(tiny, shots=8), settings(methods="linear-probe"), [1, 2])[0]
+    whole, alone = method.tried(state)
+    assert whole["accuracy"] == pytest.approx(alone["accuracy"])
+    assert whole["accuracy_error"] == pytest.approx(alone["accuracy_error"])
+    assert whole["log_loss"] == pytest.approx(alone["log_loss"], abs=0.1), (
+        "its temperature is chosen on the other folds"
+    )
+    assert mixture_line(method.tried(state)) == "The answer is a mixture of linear-probe 100 %."
+    table = tried_cells(method.tried(state))
+    assert [row[:2] for row in table.rows] == [["auto", ""], ["linear-probe", "100.0"]]
+    assert table.rows[0][2] == table.rows[1][2]
 
 
 def test_the_better_candidate_gets_the_weight(tiny: Backbone) -> None:
@@ -168,7 +203,7 @@ def test_the_budget_leaves_out_what_is_dear(tiny: Backbone) -> None:
     assert candidates(task, small) == (["zero-shot", "linear-probe"], ["biomedcoop"])
     method = get_method("auto")
     tried = method.tried(method.fit(task, small, [1, 2])[0])
-    assert [one["method"] for one in tried if not one["temperature"]] == ["biomedcoop"]
+    assert [one["method"] for one in tried if one["temperature"] == 0] == ["biomedcoop"]
     assert mixture_line(tried).endswith(
         "Not tried, because the budget does not allow it: biomedcoop (it limits the methods that train through the text encoder, "
         "by their estimated time)."

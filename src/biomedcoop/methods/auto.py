@@ -56,6 +56,9 @@ RECIPE = "fast"
 SMALLEST = 0.02
 """Weight below which a candidate is left out: it would cost room and time in every prediction and change almost none."""
 
+PARTS = 5
+"""Parts of the validation images by which the mixture itself is measured; without them the folds are the parts."""
+
 ITERATIONS = 200
 """Steps of the expectation and maximisation."""
 
@@ -106,6 +109,23 @@ class Tried(NamedTuple):
     def tensor(self) -> Tensor:
         """All that is known but the name, float32 [2] or [6]."""
         return torch.tensor([value for value in self[1:] if value is not None], dtype=torch.float32)
+
+
+class Measured(NamedTuple):
+    """Accuracy and log-loss of held-out images, with their standard errors."""
+
+    accuracy: float
+    accuracy_error: float
+    log_loss: float
+    log_loss_error: float
+
+    @classmethod
+    def of(cls, right: Tensor, log_p: Tensor, views: int) -> Measured:
+        """Of N·V rows: whether each is answered rightly, and the log-probability of its class, both [N·V]."""
+        root = (len(right) / views) ** 0.5
+        right = right.double()
+        errors = [float(x.std(correction=0)) / root for x in (right, log_p)]
+        return cls(float(right.mean()), errors[0], -float(log_p.mean()), errors[1])
 
 
 @register
@@ -168,10 +188,16 @@ class Auto(Method):
         prior = prior_of(names, task.n_images / len(task.class_names))
         labels, views = (task.labels, task.views) if task.val_labels is None else (task.val_labels, 1)
         tried: list[list[Tried]] = []
-        for run, truth in enumerate(labels):
+        states: list[State] = []
+        for run, truth in enumerate(labels.cpu()):
             own = {name: held[name][judged.index(run)] for name in names} if run in judged else {}
-            tried.append([*choose(own, truth.cpu(), prior, settings, views), *(Tried(name, 0.0, 0.0) for name in dear)])
-        states: list[State] = [{f"tried.{one.method}": one.tensor for one in own} for own in tried]
+            tried.append([*choose(own, truth, prior, settings, views), *(Tried(name, 0.0, 0.0) for name in dear)])
+            states.append({f"tried.{one.method}": one.tensor for one in tried[-1]})
+            if own:
+                folds = None if task.val_labels is not None else task.folds
+                parts = torch.arange(len(truth)) % PARTS if folds is None else folds[run].cpu()
+                found = measured_mixture(own, truth, prior, settings, views, parts.repeat_interleave(views))
+                states[-1]["mixture"] = torch.tensor(found, dtype=torch.float32)
         for number, name in enumerate(names):
             report(len(names) + number, f"training {name}")
             runs = [run for run, own in enumerate(tried) if own[number].weight]
@@ -184,15 +210,23 @@ class Auto(Method):
         return states
 
     def tried(self, state: State) -> list[dict[str, Any]]:
-        return [one._asdict() for one in sorted(tried_in(state), key=lambda one: (-one.weight, one.method))]
+        """The mixture itself, which has no weight, if images were held out; then its candidates, by weight."""
+        whole = []
+        if "mixture" in state:
+            measured = Measured(*state["mixture"].tolist())._asdict()
+            whole.append({"method": self.name, "temperature": None, "weight": None, **measured})
+        candidates = sorted(tried_in(state), key=lambda one: (-one.weight, one.method))
+        return [*whole, *(one._asdict() for one in candidates)]
 
     def logits(self, state: State, features: Tensor, backbone: Backbone) -> Tensor:
-        parts = []
-        for one in tried_in(state):
-            if one.weight:
-                logits = get_method(one.method).logits(member(state, one.method), features, backbone)
-                parts.append((logits / one.temperature).log_softmax(-1) + math.log(one.weight))
-        return torch.stack(parts).logsumexp(0)
+        chosen = [one for one in tried_in(state) if one.weight]
+        return mixed(
+            {
+                one.method: get_method(one.method).logits(member(state, one.method), features, backbone)
+                for one in chosen
+            },
+            chosen,
+        )
 
 
 def names_in(settings: AutoSettings) -> list[str]:
@@ -338,13 +372,40 @@ def choose(
         ]
     )
     found = mixture_weights(log_p, torch.tensor([prior[name].weight for name in prior]).double(), settings.prior, views)
-    n = len(labels) / views
-    tried = []
-    for name, t, own, w in zip(prior, temperatures, log_p, pruned(found), strict=True):
-        right = (held[name].argmax(-1) == labels).double()
-        errors = (float(x.std(correction=0)) / n**0.5 for x in (right, own))
-        tried.append(Tried(name, t, w, float(right.mean()), next(errors), -float(own.mean()), next(errors)))
-    return tried
+    return [
+        Tried(name, t, w, *Measured.of(held[name].argmax(-1) == labels, own, views))
+        for name, t, own, w in zip(prior, temperatures, log_p, pruned(found), strict=True)
+    ]
+
+
+def mixed(logits: Mapping[str, Tensor], tried: Iterable[Tried]) -> Tensor:
+    """Log-probabilities [N, C] of the mixture, from the logits [N, C] of its candidates."""
+    return torch.stack(
+        [(logits[one.method] / one.temperature).log_softmax(-1) + math.log(one.weight) for one in tried if one.weight]
+    ).logsumexp(0)
+
+
+def measured_mixture(
+    held: Mapping[str, Tensor],
+    labels: Tensor,
+    prior: Mapping[str, Prior],
+    settings: AutoSettings,
+    views: int,
+    parts: Tensor,
+) -> Measured:
+    """What the mixture is worth on held-out images, each part answered with temperatures and weights chosen on the others.
+
+    Args:
+        held, labels, prior, settings, views: see :func:`choose`.
+        parts: part of each row, int64 [N·V].
+    """
+    log_p = torch.empty(len(labels), next(iter(held.values())).shape[-1], dtype=torch.float64)
+    for part in set(parts.tolist()):
+        own = parts == part
+        others = {name: logits[~own] for name, logits in held.items()}
+        chosen = choose(others, labels[~own], prior, settings, views)
+        log_p[own] = mixed({name: logits[own].double() for name, logits in held.items()}, chosen)
+    return Measured.of(log_p.argmax(-1) == labels, log_p.gather(1, labels[:, None])[:, 0], views)
 
 
 def fitted_temperature(logits: Tensor, truth: Tensor, prior: float, spread: float, views: int) -> float:

@@ -149,21 +149,24 @@ def joint_logits(
     rows, labels = (tensor.cpu() for tensor in images)
     c, p, e = sentences.shape
     n = labels.shape[1]
-    best, order = match.cpu().sort(dim=-1, descending=True, stable=True)
-    spoken = sentences.cpu().flatten(0, 1)  # [C·P, E]
     # the best sentence of each class, then the second best of each: fewer sentences are the first rows of more
+    best, order = match.cpu().sort(dim=-1, descending=True, stable=True)
     index = (order + p * torch.arange(c)[:, None]).mT.flatten(1)  # [R, P·C]
-    factor = best.mT.flatten(1)[:, None]  # [R, 1, P·C]
+    factor = best.mT.flatten(1)  # [R, P·C]
+    spoken = sentences.cpu().flatten(0, 1)  # [C·P, E]
+    among = spoken @ spoken.T
 
     def with_sentences(x: Tensor) -> Tensor:
         """Products [R, N, P·C] of unit-norm rows [R, N, E] with the sentences in this order."""
-        return (x @ spoken.T).gather(2, index[:, None].expand(-1, x.shape[1], -1)) * factor
+        found = torch.stack([own.index_select(1, i) for own, i in zip(x @ spoken.T, index, strict=True)])
+        return found.mul_(factor[:, None])
 
     products = rows.new_empty(len(rows), n + c * p, n + c * p)  # [R, M, M], images before sentences
     products[:, :n, :n] = rows @ rows.mT
     products[:, :n, n:] = with_sentences(rows)
     products[:, n:, :n] = products[:, :n, n:].mT
-    products[:, n:, n:] = (spoken @ spoken.T)[index[:, :, None], index[:, None]] * factor * factor.mT
+    for own, i, by in zip(products, index, factor, strict=True):
+        torch.mul(among.index_select(0, i).index_select(1, i), by[:, None] * by, out=own[n:, n:])
     across = torch.cat([f.cpu() @ rows.mT, with_sentences(f.cpu())], -1)  # [R, V, M]
     classes = torch.cat([labels, torch.arange(c).repeat(p).expand(len(labels), -1)], 1)
     of_class = F.one_hot(classes, c).to(rows.dtype)  # [R, M, C]

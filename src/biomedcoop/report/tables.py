@@ -39,7 +39,7 @@ def _ordered(names: Collection[str], first: str, without: Collection[str]) -> li
 
 
 def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
-    """One row per method that was tried: its share of the answer, and accuracy and log-loss of held-out training images.
+    """The mixture and each method that was tried: its share of the answer, accuracy and log-loss of held-out training images.
 
     Without held-out images nothing was tried: the note says so, and the one method of the answer has the only row.
     """
@@ -51,9 +51,14 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
         return f"{factor * one[name]:.{digits}f} ± {factor * one[f'{name}_error']:.{digits}f}"
 
     cells = [
-        [one["method"], number(one["weight"]), with_error(one, "accuracy", 100), with_error(one, "log_loss", 1)]
+        [
+            one["method"],
+            "" if one["weight"] is None else number(one["weight"]),
+            with_error(one, "accuracy", 100),
+            with_error(one, "log_loss", 1),
+        ]
         for one in tried
-        if one["weight"] or was_compared(tried)
+        if one["weight"] != 0 or was_compared(tried)
     ]
     notes = [TRIED, *dear_notes(tried)] if was_compared(tried) else [mixture_line(tried)]
     return Table(["tried", "share", "held-out accuracy", "held-out log-loss"], cells, notes=notes)
@@ -62,7 +67,8 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
 TRIED = (
     "Share of each method in the answer, in percent. Accuracy (percent) and log-loss are of training images that the method had "
     "not learned from, ± their standard error. They choose, beside what each method was worth on other datasets, which counts as "
-    "some images more (setting prior); so they are no test result. A – marks what could not be measured."
+    "some images more (setting prior); so they are no test result. The row without a share is the mixture, whose shares were "
+    "chosen anew for each part of the images, on the others. A – marks what could not be measured."
 )
 
 

@@ -41,7 +41,7 @@ def class_table(metrics: Metrics, title: str = "") -> Table:
 
 
 def tried_table(tried: Sequence[Mapping[str, Any]], title: str = "") -> Table:
-    """One row per method that was tried: its share, and accuracy and log-loss of held-out training images."""
+    """The mixture and each method that was tried: its share, and accuracy and log-loss of held-out training images."""
     content = tried_cells(tried)
     return _table(content, title, caption=content.notes[0])
 

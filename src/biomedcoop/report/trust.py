@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.calibration import Calibration
-from biomedcoop.evaluation.coverage import Coverage
+from biomedcoop.evaluation.coverage import Coverage, coverage_of_draws
 from biomedcoop.evaluation.wording import interval, number, percent
 from biomedcoop.report.table import Table
 
@@ -26,12 +26,17 @@ def coverage_cells(found: Coverage) -> Table:
     rows += [[one.name, str(one.support), percent(one.coverage), _plain(one.size, 2)] for one in found.classes]
     right = "" if found.right.value is None else f", of which {percent(found.right)} are right"
     notes = [
-        f"Promised: a coverage of {number(1 - found.alpha)} %, in the mean over draws of calibration images, for new images in "
-        "their class mix; with --by-class, in each class.",
+        f"Promised: a coverage of {100 * (1 - found.alpha):.10g} %, in the mean over draws of calibration images, for new images "
+        "in their class mix; with --by-class, in each class.",
         f"Sets of one class, in percent of the images: {percent(found.single)}{right}; on the others the classifier abstains. Sets "
         f"of all classes: {percent(found.whole)}.",
     ]
     if found.cost is not None and found.accuracy_of_all is not None:
+        if found.calibration and (spread := coverage_of_draws(found.calibration, found.alpha)):
+            notes[0] += (
+                f" A draw of {found.calibration} calibration images can give more or less: in 95 of 100 draws, between "
+                f"{number(spread[0])} and {number(spread[1])} %."
+            )
         notes.append(
             f"Cost of the calibration images: trained on them too, the method has an accuracy of {percent(found.accuracy_of_all)}; "
             f"without them, the difference is {percent(found.cost, signed=True)} points."

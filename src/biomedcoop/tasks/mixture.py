@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def candidates(tried: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The methods that were tried, without the mixture itself, which has no weight."""
+    return [one for one in tried if one["weight"] is not None]
+
+
 def was_compared(tried: Sequence[Mapping[str, Any]]) -> bool:
     """Whether images were held out, so that the methods could be compared on them."""
     return any(one["accuracy"] is not None for one in tried)
@@ -13,6 +18,7 @@ def was_compared(tried: Sequence[Mapping[str, Any]]) -> bool:
 
 def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
     """A sentence on the methods that were tried and their shares, the largest first; see :meth:`Method.tried`."""
+    tried = candidates(tried)
     if not was_compared(tried):
         (alone,) = (one["method"] for one in tried if one["weight"])
         return (
@@ -28,6 +34,6 @@ def mixture_line(tried: Sequence[Mapping[str, Any]]) -> str:
 
 def dear_notes(tried: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence on the methods that the budget left out; none if it left out none."""
-    dear = [one["method"] for one in tried if not one["temperature"]]
+    dear = [one["method"] for one in candidates(tried) if not one["temperature"]]
     rule = "it limits the methods that train through the text encoder, by their estimated time"
     return [f"Not tried, because the budget does not allow it: {', '.join(dear)} ({rule})."] if dear else []

@@ -478,7 +478,7 @@ class TrainRequest(FitRequest):
     )
     n_bootstrap: int = option(
         1000,
-        "Number of bootstrap resamples for each 95 % interval.",
+        f"Number of bootstrap resamples for each 95 % interval, {options.MIN_RESAMPLES} to {options.MAX_RESAMPLES:,}.",
         options.resamples,
         kind=int,
     )
