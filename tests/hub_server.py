@@ -269,7 +269,8 @@ class OpenAnswer(Answer):
         if asked["organization"] not in hub.owners:
             self.send_json({"error": "You do not have the rights to create a model there."}, 403)
         elif hub.exists:
-            self.send_json({"error": "You already created this model repo"}, 409)
+            there = f"{hub.address}/{hub.repository}"
+            self.send_json({"error": "You already created this model repo", "url": there}, 409)
         else:
             # versions of the client say it in one way or the other
             hub.public = not (asked.get("visibility") == "private" or asked.get("private"))
@@ -382,5 +383,13 @@ def open_hub(repository: str, token: str, place: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its attempts
     hub = OpenHub(repository, token)
     with serving(hub):
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        set_endpoint(hub.address, monkeypatch)
         yield hub
+
+
+def set_endpoint(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set $HF_ENDPOINT as where it is set before Python starts; later, the hub's client does not look at it again."""
+    constants = client().constants
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")

@@ -17,7 +17,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier.on_hub import HubName
 from biomedcoop.errors import Note
 from biomedcoop.hub import client
-from hub_server import OpenHub, open_hub
+from hub_server import OpenHub, open_hub, set_endpoint
 
 NAME = "ward-seven/skin"
 TOKEN = "hf_secretsecret"
@@ -106,7 +106,7 @@ def test_nothing_but_the_artefact_is_sent(
         assert image not in sent
     assert hub.files["classifier.json"].count(b"a scan with a") == 3  # the sentences are part of the classifier
     assert b"Mbeki" in (run / "model" / "classifier.json").read_bytes()  # at home it keeps its name
-    assert [path for path, _ in hub.bodies if "create" in path] == ["/api/repos/create"]
+    assert {path for path, _ in hub.bodies if "create" in path} == {"/api/repos/create"}
 
 
 def test_the_card(hub: OpenHub, tiny: Backbone, discs: Path, tmp_path: Path) -> None:
@@ -244,9 +244,18 @@ def test_a_card_that_the_hub_refuses(hub: OpenHub, clf: bc.Classifier) -> None:
 
 
 def test_without_a_network(hub: OpenHub, clf: bc.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    set_endpoint("http://127.0.0.1:9", monkeypatch)
     assert "HF_ENDPOINT=http://127.0.0.1:9" in not_published(clf)
     assert "HF_ENDPOINT=http://127.0.0.1:9" in not_loaded(f"hf://{NAME}")
+
+
+def test_another_address_than_the_clients_gets_nothing(
+    hub: OpenHub, clf: bc.Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's client reads HF_ENDPOINT once; what is set later would be the address that is checked, not that of the upload."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert f"after huggingface_hub was imported with {hub.address}; set it before Python starts" in not_published(clf)
+    assert (hub.asked, hub.bodies) == ([], [])
 
 
 # -- names

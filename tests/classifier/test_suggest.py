@@ -16,6 +16,7 @@ from biomedcoop.backbones.base import Backbone
 from biomedcoop.classifier import Classifier
 from biomedcoop.classifier.suggest import choose
 from biomedcoop.errors import Note, UserError
+from dicom_files import series
 
 
 def draw(path: Path, shade: int, seed: int) -> Path:
@@ -128,3 +129,21 @@ def test_the_rule_takes_undecided_images_far_from_known_and_chosen_ones() -> Non
     # image 5 is sure, so it is no candidate for one image; images 0 and 1 are about as far as image 4 from the known one
     assert choose(p, f, known, 1, groups).tolist() in ([1], [4])
     assert set(choose(p, f, known, 3, groups).tolist()) >= {4, 5}
+
+
+def test_patients_that_dicom_files_name_are_groups(tmp_path: Path, classifier: Classifier) -> None:
+    """The groups are those of a dataset of the same files, and a column of a table goes first."""
+    for number in range(3):
+        series(tmp_path / "pool" / "a" / f"{number}a", f"PLANTED-{number // 2}", 2, 200 * number)
+        series(tmp_path / "pool" / "b" / f"{number}b", f"PLANTED-{2 + number // 2}", 2, 200 * number)
+    data = bc.load_dataset(tmp_path / "pool", for_training=False)
+    assert data.groups is not None
+    with pytest.warns(Note, match="4 images are suggested instead of 5"):
+        found = bc.suggest(classifier, tmp_path / "pool", 5)
+    assert {one.group for one in found} == set(data.groups)
+    of_file = {str(tmp_path / "pool" / key): group for key, group in zip(data.keys, data.groups, strict=True)}
+    assert all(one.group == of_file[one.path] for one in found)
+    table = tmp_path / "pool.csv"
+    files = sorted((tmp_path / "pool").rglob("IM*"))
+    table.write_text("path,group\n" + "".join(f"{file},lesion {i}\n" for i, file in enumerate(files)))
+    assert all(one.group.startswith("lesion ") for one in bc.suggest(classifier, table, 5))

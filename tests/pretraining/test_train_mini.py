@@ -315,6 +315,8 @@ def test_one_epoch_on_a_slice_of_the_real_pool(tmp_path: Path) -> None:
         "15",
         "--epochs",
         "1",
+        "--batch",
+        "32",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pretraining.train_mini", *args], capture_output=True, text=True, env=ENVIRONMENT

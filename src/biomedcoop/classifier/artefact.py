@@ -48,18 +48,18 @@ def save(classifier: Classifier, folder: Path, *, overwrite: bool = False) -> No
         write_into(classifier, new)
 
 
-def write_into(classifier: Classifier, folder: Path) -> None:
-    """Write the artefact's three files into an existing folder."""
-    for name, content in files_of(classifier).items():
-        (folder / name).write_bytes(content)
-
-
-def files_of(classifier: Classifier, place: str = "this/folder") -> dict[str, bytes]:
-    """The artefact's three files, content by name.
+def write_into(classifier: Classifier, folder: Path, place: str = "this/folder") -> None:
+    """Write the artefact's three files into an existing folder.
 
     Args:
         place: where a reader of the model card finds them.
     """
+    for name, content in _files_of(classifier, place).items():
+        (folder / name).write_bytes(content)
+
+
+def _files_of(classifier: Classifier, place: str) -> dict[str, bytes]:
+    """The artefact's three files, content by name."""
     from safetensors.torch import save as to_bytes
 
     from biomedcoop.methods import get_method

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 from biomedcoop.backbones.catalogue import HubFiles
 from biomedcoop.backbones.fetch import get_files, place_files
-from biomedcoop.classifier.artefact import DESCRIPTION, TENSORS, files_of
+from biomedcoop.classifier.artefact import DESCRIPTION, TENSORS
 from biomedcoop.data.catalogue import find, medmnist_class_names
 from biomedcoop.errors import UserError, notify
 from biomedcoop.hub import endpoint
@@ -65,6 +66,23 @@ class HubName(NamedTuple):
 def is_hub_name(name: str | os.PathLike[str]) -> bool:
     """Whether a name asks for a classifier on the hub."""
     return _PREFIX.match(os.fspath(name)) is not None
+
+
+def from_hub(name: str | os.PathLike[str], read: Callable[[str], Classifier]) -> Classifier:
+    """Download a classifier and read its folder.
+
+    Args:
+        name: see :func:`downloaded`.
+        read: reads a folder.
+
+    Raises:
+        UserError: see :func:`downloaded`, and what ``read`` raises.
+    """
+    # of a repository, the mixin would first fetch a config.json, of any size and unverified; a folder it passes on
+    folder = downloaded(name)
+    from biomedcoop.classifier.hub_mixin import HubClassifier
+
+    return HubClassifier.from_pretrained(folder, read=read).classifier
 
 
 def downloaded(name: str | os.PathLike[str]) -> Path:
@@ -134,9 +152,11 @@ def publish(classifier: Classifier, name: str, *, private: bool = True, overwrit
     repository = HubName.of(name).repository
     if "@" in name:
         raise UserError(f"'{name}' names a revision, and a classifier is published as a new one; leave '@…' out")
+    from biomedcoop.classifier.hub_mixin import HubClassifier
+
     done = upload(
+        HubClassifier.of(_shared(classifier), PREFIX + repository),
         repository,
-        files_of(_shared(classifier), PREFIX + repository),
         mark=DESCRIPTION,
         private=private,
         overwrite=overwrite,

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from biomedcoop.classifier.artefact import AGAIN, DESCRIPTION, FORMAT_VERSION, TENSORS, checksum
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import Domain
-from biomedcoop.classifier.on_hub import downloaded, is_hub_name
+from biomedcoop.classifier.on_hub import from_hub, is_hub_name
 from biomedcoop.classifier.origin import Origin, with_origin
 from biomedcoop.classifier.sets import PredictionSets
 from biomedcoop.errors import UserError
@@ -63,7 +64,9 @@ def load(
 
     if not isinstance(folder, (str, os.PathLike)):
         raise UserError(f"{folder!r} is not a path; give the folder of a saved classifier")
-    path = downloaded(folder) if is_hub_name(folder) else Path(folder)
+    if is_hub_name(folder):
+        return from_hub(folder, partial(load, backbone=backbone, device=device, precision=precision))
+    path = Path(folder)
     if not (path / DESCRIPTION).is_file() and (path / "model" / DESCRIPTION).is_file():
         path = path / "model"
     description = _description(path)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from biomedcoop.classifier.domain import unit
 from biomedcoop.data.dataset import Dataset
-from biomedcoop.data.images.sources import ImageSource
-from biomedcoop.data.images.stacks import Reading
+from biomedcoop.data.images.sources import ImageInFile, ImageSource
+from biomedcoop.data.images.stacks import Facts, Reading, facts_of, may_be_stack, patient_groups
 from biomedcoop.data.readers.files.table_columns import GROUP_NAMES
 from biomedcoop.data.readers.unlabelled import ListedImage, find_images
 from biomedcoop.data.sampling.leakage import digest
@@ -47,7 +47,7 @@ class Suggestion:
         path: the image, as the input names it.
         prediction, second: the two most probable classes.
         p_prediction, p_second: their probabilities.
-        group: group of the image, such as its patient; empty where none is known.
+        group: group of the image, such as its patient (hashed, where a DICOM file names it); empty where none is known.
         reason: why it is suggested, in words.
     """
 
@@ -76,7 +76,7 @@ def suggest(
     other. So an image of which the classifier is rather sure may stand first; ``reason`` says its place by doubt. Labelling
     them is not better than labelling random images beyond chance, as ``docs/results/suggest.md`` measures. Images that trained
     the classifier, images of their groups, and files that cannot be read are left out with a note. No two suggested images are
-    of one group, where a table or dataset names groups (patients, lesions).
+    of one group, where a table or dataset names groups (patients, lesions), or DICOM files name patients.
 
     Args:
         classifier: a fitted classifier.
@@ -187,6 +187,10 @@ def _listed(images: Sources, notes: list[str], reading: Reading) -> tuple[list[I
         names.append(listed.path)
         own.append(next((cell for cell in listed.kept.values() if not is_missing(cell)), ""))
     notes += said
+    if not any(own):
+        paths = [file.file if isinstance(file, ImageInFile) else file for file in files]
+        facts = [facts_of(path) if isinstance(path, Path) and may_be_stack(path) else Facts() for path in paths]
+        own = patient_groups(facts)[0] or own
     return files, names, _groups(own, names)
 
 

@@ -41,7 +41,12 @@ def serve(
     ] = 32,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Longest upload and longest answer, s.")] = 60.0,
     queue: Annotated[
-        int, typer.Option("--queue", min=0, help="Requests that may wait; all further ones are refused.")
+        int,
+        typer.Option(
+            "--queue",
+            min=0,
+            help="Requests that may wait besides those being answered, one per core; further ones are refused.",
+        ),
     ] = 16,
     training: Annotated[
         bool | None,

@@ -37,8 +37,8 @@ def suggest(
     other. So an image of which the model is rather sure may stand first; the column 'reason' says why. On eleven datasets,
     labelling them was not better than labelling random images beyond chance.
 
-    Images that trained the model are left out. Of a table with a column 'group' or 'patient_id', no two suggested images are of one
-    group.
+    Images that trained the model are left out. No two suggested images are of one group: the column 'group' or 'patient_id' of a
+    table, else the patient that DICOM files name, as a hash.
 
     Not a medical device.
     """

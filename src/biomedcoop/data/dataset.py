@@ -200,6 +200,11 @@ def _images(given: Any, where: str) -> list[Any] | npt.NDArray[Any]:
             raise UserError(
                 f"{where}: images have the shape {list(given.shape)}; give [N, H, W] or [N, H, W, 3], or a list of files"
             )
+        if given.ndim == 3 and given.shape[-1] == 3:  # elsewhere such an array is one colour image
+            raise UserError(
+                f"{where}: images have the shape {list(given.shape)}, which is one image with 3 channels; give grey images of "
+                "width 3 as a list of arrays [H, W]"
+            )
         if given.dtype.type not in (np.uint8, np.uint16) or np.ma.is_masked(given):
             what = "partly masked" if np.ma.is_masked(given) else str(given.dtype)
             raise UserError(f"{where}: images are {what}; give uint8 or uint16 without a mask")

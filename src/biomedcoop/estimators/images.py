@@ -14,7 +14,7 @@ import numpy.typing as npt
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.registry import find_backbone, load_backbone
 from biomedcoop.data.images.facts import Tally
-from biomedcoop.data.images.sources import ImageSource, as_sources, named_file
+from biomedcoop.data.images.sources import CHANNELS, ImageSource, as_sources, named_file
 from biomedcoop.data.images.stacks import Reading
 from biomedcoop.display import shown
 from biomedcoop.errors import UserError
@@ -22,9 +22,6 @@ from biomedcoop.progress import counting
 from biomedcoop.tasks import options
 
 Shape = tuple[int, ...]
-
-CHANNELS = (1, 3, 4)
-"""Lengths of the last axis that make an array of three axes one image."""
 
 
 def images_of(X: Any, reading: Reading, labels: int | None = None, known: Shape | None = None) -> list[ImageSource]:
@@ -79,7 +76,8 @@ def batch_shape(X: Any) -> Shape:
 def known_shape(X: Any, images: Sequence[ImageSource]) -> Shape | None:
     """Shape of one image of a batch [N, H, W], by which parts of the batch are known again; None for all else."""
     shape = batch_shape(X)
-    return shape[1:] if shape and len(images) == shape[0] else None
+    # an image of one row is no batch of one image
+    return shape[1:] if shape and len(images) == shape[0] and shape[-1] not in CHANNELS else None
 
 
 def loaded(backbone: Any, device: str, precision: str) -> Backbone:

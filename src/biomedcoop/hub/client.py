@@ -80,16 +80,15 @@ def one_line_errors(fault: str, remedy: str | Callable[[], str], url: str = "") 
     Raises:
         UserError: any such error.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    known = client().utils  # early versions have no module for errors alone
     try:
         yield
     except Exception as error:
         # the errors of the hub's HTTP library come through as they are, and it is another one from version to version
         library = type(error).__module__.partition(".")[0]
-        if not isinstance(error, HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
+        if not isinstance(error, known.HfHubHTTPError | OSError) and library not in ("requests", "httpx", "httpx2"):
             raise
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        cause = error.__cause__ if isinstance(error, known.LocalEntryNotFoundError) and error.__cause__ else error
         reason = without_token(" ".join(str(cause).split()).rstrip(".")) or type(cause).__name__
         of_disk = isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError)
         if url and not of_disk and (by := route(url)):

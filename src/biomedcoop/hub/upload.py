@@ -1,16 +1,18 @@
-"""Publishing files in a repository of the Hugging Face hub: all of them in one commit, or none."""
+"""Publishing a model in a repository of the Hugging Face hub: all of its files in one commit, or none."""
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from biomedcoop.errors import UserError, notify
 from biomedcoop.hub.client import client, endpoint, one_line_errors, without_token
 from biomedcoop.hub.files import is_offline
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelHubMixin
 
 _OF_THE_HUB = ".gitattributes"
 """The file that the hub writes into a new repository."""
@@ -29,15 +31,15 @@ class Uploaded(NamedTuple):
 
 
 def upload(
-    repository: str, files: Mapping[str, bytes], *, mark: str, private: bool, overwrite: bool, message: str
+    model: ModelHubMixin, repository: str, *, mark: str, private: bool, overwrite: bool, message: str
 ) -> Uploaded:
-    """Publish files in one commit; the repository is made if it is not there, and its other files stay.
+    """Publish a model in one commit; the repository is made if it is not there, and its other files stay.
 
     The hub's address is $HF_ENDPOINT, where it is set. The token is the user's own: of ``hf auth login``, or $HF_TOKEN.
 
     Args:
+        model: the model; ``save_pretrained`` writes its files.
         repository: "owner/name".
-        files: content by name.
         mark: name of the file that marks an earlier upload.
         private: who can read a repository that is made now.
         overwrite: add a commit to a repository with an earlier upload.
@@ -56,22 +58,36 @@ def upload(
         raise UserError(f"{place} cannot be written without your token; run 'hf auth login', or set HF_TOKEN")
     if not (token.isascii() and token.isprintable()):
         raise UserError("HF_TOKEN is not a token of the hub: it holds other characters than ASCII; copy it again")
-    api = hub.HfApi(endpoint=endpoint())
+    api = hub.HfApi()
+    if api.endpoint != endpoint():
+        raise UserError(
+            f"{place} cannot be written: HF_ENDPOINT became {endpoint()} after huggingface_hub was imported with "
+            f"{api.endpoint}; set it before Python starts"
+        )
     with _one_line(place):
         try:
             found = api.model_info(repository)
         except hub.utils.RepositoryNotFoundError:
             found = None
         if found is None:
+            # the mixin would also take a repository that is there but hidden, whoever can read it
             api.create_repo(repository, private=private, repo_type="model")
-            parent, hidden = None, private
         else:
             _check(found, repository, mark, private, overwrite)
-            parent, hidden = found.sha, bool(found.private)
-        # given as open files, they go by HTTP: Xet is a second protocol, with logs of its own, and of use for large files
-        additions = [hub.CommitOperationAdd(name, io.BytesIO(content)) for name, content in files.items()]
-        done = api.create_commit(repository, additions, commit_message=message, parent_commit=parent)
-        return Uploaded(str(done.oid), hidden)
+        with _over_http(hub.constants):
+            done: Any = model.push_to_hub(repository, private=private, commit_message=message)
+        return Uploaded(str(done.oid), private if found is None else bool(found.private))
+
+
+@contextmanager
+def _over_http(constants: Any) -> Iterator[None]:
+    """Upload by HTTP: Xet is a second protocol, with logs of its own, which mirrors do not speak, and of use for large files."""
+    before = getattr(constants, "HF_HUB_DISABLE_XET", False)  # early versions have no Xet
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
 def _check(found: Any, repository: str, mark: str, private: bool, overwrite: bool) -> None:
@@ -93,8 +109,7 @@ def _one_line(place: str) -> Iterator[None]:
     Raises:
         UserError: any such error.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
+    HfHubHTTPError = client().utils.HfHubHTTPError
     fault, remedy = f"{place} cannot be written", "try again; nothing is visible there before all of it has arrived"
     with warnings.catch_warnings(record=True) as said, one_line_errors(fault, remedy, f"{endpoint()}/"):
         warnings.simplefilter("always")

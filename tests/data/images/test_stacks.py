@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 
 import biomedcoop as bc
@@ -158,6 +159,26 @@ def test_images_of_a_patient_stay_together(tmp_path: Path) -> None:
     assert again.groups is not None
     assert (again.groups == data.groups).all()
     assert "images of one patient stay together, as the DICOM files name it (4 groups)" in data.notes
+    assert not [note for note in data.notes if "are not used" in note]  # the folders are the patients
+
+
+def test_images_without_a_patient_among_others_are_counted(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for patient in ("p1", "p2"):
+            series(tmp_path / label / (patient + label), patient + label, 1)
+    for number in range(3):
+        Image.new("L", (40, 40), number).save(tmp_path / "a" / f"{number}.png")
+    (note,) = bc.load_dataset(tmp_path, for_training=False).notes
+    assert note.endswith("as the DICOM files name it (4 groups); images without a patient, each by itself: 3")
+
+
+def test_one_patient_in_all_files_leaves_the_folders_to_the_user(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        for exam in ("e1", "e2" if label == "a" else "e3"):
+            write(tmp_path / label / exam / "1.dcm", ct(ramp()))
+    notes = bc.load_dataset(tmp_path, for_training=False).notes
+    assert "the DICOM files name one patient or none, so that images are not grouped" in notes
+    assert any("(e1, e2, …: 3) are not used; if they are patients, give a table" in note for note in notes)
 
 
 def test_groups_are_salted_with_all_files(tmp_path: Path) -> None:

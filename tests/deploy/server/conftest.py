@@ -17,6 +17,7 @@ from biomedcoop.deploy.server.app import make_app
 from biomedcoop.deploy.server.guard import LOOPBACK, Guard
 from biomedcoop.deploy.server.limits import Limits
 from biomedcoop.deploy.server.models import Models, ServedModel
+from biomedcoop.deploy.server.protocol import Protocol
 from biomedcoop.deploy.server.training import Trainings
 from deploy.server.client import Client, Start
 
@@ -33,7 +34,7 @@ def start(clf_served: bc.Classifier) -> Iterator[Start]:
         models = Models(ServedModel(name, clf_served) for name in more.get("names", ("discs",)))
         trainings = Trainings(models, limits, more.get("reason"))
         app = make_app(models, limits, Guard(token, hosts), trainings)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http=Protocol))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

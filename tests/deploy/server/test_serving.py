@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import socket
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.deploy.server.limits import Limits
 from biomedcoop.deploy.server.models import load_models
-from deploy.server.client import Client, Start
+from deploy.server.client import Client, Start, form
 from dicom_files import NAMES, ct, ramp, write
 
 
@@ -232,3 +235,30 @@ def test_nothing_is_written(client: Client, tmp_path: Path, capfd: pytest.Captur
     assert written == [str(tmp_path / "control")]
     said = "".join(capfd.readouterr()) + client.get("/metrics").content.decode()
     assert not [word for word in (*NAMES, "Plantedname", "Plantedfile") if word in said]
+
+
+def half_closed(client: Client, body: bytes, stated: int) -> bytes:
+    """What comes back to a client that closes its sending half after a body, and reads until the server closes."""
+    head = f"POST /predict?skip_bad=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: {stated}\r\n"
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as sent:
+        sent.sendall(f"{head}Content-Type: multipart/form-data; boundary=edge\r\n\r\n".encode() + body)
+        sent.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: sent.recv(2**16), b""))
+
+
+@pytest.mark.parametrize("padding", [0, 2**21], ids=["one packet", "more than is read ahead"])
+def test_a_client_that_closes_its_sending_half_is_answered(client: Client, scans: list[Path], padding: int) -> None:
+    body, begin = form([scans[0], ("large.png", bytes(padding))]), time.monotonic()
+    head, _, content = half_closed(client, body, len(body)).partition(b"\r\n\r\n")
+    assert time.monotonic() - begin < 5  # the connection is not kept for a further request
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert len(json.loads(content)["predictions"]) == 2
+
+
+def test_a_client_that_closes_too_early_frees_its_place(start: Start, scans: list[Path]) -> None:
+    small, body = start(Limits(workers=1, queue=0)), form(scans[:1])
+    assert half_closed(small, body[:-9], len(body)) == b""
+    end = time.monotonic() + 5
+    while (status := small.send("/predict", scans[0]).status) == 429 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert status == 200

@@ -52,7 +52,8 @@ KINDS = (
     "a path, a Pillow image, a file's bytes, an open file, or an array or tensor [H, W, 3] (red, green, blue) or [H, W]"
 )
 
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
+"""Lengths of the last axis that make an array of three axes one image."""
 
 
 def as_source(image: Any, where: str = "image") -> ImageSource:
@@ -84,7 +85,7 @@ def as_source(image: Any, where: str = "image") -> ImageSource:
             return as_source(array.item(), where)
         if array.dtype.kind in "OUSM" or array.ndim < 2:
             raise UserError(f"{where} is an array of {array.dtype} {list(array.shape)}; give {KINDS}")
-        if array.ndim == 3 and array.shape[-1] not in _CHANNELS and array.shape[0] in _CHANNELS:
+        if array.ndim == 3 and array.shape[-1] not in CHANNELS and array.shape[0] in CHANNELS:
             raise UserError(f"{where} {_channels_first(array, image)}")
         return array
     raise UserError(f"{where} is of the type {type(image).__name__}; give {KINDS}")
@@ -135,11 +136,11 @@ def _each(images: Iterable[Any], where: str) -> Iterator[ImageSource]:
 def _images_of(array: np.ndarray[Any, Any], given: Any, where: str) -> Iterator[ImageSource]:
     """The image or images in an array of numbers."""
     shape = list(array.shape)
-    if array.ndim in (0, 1, 2) or (array.ndim == 3 and shape[-1] in _CHANNELS):
+    if array.ndim in (0, 1, 2) or (array.ndim == 3 and shape[-1] in CHANNELS):
         return iter([as_source(array, where)])
     if array.ndim == 3 and (shape[0] in (1, 3) or shape[-1] == 2):
         raise UserError(f"{where} {_channels_first(array, given)}")
-    if array.ndim == 4 and shape[1] in _CHANNELS and shape[-1] not in _CHANNELS:
+    if array.ndim == 4 and shape[1] in CHANNELS and shape[-1] not in CHANNELS:
         raise UserError(f"{where} {_channels_first(array, given)}")
     if array.ndim > 4:
         raise UserError(f"{where} is an array {shape}; give {KINDS}, or a list of those")

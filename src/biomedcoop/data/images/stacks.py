@@ -434,7 +434,11 @@ def patient_groups(facts: Sequence[Facts]) -> tuple[list[str] | None, list[str]]
             groups = [
                 f"{name}-{hashlib.blake2b(one, key=salt, digest_size=8).hexdigest()}" if one else "" for one in own
             ]
-            return groups, [f"images of one {name} stay together, as the DICOM files name it ({len(known)} groups)"]
+            alone = groups.count("")
+            rest = f"; images without a {name}, each by itself: {alone}" if alone else ""
+            return groups, [
+                f"images of one {name} stay together, as the DICOM files name it ({len(known)} groups){rest}"
+            ]
     return None, ["the DICOM files name one patient or none, so that images are not grouped"] if any(
         one.instance for one in facts
     ) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from biomedcoop.data import archives
@@ -78,7 +79,7 @@ def read_folder(folder: Path, for_training: bool = True, reading: Reading | None
     for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in listed}:
         below[named[fold(class_folder.name)].name].add(holder.relative_to(class_folder).parts)
     check_levels(below, folder)
-    notes += _notes_on_names(class_folders, {parts[0] for held in below.values() for parts in held if parts})
+    notes += _notes_on_splits(class_folders)
     class_names = _label_order(folder.name, [clean_class_name(name) for name in class_folders])
     number = {fold(name): label for label, name in enumerate(class_names)}
     label_of = {class_folder: number[fold(class_folder.name)] for class_folder in {place for _, place, _ in listed}}
@@ -90,7 +91,12 @@ def read_folder(folder: Path, for_training: bool = True, reading: Reading | None
     if loose:
         notes.append(f"{len(loose)} images in {folder.name} lie outside the class folders and were ignored")
     name = folder.stem if archives.is_archive(folder) else folder.name
-    return build_dataset(name, class_names, rows, folder, folder, notes, for_training, reading, listed=False)
+    data = build_dataset(name, class_names, rows, folder, folder, notes, for_training, reading, listed=False)
+    if data.groups is not None:
+        return data
+    return replace(
+        data, notes=(*data.notes, *_notes_on_patients({parts[0] for held in below.values() for parts in held if parts}))
+    )
 
 
 def _split_folders(walk: Walk, folder: Path) -> list[tuple[str, Path]]:
@@ -127,20 +133,24 @@ def _holds_image(folder: Path) -> bool:
     return any(Walk().images(folder))
 
 
-def _notes_on_names(class_folders: Sequence[str], inner: Collection[str]) -> list[str]:
-    """Notes on class folders with the name of a split, and on folders below class folders that may be patients."""
-    notes = [
+def _notes_on_splits(class_folders: Sequence[str]) -> list[str]:
+    """Notes on class folders with the name of a split."""
+    return [
         f"the folder {name} is read as a class; if it is a split, put class folders into it"
         for name in class_folders
         if split_word(name)
     ]
-    if len(inner) > 1 and not are_aspects(inner):
-        some = ", ".join(sorted(inner)[:2])
-        notes.append(
-            f"folders below the class folders ({some}, …: {len(inner)}) are not used; if they are patients, "
-            "give a table with the columns path,label,group, which keeps the images of a patient together"
-        )
-    return notes
+
+
+def _notes_on_patients(inner: Collection[str]) -> list[str]:
+    """A note on folders below the class folders that may be patients, where nothing else tells the patients apart."""
+    if len(inner) < 2 or are_aspects(inner):
+        return []
+    some = ", ".join(sorted(inner)[:2])
+    return [
+        f"folders below the class folders ({some}, …: {len(inner)}) are not used; if they are patients, "
+        "give a table with the columns path,label,group, which keeps the images of a patient together"
+    ]
 
 
 def _label_order(name: str, class_names: Sequence[str]) -> list[str]:

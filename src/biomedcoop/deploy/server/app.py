@@ -70,11 +70,11 @@ TRAINING_BODY = {
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The body is truncated or no form."},
     404: {"description": "There is no such model."},
-    408: {"description": "The upload took too long."},
+    408: {"description": "The upload or the answer took too long."},
     413: {"description": "Too many bytes, images or pixels."},
     415: {"description": "The body or a file is of a type that is not read."},
     422: {"description": "An image or a parameter cannot be used."},
-    503: {"description": "Too many requests are waiting, or the answer took too long."},
+    429: {"description": "All places are taken."},
 }
 
 log = logging.getLogger("biomedcoop.server")

@@ -37,7 +37,7 @@ class RefusedRequest(Exception):
     """A request that is not answered.
 
     Attributes:
-        status: HTTP status, 4xx or 503.
+        status: HTTP status, 4xx.
         reason: one line that says what is wrong and how to mend it.
         headers: headers of the answer.
     """

@@ -146,6 +146,7 @@ def serve(
 
     from biomedcoop.deploy.server.app import make_app
     from biomedcoop.deploy.server.models import described, load_models
+    from biomedcoop.deploy.server.protocol import Protocol
     from biomedcoop.deploy.server.training import Trainings
 
     allowed = not address.beyond_loopback if trains is None else trains
@@ -166,6 +167,7 @@ def serve(
         access_log=False,
         server_header=False,
         date_header=False,
+        http=Protocol,
         ws="none",
         timeout_keep_alive=15,
         timeout_graceful_shutdown=int(2 * limits.seconds),

@@ -1,4 +1,4 @@
-"""The queue of a server: so many requests are answered at once, so many wait, and all others are refused."""
+"""The queue of a server: so many requests are answered at once, so many more wait, and all others are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Deadline:
         """
         if time.monotonic() > self.end:
             raise RefusedRequest(
-                503, f"the answer took longer than {self.seconds:g} s; send fewer images", {"Retry-After": "5"}
+                408, f"the answer took longer than {self.seconds:g} s; send fewer images", {"Retry-After": "5"}
             )
 
 
@@ -49,8 +49,10 @@ class Work:
         Raises:
             RefusedRequest: all places are taken.
         """
-        if self.inside >= self.limits.workers + self.limits.queue:
-            raise RefusedRequest(503, f"{self.inside} requests are waiting; try again soon", {"Retry-After": "1"})
+        workers, queue = self.limits.workers, self.limits.queue
+        if self.inside >= workers + queue:
+            places = f"requests answered at once: {workers}, waiting besides: {queue}"
+            raise RefusedRequest(429, f"all places are taken ({places}); try again soon", {"Retry-After": "1"})
         self.inside += 1
         try:
             yield
