@@ -93,7 +93,7 @@ def test_what_libraries_have_for_a_missing_group_is_no_group() -> None:
         def __bool__(self) -> bool:
             raise TypeError("boolean value of NA is ambiguous")
 
-    groups = make(groups=["P1", "P1", NotAvailable(), np.datetime64("NaT"), float("nan"), None]).groups
+    groups = make(groups=["P1", "P1", NotAvailable(), np.datetime64("NaT", "ns"), float("nan"), None]).groups
     assert groups is not None
     assert groups.tolist() == ["P1", "P1", "", "", "", ""]
 
