@@ -353,6 +353,10 @@ def test_ycbcr_without_compression_is_read_where_no_colour_is_subsampled() -> No
     picture = Image.fromarray(COLOUR).convert("YCbCr")
     picture.save(out, "TIFF")
     np.testing.assert_array_equal(read(out.getvalue()), np.asarray(picture.convert("RGB")))
+    for planar in (False, True):
+        file = tiff(np.asarray(picture), 6, planar=planar, t530=(3, [1, 1]))
+        np.testing.assert_array_equal(read(file), np.asarray(picture.convert("RGB")))
+    assert "YCbCr in 1 channels" in refusal(tiff(GREY, 6, t530=(3, [1, 1])))
     assert "YCBCR" in refusal(tiff(np.asarray(picture), 6))  # by the standard two by two pixels share their colour
     assert "YCBCR" in refusal(tiff(np.asarray(picture), 6, t530=(3, [2, 1])))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, FORMAT = 256, 257, 258, 259, 262, 274, 339
-SAMPLES, MAX_SAMPLE, PLANES, COLOUR_MAP, INK_SET, EXTRA = 277, 281, 284, 320, 332, 338
+SAMPLES, MAX_SAMPLE, COLOUR_MAP, INK_SET, EXTRA = 277, 281, 320, 332, 338
 SMALLEST, LARGEST, SUBSAMPLING, DEPTH = 340, 341, 530, 32997
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
@@ -91,8 +91,8 @@ def _is_plain(content: bytes, frame: int) -> bool:
         return False  # a volume, or a second channel that nothing explains
     if photometric == PALETTE and max(all_of(COLOUR_MAP, 0)) < 256:
         return False  # 8-bit colours in a table of 16 bits
-    if photometric == YCBCR and compression == 1 and (tags.get(SUBSAMPLING) != (1, 1) or tags.get(PLANES, 1) != 1):
-        return False  # blocks of subsampled colours, which Pillow would read as pixels
+    if photometric == YCBCR and compression == 1:
+        return False  # Pillow before 13 reads too few bytes of them, and subsampled blocks as pixels
     return all_of(BITS, 1) in ({1}, {2}, {4}, {8}) and photometric in (*COLOURS, YCBCR)
 
 
@@ -107,13 +107,16 @@ def _decode_deep(content: bytes, frame: int) -> Decoded:
     photometric, several = int(tags.valueof(PHOTOMETRIC, WHITE_IS_ZERO)), len(page.parent.pages) > 1
     bits, kind = _single(tags.valueof(BITS, 1), "bits"), _single(tags.valueof(FORMAT, UNSIGNED), "sample formats")
     kind = UNSIGNED if kind == UNDEFINED else kind
-    if photometric not in COLOURS:
+    plain_ycbcr = photometric == YCBCR and (bits, kind, page.compression) == (8, UNSIGNED, 1)
+    if photometric not in COLOURS and not (plain_ycbcr and tags.valueof(SUBSAMPLING) == (1, 1)):
         raise ValueError(f"{bits}-bit samples of the photometric interpretation {_name(page.photometric)} are not read")
     if kind not in (UNSIGNED, SIGNED, FLOAT) or (kind != UNSIGNED and bits not in (8, 16, 32, 64)):
         raise ValueError(f"samples of format {kind} with {bits} bits are not read")
     if photometric == CMYK and tags.valueof(INK_SET, 1) != 1:
         raise ValueError("its inks are not CMYK")
     values = _pixels(page, content)  # [H, W] or [H, W, S]
+    if photometric == YCBCR:
+        values, photometric = _rgb_of_ycbcr(values), RGB
     values, alpha, premultiplied = _split_channels(values, photometric, _extras(tags.valueof(EXTRA, ())))
     low, high = _range(page, bits, kind)
     if photometric == PALETTE:
@@ -234,6 +237,16 @@ def _libtiff_bytes(data: bytes, compression: int, count: int) -> bytes:
     with TiffImageFile(file) as image:
         plain: bytes = image.tobytes()
     return plain
+
+
+def _rgb_of_ycbcr(values: Values) -> Values:
+    """8-bit luminance and two colour differences -> RGB, [H, W, 3]."""
+    from PIL import Image
+
+    if values.ndim != 3 or values.shape[2] != 3:
+        raise ValueError(f"YCbCr in {values.shape[2] if values.ndim == 3 else 1} channels in place of 3")
+    height, width, _ = values.shape
+    return np.asarray(Image.frombytes("YCbCr", (width, height), values.tobytes()).convert("RGB"))
 
 
 def _float_by_libtiff(content: bytes, frame: int) -> Values:
