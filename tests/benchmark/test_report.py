@@ -105,6 +105,15 @@ def test_one_unusable_dataset_does_not_end_the_ranking(tmp_path: Path) -> None:
     assert "\\*" not in text.split("## Differences")[1].split("\n## ")[0]
 
 
+@pytest.mark.parametrize(("datasets", "tested"), [(5, False), (6, True)])
+def test_how_to_read_a_test_is_said_where_there_is_one(datasets: int, tested: bool, tmp_path: Path) -> None:
+    names = [f"set{number}" for number in range(datasets)]
+    text = check(write_report(write_grid(tmp_path / "out", datasets=names, shots=(16,)), n_bootstrap=40))
+    for words in ("(Nemenyi, 95 %)", "](figures/ranks-", "| critical difference |", "| p t |"):
+        assert (words in text) == tested, words
+    assert ("Nothing is tested across datasets" in text) != tested
+
+
 def test_no_figure_is_empty(tmp_path: Path) -> None:
     sweep = [{"name": f"τ = {v}", "method": "biomedcoop", "settings": {"threshold": v}} for v in (0.5, 1.0, 1.5)]
     failed = {"status": lambda run: "skipped: too few images", "variants": sweep, "backbones": ("mini", "other")}

@@ -105,7 +105,7 @@ def _prose(results: BenchmarkResults, parts: Sequence[Section], n_bootstrap: int
             f"- Differences are paired. Over images: 95 % bootstrap, {n_bootstrap:,} resamples of groups of related images, "
             "for these datasets and draws. Over datasets: Student's t, for a new dataset."
         )
-    if "ranks-" in tables:
+    if any(figure.name.startswith("ranks-") for part in parts for figure in part.figures):
         yield (
             "- Ranks: methods whose average ranks differ by less than the critical difference (Nemenyi, 95 %) are not told apart; "
             "blue lines join them."
