@@ -262,3 +262,6 @@ def test_a_client_that_closes_too_early_frees_its_place(start: Start, scans: lis
     while (status := small.send("/predict", scans[0]).status) == 429 and time.monotonic() < end:
         time.sleep(0.01)
     assert status == 200
+    counted = small.get("/metrics").content.decode()
+    assert 'path="/predict",status="499"} 1\n' in counted
+    assert 'status="500"' not in counted

@@ -324,7 +324,7 @@ class _Outside:
         except RefusedRequest as error:
             await _line(error)(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or 499  # nobody is left to answer
+            status = 499  # nobody is left to answer; the framework takes it for a fault and says 500
         except Exception as error:
             # neither the message nor a traceback: both may quote an image's header
             at = _place(error)
