@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import venv
 from collections.abc import Callable
@@ -81,6 +82,8 @@ def test_a_hundred_scans_have_torchs_probabilities_and_the_metadata_say_how(
     assert json.loads(said["mean"]) == list(tiny.mean)
     assert json.loads(said["std"]) == list(tiny.std)
     assert said["crop"] == "centre"
+    assert "EXIF" in said["orientation"]
+    assert "black" in said["transparency"]
     assert said["window"] == "brain"
     assert "BICUBIC" in said["interpolation"]
     assert said["opset"] == "17"
@@ -187,6 +190,63 @@ def test_int8_is_smaller_and_its_cost_is_said(data: bc.Dataset, tmp_path: Path) 
     assert small.int8["accuracy_float32"] == pytest.approx(right, abs=0.02)
 
 
+def write_example(file: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python[^\n]*\n(.*?)```", guide, re.DOTALL)
+    assert len(script.splitlines()) <= 30
+    file.write_text(script)
+
+
+def table_of_the_guide(folder: Path) -> list[Path]:
+    """A file of each kind that the guide claims."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (30, 43, 3), dtype=np.uint8)).resize((86, 60))
+    grey, alpha = rgb.convert("L"), Image.fromarray(rng.integers(0, 256, (60, 86), dtype=np.uint8))
+    common = int(np.bincount(np.asarray(grey).ravel()).argmax())
+    rgba, la = rgb.copy(), grey.copy()
+    rgba.putalpha(alpha)
+    la.putalpha(alpha)
+    one, palette, cmyk = rgb.convert("1"), rgb.quantize(200), rgb.convert("CMYK")
+    some = bytes(rng.integers(0, 256, 200, dtype=np.uint8))
+    kinds: dict[str, list[tuple[Image.Image, dict[str, Any]]]] = {
+        "png": [(image, {}) for image in (one, grey, palette, rgb, la, rgba)]
+        + [(one, {"transparency": 1}), (grey, {"transparency": common}), (rgb, {"transparency": rgb.getpixel((3, 3))})]
+        + [(palette, {"transparency": 3}), (palette, {"transparency": some})],
+        "jpg": [(grey, {}), (rgb, {}), (cmyk, {})],
+        "webp": [(rgb, {}), (rgba, {})],
+        "tif": [(image, {}) for image in (one, grey, palette, rgb, cmyk, la, rgba)],
+        "gif": [(palette, {}), (palette, {"transparency": 3})],
+        "bmp": [(grey, {}), (palette, {}), (rgb, {})],
+    }
+    files = []
+    for suffix, images in kinds.items():
+        for number, (image, options) in enumerate(images):
+            for orientation in range(1, 9) if suffix in ("png", "jpg", "webp", "tif") else (1,):
+                exif = Image.Exif()
+                exif[0x112] = orientation
+                more = {"exif": exif} if orientation > 1 else {}
+                files.append(folder / f"{number}-{orientation}.{suffix}")
+                image.save(files[-1], **options, **more)
+    return files
+
+
+def test_the_example_of_the_guide_cuts_every_kind_of_file_as_the_package_does(
+    tiny: Backbone, data: bc.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_example(tmp_path / "example.py")
+    bc.export_onnx(bc.fit(data, method="zero-shot", backbone=tiny), tmp_path / "model.onnx")
+    files = table_of_the_guide(tmp_path)
+    monkeypatch.setattr("sys.argv", ["example.py", str(tmp_path / "model.onnx"), str(files[0])])
+    crop = runpy.run_path(str(tmp_path / "example.py"))["crop"]
+    unequal = [
+        file.name
+        for file in files
+        if not np.array_equal(crop(file), resize_and_crop(read_image(file), tiny.image_size, tiny.resize))
+    ]
+    assert len(files) == 8 * 23 + 5
+    assert unequal == []
+
+
 @pytest.mark.slow
 def test_the_example_of_the_guide_runs_without_torch_and_without_the_package(
     data: bc.Dataset, discs: Path, tmp_path: Path
@@ -217,10 +277,7 @@ def test_the_example_of_the_guide_runs_without_torch_and_without_the_package(
             (site / name).symlink_to(folder)
     absent = subprocess.run([python, "-c", "import torch"], capture_output=True)
     assert absent.returncode != 0
-    guide = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```python[^\n]*\n(.*?)```", guide, re.DOTALL)
-    assert len(script.splitlines()) <= 30
-    (tmp_path / "example.py").write_text(script)
+    write_example(tmp_path / "example.py")
     classifier = bc.fit(data, method="linear-probe", shots=4)
     bc.export_onnx(classifier, tmp_path / "model.onnx")
     images = []
@@ -228,6 +285,7 @@ def test_the_example_of_the_guide_runs_without_torch_and_without_the_package(
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         images.append(tmp_path / f"{number}.png")
+    images += [file for file in table_of_the_guide(tmp_path) if "-6." in file.name]
     done = subprocess.run(
         [python, tmp_path / "example.py", tmp_path / "model.onnx", *images], capture_output=True, text=True
     )

@@ -209,6 +209,8 @@ def metadata_of(classifier: Classifier, precision: str) -> dict[str, str]:
         "input": "uint8 [N, S, S, 3], RGB; the normalisation is inside the graph",
         "output": "float32 [N, C], probabilities in the order of class_names",
         "image_size": backbone.image_size,
+        "orientation": "that of EXIF is applied before all else, as Pillow's ImageOps.exif_transpose does",
+        "transparency": "put on black before the resizing, as Pillow's Image.alpha_composite does",
         **RESIZES[backbone.resize],
         "interpolation": "Pillow's BICUBIC, antialiased, on 8-bit RGB",
         "window": classifier.reading.window,  # how values of DICOM files and volumes became 8-bit pixels
