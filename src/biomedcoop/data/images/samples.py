@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from biomedcoop.data.images.windows import overflows
+
 DEPTHS = (8, 10, 12, 14, 16)
 """Usual numbers of bits in a sample."""
 
@@ -130,6 +132,8 @@ def _scale_linearly(values: Values, low: float | None = None, high: float | None
     By default ``low`` and ``high`` are the smallest and largest finite value.
     """
     exact = values.astype(np.float64)
+    if overflows(exact) or overflows(np.array([low or 0, high or 0], dtype=np.float64)):
+        raise ValueError("it holds or states values above 3.4e38")
     finite = exact[np.isfinite(exact)]
     if not finite.size:
         raise ValueError("no pixel has a finite value")

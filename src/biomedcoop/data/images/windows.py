@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +36,22 @@ SOURCES = (
 
 FROM_FILE, FROM_LUT, ASKED, CT_SOFT, STORED_RANGE, PERCENTILES = range(1, len(SOURCES))
 
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Sizes of a number, other than 0, that are computed with: those of 32-bit floats, so that no step of 64 bits overflows."""
+
 Values = npt.NDArray[Any]
+
+
+def in_range(number: float) -> bool:
+    """Whether a number is 0 or of a size that is computed with."""
+    return number == 0 or SMALLEST <= abs(number) <= LARGEST
+
+
+def overflows(values: Values) -> bool:
+    """Whether a finite value is too large to be computed with; infinity and NaN are pixels without a value."""
+    if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
+        return False
+    return bool((np.isfinite(values) & (np.abs(values) > LARGEST)).any())
 
 
 def check_window(name: str, value: object) -> str:
@@ -60,8 +74,10 @@ def check_window(name: str, value: object) -> str:
     except ValueError:
         like = "" if "," in text or any(map(str.isdigit, text)) else f"; {nearest(text, (AUTO, *PRESETS))}"
         raise UserError(f"no window '{text}'{like}; give {HELP}") from None
-    if not (math.isfinite(centre) and math.isfinite(width) and width > 0):
-        raise UserError(f"window '{text}': centre and width must be finite and the width above 0, e.g. 40,400")
+    if not (in_range(centre) and in_range(width) and width > 0):
+        raise UserError(
+            f"window '{text}': centre and width must be finite, of at most 3e38, and the width above 0, e.g. 40,400"
+        )
     return f"{centre:g},{width:g}"
 
 
@@ -110,6 +126,8 @@ def percentiles(values: Values, shares: Sequence[float] = (0.5, 99.5)) -> tuple[
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise ValueError("no pixel has a finite value")
+    if finite.dtype.kind == "f":
+        finite = finite.astype(np.float64, copy=False)
     low, high = np.percentile(finite, shares)
     if low == high:  # a few bright pixels on an even ground
         low, high = finite.min(), finite.max()

@@ -427,8 +427,40 @@ def test_faulty_files_are_one_line() -> None:
     assert "Rescale Slope (0028,1053) is not a finite number" in refusal(nan)
     assert "Rescale Slope (0028,1053) is not a number" in refusal(nan.replace(b"NaN     ", b"DOE^JOHN"))
     assert "damaged" in refusal(b"\0" * 128 + b"DICM" + b"\xff" * 600)
-    for name, values in (("PixelSpacing", [0, 1]), ("ImagerPixelSpacing", [1, -1]), ("PixelAspectRatio", [0, 0])):
+    for name, values in (("PixelSpacing", [0, 1]), ("ImagerPixelSpacing", [1, -1]), ("PixelAspectRatio", [1, 0])):
         assert "is not two numbers above 0; correct it" in refusal(ct(ramp(), **{name: values}))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e-300"])
+def test_numbers_of_absurd_size_are_refused_before_they_overflow(name: str, value: str) -> None:
+    usual = {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"}
+    line = refusal(ct(ramp(), **usual | {name: value}))
+    assert "is no number from 1e-38 to 3e38 in size" in line
+    assert dicom.described(name) in line
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_numbers_that_can_be_computed_with_are() -> None:
+    large = grey(ct(ramp(), RescaleSlope="1e38", RescaleIntercept="1e38", Modality="MR"))
+    assert (large == grey(ct(ramp(), RescaleSlope=1, RescaleIntercept=0, Modality="MR"))).all()
+    above = grey(ct(ramp(), RescaleSlope="1e30", RescaleIntercept=0, VOILUTSequence=[table([0, 50, 100, 255], 8)]))
+    assert set(np.unique(above)) == {0, 255}  # the ends of the table
+    doubles = ct(ramp(), PixelData=None, RescaleSlope=None, RescaleIntercept=None, Modality="MR", BitsAllocated=64)
+    doubles.DoubleFloatPixelData = (np.linspace(-1, 1, 64 * 64) * 1e308).tobytes()
+    assert "it holds values above 3.4e38" in refusal(doubles)
+
+
+def test_zeros_that_say_nothing_are_read_as_if_they_were_absent() -> None:
+    plain = grey(ct(ramp()))
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        assert (grey(ct(ramp(), **{name: [0, 0]})) == plain).all()
+    assert opened(ct(ramp(), PixelSpacing=[0, 0], ImagerPixelSpacing=[2, 1])).image.size == (64, 128)
+    assert (grey(ct(ramp(), NumberOfFrames=0)) == plain).all()
+    unstated = opened(ct(ramp(), WindowCenter=0, WindowWidth=0))
+    assert (np.asarray(unstated.image)[..., 0] == plain).all()
+    assert unstated.facts.window == CT_SOFT
 
 
 def test_refusals_quote_no_text_of_a_header() -> None:

@@ -285,6 +285,17 @@ def test_float_samples_of_grey_and_colour(dtype: type) -> None:
     assert grey(tiff(colour, 2)) == grey(tiff(colour, 2, planar=True)) == [0, 128, 255]
 
 
+@pytest.mark.filterwarnings("error")
+def test_floats_of_64_bits_that_would_overflow_are_refused() -> None:
+    assert grey(tiff(np.array([[-3e38, 0, 3e38]]), 1)) == [0, 128, 255]
+    for faulty in (
+        tiff(np.array([[-1e308, 0, 1e308]]), 1),
+        tiff(np.array([[0, 0.5, 1]]), 1, t340=(12, [-1e308]), t341=(12, [1e308])),
+    ):
+        with pytest.raises(ImageError, match="it holds or states values above 3.4e38"):
+            grey(faulty)
+
+
 def test_32_bit_samples_beyond_those_of_signed_ones() -> None:
     assert grey(tiff(np.array([[0, 2**31, 2**32 - 1]], dtype=np.uint32), 1)) == [0, 128, 255]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biomedcoop.data.images.decoders.base import DecodeOptions
+from biomedcoop.data.images.decoders.base import DecodeOptions, Refused
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
 from biomedcoop.data.images.reading import open_image
 from biomedcoop.data.images.sources import ImageInFile
@@ -117,6 +117,35 @@ def test_slices_of_nrrd(values: np.ndarray, flip: tuple[int, int, int], encoding
     opened = open_image(ImageInFile(content, DecodeOptions(0, "lung")))
     assert opened.image.size == (4, 10)
     assert opened.facts.window == ASKED
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("library", ["nibabel", "SimpleITK"])
+@pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0), (1, np.inf), (1, -np.inf), (3.4e38, 3.4e38)])
+def test_a_scale_that_overflows_is_refused(values: np.ndarray, library: str, slope: float, intercept: float) -> None:
+    content = bytearray(nifti(values))
+    struct.pack_into("<2f", content, 112, slope, intercept)
+    decoder = VolumeDecoder("NIfTI", (".nii",), (library,))
+    with pytest.raises(Refused, match=r"scl_slope (or|and) .*scl_inter"):
+        decoder.decode(bytes(content), DecodeOptions(1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_of_any_size_are_drawn_or_refused_without_a_warning() -> None:
+    steps = np.linspace(-1, 1, 4 * 5 * 3).reshape(4, 5, 3)
+    decoder = VolumeDecoder("NRRD", (".nrrd",), ("SimpleITK",))
+    head = nrrd(np.zeros((4, 5, 3))).split(b"\n\n")[0]
+
+    def stored(kind: str, values: np.ndarray) -> bytes:
+        return head.replace(b"type: short", f"type: {kind}".encode()) + b"\n\n" + values.tobytes(order="F")
+
+    drawn, usual = (
+        np.asarray(decoder.decode(stored("float", (steps * top).astype("<f4")), DecodeOptions(1)).pixels)
+        for top in (3e38, 1)
+    )
+    assert np.abs(drawn.astype(int) - usual).max() <= 1
+    with pytest.raises(Refused, match=r"it holds values above 3.4e38; copy"):
+        decoder.decode(stored("double", (steps * 1e308).astype("<f8")), DecodeOptions(1))
 
 
 def test_faulty_nrrd_files_are_one_line(values: np.ndarray, tmp_path: Path) -> None:

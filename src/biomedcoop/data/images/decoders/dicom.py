@@ -38,7 +38,9 @@ from biomedcoop.data.images.windows import (
     STORED_RANGE,
     asked_window,
     between,
+    in_range,
     linear_exact,
+    overflows,
     percentiles,
     to_bytes,
 )
@@ -304,7 +306,7 @@ def shape_of(data: Dataset) -> tuple[int, int, int]:
     """
     check_kind(data)
     rows, columns = whole(data, "Rows"), whole(data, "Columns")
-    frames = whole(data, "NumberOfFrames", 1)
+    frames = whole(data, "NumberOfFrames", 1) or 1  # some devices write 0 for a single frame
     if rows < 1 or columns < 1 or frames < 1:
         raise Refused(f"it states {rows} rows, {columns} columns and {frames} frames; copy it again or remove it")
     if frames > MAX_FRAMES:
@@ -444,6 +446,8 @@ def grey(
 
     values = stored.astype(np.float64)
     convert = None
+    if overflows(stored):
+        raise Refused("it holds values above 3.4e38; copy it again or remove it")
     if "ModalityLUTSequence" in data:
         check_table(data.ModalityLUTSequence, "Modality LUT Sequence (0028,3000)")
         with reading():
@@ -463,7 +467,10 @@ def grey(
     if holder is not None and not name:
         bits = check_table(holder.VOILUTSequence, "VOI LUT Sequence (0028,3010)")
         with reading():
-            found = np.asarray(apply_voi(np.rint(values).astype(np.int64), holder, 0), dtype=np.float64)
+            # below and above the table its ends hold; pydicom would let large values run over
+            entries, first, _ = (int(one) for one in holder.VOILUTSequence[0].LUTDescriptor)
+            places = np.rint(np.clip(np.nan_to_num(values, nan=first), first, first + (entries or 2**16) - 1))
+            found = np.asarray(apply_voi(places.astype(np.int64), holder, 0), dtype=np.float64)
         return to_bytes(between(found, 0, 2**bits - 1)), FROM_LUT
     stated = stated_window(groups, name)
     if stated is not None:
@@ -504,7 +511,7 @@ def rescale(data: Dataset, groups: tuple[Dataset, ...]) -> tuple[float, float]:
 
 
 def stated_window(groups: tuple[Dataset, ...], name: str) -> tuple[str, float, float] | None:
-    """Function, centre and width of the file's first window, or of that with an explanation; None if it states none.
+    """Function, centre and width of the file's first window, or of that with an explanation; None if it states none or 0, 0.
 
     Raises:
         Refused: its window cannot be used, or none has the explanation.
@@ -519,8 +526,8 @@ def stated_window(groups: tuple[Dataset, ...], name: str) -> tuple[str, float, f
         if name.casefold() not in folded:
             raise Refused(f"none of its windows is explained as '{name}'; give centre,width or auto")
         place = folded.index(name.casefold())
-    if not centres and not widths and not name:
-        return None
+    if not any(centres) and not any(widths) and not name:
+        return None  # centre and width of 0 are as good as none
     if place >= min(len(centres), len(widths)):
         raise Refused(
             "it states a Window Center (0028,1050) without a Window Width (0028,1051); give a window: centre,width"
@@ -613,7 +620,7 @@ def functional_groups(data: Dataset, frame: int) -> tuple[Dataset, ...]:
 
 
 def pixel_aspect(data: Dataset, groups: tuple[Dataset, ...]) -> float:
-    """Height of a pixel for a width of 1.
+    """Height of a pixel for a width of 1. Two numbers of 0 are what devices write that do not know: as good as none.
 
     Raises:
         Refused: it is absurd.
@@ -621,6 +628,8 @@ def pixel_aspect(data: Dataset, groups: tuple[Dataset, ...]) -> float:
     for name in ("PixelSpacing", "PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         holder = next((one for one in groups if name in one), None)
         pair = numbers(holder, name) if holder is not None else []
+        if pair[:2] == [0, 0]:
+            continue
         if pair and (len(pair) < 2 or min(pair[:2]) <= 0):
             raise Refused(f"its {described(name)} is not two numbers above 0; correct it or remove it")
         if pair:
@@ -723,7 +732,7 @@ def numbers(data: Dataset, name: str) -> list[float]:
     """The numbers of an element; empty if it is missing or empty.
 
     Raises:
-        Refused: one of them is not a finite number.
+        Refused: one of them is not a finite number, or of an absurd size.
     """
     try:
         value = stored(data, name)
@@ -735,6 +744,8 @@ def numbers(data: Dataset, name: str) -> list[float]:
         raise Refused(f"its {described(name)} is not a number; copy it again or remove it") from None
     if not all(map(math.isfinite, found)):
         raise Refused(f"its {described(name)} is not a finite number; copy it again or remove it")
+    if not all(map(in_range, found)):
+        raise Refused(f"its {described(name)} is no number from 1e-38 to 3e38 in size; copy it again or remove it")
     return found
 
 

@@ -25,10 +25,12 @@ from biomedcoop.data.images.decoders.dicom import MAX_FRAMES, checked_aspect
 from biomedcoop.data.images.windows import (
     ASKED,
     AUTO,
+    LARGEST,
     PERCENTILES,
     asked_window,
     between,
     linear_exact,
+    overflows,
     percentiles,
     to_bytes,
 )
@@ -117,8 +119,10 @@ class VolumeDecoder:
 
 @lru_cache(maxsize=1)
 def _volume(content: bytes, name: str, library: str) -> Volume:
+    scaled = name == "NIfTI" and _is_scaled(content)
     try:
-        values, spacing = _by_nibabel(content) if library == "nibabel" else _by_simpleitk(content, name)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            values, spacing = _by_nibabel(content) if library == "nibabel" else _by_simpleitk(content, name)
     except _DAMAGE as error:
         raise (
             error
@@ -132,6 +136,9 @@ def _volume(content: bytes, name: str, library: str) -> Volume:
         )
     if not all(math.isfinite(one) and one > 0 for one in spacing):
         raise Refused(f"the {name} file states no distance between pixels; correct it")
+    if overflows(values) or (scaled and np.isinf(values).any()):
+        by = ", by its scl_slope and scl_inter" if scaled else ""
+        raise Refused(f"it holds values above 3.4e38{by}; copy it again or remove it")
     if not np.isfinite(values).any():
         raise Refused("no voxel has a finite value; leave it out")
     return Volume(values, checked_aspect(spacing[0] / spacing[1]), percentiles(values))
@@ -198,6 +205,23 @@ def _by_simpleitk(content: bytes, name: str) -> tuple[npt.NDArray[Any], tuple[fl
 
 def _is_nifti(start: bytes) -> bool:
     return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
+
+
+def _is_scaled(content: bytes) -> bool:
+    """Whether a NIfTI file scales its values by scl_slope and scl_inter.
+
+    Raises:
+        Refused: one of them is infinite or too large to be computed with.
+    """
+    start = _inflated(content, _LONGEST_HEADER) if content[:2] == b"\x1f\x8b" else content[:_LONGEST_HEADER]
+    order = "<" if start[:1] in (b"\x5c", b"\x1c") else ">"
+    form, place = (f"{order}2d", 176) if start[4:8] in (b"n+2\0", b"ni2\0") else (f"{order}2f", 112)
+    if len(start) < place + struct.calcsize(form):
+        return False
+    slope, intercept = struct.unpack_from(form, start, place)
+    if max(abs(slope), abs(intercept)) > LARGEST:
+        raise Refused("its scl_slope or scl_inter is above 3.4e38; copy it again or remove it")
+    return bool(math.isfinite(slope) and slope != 0 and (slope, intercept) != (1, 0))
 
 
 def _inflated(content: bytes, most: int) -> bytes:
