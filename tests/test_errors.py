@@ -48,6 +48,7 @@ SOURCE = Path(bc.__file__).parent
         ("--images -1; give at least 1, or --images 72 takes all", "images=-1; give at least 1, or images=72 takes all"),
         ("add --modality ultrasound --organ breast", "add modality='ultrasound', organ='breast'"),
         ("images of 2 -- 3 mm, --", "images of 2 -- 3 mm, --"),
+        ("scans/a--in.png, owner/na--me", "scans/a--in.png, owner/na--me"),
     ],
 )  # fmt: skip
 def test_options_are_spelled_for_the_caller(typed: str, called: str) -> None:

@@ -49,8 +49,8 @@ NOT_IN_PYTHON = ("allow-host", "help", "no-labels", "to", "token-file", "trainin
 
 _OPTION = re.compile(
     r"(?P<command>'(?:biomedcoop|train|evaluate|ray|backbones) [^']*'|biomedcoop [a-z]+ [a-z]+ --.*)"  # to be typed as it is
-    r"|--(?P<dict>set|rename) (?P<quote>'?)(?P<key>[^=';]{1,80}?)=(?P<one>[^\s;)']*[^\s;)',])(?P=quote)"
-    r"|--(?P<name>[a-z][a-z-]*)"
+    r"|(?<![\w./-])--(?P<dict>set|rename) (?P<quote>'?)(?P<key>[^=';]{1,80}?)=(?P<one>[^\s;)']*[^\s;)',])(?P=quote)"
+    r"|(?<![\w./-])--(?P<name>[a-z][a-z-]*)"
     r"(?: (?P<value>'[^']*'|(?<=--seeds )\d+(?:,\d+)*|-?\d[\d.]*|[A-Z][A-Z:]+\b"
     r"|(?:all|middle|cuda|ray|realistic|per-epoch)\b|library:[\w-]+"
     r"|(?<=--modality )[\w-]+|(?<=--organ )[\w-]+))?"

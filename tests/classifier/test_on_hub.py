@@ -60,6 +60,17 @@ def not_loaded(name: str, backbone: Backbone | None = None) -> str:
 # -- there and back
 
 
+def test_nothing_is_printed(
+    hub: OpenHub, clf: bc.Classifier, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bars of the hub's client come back for what else uses it."""
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # bars without a terminal
+    client().utils.enable_progress_bars()
+    clf.push_to_hub(NAME)
+    assert capsys.readouterr() == ("", "")
+    assert not client().utils.are_progress_bars_disabled()
+
+
 def test_published_and_loaded_it_predicts_to_the_last_bit(
     hub: OpenHub, clf: bc.Classifier, tiny: Backbone, test_images: list[Path]
 ) -> None:
@@ -268,6 +279,19 @@ def test_names_that_are_none(hub: OpenHub, clf: bc.Classifier, name: str) -> Non
     for line in (not_published(clf, name), not_loaded(f"hf://{name}")):
         assert "names no model of the Hugging Face hub; write it as hf://owner/name" in line
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("name", ["ward/sk--in", "ward/sk..in", "wa--rd/skin", "ward/skin.git", f"ward/{'s' * 97}"])
+def test_names_that_the_hub_does_not_allow(hub: OpenHub, clf: bc.Classifier, name: str) -> None:
+    for line in (not_published(clf, name), not_loaded(f"hf://{name}"), not_loaded(f"hf://{name}@v1")):
+        assert line.startswith(
+            f"'{name}' is not a name that the Hugging Face hub allows: owner and name have at most 96"
+        )
+    assert hub.asked == []
+
+
+def test_a_name_of_the_longest_length_is_asked_about(hub: OpenHub) -> None:
+    assert "there is no Hugging Face model" in not_loaded(f"hf://ward/{'s' * 96}")
 
 
 def test_names() -> None:

@@ -12,6 +12,7 @@ import pytest
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.deploy.server.models import load_models
+from biomedcoop.hub import client
 from hub_server import OpenHub, open_hub
 
 NAME = "ward/skin"
@@ -47,6 +48,18 @@ def test_publish_then_use_by_name(cli: Cli, hub: OpenHub, model: Path, discs: Pa
     picture = next((discs / "test").rglob("*.png"))
     assert cli("explain", picture, "--model", name, "--out", tmp_path / "maps", *tail).status == 0
     assert TOKEN.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_quiet_shows_no_bar_of_the_hubs_client(
+    cli: Cli, hub: OpenHub, model: Path, discs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of an upload nor of a download."""
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # bars without a terminal
+    client().utils.enable_progress_bars()
+    tail = ("--backbone", TINY, "--quiet")
+    assert cli("publish", model, NAME, *tail).err == ""
+    assert cli("predict", f"hf://{NAME}", discs / "test", *tail).err == ""
+    client().utils.enable_progress_bars()
 
 
 def test_publish_again(cli: Cli, refused: Refused, hub: OpenHub, model: Path) -> None:

@@ -19,7 +19,7 @@ from biomedcoop.backbones.fetch import get_files, place_files
 from biomedcoop.classifier.artefact import DESCRIPTION, TENSORS
 from biomedcoop.data.catalogue import find, medmnist_class_names
 from biomedcoop.errors import UserError, notify
-from biomedcoop.hub import endpoint
+from biomedcoop.hub import check_repository, endpoint
 from biomedcoop.hub.files import HubFile, find_hub_file, in_words, is_offline
 from biomedcoop.hub.upload import upload
 from biomedcoop.output import cache_root
@@ -45,7 +45,7 @@ class HubName(NamedTuple):
         """Read "hf://owner/name" or "hf://owner/name@revision"; the prefix may be left out.
 
         Raises:
-            UserError: another form of name.
+            UserError: another form of name, or one that the hub does not allow.
 
         Example:
             >>> from biomedcoop.classifier.on_hub import HubName
@@ -60,6 +60,7 @@ class HubName(NamedTuple):
             raise UserError(
                 f"'{typed}' names no model of the Hugging Face hub; write it as {PREFIX}owner/name or {PREFIX}owner/name@revision"
             )
+        check_repository(found["repository"])
         return cls(found["repository"], found["revision"] or "main")
 
 

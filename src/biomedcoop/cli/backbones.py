@@ -88,9 +88,7 @@ def download_backbone(
 ) -> None:
     """Download a backbone from the Hugging Face hub, or complete a download. This needs the network."""
     from biomedcoop.backbones.fetch import download
-    from biomedcoop.hub import client
 
-    client(progress=not quiet)
     with progress_bar() as progress:
         folder = download(name, revision=revision, offline=offline, progress=progress)
     if json:
@@ -153,9 +151,7 @@ def run_selftest(
 ) -> None:
     """Run the example of BiomedCLIP's model card, with downloads if needed. Exit status 1 if an image's class is not first."""
     from biomedcoop.backbones.selftest import selftest
-    from biomedcoop.hub import client
 
-    client(progress=not quiet)
     with progress_bar() as progress:
         answers = selftest(name, offline=offline, progress=progress)
     right = sum(answer.right for answer in answers)

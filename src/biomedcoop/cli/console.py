@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from biomedcoop.cli.layout import lay_out
 from biomedcoop.display import shown
 from biomedcoop.errors import Note, printable
-from biomedcoop.progress import Progress
+from biomedcoop.progress import Progress, show_bars
 
 if TYPE_CHECKING:
     from rich.style import StyleType
@@ -40,6 +40,7 @@ def set_quiet(quiet: bool) -> bool:
     """Print results and errors only, or everything; returns its argument, as a callback of typer must."""
     global _quiet
     _quiet = quiet
+    show_bars(not quiet)
     return quiet
 
 

@@ -98,9 +98,7 @@ def download(
     """Download published datasets and verify every image; afterwards 'train --data NAME' finds them. This needs the network."""
     from biomedcoop.data.download.datasets import download_dataset
     from biomedcoop.data.readers.named import DATA_VARIABLE
-    from biomedcoop.hub import client
 
-    client(progress=not quiet)
     with progress_bar() as progress:
         _check_each(names, lambda name: download_dataset(name, to, offline=offline, progress=progress), json)
     if to is not None:
@@ -118,9 +116,7 @@ def prepare(
 ) -> None:
     """Check images downloaded by other means and add the published split file. Exit status 1 if images are missing."""
     from biomedcoop.data.download.datasets import prepare_folder
-    from biomedcoop.hub import client
 
-    client(progress=not quiet)
     _check_each(folders, lambda folder: prepare_folder(folder, offline=offline), json)
 
 

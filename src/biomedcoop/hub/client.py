@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from biomedcoop.errors import UserError
+from biomedcoop.progress import bars_shown
 
 
 def client(progress: bool = True) -> ModuleType:
     """The module ``huggingface_hub``, imported on first use; what it logs about each attempt is left out.
 
     Args:
-        progress: show the client's progress bars on stderr.
+        progress: show the client's progress bars on stderr, unless :func:`biomedcoop.progress.show_bars` says otherwise.
     """
     # the client reads this when it is imported; it would send the version of torch and the kind of its caller
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -26,9 +27,23 @@ def client(progress: bool = True) -> ModuleType:
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     huggingface_hub.utils.logging.set_verbosity(logging.ERROR)
-    if not progress:
+    if not (progress and bars_shown()):
         disable_progress_bars()
     return huggingface_hub
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Let the client show no progress bars inside the block; $HF_HUB_DISABLE_PROGRESS_BARS=0 goes over it."""
+    bars = client().utils
+    if bars.are_progress_bars_disabled() or client().constants.HF_HUB_DISABLE_PROGRESS_BARS is False:
+        yield
+        return
+    bars.disable_progress_bars()
+    try:
+        yield
+    finally:
+        bars.enable_progress_bars()
 
 
 def endpoint() -> str:
@@ -43,6 +58,22 @@ def endpoint() -> str:
             f"HF_ENDPOINT is '{given}'; give it an address that begins with https:// or http://, or unset it"
         )
     return given
+
+
+def check_repository(name: str) -> None:
+    """Refuse a name, "owner/name", that breaks the hub's own rules, before anything is asked or sent.
+
+    Raises:
+        UserError: it does.
+    """
+    hub = client()
+    try:
+        hub.utils.validate_repo_id(name)
+    except hub.utils.HFValidationError:
+        raise UserError(
+            f"'{name}' is not a name that the Hugging Face hub allows: owner and name have at most 96 characters each (letters, "
+            "digits, '-', '_', '.'), no '--' or '..', no '-' or '.' at an end, and no .git at the end; choose another name"
+        ) from None
 
 
 def route(url: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from biomedcoop.errors import UserError, notify
-from biomedcoop.hub.client import client, endpoint, one_line_errors, without_token
+from biomedcoop.hub.client import client, endpoint, one_line_errors, without_bars, without_token
 from biomedcoop.hub.files import is_offline
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def upload(
             api.create_repo(repository, private=private, repo_type="model")
         else:
             _check(found, repository, mark, private, overwrite)
-        with _over_http(hub.constants):
+        with _over_http(hub.constants), without_bars():
             done: Any = model.push_to_hub(repository, private=private, commit_message=message)
         return Uploaded(str(done.oid), private if found is None else bool(found.private))
 

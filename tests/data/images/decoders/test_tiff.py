@@ -292,7 +292,7 @@ def test_floats_of_64_bits_that_would_overflow_are_refused() -> None:
         tiff(np.array([[-1e308, 0, 1e308]]), 1),
         tiff(np.array([[0, 0.5, 1]]), 1, t340=(12, [-1e308]), t341=(12, [1e308])),
     ):
-        with pytest.raises(ImageError, match="it holds or states values above 3.4e38"):
+        with pytest.raises(ImageError, match=r"it holds or states values above 3.4e38"):
             grey(faulty)
 
 
