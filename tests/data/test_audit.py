@@ -42,6 +42,15 @@ def test_a_clean_dataset(folder: Path) -> None:
     assert (report.smallest, report.largest) == ((40, 40), (40, 40))
 
 
+def test_a_dataset_without_any_readable_image(tmp_path: Path) -> None:
+    for name in ("cyst", "normal"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_text(name)
+    report = check(tmp_path)
+    assert len(report.unreadable) == 2
+    assert "unreadable images: 2" in " ".join(report.problems)
+
+
 def test_unreadable_files_are_problems_with_their_reason(folder: Path) -> None:
     whole = (folder / "train/cyst/0.png").read_bytes()
     (folder / "train/cyst/0.png").write_bytes(whole[: len(whole) // 2])

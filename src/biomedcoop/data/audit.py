@@ -142,7 +142,7 @@ def check_dataset(
     train = report.counts["train"]
     report.short_classes = {name: count for name, count in train.items() if for_training and count < (shots or 1)}
     _add_findings(report, tally)
-    if for_training:
+    if for_training and readable:
         try:
             divide(data.select(readable), seeds=[1])
         except UserError as error:  # the same refusal as that of training

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from biomedcoop.data.images.decoders import image_suffixes, unread_suffixes
+from biomedcoop.data.readers.load import load_dataset
+from biomedcoop.data.readers.unlabelled import find_images
 from biomedcoop.data.readers.walk import ZIP_RULE, Walk
 from biomedcoop.errors import UserError
 
@@ -106,6 +110,51 @@ def test_other_files_are_counted_by_suffix(scans: Path) -> None:
     assert notes(scans) == [
         "7 files in scans are not images and were ignored (.txt: 2, .xyz: 1, .e: 1, .f: 1, .g: 1, …)"
     ]
+
+
+@pytest.fixture
+def no_volumes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without the packages for volumes."""
+    monkeypatch.setattr("biomedcoop.data.images.decoders.volume.find_spec", lambda name: None)
+    for remembered in (image_suffixes, unread_suffixes):
+        remembered.cache_clear()
+    yield
+    for remembered in (image_suffixes, unread_suffixes):
+        remembered.cache_clear()
+
+
+def refusal(read: Callable[[], Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        read()
+    return str(caught.value)
+
+
+def test_files_that_a_missing_package_would_read_are_named_with_it(
+    no_volumes: None, tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In folders, zip archives and class folders, with and without other images beside them."""
+    one = "1 file in {} needs a package that is not here and was ignored (.nii.gz: 1): pip install nibabel"
+    both = "3 files in {} need a package that is not here and were ignored (.nii.gz: 2, .nrrd: 1): pip install nibabel SimpleITK"
+    for place in ("scans/a/1.nii.gz", "scans/b/2.nii.gz", "scans/b/3.nrrd"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
+        for file in sorted((tmp_path / "scans").rglob("*.*")):
+            archive.write(file, file.relative_to(tmp_path / "scans"))
+    for name in ("scans", "scans.zip"):
+        for read in (lambda source: list(find_images([source])), load_dataset):
+            line = refusal(lambda read=read, name=name: read(tmp_path / name))
+            assert line.endswith(f"that can be read here: {both.format(name)}")
+    assert refusal(lambda: load_dataset(tmp_path / "scans" / "a")).endswith(one.format("a"))
+    draw(tmp_path / "scans" / "b" / "1.png")
+    assert refusal(lambda: load_dataset(tmp_path / "scans")).endswith(f"needs at least two; {both.format('scans')}")
+    draw(tmp_path / "scans" / "c" / "1.png")
+    assert refusal(lambda: load_dataset(tmp_path / "scans")).endswith(f"can be read; {one.format('a')}")
+    draw(tmp_path / "scans" / "a" / "1.png")
+    (tmp_path / "scans" / "a" / "notes.txt").write_text("x")
+    told = ["1 file in scans is not an image and was ignored (.txt: 1)", both.format("scans")]
+    assert sorted(notes(tmp_path / "scans")) == told
+    assert set(told) <= set(load_dataset(tmp_path / "scans").notes)
 
 
 @pytest.mark.parametrize("name", ["x.dcm", "IM0001", "1.2.840.99"])

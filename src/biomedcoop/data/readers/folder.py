@@ -14,7 +14,7 @@ from biomedcoop.data.names import check_class_names, clean_class_name, differenc
 from biomedcoop.data.readers.folder_levels import Parts, are_aspects, check_levels
 from biomedcoop.data.readers.folder_names import is_image_folder, split_word
 from biomedcoop.data.readers.rows import Row, build_dataset, unknown_split
-from biomedcoop.data.readers.walk import ZIP_RULE, Walk
+from biomedcoop.data.readers.walk import ZIP_RULE, Walk, lacking
 from biomedcoop.errors import UserError
 
 
@@ -69,11 +69,12 @@ def read_folder(folder: Path, for_training: bool = True, reading: Reading | None
         first_image = listed[0][2].relative_to(folder)
         raise UserError(
             f"{folder}: one class ({class_folders[0]!r}, e.g. {first_image}), but a classifier needs at least two; "
-            "give the folder that holds one folder per class"
+            f"{lacking(folder) or 'give the folder that holds one folder per class'}"
         )
     without = next((path for path in empty if fold(path.name) not in named), None)
     if without is not None and for_training:
-        raise UserError(f"{without}: this class folder holds no image that can be read; add some or remove the folder")
+        mend = lacking(without) or "add some or remove the folder"
+        raise UserError(f"{without}: this class folder holds no image that can be read; {mend}")
     check_class_names(class_folders, folder, for_training)
     below: dict[str, set[Parts]] = {path.name: set() for path in named.values()}
     for class_folder, holder in {(class_folder, path.parent) for _, class_folder, path in listed}:
@@ -167,6 +168,8 @@ def _no_image_message(walk: Walk, folder: Path, loose: Sequence[Path]) -> str:
             f"{folder}: its {len(loose)} images are in no class folder; "
             "put them into one folder per class, or give a table with the columns path,label"
         )
+    if needed := lacking(folder):
+        return f"{folder}: no image in it that can be read here: {needed}"
     packed = [name for name in walk.contents(folder).others if name.lower().endswith(archives.SUFFIX)]
     if packed:
         return f"{folder}: no image in it outside {packed[0]}; unpack that archive"

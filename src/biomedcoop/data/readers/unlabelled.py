@@ -80,7 +80,10 @@ def _images_in(folder: Path, tell: Callable[[str], None], named: bool) -> Iterat
     for image in walk.images(folder):
         empty = False
         yield image
-    notes = walk.notes((folder.name or str(folder)) if named else "a folder", named)
+    name = (folder.name or str(folder)) if named else "a folder"
+    notes = walk.notes(name, named)
+    if empty and (lacking := walk.lacking(name)):
+        raise UserError(f"{folder} holds no image that can be read here: {lacking}")
     if empty:
         kinds = "; ".join([", ".join(image_suffixes()), *notes[:1]])
         raise UserError(f"{folder} holds no image ({kinds}); give a folder with images")

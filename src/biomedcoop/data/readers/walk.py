@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biomedcoop.data import archives
-from biomedcoop.data.images.decoders import image_suffixes
+from biomedcoop.data.images.decoders import image_suffixes, unread_suffixes
 from biomedcoop.data.images.decoders.base import START_BYTES
 from biomedcoop.data.images.decoders.dicom import DicomDecoder
 from biomedcoop.data.names import is_text
@@ -113,17 +113,20 @@ class Walk:
             return f", first {path}" if named else ""
 
         notes = []
-        if self._others:
-            commonest = self._others.most_common(_MOST_KINDS)
+        if lacking := self.lacking(name):
+            notes.append(lacking)
+        others = Counter({suffix: count for suffix, count in self._others.items() if suffix not in unread_suffixes()})
+        if others:
+            commonest = others.most_common(_MOST_KINDS)
             kinds = ", ".join(f"{suffix or 'no suffix'}: {count}" for suffix, count in commonest)
-            more = ", …" if len(self._others) > len(commonest) else ""
-            count = self._others.total()
+            more = ", …" if len(others) > len(commonest) else ""
+            count = others.total()
             what = (
                 f"{count} files in {name} are not images and were"
                 if count > 1
                 else f"1 file in {name} is not an image and was"
             )
-            zipped = f"; {ZIP_RULE}" if self._others[archives.SUFFIX] else ""
+            zipped = f"; {ZIP_RULE}" if others[archives.SUFFIX] else ""
             notes.append(f"{what} ignored ({kinds}{more}){zipped}")
         if self._first_mask is not None:
             what = f"{self._masks} masks" if self._masks > 1 else "a mask"
@@ -138,6 +141,18 @@ class Walk:
         if len(self._mask_folders) > _MOST_KINDS:
             notes.append(f"{len(self._mask_folders)} folders of masks in {name} were left out in all")
         return notes
+
+    def lacking(self, name: str) -> str:
+        """A sentence on the files left out of the folder called ``name`` that a package would read; empty if there are none."""
+        packages = unread_suffixes()
+        found = {suffix: count for suffix, count in sorted(self._others.items()) if suffix in packages}
+        if not found:
+            return ""
+        count = sum(found.values())
+        what = f"{count} files in {name} need" if count > 1 else f"1 file in {name} needs"
+        kinds = ", ".join(f"{suffix}: {count}" for suffix, count in found.items())
+        install = " ".join(dict.fromkeys(packages[suffix] for suffix in found))
+        return f"{what} a package that is not here and {'were' if count > 1 else 'was'} ignored ({kinds}): pip install {install}"
 
     @property
     def others(self) -> Counter[str]:
@@ -200,6 +215,13 @@ class Walk:
             if not is_text(name):
                 check_text(folder / name, name)
         return folders, files
+
+
+def lacking(folder: Path) -> str:
+    """A sentence on the files below a folder that are images to a package that is missing; empty if there are none."""
+    walk = Walk()
+    list(walk.images(folder))
+    return walk.lacking(folder.name)
 
 
 def is_image(name: str) -> bool:

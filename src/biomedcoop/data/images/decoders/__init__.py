@@ -25,3 +25,10 @@ def find_decoder(start: bytes) -> Decoder | None:
 def image_suffixes() -> tuple[str, ...]:
     """Lower-case file name endings of all formats, sorted."""
     return tuple(sorted({suffix for decoder in all_decoders() for suffix in decoder.suffixes}))
+
+
+@cache
+def unread_suffixes() -> dict[str, str]:
+    """Lower-case file name endings of formats that no installed library reads -> the package to install."""
+    lacking = [decoder for decoder in all_decoders() if getattr(decoder, "missing", "")]
+    return {ending: decoder.missing for decoder in lacking for ending in decoder.endings}  # type: ignore[attr-defined]

@@ -80,6 +80,11 @@ class VolumeDecoder:
     def suffixes(self) -> tuple[str, ...]:
         return self.endings if any(map(find_spec, self.libraries)) else ()
 
+    @property
+    def missing(self) -> str:
+        """The package to install where no library reads the format; else empty."""
+        return "" if self.suffixes else self.libraries[0]
+
     def recognizes(self, start: bytes) -> bool:
         if self.name == "NRRD":
             return start.startswith(b"NRRD000")
