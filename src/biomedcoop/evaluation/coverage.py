@@ -142,7 +142,7 @@ def least_coverage_of_draws(calibration: int, alpha: float) -> float | None:
 
     Example:
         >>> round(least_coverage_of_draws(99, 0.1), 3)
-        0.846
+        0.847
         >>> least_coverage_of_draws(8, 0.1) is None
         True
     """
