@@ -266,9 +266,10 @@ def _sets(tested: Comparison) -> Iterator[Finding]:
         return
     needed = images_needed(found.alpha)
     if found.calibration is not None and found.calibration < needed:
+        are = f"there are {found.calibration}" if found.calibration else "none was set aside (half of a class at most)"
         why = (
-            f"Alpha {found.alpha:g} needs {needed} calibration images (with --by-class, of each class), and there are "
-            f"{found.calibration}. Give more images, or a larger alpha"
+            f"Alpha {found.alpha:g} needs {needed} calibration images (with --by-class, of each class), and {are}. Give more "
+            "images, or a larger alpha"
         )
         why += f" (0.2 needs {images_needed(0.2)})." if found.alpha < 0.2 else "."
     else:
