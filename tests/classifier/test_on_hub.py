@@ -14,7 +14,9 @@ from huggingface_hub import ModelCard
 
 import biomedcoop as bc
 from biomedcoop.backbones.base import Backbone
+from biomedcoop.classifier.card_header import card_header
 from biomedcoop.classifier.on_hub import HubName
+from biomedcoop.data.catalogue import find
 from biomedcoop.errors import Note
 from biomedcoop.hub import client
 from hub_server import OpenHub, open_hub, set_endpoint
@@ -132,8 +134,22 @@ def test_the_card(hub: OpenHub, tiny: Backbone, discs: Path, tmp_path: Path) -> 
     measured = {one.metric_type: one.metric_value for one in card.data.eval_results}
     assert measured["accuracy"] == round(report.metrics.accuracy.value, 4)
     assert set(measured) == {"accuracy", "balanced_accuracy", "f1", "roc_auc"}
+    assert "datasets" not in data
+    assert [one.dataset_type for one in card.data.eval_results] == ["imagefolder"] * 4
     assert f'bc.load("hf://{NAME}")' in card.text
     assert "**Not a medical device.**" in card.text
+
+
+def test_the_card_names_the_repository_of_a_dataset_of_the_catalogue() -> None:
+    busi = find("busi")
+    assert busi is not None
+    description = {
+        "method": "coop",
+        "backbone": {"name": "mini"},
+        "class_names": list(busi.class_names),
+        "facts": {"dataset": "busi"},
+    }
+    assert f'datasets: ["{busi.hub_dataset}"]' in card_header(description)
 
 
 # -- an earlier upload, and other people's repositories
