@@ -64,7 +64,7 @@ BODY: dict[str, Any] = {
 }
 TRAINING_BODY = {
     "required": True,
-    "description": "Images, each under the name class/file, or split/class/file with the splits train, val and test.",
+    "description": "Images, each under its path in a folder that 'biomedcoop train' reads: class/file or split/class/file; further folders may lie between.",
     "content": {FORM: BODY["requestBody"]["content"][FORM]},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
