@@ -137,7 +137,7 @@ def test_an_explanation_is_of_the_image_that_was_predicted(page: Page, own: Clie
     quiet(page, own)
 
 
-CLASSES = "[...document.querySelectorAll('#classes tbody tr')].map(row => row.cells[0].textContent + ' ' + row.cells[1].textContent)"
+CLASSES = "[...document.getElementById('classes').tBodies[0].rows].map(r => r.cells[0].textContent + ' ' + r.cells[1].textContent)"
 
 
 def test_training_on_folders_of_patients(page: Page, own: Client, discs: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def method_names() -> list[str]:
 
 
 def _sorted_out(uploads: Sequence[Upload], limits: Limits) -> tuple[list[Upload], int]:
-    """The images under safe relative names, and the number of other files. Which folders are classes, the reader of folders says."""
+    """The images under safe relative names, and the number of other files. The reader of folders says which folders are classes."""
     files: dict[str, Upload] = {}
     left_out = 0
     for upload in uploads:
