@@ -91,8 +91,8 @@ def test_a_start_without_a_model_is_said() -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().strip() == "no model is served yet; the page can train one"
-        assert (line := process.stderr.readline()).startswith("listening on ")
-        client = Client(int(re.findall(r":(\d+)", line)[0]))
+        (port,) = re.findall(r"listening on http://127\.0\.0\.1:(\d+)", process.stderr.readline())
+        client = Client(int(port))
         client.ask("POST", "/train", b"Plantedname", Content_Type="multipart/form-data; boundary=other")
         client.get("/pages/%0aPlantedname")
         process.send_signal(signal.SIGTERM)
