@@ -21,6 +21,7 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.deploy.server.limits import Limits
 from biomedcoop.deploy.server.models import load_models
+from biomedcoop.deploy.server.protocol import NO_REQUEST
 from deploy.server.client import Client, Start, form, line_of
 from dicom_files import NAMES, ct, ramp, write
 
@@ -289,6 +290,30 @@ def test_a_truncated_upload_is_answered(start: Start, scans: list[Path], kind: s
     assert answer == {"error": "the upload is truncated; send it again"}
     assert counted(small, 400)
     assert small.send("/predict", scans[0]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "closes"),
+    [
+        (b"GARBAGE\r\n\r\n", False),
+        (b"GET /health HTTP/1.1\r\nHost: local", True),
+        (
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+            False,
+        ),
+    ],
+    ids=["no request", "half a header", "bad chunk"],
+)
+def test_what_is_no_request_is_refused_as_all_is(start: Start, sent: bytes, closes: bool) -> None:
+    own = start()
+    with socket.create_connection(("127.0.0.1", own.port), timeout=10) as connection:
+        connection.sendall(sent)
+        if closes:
+            connection.shutdown(socket.SHUT_WR)
+        head, _, content = connection.recv(2**12).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content) == NO_REQUEST
+    assert 'status="500"' not in own.get("/metrics").content.decode()
 
 
 def test_a_client_that_hangs_up_frees_its_place(
