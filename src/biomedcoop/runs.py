@@ -19,6 +19,7 @@ from biomedcoop.classifier.artefact import write_into
 from biomedcoop.classifier.classifier import Classifier
 from biomedcoop.classifier.domain import unlike_note
 from biomedcoop.classifier.fit import domain_notes, fit_plan, load_for
+from biomedcoop.classifier.temperature import may_calibrate
 from biomedcoop.data.dataset import Dataset
 from biomedcoop.data.images.facts import Tally
 from biomedcoop.data.readers.files.coop_split import find_split_file
@@ -266,6 +267,7 @@ def _report(
         command=public.command(),
         text_tower=backbone.has_text_tower,
         tried=tuple(trained.facts["tried"]),
+        may_calibrate=may_calibrate(plans[method]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +108,10 @@ def test_a_temperature_is_fitted_where_it_is_cheap_and_changes_no_answer(discs: 
     dear = bc.fit(data, "coop", tiny, **slow)
     assert dear.temperature == 1
     assert dear.facts["calibrated"].endswith("would train through the text encoder; with calibrate yes it does.")
+    one = bc.fit(data, "coop", tiny, **{**slow, "shots": 1})
+    assert "not calibrated: every class has one training image" in one.facts["calibrated"], (
+        "no fold, whatever is asked for"
+    )
     assert bc.fit(data, "coop", tiny, **slow, calibrate="yes").temperature != 1
 
 
@@ -221,15 +226,31 @@ def test_one_image_of_a_group_calibrates_full_sets(closed: str, discs: Path, tin
     assert len(classifier.sets.labels) == len(set(groups[data.splits == "train"]))
 
 
+def test_images_of_the_groups_of_calibration_images_are_counted(discs: Path, tiny: Backbone) -> None:
+    data = bc.load_dataset(discs)
+    groups = np.array([f"{key.rpartition('/')[0]} {i // 2}" for i, key in enumerate(data.keys)])
+    words = r"(\d+) of the (\d+) training images are set aside to calibrate them \((\d+) more, of the same groups, .* other (\d+);"
+    with pytest.warns(Note, match=words) as notes:
+        bc.fit(replace(data, groups=groups), "tip-adapter", tiny, shots="all", alpha=0.3)
+    (found,) = (match for note in notes if (match := re.search(words, str(note.message))))
+    aside, drawn, unused, learned = map(int, found.groups())
+    assert 0 < unused <= aside
+    assert aside + unused + learned == drawn == (data.splits == "train").sum()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (
             {"shots": 4, "alpha": 0.05},
-            "need 19 calibration images, and too few can be set aside: every set is all classes",
+            r"need 19 calibration images, and at most half of the \d+ training images can be set aside: every set",
         ),
         ({"shots": 1, "alpha": 0.1}, "need 9 calibration images"),
-        ({"shots": 16, "alpha": 0.1, "by_class": True}, "need 9 calibration images of each class"),
+        (
+            {"shots": 16, "alpha": 0.1, "by_class": True},
+            "need 9 calibration images of each class, and at most half of a class is set aside, with 16 training images of "
+            ".*; give at least 18 images of each class",
+        ),
     ],
 )
 def test_of_too_few_images_every_set_is_all_classes(

@@ -24,6 +24,7 @@ def test_train_and_predict_write_sets(discs: Path, tmp_path: Path, cli: Callable
     assert "Brier score" in text
     assert "## Prediction sets" in text
     assert "Cost of the calibration images" in text
+    assert "in 95 of 100 draws, at least " in text
     assert "Prediction sets" in (run / "report.html").read_text()
     assert "prediction sets" in result.out
     with (run / "predictions.csv").open(newline="") as file:

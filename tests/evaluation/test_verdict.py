@@ -190,10 +190,13 @@ def test_no_better_than_chance() -> None:
 def test_badly_calibrated_probabilities() -> None:
     assert "badly calibrated" not in verdict(TRUTH, GOOD, HALF, sure=0.85)
     assert "badly calibrated" not in verdict(TRUTH, GOOD, HALF, sure=0.93)
-    assert verdict(TRUTH, GOOD, HALF, sure=0.99)["badly calibrated"] == (
+    said = (
         "Do not read the probabilities as confidence: the answers claim 99.0 % on average, and 85.0 % of them are right "
-        "(calibration error 14.0 points); '--calibrate yes' may mend it."
+        "(calibration error 14.0 points)"
     )
+    assert verdict(TRUTH, GOOD, HALF, sure=0.99)["badly calibrated"] == f"{said}."
+    mended = judge(comparison_of(TRUTH, GOOD, HALF, sure=0.99), may_calibrate=True)
+    assert f"{said}; '--calibrate yes' may mend it." in [finding.text for finding in mended]
 
 
 def test_leaks_stand_first() -> None:

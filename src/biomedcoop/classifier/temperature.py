@@ -77,13 +77,14 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
         why = f"{method.name} learns from no image, so there are none to calibrate its probabilities on."
     elif able.changes_towers:
         why = f"The probabilities are not calibrated: {method.name} would train its towers anew for each fold."
-    elif by_itself and method.step_macs(task, plan.settings):
-        why = "The probabilities are not calibrated: each fold would train through the text encoder; with calibrate yes it does."
     if why:
         return [1.0] * runs, [why] * runs
     found = [_folds(plan, run) for run in range(runs)]
     temperatures, sentences = [1.0] * runs, [words for _, words in found]
     foldable = [run for run, (folds, _) in enumerate(found) if folds is not None]
+    if foldable and by_itself and method.step_macs(task, plan.settings):
+        why = "The probabilities are not calibrated: each fold would train through the text encoder; with calibrate yes it does."
+        return temperatures, [why if folds is not None else words for folds, words in found]
     if foldable:
         part = replace(task, features=task.features[foldable], labels=task.labels[foldable])
         folds = torch.from_numpy(np.stack([folds for folds, _ in found if folds is not None])).to(task.features.device)
@@ -93,6 +94,13 @@ def held_out_temperatures(plan: Plan, task: Task) -> tuple[list[float], list[str
             temperatures[run] = fit_temperature(logits[place].detach().cpu().numpy(), part.labels[place].cpu().numpy())
             sentences[run] = sentences[run].format(f"{temperatures[run]:g}")
     return temperatures, sentences
+
+
+def may_calibrate(plan: Plan) -> bool:
+    """Whether ``calibrate="yes"`` would fit a temperature in the first run of a plan that asks for none or for "auto"."""
+    able = plan.method.abilities
+    learns = able.uses_images and not able.changes_towers
+    return plan.request.calibrate != "yes" and learns and _folds(plan, 0)[0] is not None
 
 
 def _folds(plan: Plan, run: int) -> tuple[npt.NDArray[np.int64] | None, str]:

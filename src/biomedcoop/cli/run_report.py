@@ -34,7 +34,7 @@ def print_run_report(report: RunReport) -> None:
     if report.comparison.by_run:
         print_table(spread_table(report.comparison, f"mean ± standard deviation over the {report.comparison.runs}"))
     if report.tried:
-        print_table(tried_table(report.tried, f"what {report.method} tried"))
+        print_table(tried_table(report.tried, f"what {report.who_tried}"))
     print_table(class_table(report.metrics, f"{report.method}, by class"))
     if report.comparison.calibration is not None:
         print_table(calibration_table(report.comparison.calibration, f"{report.method}, calibration"))

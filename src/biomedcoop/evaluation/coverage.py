@@ -133,16 +133,17 @@ class Coverage:
         return cls(**read)
 
 
-def coverage_of_draws(calibration: int, alpha: float) -> tuple[float, float] | None:
-    """Between which coverages the middle 95 % of draws of calibration images lie; None for too few images, whose sets are whole.
+def least_coverage_of_draws(calibration: int, alpha: float) -> float | None:
+    """What the sets of 95 of 100 draws of calibration images cover at least; None for too few images, whose sets are whole.
 
     With n calibration images whose scores all differ, the share of new images that a draw's threshold covers has the distribution
-    Beta(k, n + 1 − k), k = ⌈(n + 1)(1 − α)⌉ (Vovk 2012, arXiv 1209.2673).
+    Beta(k, n + 1 − k), k = ⌈(n + 1)(1 − α)⌉ (Vovk 2012, arXiv 1209.2673). Sets also hold the predicted class, so they cover
+    that much or more.
 
     Example:
-        >>> [round(end, 3) for end in coverage_of_draws(99, 0.1)]
-        [0.834, 0.95]
-        >>> coverage_of_draws(8, 0.1) is None
+        >>> round(least_coverage_of_draws(99, 0.1), 3)
+        0.847
+        >>> least_coverage_of_draws(8, 0.1) is None
         True
     """
     from scipy.special import betaincinv
@@ -152,5 +153,4 @@ def coverage_of_draws(calibration: int, alpha: float) -> tuple[float, float] | N
     k = position(calibration, alpha)
     if k > calibration:
         return None
-    low, high = betaincinv(k, calibration + 1 - k, [0.025, 0.975])
-    return float(low), float(high)
+    return float(betaincinv(k, calibration + 1 - k, 0.05))

@@ -59,6 +59,7 @@ def judge(
     unlike: str = "",
     elsewhere: bool = False,
     text_tower: bool = True,
+    may_calibrate: bool = False,
 ) -> Verdict:
     """Judge the reported method of a comparison.
 
@@ -70,6 +71,7 @@ def judge(
         leaks: overlaps of test and training images, a sentence each.
         unlike: a sentence on the test images unlike the training images, or an empty text.
         elsewhere: True if the test images are of another dataset than the training images.
+        may_calibrate: True if '--calibrate yes' would fit a temperature where none was fitted.
         text_tower: False if the backbone has no text tower, so that methods which encode texts cannot be a next step.
 
     Returns:
@@ -98,7 +100,7 @@ def judge(
         *image_alarms(comparison.metrics),
         *(Finding("subgroup", text) for text in (comparison.subgroups.alarms() if comparison.subgroups else ())),
         *_unlike(comparison, unlike),
-        *_calibration(comparison),
+        *_calibration(comparison, may_calibrate),
         *_sets(comparison),
         *(Fact("grades", text) for text in grade_notes(comparison.metrics.grades)),
     ]
@@ -239,7 +241,7 @@ def _weakest(tested: Comparison) -> Iterator[Finding]:
             yield Fact("weakest class", f"Weakest class: {text}")
 
 
-def _calibration(tested: Comparison) -> Iterator[Finding]:
+def _calibration(tested: Comparison, may_calibrate: bool) -> Iterator[Finding]:
     if units_of(tested.metrics)[0] < FEW:
         return
     top, error = tested.predictions.runs(tested.method).max(axis=2), tested.metrics.calibration_error.value or 0
@@ -249,7 +251,11 @@ def _calibration(tested: Comparison) -> Iterator[Finding]:
             "badly calibrated",
             f"Do not read the probabilities as confidence: the answers claim {number(float(top.mean()))} % on average, and "
             f"{number(tested.metrics.accuracy.value or 0)} % of them are right (calibration error {number(error)} points)"
-            + ("; '--calibrate yes' may mend it." if set(tested.predictions.temperatures) <= {1} else "."),
+            + (
+                "; '--calibrate yes' may mend it."
+                if may_calibrate and set(tested.predictions.temperatures) <= {1}
+                else "."
+            ),
         )
 
 
@@ -260,9 +266,10 @@ def _sets(tested: Comparison) -> Iterator[Finding]:
         return
     needed = images_needed(found.alpha)
     if found.calibration is not None and found.calibration < needed:
+        are = f"there are {found.calibration}" if found.calibration else "none was set aside (half of a class at most)"
         why = (
-            f"Alpha {found.alpha:g} needs {needed} calibration images (with --by-class, of each class), and there are "
-            f"{found.calibration}. Give more images, or a larger alpha"
+            f"Alpha {found.alpha:g} needs {needed} calibration images (with --by-class, of each class), and {are}. Give more "
+            "images, or a larger alpha"
         )
         why += f" (0.2 needs {images_needed(0.2)})." if found.alpha < 0.2 else "."
     else:

@@ -166,4 +166,5 @@ def _report(values: Mapping[str, Any], predictions: Predictions) -> RunReport:
         command=values.get("command", ""),
         text_tower=values.get("text_tower", True),
         tried=tuple(values.get("tried", ())),
+        may_calibrate=values.get("may_calibrate", False),
     )

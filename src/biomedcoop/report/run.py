@@ -67,7 +67,8 @@ class RunReport:
         notes: further sentences for the reader.
         command: a command that repeats the run, without paths of this machine; optional.
         text_tower: False if the backbone has no text tower.
-        tried: methods that a method tried, as :meth:`biomedcoop.methods.Method.tried` gives them.
+        tried: methods that a method tried in the run of the first seed, as :meth:`biomedcoop.methods.Method.tried` gives them.
+        may_calibrate: True if '--calibrate yes' would fit a temperature where none was fitted.
     """
 
     title: str
@@ -90,6 +91,7 @@ class RunReport:
     command: str = ""
     text_tower: bool = True
     tried: tuple[Mapping[str, Any], ...] = ()
+    may_calibrate: bool = False
 
     def __repr__(self) -> str:
         width = max(map(len, self.rows))
@@ -148,6 +150,13 @@ class RunReport:
             return 0
         return max(0, sum(counts) - self.shots * len(counts))
 
+    @property
+    def who_tried(self) -> str:
+        """Words for the title of a table: the method tried; of several seeds, which one."""
+        predictions = self.comparison.predictions
+        several = predictions.folds is None and len(predictions.seeds) > 1
+        return f"{self.method} tried{f', seed {self.seed}' if several else ''}"
+
     @cached_property
     def verdict(self) -> Verdict:
         """What the results mean, the most important first."""
@@ -160,6 +169,7 @@ class RunReport:
             unlike=self.unlike,
             elsewhere=self.trained_on not in (None, self.dataset.name),
             text_tower=self.text_tower,
+            may_calibrate=self.may_calibrate,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,6 +193,7 @@ class RunReport:
             "backbone": self.backbone,
             "fingerprint": self.fingerprint,
             "text_tower": self.text_tower,
+            "may_calibrate": self.may_calibrate,
             "shots": self.shots,
             "sampling": self.sampling,
             "seed": self.seed,

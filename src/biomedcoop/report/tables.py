@@ -67,8 +67,9 @@ def tried_cells(tried: Sequence[Mapping[str, Any]]) -> Table:
 TRIED = (
     "Share of each method in the answer, in percent. Accuracy (percent) and log-loss are of training images that the method had "
     "not learned from, ± their standard error. They choose, beside what each method was worth on other datasets, which counts as "
-    "some images more (setting prior); so they are no test result. The row without a share is the mixture, whose shares were "
-    "chosen anew for each part of the images, on the others. A – marks what could not be measured."
+    "some images more (setting prior); so they are no test result. The row without a share is the mixture, whose "
+    "temperatures and shares were chosen anew for each part of the images, on the others; the temperature of a single method was "
+    "chosen on the very images, which flatters its log-loss. A – marks what could not be measured."
 )
 
 

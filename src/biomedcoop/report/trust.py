@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biomedcoop.evaluation.bootstrap import Estimate
 from biomedcoop.evaluation.calibration import Calibration
-from biomedcoop.evaluation.coverage import Coverage, coverage_of_draws
+from biomedcoop.evaluation.coverage import Coverage, least_coverage_of_draws
 from biomedcoop.evaluation.wording import interval, number, percent
 from biomedcoop.report.table import Table
 
@@ -32,10 +32,10 @@ def coverage_cells(found: Coverage) -> Table:
         f"of all classes: {percent(found.whole)}.",
     ]
     if found.cost is not None and found.accuracy_of_all is not None:
-        if found.calibration and (spread := coverage_of_draws(found.calibration, found.alpha)):
+        if found.calibration and (least := least_coverage_of_draws(found.calibration, found.alpha)):
             notes[0] += (
-                f" A draw of {found.calibration} calibration images can give more or less: in 95 of 100 draws, between "
-                f"{number(spread[0])} and {number(spread[1])} %."
+                f" A single draw of {found.calibration} calibration images (with --by-class, of the class with the fewest) can "
+                f"give less: in 95 of 100 draws, at least {number(least)} %."
             )
         notes.append(
             f"Cost of the calibration images: trained on them too, the method has an accuracy of {percent(found.accuracy_of_all)}; "

@@ -248,8 +248,9 @@ def plan_fit(
     ]
     notes += _realistic_notes(request, data, method, draws)
     refits = request.alpha is not None and _refits(request, method, draws)
+    drawn = max(map(len, draws))
     draws, calibration = _for_sets(request, data, draws, refits)
-    notes += _sets_notes(request, data, method, draws, calibration, refits)
+    notes += _sets_notes(request, data, method, drawn, draws, calibration, refits)
     choices = choices_of(request, data, method, settings, number, draws, validation=draw is None)
     notes += dict.fromkeys(choice.note for choice in choices if choice.note)
     return Plan(
@@ -302,9 +303,18 @@ def _for_sets(request: FitRequest, data: Dataset, draws: Sequence[Draw], refits:
 
 
 def _sets_notes(
-    request: FitRequest, data: Dataset, method: Method, draws: Sequence[Draw], calibration: Sequence[Draw], refits: bool
+    request: FitRequest,
+    data: Dataset,
+    method: Method,
+    drawn: int,
+    draws: Sequence[Draw],
+    calibration: Sequence[Draw],
+    refits: bool,
 ) -> list[str]:
-    """What the prediction sets cost and promise, or why they are all classes."""
+    """What the prediction sets cost and promise, or why they are all classes.
+
+    Images that were ``drawn`` and are in neither part are related to calibration images.
+    """
     if request.alpha is None:
         without = "; without --alpha there are no prediction sets, so it changes nothing"
         given = [("--score", request.score != SCORES[0]), ("--by-class", request.by_class)]
@@ -315,12 +325,27 @@ def _sets_notes(
     fewest = int(np.min(counts))
     unit = " of each class" if request.by_class else ""
     if (fewest if request.by_class else n) < needed:
-        found = f"there {'is' if fewest == 1 else 'are'} {fewest} of “{data.class_names[int(np.min(counts, axis=0).argmin())]}”"
-        if not request.by_class:
-            found = f"{n} of the {learned} training images can be used" if n else "too few can be set aside"
+        rarest = int(np.min(counts, axis=0).argmin())
+        found, remedy = (
+            f"there {'is' if fewest == 1 else 'are'} {fewest} of “{data.class_names[rarest]}”",
+            "more images",
+        )
+        if request.by_class and not refits:
+            there = min(
+                int((data.labels[np.concatenate(both)] == rarest).sum())
+                for both in zip(draws, calibration, strict=True)
+            )
+            found = (
+                f"at most half of a class is set aside, with {there} training images of “{data.class_names[rarest]}”"
+            )
+            remedy = f"at least {2 * needed} images of each class"
+        elif not request.by_class:
+            found = f"{n} of the {learned} training images can be used"
+            if not n:
+                found = f"at most half of the {learned} training images can be set aside"
         always = "this class is in every set" if request.by_class and n else "every set is all classes"
         return [
-            f"Prediction sets with alpha {alpha} need {needed} calibration images{unit}, and {found}: {always}; give more images "
+            f"Prediction sets with alpha {alpha} need {needed} calibration images{unit}, and {found}: {always}; give {remedy} "
             f"or a larger alpha"
         ]
     mix = " of each class" if request.by_class else ", drawn in the class mix of the calibration images"
@@ -332,9 +357,11 @@ def _sets_notes(
             f"Prediction sets: {which} calibrate them, with a fit for each candidate class; at most {alpha} of the "
             f"sets miss the true class of new images{mix}"
         ]
+    unused = drawn - n - learned
+    related = f" ({unused} more, of the same groups, are used for nothing)" if unused > 0 else ""
     return [
-        f"Prediction sets: {n} of the {n + learned} training images are set aside to calibrate them, and {method.name} learns from "
-        f"the other {learned}; at most {alpha} of the sets miss the true class of new images{mix}"
+        f"Prediction sets: {n} of the {drawn} training images are set aside to calibrate them{related}, and {method.name} learns "
+        f"from the other {learned}; at most {alpha} of the sets miss the true class of new images{mix}"
     ]
 
 

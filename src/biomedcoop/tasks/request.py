@@ -112,7 +112,7 @@ class FitRequest:
         calibrate: fit a temperature on held-out answers about the training images: "yes" (or True), "no" (or False), or "auto",
             which does it where a fit takes no step through the text tower and the recipe is not a published one.
         alpha: share of prediction sets that may miss the true class; None for no sets. A method without closed form gives up a
-            third to a half of its training images for them.
+            third of each class for them, or up to a half where the promise needs more.
         score: score of the sets, see :mod:`biomedcoop.classifier.conformal`.
         by_class: keep the promise of the sets in each class, and not only over all classes; needs more images.
         device: device of a backbone that is given by name; "auto" is resolved when the backbone is loaded.
@@ -217,8 +217,8 @@ class FitRequest:
     )
     alpha: float | None = option(
         None,
-        "Predict sets of classes that miss the true class in at most this share of images, e.g. 0.1. Most methods set a third to a "
-        "half of the training images aside for it; methods with a closed form use all of them twice.",
+        "Predict sets of classes that miss the true class in at most this share of images, e.g. 0.1. Most methods set a third of "
+        "each class aside for it, or up to a half where it needs more; methods with a closed form use all of them twice.",
         options.alpha,
     )
     score: str = option(

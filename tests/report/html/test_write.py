@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def test_a_report_reads_back(run: Path) -> None:
     report = read_report(run)
     assert (run / "report.md").read_text(encoding="utf-8") == summary(report)
     assert "report.html" not in report.title
+
+
+def test_a_table_of_what_was_tried_says_of_which_seed(run: Path) -> None:
+    report = read_report(run)
+    assert report.who_tried == f"{report.method} tried"
+    predictions = replace(report.comparison.predictions, seeds=(report.seed, report.seed + 1))
+    several = replace(report, comparison=replace(report.comparison, predictions=predictions))
+    assert several.who_tried == f"{report.method} tried, seed {report.seed}"
 
 
 def test_without_images_nothing_shows_or_names_one(copy: Path) -> None:
