@@ -31,7 +31,7 @@ def start(clf_served: bc.Classifier) -> Iterator[Start]:
         limits: Limits | None = None, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK, **more: Any
     ) -> Client:
         limits = limits or Limits(workers=2)
-        models = Models(ServedModel(name, clf_served) for name in more.get("names", ("discs",)))
+        models = Models(ServedModel(name, more.get("classifier", clf_served)) for name in more.get("names", ("discs",)))
         trainings = Trainings(models, limits, more.get("reason"))
         app = make_app(models, limits, Guard(token, hosts), trainings)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http=Protocol))

@@ -54,7 +54,14 @@ def test_a_name_that_leads_here_from_elsewhere(client: Client, host: str) -> Non
 
 
 def test_a_page_of_others_cannot_ask(client: Client, scans: list[Path]) -> None:
-    for origin in ("https://attacker.example", "null", "http://localhost:1", f"{client.url}.attacker.example"):
+    for origin in (
+        "https://attacker.example",
+        "null",
+        "http://localhost:1",
+        f"{client.url}.attacker.example",
+        "http://[",
+        "//\u00bd",
+    ):
         assert "another address" in line_of(client.send("/predict", scans[0], Origin=origin), 403)
     assert "another address" in line_of(client.send("/predict", scans[0], Sec_Fetch_Site="cross-site"), 403)
     assert client.send("/predict", scans[0], Origin=client.url).status == 200

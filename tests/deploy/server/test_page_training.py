@@ -73,18 +73,44 @@ def test_a_training_is_stopped(start: Start, images: list[tuple[str, bytes]]) ->
     assert [model["name"] for model in own.get("/models").json["models"]] == ["discs"]
 
 
+@pytest.mark.slow
+def test_folders_below_the_classes_keep_their_place(start: Start, images: list[tuple[str, bytes]]) -> None:
+    """As ``train --data`` reads the same folder: folders of patients are no classes, those of splits hold the classes."""
+    own, contents = start(), [content for _, content in images]
+    patients = [f"{name}/PAT{n % 2}/{n}.png" for name in ("healthy", "lesion") for n in range(8)]
+    divided = [f"{split}/{name}" for split in ("Training", "Test Set") for name in patients]
+    for name, paths in (("flat", patients), ("divided", divided)):
+        begun = own.send(QUICK.replace("mine", name), *zip(paths, contents * 2, strict=False))
+        assert ended(own, begun.json["key"])["error"] is None
+    models = {model["name"]: model["classes"] for model in own.get("/models").json["models"]}
+    assert models["flat"] == models["divided"] == ["healthy", "lesion"]
+
+
 def test_what_cannot_be_trained(start: Start, images: list[tuple[str, bytes]]) -> None:
     own = start()
     assert "its class is missing" in own.refused(422, QUICK, ("a.png", images[0][1]))
     assert "holds no image" in own.refused(422, QUICK, ("a/a.txt", b"text"))
-    assert "cannot be the name" in own.refused(422, QUICK, ("../a.png", images[0][1]))
+    for name, fault in {
+        "a/../b/a.png": "leaves the folder",
+        "/a/a.png": "an absolute path",
+        "C:/a/a.png": "an absolute path",
+        "a/nul.png": "Windows cannot hold",
+        "a/b./a.png": "Windows cannot hold",
+        "a/\x7f.png": "control characters",
+        f"a/{201 * 'b'}": "too long",
+        f"{300 * 'a/b/'}a.png": "too long",
+    }.items():
+        assert fault in own.refused(422, QUICK, (name, images[0][1]))
+    assert "a/b is a file and a folder" in own.refused(422, QUICK, ("a/b", images[0][1]), ("a/b/c.png", images[0][1]))
+    assert "holds no image" in own.refused(422, QUICK, ("a/.hidden/a.png", images[0][1]))
     assert "two files are named" in own.refused(422, QUICK, images[0], images[0])
     assert "did you mean" in own.refused(422, "/train?method=biomedcop", *images)
     assert "name" in own.refused(422, "/train?name=../x", *images)
     assert "choose another name" in own.refused(409, "/train?name=discs", *images)
     assert line_of(own.get("/train/unknown"), 404)
-    one_class = own.send(QUICK, *images[:8])
-    state = ended(own, one_class.json["key"])
-    assert state["state"] == "failed"
-    assert "class" in state["error"]
-    assert tempfile.gettempdir() not in state["error"]
+    patients = [(name.replace("/", f"/PAT{number % 2}/"), content) for number, (name, content) in enumerate(images[:8])]
+    for one_class in (images[:8], patients):
+        state = ended(own, own.send(QUICK, *one_class).json["key"])
+        assert state["state"] == "failed"
+        assert "one class ('blue_cyst', e.g. blue_cyst/" in state["error"]
+        assert tempfile.gettempdir() not in state["error"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -89,8 +91,31 @@ def test_a_start_without_a_model_is_said() -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().strip() == "no model is served yet; the page can train one"
-        assert process.stderr.readline().startswith("listening on ")
+        (port,) = re.findall(r"listening on http://127\.0\.0\.1:(\d+)", process.stderr.readline())
+        client = Client(int(port))
+        client.ask("POST", "/train", b"Plantedname", Content_Type="multipart/form-data; boundary=other")
+        client.get("/pages/%0aPlantedname")
         process.send_signal(signal.SIGTERM)
+        assert process.stderr.read() == "stopped; all requests that had begun are answered\n"
+
+
+def test_a_stop_while_models_load(model: Path, tmp_path: Path) -> None:
+    """Nothing answers yet, so that no probe waits."""
+    pipe = tmp_path / "run"
+    shutil.copytree(model, pipe)
+    (pipe / "classifier.json").unlink()
+    os.mkfifo(pipe / "classifier.json")  # its reading waits
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "biomedcoop", "serve", str(pipe), "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with (pipe / "classifier.json").open("wb"):  # opens when the server reads
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == "stopped before it began to answer requests\n"
 
 
 def test_a_killed_server_gives_no_half_answer(served: Served, discs: Path) -> None:

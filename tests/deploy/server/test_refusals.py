@@ -54,6 +54,8 @@ def test_forms_that_are_none(small: Client, scans: list[Path]) -> None:
     other = small.ask("POST", "/predict", whole, Content_Type="multipart/form-data; boundary=other")
     assert "boundary" in line_of(other, 400)
     assert "boundary" in line_of(small.ask("POST", "/predict", whole, Content_Type="multipart/form-data"), 400)
+    long = f"multipart/form-data; boundary={300 * 'a'}"
+    assert "boundary" in line_of(small.ask("POST", "/predict", whole, Content_Type=long), 400)
     for kind in ("application/json", "text/html; charset=utf-8", "", "application/x-www-form-urlencoded"):
         assert "content type" in line_of(small.ask("POST", "/predict", b"{}", Content_Type=kind), 415)
     assert "holds no image" in small.refused(422, "/predict")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.resources
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -115,6 +117,55 @@ def test_training(page: Page, own: Client, discs: Path) -> None:
     assert accessible(page) == []
     page.resize(390)
     assert page.value("document.documentElement.scrollWidth") == 390
+    quiet(page, own)
+
+
+def test_an_explanation_is_of_the_image_that_was_predicted(page: Page, own: Client, tmp_path: Path) -> None:
+    page.value("document.getElementById('window').value = 'lung'; document.getElementById('frame').value = 'middle'")
+    page.choose("#files", write(tmp_path / "film.dcm", ct(np.stack([ramp(), ramp().T]))))
+    page.wait_for("document.querySelector('#results .headline')")
+    page.value("document.getElementById('window').value = 'brain'; document.getElementById('frame').value = '0'")
+    page.value("document.querySelector('.actions button').click()")
+    page.wait_for("document.querySelector('.reasons img')?.naturalWidth")
+    (asked,) = [address for address in page.requests if "/explain" in address]
+    assert parse_qs(urlsplit(asked).query) | {"class": []} == {
+        "model": ["discs"],
+        "window": ["lung"],
+        "frame": ["1"],
+        "class": [],
+    }
+    quiet(page, own)
+
+
+CLASSES = "[...document.getElementById('classes').tBodies[0].rows].map(r => r.cells[0].textContent + ' ' + r.cells[1].textContent)"
+
+
+def test_training_on_folders_of_patients(page: Page, own: Client, discs: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("blue_cyst", "red_stone"):
+            for number, scan in enumerate(sorted((discs / split / name).iterdir())[:8]):
+                place = tmp_path / "scans" / split / name.split("_")[1] / f"PAT{number % 2}" / scan.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(scan, place)
+    page.value("document.getElementById('tab-train').click()")
+    page.wait_for("document.getElementById('method').options.length")
+    page.choose("#folder", tmp_path / "scans")
+    page.wait_for("!document.getElementById('classes').hidden")
+    assert page.value(CLASSES) == ["test/cyst 8", "test/stone 8", "train/cyst 8", "train/stone 8"]
+    while page.value("document.querySelectorAll('#classes tbody tr').length"):
+        page.value("document.querySelector('#classes button').click()")
+    page.choose("#folder", tmp_path / "scans" / "train")
+    page.choose("#folder", tmp_path / "scans" / "test")
+    page.wait_for("document.querySelectorAll('#classes tbody tr').length")
+    assert page.value(CLASSES) == ["cyst 16", "stone 16"]
+    page.value("document.getElementById('class-name').value = 'new/bone'")
+    page.choose("#class-files", *sorted((discs / "train" / "green_tumor").iterdir())[:8])
+    assert page.value(CLASSES) == ["cyst 16", "new-bone 8", "stone 16"]
+    page.value("document.getElementById('method').value = 'zero-shot'; document.getElementById('name').value = 'deep'")
+    page.value("document.getElementById('start').click()")
+    page.wait_for("!document.getElementById('outcome').hidden")
+    (trained,) = [model for model in own.get("/models").json["models"] if model["name"] == "deep"]
+    assert trained["classes"] == ["cyst", "new-bone", "stone"]
     quiet(page, own)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import re
 import socket
+import struct
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from PIL import Image
 import biomedcoop as bc
 from biomedcoop.deploy.server.limits import Limits
 from biomedcoop.deploy.server.models import load_models
-from deploy.server.client import Client, Start, form
+from biomedcoop.deploy.server.protocol import NO_REQUEST
+from deploy.server.client import Client, Start, form, line_of
 from dicom_files import NAMES, ct, ramp, write
 
 
@@ -237,31 +241,127 @@ def test_nothing_is_written(client: Client, tmp_path: Path, capfd: pytest.Captur
     assert not [word for word in (*NAMES, "Plantedname", "Plantedfile") if word in said]
 
 
-def half_closed(client: Client, body: bytes, stated: int) -> bytes:
-    """What comes back to a client that closes its sending half after a body, and reads until the server closes."""
-    head = f"POST /predict?skip_bad=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: {stated}\r\n"
-    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as sent:
-        sent.sendall(f"{head}Content-Type: multipart/form-data; boundary=edge\r\n\r\n".encode() + body)
+FORM = "multipart/form-data; boundary=edge"
+
+
+def begun(client: Client, body: bytes, kind: str, length: str) -> socket.socket:
+    """A connection on which a request has been sent as far as the body goes."""
+    sent = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+    head = f"POST /predict?skip_bad=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"
+    sent.sendall(head.encode() + body)
+    return sent
+
+
+def half_closed(client: Client, body: bytes, kind: str, length: str) -> tuple[bytes, Any]:
+    """Head and content for a client that closes its sending half after a body, and reads until the server closes."""
+    with begun(client, body, kind, length) as sent:
         sent.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: sent.recv(2**16), b""))
+        head, _, content = b"".join(iter(lambda: sent.recv(2**16), b"")).partition(b"\r\n\r\n")
+        return head, json.loads(content)
+
+
+def counted(client: Client, status: int) -> bool:
+    """Whether /predict has been answered once with this status, and never with 500; waits for it."""
+    end, text = time.monotonic() + 5, ""
+    while f'path="/predict",status="{status}"}} 1\n' not in text and time.monotonic() < end:
+        text = client.get("/metrics").content.decode()
+    return f'path="/predict",status="{status}"}} 1\n' in text and 'status="500"' not in text
 
 
 @pytest.mark.parametrize("padding", [0, 2**21], ids=["one packet", "more than is read ahead"])
 def test_a_client_that_closes_its_sending_half_is_answered(client: Client, scans: list[Path], padding: int) -> None:
     body, begin = form([scans[0], ("large.png", bytes(padding))]), time.monotonic()
-    head, _, content = half_closed(client, body, len(body)).partition(b"\r\n\r\n")
+    head, answer = half_closed(client, body, FORM, f"Content-Length: {len(body)}")
     assert time.monotonic() - begin < 5  # the connection is not kept for a further request
     assert head.startswith(b"HTTP/1.1 200 ")
-    assert len(json.loads(content)["predictions"]) == 2
+    assert len(answer["predictions"]) == 2
 
 
-def test_a_client_that_closes_too_early_frees_its_place(start: Start, scans: list[Path]) -> None:
-    small, body = start(Limits(workers=1, queue=0)), form(scans[:1])
-    assert half_closed(small, body[:-9], len(body)) == b""
-    end = time.monotonic() + 5
-    while (status := small.send("/predict", scans[0]).status) == 429 and time.monotonic() < end:
-        time.sleep(0.01)
-    assert status == 200
-    counted = small.get("/metrics").content.decode()
-    assert 'path="/predict",status="499"} 1\n' in counted
-    assert 'status="500"' not in counted
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        ("image/png", "Content-Length: 5000"),
+        (FORM, "Content-Length: 5000"),
+        ("image/png", "Transfer-Encoding: chunked"),
+    ],
+)
+def test_a_truncated_upload_is_answered(start: Start, scans: list[Path], kind: str, length: str) -> None:
+    small, body = start(Limits(workers=1, queue=0)), form(scans[:1])[:200]
+    head, answer = half_closed(small, b"fff\r\n" + body if "chunked" in length else body, kind, length)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert answer == {"error": "the upload is truncated; send it again"}
+    assert counted(small, 400)
+    assert small.send("/predict", scans[0]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "closes"),
+    [
+        (b"GARBAGE\r\n\r\n", False),
+        (b"GET /health HTTP/1.1\r\nHost: local", True),
+        (
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+            False,
+        ),
+    ],
+    ids=["no request", "half a header", "bad chunk"],
+)
+def test_what_is_no_request_is_refused_as_all_is(start: Start, sent: bytes, closes: bool) -> None:
+    own = start()
+    with socket.create_connection(("127.0.0.1", own.port), timeout=10) as connection:
+        connection.sendall(sent)
+        if closes:
+            connection.shutdown(socket.SHUT_WR)
+        head, _, content = connection.recv(2**12).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content) == NO_REQUEST
+    assert 'status="500"' not in own.get("/metrics").content.decode()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """The lines of the package's log; a command that has run in this process keeps them to itself."""
+    monkeypatch.setattr(logging.getLogger("biomedcoop"), "propagate", True)
+    return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("biomedcoop")]
+
+
+def test_a_client_that_hangs_up_frees_its_place(start: Start, scans: list[Path], said: Callable[[], list[str]]) -> None:
+    small = start(Limits(workers=1, queue=0))
+    with begun(small, form(scans[:1])[:200], FORM, "Content-Length: 5000") as sent:
+        while b"biomedcoop_requests_inside 1" not in small.get("/metrics").content:
+            time.sleep(0.005)
+        sent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the close resets the connection
+    assert counted(small, 499)
+    assert small.send("/predict", scans[0]).status == 200
+    assert said() == []
+
+
+def test_a_fault_is_one_line(start: Start, said: Callable[[], list[str]]) -> None:
+    """Its answer and its log say where it is, and repeat nothing of the request."""
+    own = start(classifier=None)
+    reply = own.get("/models", X_Secret="Plantedname")
+    assert re.fullmatch(r"a fault of the server \(AttributeError at models.py:\d+\); see its log", line_of(reply, 500))
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+    (line,) = said()
+    assert re.fullmatch(r"AttributeError in /models at models.py:\d+", line)
+    assert 'path="/models",status="500"} 1\n' in own.get("/metrics").content.decode()
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/models", "/metrics", "/pages/page.js", "/no/such/address", "/predict"]
+)
+def test_head_is_get_without_a_body(client: Client, path: str) -> None:
+    probe, whole = client.ask("HEAD", path), client.get(path)
+    assert (probe.status, probe.content) == (whole.status, b"")
+    assert probe.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_a_file_name_in_the_extended_form(client: Client, scans: list[Path]) -> None:
+    for star, name in {
+        "filename*=UTF-8''%c3%a4%20b.png": "ä b.png",
+        "filename*=iso-8859-1'en'%e4.png": "ä.png",
+        "filename=\"plain.png\"; filename*=UTF-8''other.png": "plain.png",
+    }.items():
+        body = form(scans[:1]).replace(f'filename="{scans[0].name}"'.encode(), star.encode())
+        (row,) = client.ask("POST", "/predict", body, Content_Type=FORM).json["predictions"]
+        assert row["name"] == name

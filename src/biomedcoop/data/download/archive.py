@@ -129,19 +129,25 @@ def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     Raises:
         UserError: the path would leave the folder, or cannot be written on every system.
     """
+    parts = parts_of(name)
+    if isinstance(parts, str):
+        raise UserError(f"{archive}: {name!r} is {parts}, which is not unpacked; {_REMEDY}")
+    return parts
+
+
+def parts_of(name: str) -> tuple[str, ...] | str:
+    """The parts of a path that a stranger gives for a file in a folder; or its fault, as "an absolute path"."""
     path = name.replace("\\", "/")  # archives made on Windows may have backslashes; no dataset has them in a name
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
     if path.startswith("/") or re.match("[A-Za-z]:", path):
-        fault = "an absolute path"
-    elif ".." in parts:
-        fault = "a path that leaves the folder"
-    elif re.search('[\x00-\x1f:<>"|?*]', path) or any(
+        return "an absolute path"
+    if ".." in parts:
+        return "a path that leaves the folder"
+    if re.search('[\x00-\x1f:<>"|?*]', path) or any(
         _DEVICE_NAME.fullmatch(part) or part.endswith((".", " ")) for part in parts
     ):
-        fault = "a name that Windows cannot hold"
-    else:
-        return parts
-    raise UserError(f"{archive}: {name!r} is {fault}, which is not unpacked; {_REMEDY}")
+        return "a name that Windows cannot hold"
+    return parts
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:

@@ -12,7 +12,6 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from biomedcoop.deploy.server.answers import NOT_A_DEVICE, explanation, predictions
 from biomedcoop.deploy.server.guard import App, Guard, Scope
@@ -64,7 +63,8 @@ BODY: dict[str, Any] = {
 }
 TRAINING_BODY = {
     "required": True,
-    "description": "Images, each under the name class/file, or split/class/file with the splits train, val and test.",
+    "description": "Images, each under its path in a folder that 'biomedcoop train' reads: class/file or split/class/file, "
+    "with further folders between class and file if need be.",
     "content": {FORM: BODY["requestBody"]["content"][FORM]},
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -292,13 +292,21 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         return _line(RefusedRequest(422, f"{first['loc'][-1]}: {first['msg'].lower()}; see /docs"))
 
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        return _line(_fault(error))  # the framework raises the error again, for the log
+
 
 def _line(error: RefusedRequest) -> JSONResponse:
     return JSONResponse({"error": " ".join(error.reason.split())}, error.status, error.headers)
 
 
+def _fault(error: Exception) -> RefusedRequest:
+    return RefusedRequest(500, f"a fault of the server ({type(error).__name__} at {_place(error)}); see its log")
+
+
 class _Outside:
-    """What surrounds every request: the guard, the security headers, the counters, and a fault of our own in one line."""
+    """What surrounds every request: the guard, the security headers, HEAD as GET, the counters, and a fault of ours in one line."""
 
     def __init__(self, app: App, guard: Guard, metrics: Metrics, paths: set[str]) -> None:
         self.app, self.guard, self.metrics, self.paths = app, guard, metrics, paths
@@ -308,6 +316,7 @@ class _Outside:
             await self.app(scope, receive, send)
             return
         begin, status = time.monotonic(), 0
+        path = scope["path"] if scope["path"] in self.paths else "other"
 
         async def send_with_headers(message: Any) -> None:
             nonlocal status
@@ -320,20 +329,17 @@ class _Outside:
 
         try:
             self.guard.check(scope)
-            await self.app(scope, receive, send_with_headers)
+            # the connection leaves out the body of an answer to HEAD
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.app(asked, receive, send_with_headers)
         except RefusedRequest as error:
             await _line(error)(scope, receive, send_with_headers)
-        except ClientDisconnect:
-            status = 499  # nobody is left to answer; the framework takes it for a fault and says 500
         except Exception as error:
-            # neither the message nor a traceback: both may quote an image's header
-            at = _place(error)
-            log.error("%s in %s at %s", type(error).__name__, scope["path"][:80], at)
+            # neither the message nor a traceback nor the address as it was asked: they may quote an image's header
+            log.error("%s in %s at %s", type(error).__name__, path, _place(error))
             if not status:
-                fault = RefusedRequest(500, f"a fault of the server ({type(error).__name__} at {at}); see its log")
-                await _line(fault)(scope, receive, send_with_headers)
+                await _line(_fault(error))(scope, receive, send_with_headers)
         finally:
-            path = scope["path"] if scope["path"] in self.paths else "other"
             self.metrics.answered(path, status, time.monotonic() - begin)
 
 

@@ -44,7 +44,7 @@ class Guard:
             )
         origin = headers.get("origin")
         if scope["method"] not in ("GET", "HEAD") and (
-            (origin is not None and urlsplit(origin).netloc != host)
+            (origin is not None and not _is_page_of(host, origin))
             or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
         ):
             raise RefusedRequest(403, "a page of another address asks; use the page of this server, or no browser")
@@ -67,6 +67,13 @@ class Guard:
             return True
         kind, _, given = authorization.partition(" ")
         return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token.encode())
+
+
+def _is_page_of(host: str, origin: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _name(address: str) -> str:

@@ -7,15 +7,15 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from biomedcoop.deploy.server.guard import LOOPBACK, Guard
 from biomedcoop.deploy.server.limits import Limits
-from biomedcoop.errors import Note, UserError
+from biomedcoop.errors import UserError
 
 TOKEN = "BIOMEDCOOP_TOKEN"
 """Environment variable that holds the token."""
@@ -95,18 +95,14 @@ def read_token(file: Path | None) -> str | None:
     return token
 
 
-def bind(address: Address) -> socket.socket:
-    """A socket that listens.
-
+@contextmanager
+def _one_line(address: Address) -> Iterator[None]:
+    """
     Raises:
         UserError: the port is in use, or there is no such address.
     """
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
-        bound.listen(128)
+        yield
     except (OSError, OverflowError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             raise UserError(
@@ -115,6 +111,19 @@ def bind(address: Address) -> socket.socket:
         raise UserError(
             f"cannot listen on {address.host}:{address.port} ({error}); choose another with --host"
         ) from error
+
+
+def bind(address: Address) -> socket.socket:
+    """A socket that holds the address and does not listen yet, so that nobody waits for an answer while models load.
+
+    Raises:
+        UserError: the port is in use, or there is no such address.
+    """
+    with _one_line(address):
+        family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
     return bound
 
 
@@ -142,41 +151,48 @@ def serve(
     Raises:
         UserError: the address cannot be used, or a classifier cannot be read.
     """
-    import uvicorn
-
-    from biomedcoop.deploy.server.app import make_app
-    from biomedcoop.deploy.server.models import described, load_models
-    from biomedcoop.deploy.server.protocol import Protocol
-    from biomedcoop.deploy.server.training import Trainings
-
-    allowed = not address.beyond_loopback if trains is None else trains
-    if not folders and not allowed:
-        raise UserError("name at least one model to serve, or let the page train one with --training")
-    bound = bind(address)
-    models = load_models(folders, backbone, device, precision)
     tell = started or (lambda _: None)
-    for model in models:
-        tell(f"{model.name}: {described(model.classifier)}")
-    if not folders:
-        tell("no model is served yet; the page can train one")
-    off = None if allowed else "this server does not train; start it with --training"
-    trainings = Trainings(models, limits, off)
-    config = uvicorn.Config(
-        make_app(models, limits, guard, trainings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        http=Protocol,
-        ws="none",
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=int(2 * limits.seconds),
-        proxy_headers=False,
-    )
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # its lines may quote addresses and clients
+    try:
+        import uvicorn
+
+        from biomedcoop.deploy.server.app import make_app
+        from biomedcoop.deploy.server.models import described, load_models
+        from biomedcoop.deploy.server.protocol import Protocol
+        from biomedcoop.deploy.server.training import Trainings
+
+        allowed = not address.beyond_loopback if trains is None else trains
+        if not folders and not allowed:
+            raise UserError("name at least one model to serve, or let the page train one with --training")
+        bound = bind(address)
+        models = load_models(folders, backbone, device, precision)
+        for model in models:
+            tell(f"{model.name}: {described(model.classifier)}")
+        if not folders:
+            tell("no model is served yet; the page can train one")
+        off = None if allowed else "this server does not train; start it with --training"
+        trainings = Trainings(models, limits, off)
+        config = uvicorn.Config(
+            make_app(models, limits, guard, trainings),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            http=Protocol,
+            ws="none",
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=int(2 * limits.seconds),
+            proxy_headers=False,
+        )
+        with _one_line(address):
+            bound.listen(128)
+    except KeyboardInterrupt:
+        tell("stopped before it began to answer requests")
+        return
+    # what libraries log and warn of may quote a request; a record that no handler takes would be printed
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")  # what the package notes of single images stands in answers and reports
     host, port = bound.getsockname()[:2]
     tell(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}, docs at /docs; Ctrl-C ends it")
-    warnings.filterwarnings("ignore", category=Note)  # they are about single images, and stand in answers and reports
     try:
         with suppress(KeyboardInterrupt):  # uvicorn repeats the signal that ended it
             uvicorn.Server(config).run(sockets=[bound])

@@ -15,10 +15,11 @@ from typing import Any
 
 from biomedcoop.api import train
 from biomedcoop.classifier import load
-from biomedcoop.data.dataset import SPLITS
+from biomedcoop.data.download.archive import parts_of
 from biomedcoop.data.images.decoders import find_decoder
 from biomedcoop.data.images.decoders.base import START_BYTES
 from biomedcoop.data.images.decoders.volume import VolumeDecoder
+from biomedcoop.data.readers.folder_names import is_visible
 from biomedcoop.deploy.server.images import check_pixels
 from biomedcoop.deploy.server.limits import Limits, RefusedRequest
 from biomedcoop.deploy.server.models import Models, ServedModel
@@ -31,6 +32,9 @@ KEPT = 3
 
 FOLDER = "biomedcoop-training-"
 """Start of the name of the folder that holds the images of a training."""
+
+LONGEST_NAME, LONGEST_PART = 1000, 200
+"""Largest sizes of the path of an uploaded file and of each name in it, bytes; file systems hold little more."""
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
@@ -116,7 +120,8 @@ class Trainings:
         """Begin a training in the reserved place, which it gives back at its end.
 
         Args:
-            uploads: images; their names are "class/file" or "split/class/file".
+            uploads: images; their names are paths in a folder that is read as ``train`` reads one: "class/…/file", or
+                "split/class/…/file".
             options: see :class:`biomedcoop.tasks.request.TrainRequest`.
 
         Raises:
@@ -162,7 +167,8 @@ class Trainings:
                     training.tell("reading", 0, 0)
                     file = data / name
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(content)
+                    with file.open("xb") as written:  # a second file where letters' case makes no difference
+                        written.write(content)
                 files.clear()
                 run = Path(place) / "run"
                 report = train(data, run, progress=training.tell, **options)
@@ -175,6 +181,8 @@ class Trainings:
             training.state = STOPPED
         except UserError as error:
             training.state, training.error = FAILED, str(error).replace(f"{place}{os.sep}", "")
+        except FileExistsError:
+            training.state, training.error = FAILED, "two files differ only in the case of letters; rename one"
         except OSError as error:
             training.state, training.error = (
                 FAILED,
@@ -192,26 +200,33 @@ def method_names() -> list[str]:
 
 
 def _sorted_out(uploads: Sequence[Upload], limits: Limits) -> tuple[list[Upload], int]:
-    """The images under safe relative names, and the number of other files."""
+    """The images under safe relative names, and the number of other files. The reader of folders says which folders are classes."""
     files: dict[str, Upload] = {}
     left_out = 0
     for upload in uploads:
-        parts = [part for part in upload.name.replace("\\", "/").split("/") if part]
         decoder = find_decoder(upload.content[:START_BYTES])
         if decoder is None or isinstance(decoder, VolumeDecoder):
             left_out += 1
             continue
+        parts = parts_of(upload.name)
+        if isinstance(parts, str) or not upload.name.isprintable():
+            fault = parts if isinstance(parts, str) else "a name with control characters"
+            raise RefusedRequest(422, f"'{upload.name[:80]}' is {fault}; name the files class/file")
         if len(parts) < 2:
             raise RefusedRequest(422, f"{upload.name}: its class is missing; name the files class/file")
-        for part in parts:
-            if part.startswith(".") or not part.isprintable() or len(part.encode()) > 200 or set(part) & set('<>:"|?*'):
-                raise RefusedRequest(422, f"'{part[:40]}' cannot be the name of a class or a file here; rename it")
+        if len(upload.name.encode()) > LONGEST_NAME or max(len(part.encode()) for part in parts) > LONGEST_PART:
+            raise RefusedRequest(422, f"'{upload.name[:80]}…' is too long for the name of a file; shorten it")
+        if not all(map(is_visible, parts)):
+            left_out += 1
+            continue
         check_pixels(upload, decoder, limits)
-        above = parts[-3:-2] if parts[-3:-2] and parts[-3] in SPLITS else []
-        name = str(PurePosixPath(*above, *parts[-2:]))
+        name = "/".join(parts)
         if name in files:
             raise RefusedRequest(422, f"two files are named {name}; rename one")
         files[name] = Upload(name, upload.content)
+    for name in files:
+        if both := next((str(above) for above in PurePosixPath(name).parents if str(above) in files), None):
+            raise RefusedRequest(422, f"{both} is a file and a folder; rename one")
     if not files:
         raise RefusedRequest(422, "the request holds no image; send a folder with one folder of images for each class")
     return list(files.values()), left_out

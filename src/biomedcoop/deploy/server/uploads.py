@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from biomedcoop.deploy.server.limits import RefusedRequest
 
@@ -17,6 +19,13 @@ FORM = "multipart/form-data"
 
 MOST_HEADER = 4096
 """Largest size of the headers of a part of a form, bytes."""
+
+
+CUT_SHORT = "biomedcoop.cut_short"
+"""Extension of a request's scope: the client has closed its sending half within the body, and can still read an answer."""
+
+_EXTENDED_NAME = re.compile(r";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)", re.IGNORECASE)
+"""A file name that is given in the form of RFC 5987 alone."""
 
 
 class Upload(NamedTuple):
@@ -49,13 +58,20 @@ async def read_uploads(request: Request, most_bytes: int, most_files: int, secon
 
 
 async def _fill(request: Request, taken: _Form | _Body, most_bytes: int) -> None:
+    from starlette.requests import ClientDisconnect
+
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            raise _too_large(most_bytes)
-        if chunk:
-            taken.feed(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most_bytes:
+                raise _too_large(most_bytes)
+            if chunk:
+                taken.feed(chunk)
+    except ClientDisconnect:
+        raise RefusedRequest(499, "the client hung up") from None  # for the counters; nobody reads it
+    if CUT_SHORT in request.scope.get("extensions", ()):
+        raise RefusedRequest(400, "the upload is truncated; send it again")
 
 
 def _too_large(most: int) -> RefusedRequest:
@@ -87,6 +103,7 @@ class _Form:
 
     def __init__(self, options: dict[bytes, bytes], most_files: int) -> None:
         from python_multipart import MultipartParser
+        from python_multipart.exceptions import FormParserError
 
         if not options.get(b"boundary"):
             raise RefusedRequest(400, f"the content type {FORM} has no boundary; let the client write the header")
@@ -94,19 +111,24 @@ class _Form:
         self.header, self.value, self.name, self.field = bytearray(), bytearray(), "", ""
         self.content: bytearray | None = None
         self.found: list[Upload] = []
-        self.parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._grow(self.header, data[start:end]),
-                "on_header_value": lambda data, start, end: self._grow(self.value, data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._finish,
-            },
-        )
+        try:
+            self.parser = MultipartParser(
+                options[b"boundary"],
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": lambda data, start, end: self._grow(self.header, data[start:end]),
+                    "on_header_value": lambda data, start, end: self._grow(self.value, data[start:end]),
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._finish,
+                },
+            )
+        except FormParserError:
+            raise RefusedRequest(
+                400, f"the content type {FORM} has too long a boundary; let the client write the header"
+            ) from None
 
     def feed(self, chunk: bytes) -> None:
         from python_multipart.exceptions import FormParserError
@@ -139,6 +161,9 @@ class _Form:
             self.field = options.get(b"name", b"").decode("utf-8", "replace")
             if b"filename" in options:
                 self.name = options[b"filename"].decode("utf-8", "replace")
+                self.content = bytearray()
+            elif extended := _EXTENDED_NAME.search(self.value.decode("latin-1")):  # the parser leaves it out
+                self.name = unquote(extended[2], extended[1], "replace")
                 self.content = bytearray()
         self.header, self.value = bytearray(), bytearray()
 

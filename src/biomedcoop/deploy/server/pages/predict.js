@@ -27,8 +27,10 @@ function describe() {
   at("about").textContent = parts.join(" ");
 }
 
-function address(path, more = {}) {
-  const values = { model: at("model").value, window: at("window").value.trim(), frame: at("frame").value.trim(), ...more };
+// What is chosen now; a card keeps it, so that an explanation is of the image that was predicted.
+const choices = () => ({ model: at("model").value, window: at("window").value.trim(), frame: at("frame").value.trim() });
+
+function address(path, values) {
   const given = Object.entries(values).filter(([, value]) => value);
   return `${path}?${new URLSearchParams(given)}`;
 }
@@ -39,14 +41,14 @@ function form(file) {
   return body;
 }
 
-async function predict(files) {
+async function predict(files, asked) {
   let rows = 0;
   let bad = 0;
   for (const [number, file] of files.entries()) {
     at("state").textContent = `Predicting file ${number + 1} of ${files.length} …`;
     try {
-      const answer = await ask(address("/predict", { skip_bad: "true" }), { method: "POST", body: form(file) });
-      for (const row of answer.predictions) at("results").append(card(row, file, answer.model));
+      const answer = await ask(address("/predict", { ...asked, skip_bad: "true" }), { method: "POST", body: form(file) });
+      for (const row of answer.predictions) at("results").append(card(row, file, { ...asked, model: answer.model }));
       for (const textContent of answer.notes) at("results").lastChild.append(make("p", { className: "note", textContent }));
       rows += answer.predictions.filter((row) => !row.error).length;
       bad += answer.predictions.filter((row) => row.error).length;
@@ -61,10 +63,11 @@ async function predict(files) {
 
 // Files that come while others are predicted wait for them.
 function add(files) {
-  if (files.length) busy = busy.then(() => predict(files));
+  const asked = choices();
+  if (files.length) busy = busy.then(() => predict(files, asked));
 }
 
-function card(row, file, model) {
+function card(row, file, asked) {
   const item = make("li", { className: "case" });
   const shown = row.error ? null : picture(file, item);
   if (shown) item.append(shown);
@@ -79,7 +82,7 @@ function card(row, file, model) {
   if (row.unlike_training) body.append(badge("Unlike the training images: do not rely on this answer"));
   if (row.abstain) body.append(badge(`Abstain: the prediction set has ${count(row.set.length, "class").replace("classs", "classes")}`));
   body.append(bars(row));
-  if (row.name === file.name || row.name.startsWith(`${file.name}#`)) body.append(reasons(row, file, model));
+  if (row.name === file.name || row.name.startsWith(`${file.name}#`)) body.append(reasons(row, file, asked));
   return item;
 }
 
@@ -117,7 +120,7 @@ function bars(row) {
 
 let controls = 0;
 
-function reasons(row, file, model) {
+function reasons(row, file, asked) {
   const id = `class-${(controls += 1)}`;
   const select = make("select", { id }, ...Object.keys(row.probabilities).map((name) => make("option", { textContent: name })));
   select.value = row.prediction;
@@ -130,7 +133,7 @@ function reasons(row, file, model) {
     place.replaceChildren(make("p", { textContent: "Explaining …" }));
     const frame = row.name.startsWith(`${file.name}#`) ? { frame: row.name.slice(file.name.length + 1) } : {};
     try {
-      const answer = await ask(address("/explain", { model, class: select.value, ...frame }), { method: "POST", body: form(file) });
+      const answer = await ask(address("/explain", { ...asked, class: select.value, ...frame }), { method: "POST", body: form(file) });
       place.replaceChildren(explained(answer));
     } catch (error) {
       place.replaceChildren(make("p", { className: "error", textContent: error.message }));

@@ -3,61 +3,68 @@
 import { ask, at, count, make, onDrop } from "./page.js";
 import { loadModels } from "./predict.js";
 
-const classes = new Map(); // "split/class" or "class" -> [{file, path}]
+const images = []; // {file, path}: the path is that in the folder which the server reads, "benign/…/1.png" or "test/benign/…/1.png"
 let running = null;
 
 const HIDDEN = /(^|\/)(\.|__MACOSX)|(^|\/)(thumbs\.db|desktop\.ini)$/i;
-const SPLITS = ["train", "val", "test"];
+const SPLIT = /^(train(ing)?|trn|val(id|idation)?|dev|test(ing)?|tst)([ _-]?(set|data|images))?$/i;
 
-// "scans/benign/1.png" belongs to benign, "scans/test/benign/1.png" to test/benign.
+// A folder has its own name before its paths; several that are dropped at once are the folders of classes or splits.
 function addFolder(files) {
-  let lost = 0;
-  for (const { file, path } of files) {
-    const parts = path.split("/");
-    if (HIDDEN.test(path)) continue;
-    if (parts.length < 3) {
-      lost += 1;
-      continue;
-    }
-    const split = parts.length > 3 && SPLITS.includes(parts.at(-3)) ? `${parts.at(-3)}/` : "";
-    add(`${split}${parts.at(-2)}`, [file]);
-  }
+  const found = files.filter(({ path }) => !HIDDEN.test(path)).map(({ file, path }) => ({ file, parts: path.split("/") }));
+  const above = new Set(found.map(({ parts }) => parts[0])).size === 1 ? 1 : 0;
+  const inside = found.filter(({ parts }) => parts.length > above + 1);
+  add(inside.map(({ file, parts }) => ({ file, path: parts.slice(above).join("/") })));
+  const lost = found.length - inside.length;
   at("left-out").textContent = lost ? `${count(lost, "file")} outside the folders of classes left out.` : "";
+}
+
+// A second file of one path gets a number before its name.
+function add(files) {
+  const taken = new Set(images.map(({ path }) => path));
+  for (const { file, path } of files) {
+    const end = path.lastIndexOf("/") + 1;
+    let free = path;
+    for (let number = 1; taken.has(free); number += 1) free = `${path.slice(0, end)}${number}-${path.slice(end)}`;
+    taken.add(free);
+    images.push({ file, path: free });
+  }
   list();
 }
 
-function add(name, files) {
-  if (!classes.has(name)) classes.set(name, []);
-  classes.get(name).push(...files);
+// The folders of images, as the server's reader takes them in most cases: folders in those of splits are classes, and all others are.
+function folders() {
+  const tops = [...new Set(images.map(({ path }) => path.split("/")[0]))];
+  const divided = tops.every((name) => SPLIT.test(name)) || tops.some((name) => SPLIT.test(name) && /^tr/i.test(name));
+  const found = new Map();
+  for (const { path } of images) {
+    const parts = path.split("/");
+    const name = parts.slice(0, divided && SPLIT.test(parts[0]) && parts.length > 2 ? 2 : 1).join("/");
+    found.set(name, (found.get(name) ?? 0) + 1);
+  }
+  return [...found].sort();
 }
 
 function list() {
   const body = at("classes").tBodies[0];
   body.replaceChildren();
-  for (const [name, files] of [...classes].sort()) {
+  for (const [name, number] of folders()) {
     const remove = make("button", { type: "button", textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove ${name}`);
     remove.addEventListener("click", () => {
-      classes.delete(name);
+      images.splice(0, images.length, ...images.filter(({ path }) => !path.startsWith(`${name}/`)));
       list();
       at("folder").focus();
     });
-    const cells = [make("td", { textContent: String(files.length), className: "right" }), make("td", {}, remove)];
+    const cells = [make("td", { textContent: String(number), className: "right" }), make("td", {}, remove)];
     body.append(make("tr", {}, Object.assign(make("th", { textContent: name }), { scope: "row" }), ...cells));
   }
-  at("classes").hidden = !classes.size;
+  at("classes").hidden = !images.length;
 }
 
 function body() {
   const form = new FormData();
-  for (const [name, files] of classes) {
-    const seen = new Map();
-    for (const file of files) {
-      const times = seen.get(file.name) ?? 0;
-      seen.set(file.name, times + 1);
-      form.append("file", file, `${name}/${times ? `${times}-` : ""}${file.name}`);
-    }
-  }
+  for (const { file, path } of images) form.append("file", file, path);
   return form;
 }
 
@@ -67,8 +74,7 @@ function address() {
 }
 
 async function train() {
-  const found = new Set([...classes.keys()].map((name) => name.split("/").at(-1)));
-  if (found.size < 2) {
+  if (!images.length) {
     at("train-state").textContent = "At least two classes with images are needed.";
     return;
   }
@@ -128,10 +134,9 @@ at("class-files").addEventListener("change", () => {
     at("left-out").textContent = "Name the class first, then choose its images.";
     at("class-name").focus();
   } else {
-    add(name.replaceAll("/", "-"), [...at("class-files").files]);
+    add([...at("class-files").files].map((file) => ({ file, path: `${name.replaceAll(/[\\/]/g, "-")}/${file.name}` })));
     at("left-out").textContent = "";
     at("class-name").value = "";
-    list();
   }
   at("class-files").value = "";
 });
