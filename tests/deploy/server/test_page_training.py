@@ -33,6 +33,14 @@ def ended(client: Client, key: str) -> dict[str, Any]:
     return dict(state)
 
 
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of trainings lie where no other process of the tests has some."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+
+
 def folders() -> list[Path]:
     return list(Path(tempfile.gettempdir()).glob(f"{FOLDER}*"))
 
