@@ -230,7 +230,7 @@ def test_a_benchmark_killed_at_random_points_ends_with_the_same_results(folder: 
     asked = tmp_path / "mine.toml"
     asked.write_text(
         f'format = 1\nkind = "few-shot"\ndatasets = ["scans", "others"]\nmethods = ["zero-shot", "tip-adapter", "coop", "kgcoop"]\n'
-        f'backbones = ["{TINY}"]\nshots = [1, 2, 4]\nseeds = [1, 2]\nrecipe = "fast"\n'
+        f'backbones = ["{TINY}"]\nshots = [1, 4]\nseeds = [1, 2]\nrecipe = "fast"\n'
     )
 
     def start(out: Path) -> subprocess.Popen[bytes]:

@@ -45,8 +45,9 @@ def test_the_encoder_passes_every_check(parity: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_classifier_that_chooses_and_calibrates_passes_every_check(parity: Path) -> None:
-    assert statuses(RowClassifier("linear-probe", parity / "model")).keys() == {"passed"}
+@pytest.mark.parametrize(("method", "calibrate"), [("linear-probe", "no"), ("simpleshot", "yes")])
+def test_a_classifier_that_chooses_or_calibrates_passes_every_check(method: str, calibrate: str, parity: Path) -> None:
+    assert statuses(RowClassifier(method, parity / "model", calibrate=calibrate)).keys() == {"passed"}
 
 
 def test_tags_say_that_an_input_is_an_image() -> None:
