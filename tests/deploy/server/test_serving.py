@@ -342,9 +342,11 @@ def test_a_fault_is_one_line(start: Start, said: Callable[[], list[str]]) -> Non
     reply = own.get("/models", X_Secret="Plantedname")
     assert re.fullmatch(r"a fault of the server \(AttributeError at models.py:\d+\); see its log", line_of(reply, 500))
     assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+    end = time.monotonic() + 5  # the answer is sent first, then the line is logged and the answer counted
+    while 'path="/models",status="500"} 1\n' not in own.get("/metrics").content.decode():
+        assert time.monotonic() < end
     (line,) = said()
     assert re.fullmatch(r"AttributeError in /models at models.py:\d+", line)
-    assert 'path="/models",status="500"} 1\n' in own.get("/metrics").content.decode()
 
 
 @pytest.mark.parametrize(
