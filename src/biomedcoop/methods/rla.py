@@ -23,7 +23,7 @@ from biomedcoop.lazy import F, torch
 from biomedcoop.methods.base import Abilities, Method, Progress, State, Task, register
 from biomedcoop.methods.class_embeddings import template_embeddings, text_state
 from biomedcoop.methods.settings import class_template, setting
-from biomedcoop.methods.training import AdamW, Losses, cross_entropy, descend, reporter
+from biomedcoop.methods.training import AdamW, Gradients, Losses, cross_entropy, descend, reporter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,19 +56,25 @@ class RLA(Method):
         self, task: Task, settings: RLASettings, seeds: Sequence[int], progress: Progress | None = None
     ) -> list[State]:
         text = template_embeddings(task.backbone, task.class_names, settings.template)
-        x, start = self.inputs(task.features), self.start(task.backbone)
-        matrix = start.weight.to(x).repeat(len(x), 1, 1).requires_grad_()
+        x, start = (
+            self.inputs(task.features),
+            Projection(*(part.to(task.features) for part in self.start(task.backbone))),
+        )
+        offset = x.new_zeros(len(x), *start.weight.shape)
         penalty = settings.penalty or len(text) / task.n_images
         index, steps = torch.arange(x.shape[1]).expand(len(x), -1), settings.epochs
         rates = (0.5 * settings.lr * (1 + math.cos(math.pi * step / steps)) for step in range(steps))
+        losses, gradients = objective(x, task.labels, text, task.backbone.logit_scale, penalty, start, offset)
         descend(
-            AdamW([matrix], eps=1e-4, weight_decay=0.0),
-            [matrix],
-            losses_of(x, task.labels, text, task.backbone.logit_scale, penalty, start, matrix),
+            AdamW([offset], eps=1e-4, weight_decay=0.0),
+            [offset],
+            losses,
             [(index, rate) for rate in rates],
+            gradients=gradients,
             on_step=reporter(progress, steps),
         )
-        return [text_state(task.backbone, text, **self.kept(Projection(own, start.bias))) for own in matrix]
+        trained = (Projection(start.weight + own, start.bias) for own in offset)
+        return [text_state(task.backbone, text, **self.kept(one)) for one in trained]
 
     def start(self, backbone: Backbone) -> Projection:
         """The matrix before training."""
@@ -99,15 +105,25 @@ def turned(x: Tensor, projection: Projection) -> Tensor:
     return F.normalize(x @ projection.weight.mT + projection.bias, dim=-1)
 
 
-def losses_of(
-    x: Tensor, labels: Tensor, text: Tensor, scale: float, penalty: float, start: Projection, matrix: Tensor
-) -> Losses:
-    """Cross-entropy and penalty [R, 2] of the matrices [R, E, W] on all inputs [R, N, W], whatever the batch."""
-    start = Projection(*(tensor.to(x) for tensor in start))
+def objective(
+    x: Tensor, labels: Tensor, text: Tensor, scale: float, penalty: float, start: Projection, offset: Tensor
+) -> tuple[Losses, Gradients]:
+    """Cross-entropy and penalty [R, 2] of the offsets W − W₀ [R, E, W] on all inputs [R, N, W], whatever the batch; their gradient.
+
+    Autograd stops at the moved features [R, N, E]. From there on the gradient is one product of matrices, which adds the penalty's.
+    """
+    before = x @ start.weight.mT + start.bias
+    moved = before
 
     def losses(_index: Tensor) -> Tensor:
-        logits = scale * turned(x, Projection(matrix, start.bias)) @ text.T
-        held = penalty * (matrix - start.weight).square().sum((1, 2))
+        nonlocal moved
+        moved = torch.baddbmm(before, x, offset.mT).requires_grad_()
+        logits = scale * F.normalize(moved, dim=-1) @ text.T
+        held = penalty * torch.linalg.vector_norm(offset, dim=(1, 2)).square()
         return torch.stack([cross_entropy(logits.log_softmax(-1), labels), held], 1)
 
-    return losses
+    def gradients(terms: Tensor, _parameters: Sequence[Tensor]) -> list[Tensor]:
+        (along,) = torch.autograd.grad(terms.sum(), moved)
+        return [torch.baddbmm(offset, along.mT, x, beta=2 * penalty)]
+
+    return losses, gradients

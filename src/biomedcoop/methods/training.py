@@ -20,6 +20,9 @@ WARMUP_LR = 1e-5
 STEPS_BEFORE_RECORDING = 3
 """Steps before a CUDA graph is recorded; they set up workspaces and choose kernels, which must not be part of the graph."""
 
+BLOCK = 2**16
+"""Numbers of each tensor that an optimiser changes at once on a CPU: 256 kB each in float32."""
+
 Losses = Callable[["Tensor"], "Tensor"]
 """Function of batch indices [R, B] that returns losses by run and term [R, T]."""
 
@@ -120,11 +123,20 @@ class AdamW:
         with torch.no_grad():
             self.fading.mul_(self.betas)
             first, second = (1 - self.fading).to(rate.dtype)
-            for p, m, v, g in zip(self.parameters, self.first, self.second, gradients, strict=True):
-                m.lerp_(g, 0.1)
-                v.mul_(0.999).addcmul_(g, g, value=0.001)
-                p.mul_(1 - rate * self.weight_decay)
-                p.sub_(rate / first * m / ((v / second).sqrt() + self.eps))
+            for whole in zip(self.parameters, self.first, self.second, gradients, strict=True):
+                for p, m, v, g in in_blocks(whole):
+                    m.lerp_(g, 0.1)
+                    v.mul_(0.999).addcmul_(g, g, value=0.001)
+                    if self.weight_decay:
+                        p.mul_(1 - rate * self.weight_decay)
+                    p.sub_((rate / first * m).div_((v / second).sqrt_().add_(self.eps)))
+
+
+def in_blocks(tensors: Sequence[Tensor]) -> Iterable[Sequence[Tensor]]:
+    """Parts of tensors of one shape that fit into the cache of a core together; on other devices the tensors as they are."""
+    if tensors[0].device.type != "cpu" or not all(tensor.is_contiguous() for tensor in tensors):
+        return [tensors]
+    return zip(*(tensor.view(-1).split(BLOCK) for tensor in tensors), strict=True)
 
 
 def sgd(
