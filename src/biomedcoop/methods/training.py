@@ -136,7 +136,7 @@ def in_blocks(tensors: Sequence[Tensor]) -> Iterable[Sequence[Tensor]]:
     """Parts of tensors of one shape that fit into the cache of a core together; on other devices the tensors as they are."""
     if tensors[0].device.type != "cpu" or not all(tensor.is_contiguous() for tensor in tensors):
         return [tensors]
-    return zip(*(tensor.view(-1).split(BLOCK) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor.view(-1), BLOCK) for tensor in tensors), strict=True)
 
 
 def sgd(
