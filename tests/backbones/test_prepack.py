@@ -16,7 +16,8 @@ from torch import nn
 from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import PrepackedLinear, can_prepack, prepack_image_tower, prepack_text_tower
-from biomedcoop.features.passes import encode_crops
+from biomedcoop.backbones.vit import attended_by_one, each_row
+from biomedcoop.features.passes import encode_crops, image_batch
 
 
 @pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_lite", "tiny_siglip"])
@@ -115,9 +116,30 @@ def test_a_hook_sees_every_pass(tiny: Backbone, tmp_path: Path) -> None:
         encode_crops(tiny, crops)
     finally:
         handle.remove()
-    assert len(seen) == 1
+    full, *asked = seen
+    assert full == image_batch(tiny)
+    assert set(asked) <= {1}, "an image alone, whose bits are compared"
     encode_crops(tiny, crops)
-    assert len(seen) == 1
+    assert len(seen) == 1 + len(asked)
+
+
+@torch.inference_mode()
+def test_one_row_for_each_image_has_the_same_bits_among_any_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((7, 1, 64), (48, 64), (48,)))
+    q, k, v = (torch.randn(7, 4, tokens, 16, generator=generator) for tokens in (1, 50, 50))
+    seen = torch.arange(50) <= torch.arange(7)[:, None]
+    torch.testing.assert_close(each_row(x, weight, bias), torch.nn.functional.linear(x, weight, bias))
+    torch.testing.assert_close(
+        attended_by_one(q, k, v, seen),
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None]),
+    )
+    for n in range(1, 7):
+        assert torch.equal(each_row(x[:n], weight, bias), each_row(x, weight, bias)[:n])
+        assert torch.equal(attended_by_one(q[:n], k[:n], v[:n], seen[:n]), attended_by_one(q, k, v, seen)[:n])
+    # tokens of several images in one buffer, as a tower has them
+    strided = k.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(attended_by_one(q[:1], strided[:1], v[:1]), attended_by_one(q, strided, v)[:1])
 
 
 def test_threads_prepack_once(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biomedcoop.backbones.clip_transformer import split_heads
+from biomedcoop.backbones.vit import attended_by_one
 
 RESNET_STRIDE = 32
 """Pixels per position of the last stage, along one side; also the width of the last stage, in units of ``width``."""
@@ -91,7 +92,7 @@ class AttentionPool(nn.Module):
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1) + self.positional_embedding
         q = split_heads(self.q_proj(tokens[:, :1]), self.heads)  # [B, H, 1, W/H]
         k, v = (split_heads(f(tokens), self.heads) for f in (self.k_proj, self.v_proj))
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attended_by_one(q, k, v)
         return self.c_proj(out.flatten(1))  # type: ignore[no-any-return]
 
 

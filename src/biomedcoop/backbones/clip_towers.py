@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from biomedcoop.backbones.bert import empty_embedding
 from biomedcoop.backbones.clip_resnet import ModifiedResNet, ResNetConfig
 from biomedcoop.backbones.clip_transformer import Transformer, TransformerConfig
+from biomedcoop.backbones.vit import each_row
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         first = torch.zeros(pixels.shape[0], dtype=torch.int64, device=pixels.device)
-        return self.ln_post(self.transformer(self.embed(pixels), first)) @ self.proj  # type: ignore[no-any-return]
+        x = self.ln_post(self.transformer(self.embed(pixels), first))
+        return each_row(x[:, None], self.proj.T)[:, 0]
 
 
 class Towers(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biomedcoop.backbones.vit import attention_probabilities, is_watched
+from biomedcoop.backbones.vit import attended_by_one, attention_probabilities, each_row, is_watched
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Attention(nn.Module):
 
     def of_one(self, x: Tensor, position: Tensor) -> Tensor:
         """``forward`` for one token of each row alone: [B, T, W] and positions [B] -> [B, 1, W]."""
-        (b, t, _), rows = x.shape, torch.arange(x.shape[0], device=x.device)
-        seen = torch.arange(t, device=x.device) <= position[:, None] if self.causal else x.new_ones(b, t).bool()
+        t, rows = x.shape[1], torch.arange(x.shape[0], device=x.device)
+        seen = torch.arange(t, device=x.device) <= position[:, None] if self.causal else None
         q, k, v = self.of_query(x[rows, position][:, None], x)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        out = attended_by_one(q, k, v, seen)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def of_query(self, query: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, H, Q, W/H] of other tokens [B, Q, W], with the keys and values of the tokens [B, T, W]."""
+        """Queries [B, H, 1, W/H] of another token [B, 1, W], with the keys and values of the tokens [B, T, W]."""
         w = x.shape[-1]
-        q = F.linear(query, self.in_proj_weight[:w], self.in_proj_bias[:w])
+        q = each_row(query, self.in_proj_weight[:w], self.in_proj_bias[:w])
         k, v = F.linear(x, self.in_proj_weight[w:], self.in_proj_bias[w:]).chunk(2, dim=-1)
         return split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
 

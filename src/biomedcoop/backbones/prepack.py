@@ -120,9 +120,10 @@ class PrepackedLinear:
         needs_backward = needs_gradient and self.weight.dtype == torch.float32
         if self.forward_weight is None or (needs_backward and self.backward_weight is None):
             self.prepack(rows if self.batch is None else rows // len(x) * self.batch, needs_backward)
-        if x.dim() == 2 and rows < self.rows and not needs_gradient:
+        if rows == len(x) and rows < self.rows and not needs_gradient:
             # a row for each image: filling up costs next to nothing, and the bits of an image are those of a full pass
-            return self(F.pad(x, (0, 0, 0, self.rows - rows)))[:rows]
+            filled = self(F.pad(x.reshape(rows, -1), (0, 0, 0, self.rows - rows)))
+            return filled[:rows].view(*x.shape[:-1], -1)
         if rows != self.rows or (needs_gradient and self.backward_weight is None):
             return F.linear(x, self.weight, self.bias)
         flat = x.reshape(rows, -1)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from biomedcoop.backbones.bert import empty_embedding
 from biomedcoop.backbones.clip_towers import TextConfig, ViTConfig
 from biomedcoop.backbones.clip_transformer import MLP, Attention, Transformer
-from biomedcoop.backbones.vit import attention_probabilities
+from biomedcoop.backbones.vit import attended_by_one, attention_probabilities
 
 
 class PoolingHead(nn.Module):
@@ -30,7 +29,7 @@ class PoolingHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.attention.of_query(self.probe.expand(x.shape[0], -1, -1), x)
-        return self.finish(F.scaled_dot_product_attention(q, k, v))
+        return self.finish(attended_by_one(q, k, v))
 
     def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``forward`` [B, W] and the probe's attention probabilities [B, H, 1, T]."""

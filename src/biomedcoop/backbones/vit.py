@@ -49,10 +49,10 @@ class Attention(nn.Module):
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
         b, t, _ = x.shape
-        q = F.linear(x[:, :1], weight[:width], bias[:width]).view(b, 1, self.heads, -1).transpose(1, 2)
+        q = each_row(x[:, :1], weight[:width], bias[:width]).view(b, 1, self.heads, -1).transpose(1, 2)
         keys_values = F.linear(x, weight[width:], bias[width:]).view(b, t, 2, self.heads, -1)
         k, v = keys_values.permute(2, 0, 3, 1, 4)  # [B, H, T, W/H] each
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attended_by_one(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def with_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +67,31 @@ def attention_probabilities(q: Tensor, k: Tensor) -> Tensor:
     scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     # weights are frozen, so in the first block the graph has to start here
     return scores.softmax(-1).requires_grad_(torch.is_grad_enabled())
+
+
+def each_row(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` of one row for each image, [B, 1, W] -> [B, 1, O], without gradients as a product for each.
+
+    In a product of a few rows together the bits of a row depend on their number.
+    """
+    if torch.is_grad_enabled():
+        return F.linear(x, weight, bias)
+    out = x @ weight.T.expand(x.shape[0], -1, -1)
+    return out if bias is None else out + bias
+
+
+def attended_by_one(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Attention of one query for each image, [B, H, 1, d], to the tokens that it sees (all, or where [B, T] is True).
+
+    On a CPU torch's fused product of so few queries splits the tokens among threads, and its bits depend on their number.
+    """
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # the bits of a product depend on the layout too
+    exact = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(exact) @ k.to(exact).transpose(-1, -2) * q.shape[-1] ** -0.5
+    if seen is not None:
+        scores = scores.masked_fill(~seen[:, None, None], -torch.inf)
+    attended: Tensor = scores.softmax(-1).to(v.dtype) @ v
+    return attended
 
 
 class MLP(nn.Module):

@@ -1,8 +1,9 @@
 """Passes through the image tower, in which the bits of a feature do not depend on the images encoded with it.
 
-Passes have a fixed shape and one thread, and a last pass of fewer images is filled up with zeros. In some towers on some processors
-a pass of one image gives the bits of a full pass. Where that is found, the images of a pass that is at most half full are encoded
-one by one, and those of an only pass too, whose operations the cores then share.
+Passes have a fixed shape and one thread. An image alone gives the same bits, where the processor's library of products allows it.
+A tower is asked at the first short pass, which is filled up with zeros to compare with; :func:`warm_up` does so beforehand. From
+then on the images of a short pass are encoded one by one where that is quicker, and those of an only pass too if cores may share
+the pass of an image. Where the bits differ, short passes stay filled up.
 """
 
 from __future__ import annotations
@@ -37,10 +38,21 @@ def image_batch(backbone: Backbone) -> int:
         return 64
     if backbone.precision == "int8":
         return 1  # activations share one scale in a pass, and an image must not depend on its neighbours
-    tower = backbone.image_tower
-    if (weights := _weights.get(tower)) is None:
-        weights = _weights[tower] = sum(parameter.numel() for parameter in tower.parameters())
-    return min(backbone.images_per_pass, max(1, 2**28 // weights))
+    return min(backbone.images_per_pass, max(1, 2**28 // _weights_of(backbone.image_tower)))
+
+
+def quicker_alone(images: int, size: int, backbone: Backbone) -> bool:
+    """Whether one core encodes some images sooner one by one than in a pass of ``size`` that is filled up.
+
+    In a large tower it always does. In a small one the own cost of each pass counts: an image alone takes half as long as four.
+    """
+    return 2 * images <= size or (images < size and _weights_of(backbone.image_tower) > SMALL_TOWER)
+
+
+def _weights_of(tower: nn.Module) -> int:
+    if tower not in _weights:
+        _weights[tower] = sum(parameter.numel() for parameter in tower.parameters())
+    return _weights[tower]
 
 
 def rows_of_a_pass(images: int, size: int, backbone: Backbone) -> int:
@@ -65,43 +77,60 @@ def image_passes(
     """
     size = size or image_batch(backbone)
     backbone = prepack_image_tower(backbone, size)
-    tower = backbone.image_tower
+    tower, cpu = backbone.image_tower, backbone.device.type == "cpu"
 
     def encode(batch: list[tuple[Crop, Tag]]) -> tuple[list[Tag], Tensor]:
         crops, tags = np.stack([crop for crop, _ in batch]), [tag for _, tag in batch]
-        cpu = backbone.device.type == "cpu"
         threads = torch.get_num_threads() if cpu else 1
         with torch.inference_mode():
             if len(batch) == size and threads == 1:
                 return tags, run(crops)
-            alone = _alone.setdefault(tower, {})
-            # an image alone costs about half a full pass of a few, and less where cores share it
-            if (known := alone.get(threads)) == ALIKE and (threads > 1 or 2 * len(batch) <= size):
-                return tags, torch.cat([run(crop[None]) for crop in crops])
-            filled = np.zeros((rows_of_a_pass(len(batch), size, backbone), *crops.shape[1:]), dtype=np.uint8)
+            alone, full = _alone.setdefault(tower, {}), rows_of_a_pass(len(batch), size, backbone)
+            few = quicker_alone(len(batch), full, backbone)
+            if (n := alone.get(threads, 0)) > 1 or (n == 1 and few):
+                with torch_threads(n) if n < threads else nullcontext():
+                    return tags, torch.cat([run(crop[None]) for crop in crops])
+            filled = np.zeros((full, *crops.shape[1:]), dtype=np.uint8)
             filled[: len(batch)] = crops
             with torch_threads(1) if threads > 1 else nullcontext():
                 rows = run(filled)[: len(batch)]
-            if known is None:
-                alone[threads] = UNKNOWN  # a process that predicts once does not pay for the question
-            elif known == UNKNOWN and cpu:
-                alone[threads] = ALIKE if torch.equal(run(crops[:1]), rows[:1]) else DIFFERENT
+            if cpu and threads not in alone and (few or threads > 1):
+                alone[threads] = next((n for n in (threads, 1) if torch.equal(in_threads(n, crops[:1]), rows[:1])), 0)
         return tags, rows
 
     def run(crops: npt.NDArray[np.uint8]) -> Tensor:
         return backbone.encode_image(backbone.normalize(crops)).float()
 
+    def in_threads(n: int, crops: npt.NDArray[np.uint8]) -> Tensor:
+        with torch_threads(n):
+            return run(crops)
+
     with closing(passes_on_every_core(encode, batched(tagged_crops, size), backbone.device, shared=True)) as passes:
         yield from passes
 
 
-UNKNOWN, ALIKE, DIFFERENT = "unknown", "alike", "different"
-"""Whether a pass of one image gives the bits of a full pass in one thread."""
+SMALL_TOWER = 2**23
+"""Number of weights."""
 
-_alone: WeakKeyDictionary[nn.Module, dict[int, str]] = WeakKeyDictionary()
-"""By tower and by the number of threads that share the pass of one image."""
+_alone: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+"""How many threads may share the pass of one image, whose bits are then those of a full pass in one thread.
+
+By tower and the number of threads that there are; 0 where its bits differ in one thread too.
+"""
 
 _weights: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+def warm_up(backbone: Backbone) -> None:
+    """Prepack the image tower and find out how it encodes a few images, so that the next call is as quick as any other.
+
+    The first short pass of a process is filled up, because its answer is what an image alone is compared with.
+    """
+    size = image_batch(backbone)
+    shape = size + 1, backbone.image_size, backbone.image_size, 3
+    crops = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    encode_crops(backbone, crops[:1])  # an only pass, which the cores share
+    encode_crops(backbone, crops)  # a full pass and a short one, each on a core of its own
 
 
 def encode_crops(backbone: Backbone, crops: Sequence[Crop]) -> Floats:

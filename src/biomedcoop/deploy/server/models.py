@@ -17,6 +17,7 @@ from biomedcoop.classifier.artefact import DESCRIPTION, TENSORS, checksum
 from biomedcoop.data.names import list_names
 from biomedcoop.deploy.server.limits import RefusedRequest
 from biomedcoop.errors import UserError, nearest
+from biomedcoop.features.passes import warm_up
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Models:
 def load_models(
     folders: Iterable[Path], backbone: str | None = None, device: str = "cpu", precision: str = "float32"
 ) -> Models:
-    """Load classifiers; those of one backbone share it.
+    """Load classifiers, ready to answer; those of one backbone share it.
 
     Args:
         backbone: see :func:`biomedcoop.load`; it is that of all of them.
@@ -135,6 +136,8 @@ def load_models(
             raise UserError(f"two models are named '{name}'; rename one of the folders")
         classifier = _load(folder, backbones, backbone, device, precision)
         loaded[name] = ServedModel(name, classifier)
+    for own in {id(own.image_tower): own for own in (model.classifier.backbone for model in loaded.values())}.values():
+        warm_up(own)
     return Models(loaded.values())
 
 

@@ -25,6 +25,7 @@ from biomedcoop.deploy.server.limits import Limits, RefusedRequest
 from biomedcoop.deploy.server.models import Models, ServedModel
 from biomedcoop.deploy.server.uploads import Upload
 from biomedcoop.errors import UserError
+from biomedcoop.features.passes import warm_up
 from biomedcoop.methods import all_methods
 
 KEPT = 3
@@ -175,7 +176,9 @@ class Trainings:
                 training.verdict = tuple(finding.text for finding in report.verdict if finding.kind != "next")
                 training.report = (run / "report.html").read_bytes()
                 training.model = _zipped(run / "model", training.name)
-                self.models.add(ServedModel(training.name, load(run / "model"), trained_here=True))
+                classifier = load(run / "model")
+                warm_up(classifier.backbone)
+                self.models.add(ServedModel(training.name, classifier, trained_here=True))
             training.state = DONE
         except _Stopped:
             training.state = STOPPED
