@@ -1,20 +1,23 @@
 """Milliseconds that a loaded classifier takes for one image and for many, beside what its image tower takes alone.
 
-    python -m benchmarks.speed.predict [--backbone mini] [--repeats 100] [--one-core]
+    python -m benchmarks.speed.predict [--backbone mini] [--layout biomedclip] [--repeats 100] [--many 64] [--one-core]
 
 One image is given as the bytes of a PNG file. The tower alone encodes a crop in memory, with prepacked weights, in a pass of
 one image and in the threads of predictions; "decode" reads the bytes and cuts the crop. Works take turns. The best times bound
-what a program can do; p50 and p95 are what a user waits. ``--one-core`` counts the processor's time of one core in place of the
-wall's.
+what a program can do; p50 and p95 are what a user waits. ``--layout`` takes a checkpoint of this true layout and size with random
+weights in place of ``--backbone``; ``--one-core`` counts the processor's time of one core in place of the wall's.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from PIL import Image
 
 import biomedcoop as bc
 from benchmarks.command import positive, start
+from benchmarks.speed.full_size import WRITERS
 from biomedcoop.backbones.prepack import prepack_image_tower
 from biomedcoop.data.images.crop_reader import CropReader
 from biomedcoop.data.images.reading import open_image
@@ -30,29 +34,35 @@ from biomedcoop.features.parallel import passes_on_every_core
 from biomedcoop.features.passes import encode_crops, image_batch
 from biomedcoop.report.table import Table
 
-MANY = 64
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="mini")
+    parser.add_argument("--layout", choices=list(WRITERS))
     parser.add_argument("--repeats", type=positive, default=100)
+    parser.add_argument("--many", type=positive, default=64, help="images of the works with several")
     parser.add_argument("--one-core", action="store_true")
     args = parser.parse_args()
     if args.one_core:
         torch.set_num_threads(1)
     warnings.simplefilter("ignore", Note)
-    print(measure(args.backbone, args.repeats, time.process_time if args.one_core else time.perf_counter).markdown())
+    clock = time.process_time if args.one_core else time.perf_counter
+    with tempfile.TemporaryDirectory() as place:
+        backbone = args.backbone
+        if args.layout:
+            sys.path.append(str(Path(__file__).parents[2] / "tests"))  # which write the layouts of small models too
+            backbone = str(WRITERS[args.layout](Path(place) / args.layout))
+        print(measure(backbone, args.repeats, args.many, clock).markdown())
 
 
-def measure(backbone: str, repeats: int, clock: Callable[[], float]) -> Table:
+def measure(backbone: str, repeats: int, images: int, clock: Callable[[], float]) -> Table:
     data = bc.load_dataset("simulated:breast-ultrasound?train=8&val=0&test=2")
     classifier = bc.fit(data, method="tip-adapter", backbone=backbone, shots=8)
     content = as_png(data.part("test").images[0])
     frozen = classifier.backbone
     crop = cut(content, frozen)
     packed = prepack_image_tower(frozen, image_batch(frozen))
-    many, crops = [content] * MANY, [crop] * MANY
+    many, crops = [content] * images, [crop] * images
 
     def tower() -> None:
         next(passes_on_every_core(encode, [crop[None]], frozen.device, shared=True))
@@ -65,19 +75,19 @@ def measure(backbone: str, repeats: int, clock: Callable[[], float]) -> Table:
         "image tower alone, 1 image": (tower, 1),
         "decode and crop, 1 image": (lambda: cut(content, frozen), 1),
         "predict, 1 image": (lambda: classifier.predict_proba(content), 1),
-        f"encode {MANY} crops in memory, per image": (lambda: encode_crops(frozen, crops), MANY),
-        f"predict {MANY} images, per image": (lambda: classifier.predict_proba(many), MANY),
+        f"encode {images} crops in memory, per image": (lambda: encode_crops(frozen, crops), images),
+        f"predict {images} images, per image": (lambda: classifier.predict_proba(many), images),
     }
     for work, _ in works.values():
         for _ in range(3):
             work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats):
-        for name, (work, images) in works.items():
-            if images == 1 or turn % 10 == 0:
+        for name, (work, n) in works.items():
+            if n == 1 or turn % 10 == 0:
                 before = clock()
                 work()
-                times[name].append(1e3 * (clock() - before) / images)
+                times[name].append(1e3 * (clock() - before) / n)
     rows = [[name, *(f"{value:.1f}" for value in _summary(taken))] for name, taken in times.items()]
     return Table(("work", "best, ms", "p50, ms", "p95, ms"), rows, align="lrrr")
 
