@@ -13,6 +13,7 @@ from biomedcoop.data.sampling.few_shot import Draw
 from biomedcoop.lazy import torch
 from biomedcoop.methods import Task
 from biomedcoop.tasks.plan import Plan
+from biomedcoop.tasks.sentences import used_per_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,9 @@ def build_task(plan: Plan, backbone: Backbone, *, count: Count | None = None, ta
 
     support = of_runs(*encoded(plan.draws, views))
     validation = of_runs(*encoded(plan.val_draws, 1)) if len(plan.val_draws[0]) else (None, None)
-    words = None if plan.sentences is None else plan.sentences.by_class
+    words = None
+    if plan.sentences is not None:
+        words = [texts[: used_per_class(plan.sentences, plan.settings)] for texts in plan.sentences.by_class]
     folds = [choice.folds for choice in plan.choices]
     task = _task(backbone, data.class_names, support, validation, words, views, plan.per_epoch, folds)
     if plan.unlabelled is not None:
