@@ -146,7 +146,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(mini: Backbone, tmp_path: P
 
 
 def test_threads_that_encode_at_once_change_nothing(mini: Backbone, tmp_path: Path) -> None:
-    cores, images = torch.get_num_threads(), pictures(40)
+    cores, images = torch.get_num_threads(), pictures(14)
     expected = encode_images(mini, dataset(images), store_root=tmp_path), encode_texts(mini, TEXTS, store_root=tmp_path)
 
     def encode(n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:
