@@ -62,9 +62,7 @@ def test_biomedcoop_learns_on_real_images(family: str, place: Path) -> None:
             losses.append(float(found[1]))
 
     settings = {"epochs": 2, "n_sentences": 3, "batch_size": 3}
-    classifier = bc.fit(
-        data, "biomedcoop", backbone, shots=2, views=1, settings=settings, seed=1, calibrate="no", progress=keep
-    )
+    classifier = bc.fit(data, "biomedcoop", backbone, shots=2, views=1, settings=settings, seed=1, progress=keep)
     assert len(losses) == 4
     assert all(map(math.isfinite, losses))
     assert classifier.state["context"].shape == (4, backbone.token_dim)
@@ -84,7 +82,7 @@ def test_evi_steer_learns_on_real_images(place: Path) -> None:
     write_bin(place / "biomedclip")
     backbone, data = load_backbone(place / "biomedclip"), bc.load_dataset("busi")
     settings = {"epochs": 2, "batch_size": 6}
-    classifier = bc.fit(data, "evi-steer", backbone, shots=2, settings=settings, seed=1, calibrate="no")
+    classifier = bc.fit(data, "evi-steer", backbone, shots=2, settings=settings, seed=1)
     assert classifier.state["text_uncertainty"].shape == (11, 4)
     for tower in ("image", "text"):
         moved = torch.stack([classifier.state[f"{tower}.{number}.up"].abs().amax() for number in range(1, 12)])
@@ -97,6 +95,6 @@ def test_evi_steer_learns_on_real_images(place: Path) -> None:
 def test_a_linear_probe_learns_on_real_images(place: Path) -> None:
     folder = write_dinov2(place / "dinov2", width=384, layers=12, heads=6, patch=14, stored=518, size=224)
     data = bc.load_dataset("busi")
-    classifier = bc.fit(data, "linear-probe", load_backbone(folder), shots=2, seed=1, calibrate="no")
+    classifier = bc.fit(data, "linear-probe", load_backbone(folder), shots=2, seed=1)
     assert classifier.state["weight"].abs().max() > 0
     check_saved(classifier, data, place / "model")

@@ -17,7 +17,7 @@ from biomedcoop.backbones import load_backbone
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import PrepackedLinear, can_prepack, prepack_image_tower, prepack_text_tower
 from biomedcoop.backbones.vit import attended_by_one, each_row
-from biomedcoop.features.passes import encode_crops, image_batch
+from biomedcoop.features.passes import encode_crops
 
 
 @pytest.fixture(params=["tiny", "tiny_clip_vit", "tiny_lite", "tiny_siglip"])
@@ -116,11 +116,9 @@ def test_a_hook_sees_every_pass(tiny: Backbone, tmp_path: Path) -> None:
         encode_crops(tiny, crops)
     finally:
         handle.remove()
-    full, *asked = seen
-    assert full == image_batch(tiny)
-    assert set(asked) <= {1}, "an image alone, whose bits are compared"
+    assert len(seen) == 1
     encode_crops(tiny, crops)
-    assert len(seen) == 1 + len(asked)
+    assert len(seen) == 1
 
 
 @torch.inference_mode()

@@ -36,6 +36,6 @@ def test_the_whole_script(parity: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", words)
     main()
     content = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert len(content["rows"]) == 9
+    assert len(content["rows"]) == 11
     assert content["notes"][1:] == []
     assert "| study of 6 runs | s |" in (tmp_path / "out" / "gpu.md").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ def mini() -> Backbone:
 def passes(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every pass through the tiny model's towers, in order; eight images to a pass."""
     monkeypatch.setattr(image_pass, "image_batch", lambda backbone: 8)
+    monkeypatch.setattr(image_pass, "_alone", WeakKeyDictionary())  # as in a new process
     rows: list[int] = []
     for name in ("encode_image", "encode_text_embeddings"):
         real = getattr(tiny, name)

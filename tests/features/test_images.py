@@ -56,7 +56,7 @@ def test_each_image_is_encoded_once(tiny: Backbone, tmp_path: Path, passes: list
         return encode_images(tiny, dataset(paths), store_root=store, progress=lambda *now: told.append(now))
 
     first = encode()
-    assert [n for n in passes if n > 1] == [8, 8, 8], "beside them, one image alone is tried"
+    assert sorted(passes) == [1, 8, 8, 8], "an image alone is tried beside the short pass"
     assert told == [(8, 20), (16, 20), (20, 20)]
     np.testing.assert_array_equal(encode(), first)
     assert not passes
@@ -146,7 +146,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(mini: Backbone, tmp_path: P
 
 
 def test_threads_that_encode_at_once_change_nothing(mini: Backbone, tmp_path: Path) -> None:
-    cores, images = torch.get_num_threads(), pictures(14)
+    cores, images = torch.get_num_threads(), pictures(40)
     expected = encode_images(mini, dataset(images), store_root=tmp_path), encode_texts(mini, TEXTS, store_root=tmp_path)
 
     def encode(n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]:

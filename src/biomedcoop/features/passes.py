@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from biomedcoop.backbones.base import Backbone
 from biomedcoop.backbones.prepack import prepack_image_tower
+from biomedcoop.backbones.vit import is_watched
 from biomedcoop.data.images.crop_reader import Crop
 from biomedcoop.features.parallel import batched, passes_on_every_core
 from biomedcoop.threads import torch_threads
@@ -92,10 +93,11 @@ def image_passes(
                     return tags, torch.cat([run(crop[None]) for crop in crops])
             filled = np.zeros((full, *crops.shape[1:]), dtype=np.uint8)
             filled[: len(batch)] = crops
-            with torch_threads(1) if threads > 1 else nullcontext():
-                rows = run(filled)[: len(batch)]
-            if cpu and threads not in alone and (few or threads > 1):
-                alone[threads] = next((n for n in (threads, 1) if torch.equal(in_threads(n, crops[:1]), rows[:1])), 0)
+            rows = in_threads(1, filled)[: len(batch)]
+            # a hook sees no pass that nobody asked for
+            if cpu and threads not in alone and (few or threads > 1) and not is_watched(tower):
+                tried = dict.fromkeys((threads, 1))
+                alone[threads] = next((n for n in tried if torch.equal(in_threads(n, crops[:1]), rows[:1])), 0)
         return tags, rows
 
     def run(crops: npt.NDArray[np.uint8]) -> Tensor:
